@@ -1,0 +1,133 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The longest URL of a step, in bytes.
+const BYTES_MAX: usize = 2_048;
+
+/// Whether a step may call this URL. The grammar of `url_pattern` in `sql/migrations/0002_validation.sql`, chosen so
+/// that URL parsers take all of it: `http` or `https` in lower case, a host, maybe a port from 1 to 65535, maybe a path
+/// or query of visible ASCII; no user, fragment or backslash.
+///
+/// Beyond it lies only the punycode of `xn--` labels, which neither side decodes.
+pub(crate) fn is_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return false;
+    };
+    if url.len() > BYTES_MAX || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\') {
+        return false;
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if let Some(literal) = authority.strip_prefix('[') {
+        // IPv6 in hexadecimal groups only: its dotted form has a grammar of its own.
+        return literal.split_once(']').is_some_and(|(address, port)| {
+            !address.contains('.') && address.parse::<Ipv6Addr>().is_ok() && is_empty_or_port(port)
+        });
+    }
+    let host_end = authority.find(':').unwrap_or(authority.len());
+    let (host, port) = authority.split_at(host_end);
+    is_host(host) && is_empty_or_port(port)
+}
+
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    if !host.split('.').all(label) {
+        return false;
+    }
+    // A host whose last label is a number is read as an IPv4 address, and only the plain form is one to all parsers.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    !(last.starts_with("0x") || last.starts_with("0X"))
+}
+
+/// `""`, or `:` and a port without leading zeros.
+fn is_empty_or_port(text: &str) -> bool {
+    text.is_empty()
+        || text.strip_prefix(':').is_some_and(|port| {
+            !port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_that_every_parser_takes() {
+        for good in [
+            "http://a",
+            "https://stock.example/reserve",
+            "http://localhost:8080/x?y=1&z=%zz",
+            "http://a?b",
+            "http://127.0.0.1:65535/",
+            "http://[::1]:80/",
+            "http://[1:2:3:4:5:6:7::]",
+            "http://a_b.c-d/",
+            "http://0.0.0.0",
+            "http://1a/",
+            "http://00x/",
+            "http://1.2.3.4a/",
+            "http://-a-/",
+            "http://a/{b}|\"^`<>",
+        ] {
+            assert!(is_url(good), "{good}");
+        }
+        assert!(is_url(&format!("http://a/{}", "x".repeat(BYTES_MAX - 9))));
+    }
+
+    #[test]
+    fn urls_that_some_parser_refuses_or_reads_otherwise() {
+        for bad in [
+            "",
+            "a",
+            "ftp://a",
+            "HTTP://a",
+            "http:/a",
+            "http://",
+            "http:///a",
+            "http://?a",
+            "http://a b",
+            "http://a/ ",
+            "http://a\n",
+            "http://ä/",
+            "http://a/ä",
+            "http://u@a/",
+            "http://u:p@a/",
+            "http://a/#f",
+            "http://a\\b",
+            "http://a/\\",
+            "http://a:0",
+            "http://a:",
+            "http://a:65536",
+            "http://a:080",
+            "http://a:+80",
+            "http://a..b",
+            "http://a.",
+            "http://.a",
+            "http://1",
+            "http://1.2.3",
+            "http://1.2.3.256",
+            "http://01.2.3.4",
+            "http://1.2.3.4.5",
+            "http://a.1",
+            "http://0x7f",
+            "http://a.0x",
+            "http://0xg",
+            "http://[",
+            "http://[]",
+            "http://[::1",
+            "http://[::1]a",
+            "http://[::ffff:1.2.3.4]",
+            "http://[1::2::3]",
+            "http://[1:2:3:4:5:6:7:8::]",
+            "http://[fe80::1%25eth0]",
+            "http://[12345::]",
+            "http://a%2eb/",
+        ] {
+            assert!(!is_url(bad), "{bad}");
+        }
+        assert!(!is_url(&format!("http://a/{}", "x".repeat(BYTES_MAX - 8))));
+    }
+}

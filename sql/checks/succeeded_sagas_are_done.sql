@@ -1,0 +1,10 @@
+-- In a succeeded saga every step's action succeeded, and nothing was compensated.
+select s.gid, 'succeeded, with ' || coalesce(h.done, 0) || ' of ' || jsonb_array_length(s.steps) || ' actions done and '
+  || coalesce(h.undone, 0) || ' compensations tried' as found
+from pgsaga.saga s
+left join (
+  select saga_id, count(distinct step) filter (where op = 'action' and outcome = 'success') as done,
+    count(*) filter (where op = 'compensate') as undone
+  from pgsaga.history group by saga_id
+) h on h.saga_id = s.id
+where s.status = 'succeeded' and (coalesce(h.done, 0) <> jsonb_array_length(s.steps) or coalesce(h.undone, 0) <> 0)

@@ -1,0 +1,29 @@
+-- Inserts many sagas in one statement and answers for each, in the order given: its gid, and whether it was created now.
+-- Idempotent by the unique index saga_gid_key. A gid given twice is created once, for its first place.
+-- Given gids go in sorted, so that two producers with the same gids wait for each other instead of deadlocking.
+-- Made gids come back in the order of the insertion, which is the input's: row_number() pairs them.
+-- $1 gids, $2 steps, $3 retry_intervals, $4 retry_limits, $5 request_timeouts, $6 headers, $7 labels; null = the default.
+with input as materialized (
+  select t.gid, t.steps::jsonb as steps, coalesce(t.retry_interval, '10 seconds') as retry_interval, t.retry_limit,
+         coalesce(t.request_timeout, '3 seconds') as request_timeout, t.headers::jsonb as headers,
+         t.labels::jsonb as labels, t.place,
+         row_number() over (partition by t.gid order by t.place) as nth
+  from unnest($1::text[], $2::text[], $3::interval[], $4::int[], $5::interval[], $6::text[], $7::text[])
+    with ordinality as t (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, place)
+), given as (
+  insert into pgsaga.saga (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels)
+    select gid, steps, retry_interval, retry_limit, request_timeout, headers, labels
+    from input where gid is not null and nth = 1 order by gid collate "C"
+  on conflict (gid) do nothing
+  returning gid
+), made as (
+  insert into pgsaga.saga (steps, retry_interval, retry_limit, request_timeout, headers, labels)
+    select steps, retry_interval, retry_limit, request_timeout, headers, labels
+    from input where gid is null order by place
+  returning gid
+)
+select coalesce(i.gid, m.gid) as gid, i.gid is null or (g.gid is not null and i.nth = 1) as created
+from input i
+  left join given g on g.gid = i.gid
+  left join (select gid, row_number() over () as nth from made) m on i.gid is null and m.nth = i.nth
+order by i.place

@@ -1,0 +1,135 @@
+#![doc = include_str!("../README.md")]
+
+/// A migration: forward only, never edited once released.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Its number; the schema's version is the newest applied.
+    pub version: i64,
+    /// What it adds, in a word or two.
+    pub name: &'static str,
+    /// The statements, run in one transaction as `pgsaga_owner`.
+    pub sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($version:literal $name:literal $file:literal),* $(,)?) => {
+        /// All migrations, ascending.
+        pub const MIGRATIONS: &[Migration] = &[$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../migrations/", $file)),
+        }),*];
+    };
+}
+
+migrations! {
+    1 "schema" "0001_schema.sql",
+    2 "validation" "0002_validation.sql",
+}
+
+/// The schema version that this release's statements are written for.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
+pub const FORMAT: i16 = 1;
+
+/// The roles, idempotent. Run before the migrations, by a user who may create roles.
+pub const ROLES: &str = include_str!("../roles.sql");
+
+/// The participant's barrier, idempotent. Run in each participant's own database.
+pub const BARRIER: &str = include_str!("../barrier.sql");
+
+macro_rules! queries {
+    ($($(#[$doc:meta])* $name:ident = $file:literal),* $(,)?) => {
+        /// The statements, one file each.
+        pub mod query {
+            $($(#[$doc])* pub const $name: &str = include_str!(concat!("../queries/", $file, ".sql"));)*
+            /// Every statement with its file's name, for tests that prepare and explain them.
+            pub const ALL: &[(&str, &str)] = &[$(($file, $name)),*];
+        }
+    };
+}
+
+queries! {
+    /// Removes a dead worker's row.
+    BURY = "bury",
+    /// Claims due tasks.
+    CLAIM = "claim",
+    /// Declares a silent worker dead.
+    DECLARE_DEAD = "declare_dead",
+    /// Gives unstarted tasks back.
+    HAND_BACK = "hand_back",
+    /// Raises a worker's counter and reads all counters.
+    HEARTBEAT = "heartbeat",
+    /// What a worker holds.
+    HELD = "held",
+    /// Asks producers to notify.
+    IDLE_LOCK = "idle_lock",
+    /// Asks producers to stop notifying.
+    IDLE_UNLOCK = "idle_unlock",
+    /// Makes history partitions ahead.
+    MAKE_HISTORY_PARTITIONS = "make_history_partitions",
+    /// Inserts one saga, idempotently by gid.
+    PRODUCER_SUBMIT = "producer_submit",
+    /// Inserts many sagas in one statement.
+    PRODUCER_SUBMIT_MANY = "producer_submit_many",
+    /// One saga's status.
+    PRODUCER_STATUS = "producer_status",
+    /// Which of many sagas have ended.
+    PRODUCER_WAIT = "producer_wait",
+    /// Registers a worker.
+    REGISTER = "register",
+    /// Requeues a dead worker's tasks.
+    RESCUE = "rescue",
+    /// A worker's farewell.
+    RETIRE = "retire",
+    /// Marks a task as running alone.
+    RUN_ALONE = "run_alone",
+    /// The newest applied migration.
+    SCHEMA_VERSION = "schema_version",
+    /// Settles a group of outcomes.
+    SETTLE = "settle",
+    /// `pgsaga list`.
+    LIST = "list",
+    /// `pgsaga show`: the saga.
+    SHOW_SAGA = "show_saga",
+    /// `pgsaga show`: its history.
+    SHOW_HISTORY = "show_history",
+    /// `pgsaga show`: its tasks.
+    SHOW_TASKS = "show_tasks",
+    /// Which of these tasks a worker still holds.
+    STILL_HELD = "still_held",
+}
+
+/// An invariant of the schema: a query that returns one row for each place where it is broken.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// The file's name, which says the rule.
+    pub name: &'static str,
+    /// The query. Its columns are `gid` and `found`, both text.
+    pub sql: &'static str,
+}
+
+macro_rules! checks {
+    ($($file:literal),* $(,)?) => {
+        /// All invariants; `pgsaga doctor` runs them in one REPEATABLE READ snapshot.
+        pub const CHECKS: &[Check] = &[$(Check {
+            name: $file,
+            sql: include_str!(concat!("../checks/", $file, ".sql")),
+        }),*];
+    };
+}
+
+checks! {
+    "attempts_are_numbered_without_gap",
+    "compensations_follow_the_reverse_order",
+    "failed_sagas_are_undone",
+    "history_folds_into_the_present",
+    "no_task_of_a_finished_saga",
+    "nothing_runs_again_after_success",
+    "open_sagas_can_go_on",
+    "one_unwind",
+    "steps_run_in_order",
+    "stuck_sagas_have_a_reason",
+    "succeeded_sagas_are_done",
+}

@@ -1,0 +1,43 @@
+//! The harness of the end-to-end tests: real workers, a real Postgres, scripted participants.
+//!
+//! A test makes a [`Database`], a [`Participant`] and as many [`Worker`]s as it needs, in that order; they end in
+//! reverse. Nothing here sleeps for a fixed time: see [`eventually`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness that cannot go on fails its test"
+)]
+
+pub mod binary;
+pub mod cluster;
+pub mod participant;
+pub mod scene;
+pub mod tool;
+pub mod worker;
+
+pub use binary::pgsaga;
+pub use cluster::{Cluster, Database};
+pub use participant::{Behaviour, Call, Gate, Participant};
+pub use tool::tool;
+pub use worker::Worker;
+
+use std::time::{Duration, Instant};
+
+/// How often [`eventually`] looks.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Asks until there is an answer, and panics with `what` when there is none within the deadline.
+///
+/// # Panics
+/// At the deadline.
+pub async fn eventually<T>(deadline: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,238 @@
+//! A participant: an HTTP service inside the test process that behaves as it is told and records every call.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+mod behaviour;
+mod call;
+mod line;
+
+pub use behaviour::{Behaviour, Gate};
+pub use call::Call;
+
+use crate::eventually;
+use behaviour::{Answer, Said};
+use line::{Line, Lines};
+
+/// A scripted participant on a port of 127.0.0.1. What is not scripted succeeds.
+#[derive(Debug)]
+pub struct Participant {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    book: Mutex<Book>,
+    lines: line::Open,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    scripts: HashMap<(String, String), Script>,
+    calls: Vec<Call>,
+    running: HashMap<String, usize>,
+    running_max: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Script {
+    behaviour: Behaviour,
+    /// Calls so far, by idempotency key.
+    calls: HashMap<String, usize>,
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+}
+
+impl Participant {
+    /// Starts one, in the runtime of the test.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        Self { address, shared, server }
+    }
+
+    /// The URL of one of its endpoints; any path is one.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on, calls of this path and op (`action`, `compensate`, …) get this. Counting starts anew.
+    pub fn on(&self, path: &str, op: &str, behaviour: Behaviour) -> &Self {
+        let script = Script { behaviour, calls: HashMap::new() };
+        self.shared.book().scripts.insert((path.to_owned(), op.to_owned()), script);
+        self
+    }
+
+    /// Every call so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.book().calls.clone()
+    }
+
+    /// The calls of one saga, in the order of arrival.
+    pub fn calls_for(&self, gid: &str) -> Vec<Call> {
+        self.shared.book().calls.iter().filter(|call| call.gid == gid).cloned().collect()
+    }
+
+    /// The same as `"stock action"`, for a comparison with what is expected.
+    pub fn ops_for(&self, gid: &str) -> Vec<String> {
+        self.calls_for(gid).iter().map(|call| format!("{} {}", call.branch_id, call.op)).collect()
+    }
+
+    /// Waits until at least that many calls have arrived; they may still run.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub async fn wait_for_calls(&self, count: usize, deadline: Duration) -> Vec<Call> {
+        eventually(deadline, &format!("{count} calls arrive"), async || {
+            let book = self.shared.book();
+            (book.calls.len() >= count).then(|| book.calls.clone())
+        })
+        .await
+    }
+
+    /// How many calls with this idempotency key ran at the same time at most.
+    pub fn at_once_max(&self, key: &str) -> usize {
+        self.shared.book().running_max.get(key).copied().unwrap_or(0)
+    }
+
+    /// No task was run by two at once.
+    ///
+    /// # Panics
+    /// When one was.
+    pub fn assert_never_twice_at_once(&self) {
+        let book = self.shared.book();
+        let twice: Vec<_> = book.running_max.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "called while the same call was still running: {twice:?}");
+    }
+
+    /// Closes its port and hangs up on everyone: nobody can connect until [`Self::accept_again`].
+    pub async fn refuse_connections(&mut self) {
+        self.server.abort();
+        // Only after its end is the port closed.
+        drop((&mut self.server).await);
+        self.shared.lines.hang_up();
+    }
+
+    /// Opens the same port again.
+    ///
+    /// # Panics
+    /// When somebody else has taken it.
+    pub async fn accept_again(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.server = tokio::spawn(serve(listener, Arc::clone(&self.shared)));
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        self.server.abort();
+        self.shared.lines.hang_up();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let lines = Lines::new(listener, shared.lines.clone());
+    let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(shared);
+    axum::serve(lines, router.into_make_service_with_connect_info::<Line>()).await.unwrap();
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    Query(query): Query<HashMap<String, String>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let call = Call::new(method, uri.path(), &query, headers, body);
+    let (behaviour, running) = Running::begin(&shared, call);
+    let answer = behaviour.answer().await;
+    match running.finish(answer) {
+        Some((status, headers, body)) => {
+            let mut response =
+                Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            response.body(body.into()).unwrap()
+        }
+        None => {
+            line.hang_up();
+            // Never sent: writing fails first.
+            StatusCode::OK.into_response()
+        }
+    }
+}
+
+/// A call that is being answered. It ends when it is dropped too: that is a caller who hung up.
+struct Running {
+    shared: Arc<Shared>,
+    index: usize,
+    key: String,
+}
+
+impl Running {
+    fn begin(shared: &Arc<Shared>, call: Call) -> (Behaviour, Self) {
+        let key = call.key.clone();
+        let mut guard = shared.book();
+        let book = &mut *guard;
+        let script = book.scripts.get_mut(&(call.path.clone(), call.op.clone()));
+        let behaviour = script.map_or(Behaviour::Ok, |script| {
+            let calls = script.calls.entry(key.clone()).or_default();
+            *calls += 1;
+            script.behaviour.at(*calls - 1)
+        });
+        let running = book.running.entry(key.clone()).or_default();
+        *running += 1;
+        let max = book.running_max.entry(key.clone()).or_default();
+        *max = (*max).max(*running);
+        book.calls.push(call);
+        (behaviour, Self { shared: Arc::clone(shared), index: book.calls.len() - 1, key })
+    }
+
+    /// Records what the participant did, and gives what it says about it.
+    fn finish(self, answer: Answer) -> Option<Said> {
+        let mut book = self.shared.book();
+        let call = &mut book.calls[self.index];
+        call.worked = answer.worked;
+        call.status = answer.said.as_ref().map(|(status, ..)| *status);
+        answer.said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut book = self.shared.book();
+        book.calls[self.index].ended = Some(Instant::now());
+        if let Some(running) = book.running.get_mut(&self.key) {
+            *running -= 1;
+        }
+    }
+}

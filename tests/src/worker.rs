@@ -1,0 +1,224 @@
+//! A worker: `pgsaga work` as a real process.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::{binary, eventually, pgsaga};
+
+const READY_SECONDS_MAX: u64 = 20;
+const LOG_LINES_SHOWN: usize = 60;
+
+/// A running `pgsaga work`. Dropping it kills it, and shows the end of its log when the test has failed.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Worker {
+    /// Starts a worker with further flags, such as `&["--lease-seconds", "2"]`, and does not wait for it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(database_url: &str, flags: &[&str]) -> Self {
+        Self::spawn_with_env(database_url, flags, &[])
+    }
+
+    /// The same with further environment variables, such as `LD_PRELOAD`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn_with_env(database_url: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = binary::command();
+        // Through the child that dies with us: a worker never ends because its database is gone.
+        command
+            .args([
+                "postgres-child",
+                "--signal",
+                "SIGKILL",
+                "--parent",
+                &std::process::id().to_string(),
+                "--",
+            ])
+            .arg(pgsaga())
+            .args(["work", "--database-url", database_url, "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .envs(env.iter().copied());
+
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let (send, receive) = mpsc::channel();
+        // The thread that starts the worker counts as its parent, so it stays to read the log to its end.
+        thread::spawn(move || {
+            let mut child = command.spawn().expect("failed to start pgsaga work");
+            let stderr = child.stderr.take().unwrap();
+            send.send(child).unwrap();
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { child: receive.recv().expect("failed to start pgsaga work"), log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The lines logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The first line that contains the text, once it is there.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub async fn wait_for_log(&self, text: &str, deadline: Duration) -> String {
+        eventually(deadline, &format!("a log line with {text:?}"), async || {
+            self.log.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
+        })
+        .await
+    }
+
+    /// Where it serves `/readyz` and `/metrics`: it chose a free port and logged it.
+    ///
+    /// # Panics
+    /// When it has not logged it in time.
+    pub async fn address(&self) -> SocketAddr {
+        eventually(Duration::from_secs(READY_SECONDS_MAX), "the worker logs its address", async || {
+            self.log.lock().unwrap().iter().find_map(|line| {
+                let event: Value = serde_json::from_str(line).ok()?;
+                let fields = &event["fields"];
+                if fields["message"] == "listening" { fields["address"].as_str()?.parse().ok() } else { None }
+            })
+        })
+        .await
+    }
+
+    /// Waits until `/readyz` answers 200.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn ready(&self) -> &Self {
+        let address = self.address().await;
+        eventually(Duration::from_secs(READY_SECONDS_MAX), "the worker is ready", async || {
+            get(address, "/readyz").await.ok().filter(|(status, _)| *status == 200)
+        })
+        .await;
+        self
+    }
+
+    /// The status and body of a GET of one of its own pages.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        get(self.address().await, path).await
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Panics
+    /// When it does not answer 200.
+    pub async fn metrics(&self) -> String {
+        let (status, body) = self.get("/metrics").await.unwrap();
+        assert_eq!(status, 200, "/metrics answered: {body}");
+        body
+    }
+
+    /// The value of one series, named exactly as it is printed, labels included: `up{zone="a"}`.
+    ///
+    /// # Panics
+    /// When `/metrics` does not answer.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// SIGTERM: finish what runs, hand back the rest. Does not wait.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// SIGSTOP: it lives, but does nothing until [`Self::continue_signal`].
+    pub fn stop_signal(&mut self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn continue_signal(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// SIGKILL, and waits for its end.
+    ///
+    /// # Panics
+    /// When its end cannot be waited for.
+    pub fn kill9(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
+        eventually(deadline, "the worker ends", async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Whether it runs, stopped or not.
+    ///
+    /// # Panics
+    /// When the system cannot say.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Only while it is ours: after its end the pid may be somebody else's.
+    fn signal(&mut self, signal: Signal) {
+        if self.is_running() {
+            kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            eprintln!("the end of the log of worker {}:", self.pid());
+            for line in log.iter().skip(log.len().saturating_sub(LOG_LINES_SHOWN)) {
+                eprintln!("  {line}");
+            }
+        }
+    }
+}
+
+/// Written by hand: HTTP/1.0 has no chunks and no connections to keep, and needs no TLS provider.
+async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    Ok((status, body.to_owned()))
+}

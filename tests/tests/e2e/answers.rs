@@ -1,0 +1,157 @@
+//! What is sent, and what no answer can do.
+
+use std::time::Duration;
+
+use Behaviour::{Ok, Raw, Sequence, Status};
+use pgsaga_tests::Behaviour;
+use pgsaga_tests::scene::Scene;
+use serde_json::json;
+
+fn raw(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Behaviour {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Raw { status, headers, body: body.into() }
+}
+
+/// RACES 17: decoded and encoded again, 1.10 becomes 1.1.
+#[tokio::test]
+async fn the_body_is_exactly_what_postgres_prints_on_every_try() {
+    let scene = Scene::with_worker().await;
+    let payload =
+        r#"{"price": 1.10, "exact": 12345678901234567890.123, "text": "é\u0001\"", "list": [1.0, 2e3]}"#;
+    let url = scene.participant.url("/bytes");
+    scene.participant.on("/bytes", "action", Behaviour::Unknown(1));
+    let steps = format!(r#"[{{"name": "pay", "action": "{url}", "payload": {payload}}}]"#);
+    sqlx::query(
+        "insert into pgsaga.saga (gid, steps, retry_interval) values ('s', $1::text::jsonb, '10 ms')",
+    )
+    .bind(&steps)
+    .execute(scene.pool())
+    .await
+    .unwrap();
+    scene.expect("s", "succeeded", None, &["pay action"; 2]).await;
+    let printed: String = sqlx::query_scalar("select (steps -> 0 -> 'payload')::text from pgsaga.saga")
+        .fetch_one(scene.pool())
+        .await
+        .unwrap();
+    for call in scene.participant.calls() {
+        assert_eq!(String::from_utf8_lossy(&call.body), printed);
+    }
+    assert!(printed.contains("1.10") && printed.contains("12345678901234567890.123"));
+}
+
+#[tokio::test]
+async fn a_call_is_a_post_with_dtms_query_and_our_headers_on_every_try() {
+    let scene = Scene::with_worker().await;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let saga = scene.saga("s").column(
+        "headers",
+        &format!(r#"'{{"X-Tenant": "7", "X-Both": "saga", "traceparent": "{traceparent}"}}'"#),
+    );
+    saga.step("pay").with("headers", json!({"X-Both": "step"})).action(Behaviour::Unknown(1)).insert().await;
+    scene.expect("s", "succeeded", None, &["pay action"; 2]).await;
+    for call in scene.participant.calls() {
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/s/pay"));
+        assert_eq!((call.gid.as_str(), call.trans_type.as_str(), call.op.as_str()), ("s", "saga", "action"));
+        assert_eq!(call.header("content-type"), "application/json");
+        assert_eq!((call.header("x-tenant"), call.header("x-both")), ("7".to_owned(), "step".to_owned()));
+        assert_eq!(call.header("traceparent"), traceparent);
+    }
+    scene.saga("own-trace").step("pay").with("payload", json!(null)).insert().await;
+    scene.expect("own-trace", "succeeded", None, &["pay action"]).await;
+    let call = scene.participant.calls_for("own-trace").remove(0);
+    assert!(call.header("traceparent").starts_with("00-"), "{:?}", call.headers);
+    assert!(call.body.is_empty(), "no payload is an empty body");
+}
+
+/// RACES 9: each of these, unbounded or unclean, would fail the settle of the whole group, on every retry.
+#[tokio::test]
+async fn no_answer_can_break_a_settle() {
+    let scene = Scene::with_worker().await;
+    let hostile: [(&str, Vec<u8>); 7] = [
+        ("nul", br#"{"message": "a\u0000b"}"#.to_vec()),
+        ("surrogate", br#"{"message": "\ud800"}"#.to_vec()),
+        ("number", br#"{"x": 1e200000}"#.to_vec()),
+        ("deep", vec![b'['; 30_000]),
+        ("bytes", (0..=255).collect()),
+        ("empty", Vec::new()),
+        ("ten-megabytes", vec![b'x'; 10 * 1024 * 1024]),
+    ];
+    for (gid, body) in &hostile {
+        scene.saga(gid).step("pay").action(raw(409, &[], body.clone())).insert().await;
+        let refused_twice = Sequence(vec![raw(500, &[], body.clone()), raw(200, &[], body.clone())]);
+        scene.saga(&format!("{gid}-unknown")).step("pay").action(refused_twice).insert().await;
+    }
+    for (gid, _) in &hostile {
+        let (status, reason) = scene.ended(gid).await;
+        assert_eq!(status, "failed", "{gid}");
+        assert!(reason.unwrap().starts_with("pay: "), "{gid}");
+        assert_eq!(scene.ended(&format!("{gid}-unknown")).await.0, "succeeded", "{gid}");
+    }
+    assert_eq!(scene.metric("pgsaga_database_errors_total{class=\"data\"}").await, 0.0);
+    scene.healthy().await;
+}
+
+/// RACES 9: values that the database refuses fail one saga, not its group.
+#[tokio::test]
+async fn a_group_that_cannot_be_settled_is_halved_until_the_culprit_is_alone_and_stuck() {
+    let mut scene = Scene::new().await;
+    sqlx::raw_sql("alter table pgsaga.history add constraint no_poison check (message <> 'poison')")
+        .execute(scene.pool())
+        .await
+        .unwrap();
+    for n in 0..50 {
+        scene.saga(&format!("good-{n}")).step("pay").insert().await;
+    }
+    scene.saga("bad").step("stock").step("pay").action(Behaviour::Refuse("poison".into())).insert().await;
+    scene.start_worker(&[]).await;
+    scene.all_ended(pgsaga_tests::scene::PATIENCE).await;
+    assert_eq!(scene.count("succeeded").await, 50);
+    let (status, reason) = scene.ended("bad").await;
+    assert_eq!(status, "stuck");
+    assert!(reason.as_ref().unwrap().starts_with("pay: its outcome cannot be settled"), "{reason:?}");
+    scene.healthy().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let scene = Scene::with_worker().await;
+    let elsewhere = scene.participant.url("/elsewhere");
+    let redirect = Sequence(vec![raw(307, &[("location", &elsewhere)], ""), Ok]);
+    scene.saga("s").step("pay").action(redirect).insert().await;
+    scene.expect("s", "succeeded", None, &["pay action"; 2]).await;
+    assert!(scene.participant.calls().iter().all(|call| call.path == "/s/pay"));
+    assert_eq!(scene.history("s").await[0], "pay action 1 unknown");
+}
+
+#[tokio::test]
+async fn retry_after_replaces_the_wait_shorter_and_longer() {
+    let scene = Scene::with_worker().await;
+    let soon = Sequence(vec![raw(429, &[("retry-after", "0")], "")]);
+    scene.saga("soon").column("retry_interval", "'1 hour'").step("pay").action(soon).insert().await;
+    scene.expect("soon", "succeeded", None, &["pay action"; 2]).await;
+    assert_eq!(
+        scene.history("soon").await[0],
+        "pay action 1 unsent",
+        "429 was not accepted: nothing to compensate"
+    );
+
+    let later = Sequence(vec![raw(503, &[("retry-after", "1")], "")]);
+    scene.saga("later").column("retry_interval", "'1 millisecond'").step("pay").action(later).insert().await;
+    scene.expect("later", "succeeded", None, &["pay action"; 2]).await;
+    let calls = scene.participant.calls_for("later");
+    assert!(calls[1].started - calls[0].started >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn dtms_own_words_in_a_json_answer_count_as_its_statuses() {
+    let scene = Scene::with_worker().await;
+    let dtm = |word: &str| Behaviour::Json(200, json!({"dtm_result": word}));
+    scene.saga("ongoing").step("pay").action(Sequence(vec![dtm("ONGOING"), dtm("SUCCESS")])).insert().await;
+    scene.expect("ongoing", "succeeded", None, &["pay action"; 2]).await;
+    assert_eq!(scene.history("ongoing").await[0], "pay action 1 ongoing");
+    scene.saga("failure").step("stock").step("pay").action(dtm("FAILURE")).insert().await;
+    assert_eq!(scene.ended("failure").await.0, "failed");
+    assert_eq!(scene.participant.ops_for("failure"), ["stock action", "pay action", "stock compensate"]);
+    scene.saga("client-error").step("pay").action(Sequence(vec![Status(404)])).insert().await;
+    scene.expect("client-error", "succeeded", None, &["pay action"; 2]).await;
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests: real worker processes, a real Postgres, scripted participants.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod answers;
+mod atomic;
+mod cli;
+mod compensation;
+mod crash;
+mod pooler;
+mod queue;
+mod races;
+mod roles;
+mod schema;
+mod shutdown;

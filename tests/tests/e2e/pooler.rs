@@ -1,0 +1,112 @@
+//! Behind PgBouncer in transaction mode.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::{Behaviour, Cluster, Worker, eventually, tool};
+
+/// A PgBouncer of the test's own; dropping it ends it.
+struct PgBouncer {
+    process: Child,
+    _folder: tempfile::TempDir,
+    url: String,
+}
+
+impl PgBouncer {
+    async fn start(scene: &Scene) -> Option<PgBouncer> {
+        let program = tool("pgbouncer", "apt-get install pgbouncer")?;
+        let behind = scene.db.tcp_url().expect("a cluster with TCP");
+        let (address, database) = behind.split_once("postgres@").unwrap().1.split_once('/').unwrap();
+        let database = database.split('?').next().unwrap();
+        let (host, port) = address.split_once(':').unwrap();
+        let own_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let users = folder.path().join("users.txt");
+        fs::write(&users, "\"postgres\" \"\"\n").unwrap();
+        let ini = folder.path().join("pgbouncer.ini");
+        fs::write(
+            &ini,
+            format!(
+                "[databases]\n{database} = host={host} port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own_port}\n\
+                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 200\n",
+                users.display()
+            ),
+        )
+        .unwrap();
+        // It refuses to run as root; the account that runs Postgres will do.
+        let mut command = if nix::unistd::geteuid().is_root() {
+            for path in [folder.path(), &users, &ini] {
+                let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                fs::set_permissions(path, everyone).unwrap();
+            }
+            let mut command = Command::new(program);
+            command.args(["-u", "nobody"]);
+            command
+        } else {
+            Command::new(program)
+        };
+        let process = command.arg(&ini).stdin(Stdio::null()).spawn().unwrap();
+        let url = format!("postgres://postgres@127.0.0.1:{own_port}/{database}");
+        let bouncer = PgBouncer { process, _folder: folder, url };
+        eventually(PATIENCE, "PgBouncer answers", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", own_port)).await.ok().map(drop)
+        })
+        .await;
+        Some(bouncer)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn run_sagas(scene: &Scene) {
+    for n in 0..40 {
+        let saga = scene.saga(&format!("s-{n}")).step("a").step("b");
+        let saga = if n % 4 == 0 {
+            saga.action(Behaviour::Refuse("no".into()))
+        } else {
+            saga.action(Behaviour::Unknown(1))
+        };
+        saga.insert().await;
+    }
+    scene.all_ended(PATIENCE).await;
+    assert_eq!((scene.count("succeeded").await, scene.count("failed").await), (30, 10));
+    scene.healthy().await;
+}
+
+#[tokio::test]
+async fn a_worker_runs_behind_a_transaction_pooler_by_polling_or_with_a_direct_url() {
+    let cluster = Cluster::own(false, true).await;
+    let mut scene = Scene::on(&cluster).await;
+    let Some(bouncer) = PgBouncer::start(&scene).await else { return };
+    scene.workers.push(Worker::spawn(&bouncer.url, &["--pooled", "--lease-seconds", "2"]));
+    scene.workers[0].ready().await;
+    run_sagas(&scene).await;
+    for class in ["connection", "other", "data"] {
+        assert_eq!(
+            scene.metric(&format!("pgsaga_database_errors_total{{class=\"{class}\"}}")).await,
+            0.0,
+            "{class}"
+        );
+    }
+    assert_eq!(scene.metric("pgsaga_listener_up").await, 0.0);
+    scene.workers[0].terminate();
+    assert_eq!(scene.workers[0].wait_exit(PATIENCE).await.code(), Some(0));
+
+    let direct = scene.db.url().to_owned();
+    scene.workers[0] =
+        Worker::spawn(&bouncer.url, &["--pooled", "--direct-database-url", &direct, "--lease-seconds", "2"]);
+    scene.workers[0].ready().await;
+    eventually(Duration::from_secs(5), "LISTEN stands", async || {
+        (scene.metric("pgsaga_listener_up").await == 1.0).then_some(())
+    })
+    .await;
+    scene.saga("woken").step("a").insert().await;
+    scene.expect("woken", "succeeded", None, &["a action"]).await;
+}

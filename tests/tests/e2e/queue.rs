@@ -1,0 +1,132 @@
+//! Plans of the hot statements: index loops whatever the statistics say (RACES 24).
+
+use pgsaga_sql::query;
+use pgsaga_tests::scene::Scene;
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+const BIG: i64 = 200_000;
+
+/// Every node of a plan that reads one of our big tables, with the tables it names.
+fn nodes<'a>(plan: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
+    if let (Some(node), Some(table)) = (plan["Node Type"].as_str(), plan["Relation Name"].as_str()) {
+        found.push((node, table));
+    }
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        nodes(child, found);
+    }
+}
+
+/// Prepares a statement, forces the generic plan that workers use, and returns its nodes.
+async fn plan(connection: &mut PgConnection, name: &str, sql: &str) -> Value {
+    connection.execute(AssertSqlSafe(format!("prepare p_{name} as {sql}"))).await.unwrap();
+    let count: i32 =
+        sqlx::query_scalar("select cardinality(parameter_types) from pg_prepared_statements where name = $1")
+            .bind(format!("p_{name}"))
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+    let nulls = vec!["null"; count as usize].join(", ");
+    let explain = format!("explain (format json) execute p_{name}({nulls})");
+    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    connection.execute(AssertSqlSafe(format!("deallocate p_{name}"))).await.unwrap();
+    plan[0]["Plan"].clone()
+}
+
+const HOT: [(&str, &str); 5] = [
+    ("claim", query::CLAIM),
+    ("settle", query::SETTLE),
+    ("still_held", query::STILL_HELD),
+    ("hand_back", query::HAND_BACK),
+    ("run_alone", query::RUN_ALONE),
+];
+
+async fn assert_index_loops(scene: &Scene, when: &str) {
+    let mut connection = PgConnection::connect(scene.db.url()).await.unwrap();
+    connection.execute("set plan_cache_mode = force_generic_plan; set jit = off").await.unwrap();
+    for (name, sql) in HOT {
+        let plan = plan(&mut connection, name, sql).await;
+        let mut found = Vec::new();
+        nodes(&plan, &mut found);
+        for (node, table) in found {
+            let fine = matches!(
+                node,
+                "Index Scan" | "Index Only Scan" | "Tid Scan" | "Bitmap Heap Scan" | "ModifyTable"
+            );
+            assert!(fine || !matches!(table, "task" | "saga"), "{name}, {when}: {node} on {table}\n{plan:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
+    let scene = Scene::new().await;
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    session
+        .execute(
+            "alter table pgsaga.task set (autovacuum_enabled = off); alter table pgsaga.saga set (autovacuum_enabled = off);
+             analyze pgsaga.task; analyze pgsaga.saga",
+        )
+        .await
+        .unwrap();
+    let many = format!(
+        "insert into pgsaga.saga (gid, steps) select 'n' || n, '[{{\"action\": \"\"}}]' from generate_series(1, {BIG}) n"
+    );
+    session.execute(AssertSqlSafe(many.clone())).await.unwrap();
+    assert_index_loops(&scene, "analysed while empty, then 200,000 rows").await;
+
+    session.execute("analyze pgsaga.task; analyze pgsaga.saga").await.unwrap();
+    assert_index_loops(&scene, "200,000 due tasks, analysed").await;
+
+    session
+        .execute("delete from pgsaga.task; update pgsaga.saga set status = 'succeeded', finished_at = clock_timestamp()")
+        .await
+        .unwrap();
+    assert_index_loops(&scene, "after a mass delete").await;
+    session.execute("vacuum analyze pgsaga.task").await.unwrap();
+    session.execute("analyze pgsaga.saga").await.unwrap();
+    assert_index_loops(&scene, "200,000 finished sagas and an empty queue, vacuumed").await;
+
+    let mut rolled_back = session.begin().await.unwrap();
+    rolled_back.execute(AssertSqlSafe(many.replace("'n'", "'r'"))).await.unwrap();
+    rolled_back.rollback().await.unwrap();
+    assert_index_loops(&scene, "after a rolled back insert").await;
+}
+
+/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them (DESIGN.md §7).
+#[tokio::test]
+async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
+    let scene = Scene::new().await;
+    let mut holder = PgConnection::connect(scene.db.url()).await.unwrap();
+    holder.execute("begin isolation level repeatable read").await.unwrap();
+    holder.execute("select count(*) from pgsaga.task").await.unwrap();
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    session.execute("insert into pgsaga.saga (gid, steps) select 'n' || n, '[{\"action\": \"\"}]' from generate_series(1, 20000) n").await.unwrap();
+    session.execute("delete from pgsaga.task").await.unwrap();
+    let insert =
+        "insert into pgsaga.worker (lease_ms, host, pid, version) values (1000, 'x', 1, 'x') returning id";
+    let worker: i64 = sqlx::query_scalar(insert).fetch_one(&mut session).await.unwrap();
+    session.execute(AssertSqlSafe(format!("prepare claim as {}", query::CLAIM))).await.unwrap();
+    let mut buffers = async |mark: &str| -> i64 {
+        let explain = format!(
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, {mark}, 1::smallint)"
+        );
+        let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
+            .persistent(false)
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+            + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap()
+    };
+    let from_the_beginning = buffers("'-infinity'").await;
+    let from_the_mark = buffers("clock_timestamp()").await;
+    assert!(from_the_beginning > 200, "the control: {from_the_beginning} buffers without a mark");
+    assert!(from_the_mark < 100, "{from_the_mark} buffers from the mark, {from_the_beginning} without");
+    holder.execute("rollback").await.unwrap();
+}

@@ -1,0 +1,399 @@
+//! The interleavings of RACES.md that sequential sagas can meet, as sessions that run the workers' own statements. Each
+//! rule has a control: the statement without the rule, which must go wrong.
+
+use std::time::Duration;
+
+use pgsaga_sql::query;
+use pgsaga_tests::scene::{PATIENCE, Scene, broken};
+use pgsaga_tests::{Behaviour, eventually};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
+
+/// A worker as the database knows it: an id, and statements run by hand.
+async fn register(connection: &mut PgConnection) -> i64 {
+    let row = sqlx::query(query::REGISTER)
+        .bind(15_000)
+        .bind("test")
+        .bind(1)
+        .bind("test")
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    row.get("id")
+}
+
+async fn connect(scene: &Scene) -> PgConnection {
+    PgConnection::connect(scene.db.url()).await.unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct Claimed {
+    id: i64,
+    saga_id: i64,
+    epoch: i32,
+    step: i16,
+}
+
+async fn claim_with(connection: &mut PgConnection, sql: &str, worker: i64, limit: i64) -> Vec<Claimed> {
+    let mark = chrono::DateTime::<chrono::Utc>::UNIX_EPOCH;
+    let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(worker)
+        .bind(limit)
+        .bind(mark)
+        .bind(pgsaga_sql::FORMAT);
+    let task = |row: &PgRow| {
+        Some(Claimed {
+            id: row.get::<Option<i64>, _>("id")?,
+            saga_id: row.get("saga_id"),
+            epoch: row.get("epoch"),
+            step: row.get("step"),
+        })
+    };
+    claim.fetch_all(connection).await.unwrap().iter().filter_map(task).collect()
+}
+
+async fn claim(connection: &mut PgConnection, worker: i64, limit: i64) -> Vec<Claimed> {
+    claim_with(connection, query::CLAIM, worker, limit).await
+}
+
+/// What a settle says of a task.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// The next step, in place.
+    Advances,
+    /// The saga, well.
+    Succeeds,
+}
+
+fn settle_statement(
+    sql: &str,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+) -> Query<'static, Postgres, PgArguments> {
+    let n = tasks.len();
+    let advances = matches!(ends, Ends::Advances);
+    sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(worker)
+        .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.epoch).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.saga_id).collect::<Vec<_>>())
+        .bind(vec!["success"; n])
+        .bind(vec![Some(200i16); n])
+        .bind(vec![1000i32; n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![advances; n])
+        .bind(tasks.iter().map(|t| advances.then_some(t.step + 1)).collect::<Vec<_>>())
+        .bind(vec![advances.then_some("action"); n])
+        .bind(vec![advances.then_some(1i32); n])
+        .bind(vec![advances.then_some(0i32); n])
+        .bind(vec![advances.then_some(false); n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![None::<i64>; n])
+        .bind(vec![(!advances).then_some("succeeded"); n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![None::<String>; n])
+}
+
+/// Settles tasks and returns the ids of those that were applied.
+async fn settle_with(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+) -> Vec<i64> {
+    let rows = settle_statement(sql, worker, tasks, ends).fetch_all(connection).await.unwrap();
+    rows.iter().filter_map(|row| row.get::<Option<i64>, _>("task_id")).collect()
+}
+
+async fn settle(connection: &mut PgConnection, worker: i64, tasks: &[Claimed], ends: Ends) -> Vec<i64> {
+    settle_with(connection, query::SETTLE, worker, tasks, ends).await
+}
+
+async fn insert(scene: &Scene, count: usize, steps: usize) {
+    for n in 0..count {
+        let mut saga = scene.saga(&format!("s{n:03}"));
+        for step in 0..steps {
+            saga = saga.step(&format!("step-{step}"));
+        }
+        saga.insert().await;
+    }
+}
+
+async fn step_of(scene: &Scene, task: &Claimed) -> i16 {
+    sqlx::query_scalar("select step from pgsaga.task where id = $1")
+        .bind(task.id)
+        .fetch_one(scene.pool())
+        .await
+        .unwrap()
+}
+
+/// Takes a rule out of a statement; fails when the statement no longer has it in these words.
+fn without(sql: &str, rule: &str, instead: &str) -> String {
+    assert!(sql.contains(rule), "the statement no longer says {rule:?}");
+    sql.replace(rule, instead)
+}
+
+/// RACES 1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
+#[tokio::test]
+async fn a_repeated_settle_skips_no_step() {
+    let scene = Scene::new().await;
+    insert(&scene, 1, 3).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let tasks = claim(&mut session, worker, 10).await;
+    assert_eq!(settle(&mut session, worker, &tasks, Ends::Advances).await.len(), 1);
+    assert_eq!(
+        settle(&mut session, worker, &tasks, Ends::Advances).await.len(),
+        0,
+        "the repeat finds another epoch"
+    );
+    assert_eq!(step_of(&scene, &tasks[0]).await, 2);
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+
+    let unfenced = without(query::SETTLE, " and epoch = i.epoch", "");
+    settle_with(&mut session, &unfenced, worker, &tasks, Ends::Advances).await;
+    assert_eq!(step_of(&scene, &tasks[0]).await, 3, "control: without the epoch a step is skipped");
+}
+
+/// RACES 2: a claim whose reply is lost leaves rows that a living worker does not know.
+#[tokio::test]
+async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
+    let mut scene = Scene::with_worker().await;
+    let worker: i64 =
+        sqlx::query_scalar("select id from pgsaga.worker").fetch_one(scene.pool()).await.unwrap();
+    // Inserted and claimed under that worker's id in one transaction, which it cannot see before it is over.
+    let steps = scene.saga("forgotten").step("pay").steps();
+    let mut session = connect(&scene).await;
+    let mut lost = session.begin().await.unwrap();
+    sqlx::query("insert into pgsaga.saga (gid, steps) values ('forgotten', $1)")
+        .bind(steps)
+        .execute(&mut *lost)
+        .await
+        .unwrap();
+    assert_eq!(claim(&mut lost, worker, 10).await.len(), 1);
+    lost.commit().await.unwrap();
+    scene.expect("forgotten", "succeeded", None, &["pay action"]).await;
+    assert_eq!(scene.metric("pgsaga_reconciled_total").await, 1.0);
+    assert_eq!(scene.metric("pgsaga_rescued_total").await, 0.0, "its worker never died");
+    scene.workers.clear();
+}
+
+/// RACES 6 and 8: a settle never waits for a row; what somebody has locked goes into the next group.
+#[tokio::test]
+async fn one_open_psql_holds_up_one_saga_and_nobody_else() {
+    let scene = Scene::new().await;
+    insert(&scene, 100, 1).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let tasks = claim(&mut session, worker, 200).await;
+    assert_eq!(tasks.len(), 100);
+
+    let mut psql = connect(&scene).await;
+    let mut open = psql.begin().await.unwrap();
+    sqlx::raw_sql("select from pgsaga.saga where gid = 's042' for update").execute(&mut *open).await.unwrap();
+    sqlx::raw_sql("set lock_timeout = '5s'").execute(&mut session).await.unwrap();
+    let applied = settle(&mut session, worker, &tasks, Ends::Succeeds).await;
+    assert_eq!(applied.len(), 99);
+    assert_eq!(
+        broken(scene.pool()).await,
+        Vec::<String>::new(),
+        "the locked saga still has its task and no new history"
+    );
+
+    let left: Vec<Claimed> = tasks.iter().filter(|task| !applied.contains(&task.id)).cloned().collect();
+    let waiting = without(query::SETTLE, "for no key update skip locked", "for no key update");
+    sqlx::raw_sql("set lock_timeout = '300ms'").execute(&mut session).await.unwrap();
+    let blocked =
+        settle_statement(&waiting, worker, &left, Ends::Succeeds).fetch_all(&mut session).await.unwrap_err();
+    assert_eq!(
+        blocked.as_database_error().unwrap().code().unwrap(),
+        "55P03",
+        "control: without SKIP LOCKED it waits"
+    );
+    open.rollback().await.unwrap();
+    assert_eq!(
+        settle(&mut session, worker, &left, Ends::Succeeds).await.len(),
+        1,
+        "settled with the next group"
+    );
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
+
+/// The same with a real worker: it settles the others, and the locked one once the lock is gone.
+#[tokio::test]
+async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
+    let scene = Scene::with_worker().await;
+    scene.saga("locked").step("pay").action(Behaviour::Slow(Duration::from_millis(300))).insert().await;
+    let mut psql = connect(&scene).await;
+    let mut open = psql.begin().await.unwrap();
+    sqlx::raw_sql("select from pgsaga.saga where gid = 'locked' for update")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    eventually(PATIENCE, "a settle meets the lock", async || {
+        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 0.0).then_some(())
+    })
+    .await;
+    scene.saga("free").step("pay").insert().await;
+    scene.expect("free", "succeeded", None, &["pay action"]).await;
+    assert_eq!(scene.status("locked").await.unwrap().0, "submitted");
+    open.rollback().await.unwrap();
+    scene.expect("locked", "succeeded", None, &["pay action"]).await;
+}
+
+/// RACES 10: UNLOGGED, the table is empty after a crash and its identity restarts.
+#[tokio::test]
+async fn the_worker_table_is_logged_and_its_ids_are_never_reused() {
+    let scene = Scene::new().await;
+    let persistence: i8 =
+        sqlx::query_scalar("select relpersistence from pg_class where oid = 'pgsaga.worker'::regclass")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+    assert_eq!(persistence as u8, b'p');
+    let mut session = connect(&scene).await;
+    let first = register(&mut session).await;
+    sqlx::raw_sql("delete from pgsaga.worker").execute(&mut session).await.unwrap();
+    assert!(register(&mut session).await > first);
+}
+
+/// RACES 12: a claim that commits after its worker's rescue would leave tasks of a dead id that nobody looks for.
+#[tokio::test]
+async fn no_claim_commits_after_its_workers_rescue() {
+    let scene = Scene::new().await;
+    insert(&scene, 3, 1).await;
+    let (mut slow, mut rescuer) = (connect(&scene).await, connect(&scene).await);
+    let worker = register(&mut rescuer).await;
+    let declare_dead = async |session: &mut PgConnection| {
+        sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(session).await.unwrap().len()
+    };
+
+    let mut open = slow.begin().await.unwrap();
+    assert_eq!(claim(&mut open, worker, 1).await.len(), 1);
+    assert_eq!(declare_dead(&mut rescuer).await, 0, "while its claim is open it cannot be declared dead");
+    open.commit().await.unwrap();
+    assert_eq!(declare_dead(&mut rescuer).await, 1);
+    assert_eq!(claim(&mut slow, worker, 10).await.len(), 0, "a dead worker claims nothing");
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(10i32)
+        .fetch_one(&mut rescuer)
+        .await
+        .unwrap();
+    assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 1));
+    sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+
+    let worker = register(&mut rescuer).await;
+    let unheld = without(query::CLAIM, " for key share", "");
+    let mut open = slow.begin().await.unwrap();
+    assert!(!claim_with(&mut open, &unheld, worker, 1).await.is_empty());
+    assert_eq!(
+        sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(&mut rescuer).await.unwrap().len(),
+        1
+    );
+    sqlx::query(query::RESCUE).bind(worker).bind(100i64).bind(10i32).fetch_one(&mut rescuer).await.unwrap();
+    sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
+    open.commit().await.unwrap();
+    let found = broken(scene.pool()).await;
+    assert!(
+        found.iter().any(|place| place.contains("not registered")),
+        "control: without the lock a task is orphaned: {found:?}"
+    );
+}
+
+/// RACES 18: an insert that commits late has an old run_at; a mark that had passed it would hide it. The lease is long,
+/// so that the mark's periodic backstop does not help.
+#[tokio::test]
+async fn a_low_water_mark_does_not_pass_a_late_committer() {
+    let mut scene = Scene::new().await;
+    scene.start_worker(&["--lease-seconds", "3600"]).await;
+    let late_steps = scene.saga("late").step("pay").steps();
+    let mut session = connect(&scene).await;
+    let mut late = session.begin().await.unwrap();
+    sqlx::query("insert into pgsaga.saga (gid, steps) values ('late', $1)")
+        .bind(late_steps)
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    for n in 0..30 {
+        let gid = format!("on-time-{n}");
+        scene.saga(&gid).step("pay").insert().await;
+        assert_eq!(scene.ended(&gid).await.0, "succeeded");
+    }
+    late.commit().await.unwrap();
+    scene.expect("late", "succeeded", None, &["pay action"]).await;
+}
+
+/// RACES 19: nobody is idle when an INSERT runs, the worker looks, then the producer commits. The wake-up is a hint; early
+/// polls are quick.
+#[tokio::test]
+async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
+    let scene = Scene::with_worker().await;
+    let steps = scene.saga("s").step("pay").steps();
+    let mut session = connect(&scene).await;
+    let mut open = session.begin().await.unwrap();
+    sqlx::raw_sql("set pgsaga.notify = off").execute(&mut *open).await.unwrap();
+    sqlx::query("insert into pgsaga.saga (gid, steps) values ('s', $1)")
+        .bind(steps)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    open.commit().await.unwrap();
+    let committed = std::time::Instant::now();
+    let call = scene.participant.wait_for_calls(1, PATIENCE).await.remove(0);
+    let waited = call.started - committed;
+    assert!(waited < Duration::from_secs(3), "found by polling after {waited:?}");
+}
+
+/// RACES 21: an old worker leaves a row of a newer format alone.
+#[tokio::test]
+async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
+    let scene = Scene::new().await;
+    insert(&scene, 2, 1).await;
+    sqlx::raw_sql(
+        "update pgsaga.task set format = 2 where saga_id = (select id from pgsaga.saga where gid = 's000')",
+    )
+    .execute(scene.pool())
+    .await
+    .unwrap();
+    let mut scene = scene;
+    scene.start_worker(&[]).await;
+    scene.expect("s001", "succeeded", None, &["step-0 action"]).await;
+    scene.saga("later").step("pay").insert().await;
+    scene.expect("later", "succeeded", None, &["pay action"]).await;
+    assert!(scene.participant.calls_for("s000").is_empty());
+    assert_eq!(scene.status("s000").await.unwrap().0, "submitted");
+}
+
+/// RACES 13 to 23 that need aborts, deadlines or repairs belong to a later version; these statements must not deadlock
+/// with each other today.
+#[tokio::test]
+async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {
+    let scene = Scene::new().await;
+    insert(&scene, 50, 1).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let tasks = claim(&mut session, worker, 100).await;
+    assert_eq!(
+        sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(&mut session).await.unwrap().len(),
+        1
+    );
+    let mut rescuer = connect(&scene).await;
+    let (applied, rescued) = tokio::join!(settle(&mut session, worker, &tasks, Ends::Succeeds), async {
+        sqlx::query(query::RESCUE)
+            .bind(worker)
+            .bind(100i64)
+            .bind(10i32)
+            .fetch_one(&mut rescuer)
+            .await
+            .unwrap()
+            .get::<i64, _>("rescued")
+    });
+    assert_eq!((applied.len(), rescued), (0, 50), "a worker that was declared dead settles nothing");
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}

@@ -1,0 +1,197 @@
+//! The schema: every statement fits it, every check can fail, versions that do not fit are refused.
+
+use std::process::Command;
+
+use pgsaga_tests::scene::{PATIENCE, Scene, broken};
+use pgsaga_tests::{Cluster, Worker, pgsaga};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+#[tokio::test]
+async fn every_statement_file_can_be_prepared() {
+    let scene = Scene::new().await;
+    let mut connection = PgConnection::connect(scene.db.url()).await.unwrap();
+    for (name, sql) in pgsaga_sql::query::ALL {
+        if let Err(error) = connection.execute(AssertSqlSafe(format!("prepare p as {sql}"))).await {
+            panic!("{name}: {error}");
+        }
+        connection.execute("deallocate p").await.unwrap();
+    }
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql");
+    for (folder, listed) in [
+        ("queries", pgsaga_sql::query::ALL.len()),
+        ("checks", pgsaga_sql::CHECKS.len()),
+        ("migrations", pgsaga_sql::MIGRATIONS.len()),
+    ] {
+        let files = std::fs::read_dir(format!("{root}/{folder}")).unwrap().count();
+        assert_eq!(files, listed, "every file of sql/{folder} is listed in sql/src/lib.rs");
+    }
+}
+
+/// Each line breaks one invariant in a database with one succeeded, one failed and one open saga.
+#[tokio::test]
+async fn every_check_can_fail() {
+    let breaks = [
+        (
+            "attempts_are_numbered_without_gap",
+            "update pgsaga.history set attempt = 3 where outcome = 'failure'",
+        ),
+        (
+            "compensations_follow_the_reverse_order",
+            "update pgsaga.history set seq = seq - 100000 where op = 'compensate' and step = 1",
+        ),
+        ("failed_sagas_are_undone", "delete from pgsaga.history where op = 'compensate' and step = 1"),
+        ("history_folds_into_the_present", "update pgsaga.task set attempt = 7"),
+        (
+            "no_task_of_a_finished_saga",
+            "update pgsaga.task set saga_id = (select id from pgsaga.saga where gid = 'succeeded')",
+        ),
+        (
+            "nothing_runs_again_after_success",
+            "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 1, 'action', 2, 'success' from pgsaga.saga where gid = 'succeeded'",
+        ),
+        ("open_sagas_can_go_on", "delete from pgsaga.task"),
+        (
+            "one_unwind",
+            "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 3, 'action', 2, 'unknown' from pgsaga.saga where gid = 'failed'",
+        ),
+        (
+            "steps_run_in_order",
+            "delete from pgsaga.history where op = 'action' and step = 1 and saga_id = (select id from pgsaga.saga where gid = 'succeeded')",
+        ),
+        (
+            "stuck_sagas_have_a_reason",
+            "insert into pgsaga.stuck (saga_id, step, reason) select id, 'x', 'x' from pgsaga.saga where gid = 'succeeded'",
+        ),
+        (
+            "succeeded_sagas_are_done",
+            "delete from pgsaga.history where step = 3 and saga_id = (select id from pgsaga.saga where gid = 'succeeded')",
+        ),
+    ];
+    let scene = Scene::with_worker().await;
+    scene.saga("succeeded").step("a").step("b").step("c").insert().await;
+    scene
+        .saga("failed")
+        .step("a")
+        .step("b")
+        .step("c")
+        .action(pgsaga_tests::Behaviour::Refuse("no".into()))
+        .insert()
+        .await;
+    scene.ended("succeeded").await;
+    scene.ended("failed").await;
+    let mut scene = scene;
+    for worker in &mut scene.workers {
+        worker.terminate();
+        worker.wait_exit(PATIENCE).await;
+    }
+    scene.saga("open").step("a").insert().await;
+    scene.healthy().await;
+    assert_eq!(
+        breaks.map(|(name, _)| name).to_vec(),
+        pgsaga_sql::CHECKS.iter().map(|check| check.name).collect::<Vec<_>>()
+    );
+    for (name, break_it) in breaks {
+        let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+        let mut broken_state = session.begin().await.unwrap();
+        broken_state.execute(AssertSqlSafe(break_it.to_owned())).await.unwrap();
+        let check = pgsaga_sql::CHECKS.iter().find(|check| check.name == name).unwrap();
+        let found = sqlx::query(check.sql).fetch_all(&mut *broken_state).await.unwrap();
+        assert!(!found.is_empty(), "{name} does not see: {break_it}");
+        broken_state.rollback().await.unwrap();
+    }
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
+
+async fn refused_to_start(scene: &Scene) -> (Option<i32>, String) {
+    let mut worker = Worker::spawn(scene.db.url(), &[]);
+    let exit = worker.wait_exit(PATIENCE).await;
+    (exit.code(), worker.log().join("\n"))
+}
+
+#[tokio::test]
+async fn a_worker_refuses_a_schema_that_does_not_fit_and_names_the_command_that_helps() {
+    let scene = Scene::new().await;
+    let version = pgsaga_sql::SCHEMA_VERSION;
+    let newer = format!("insert into pgsaga.migration values ({}, 'later', now(), true, '', 0)", version + 1);
+    sqlx::raw_sql(AssertSqlSafe(newer)).execute(scene.pool()).await.unwrap();
+    let (code, log) = refused_to_start(&scene).await;
+    assert_eq!(code, Some(3), "{log}");
+    assert!(
+        log.contains(&format!("at version {}", version + 1)) && log.contains("upgrade this worker"),
+        "{log}"
+    );
+
+    sqlx::raw_sql(AssertSqlSafe(format!("delete from pgsaga.migration where version >= {version}")))
+        .execute(scene.pool())
+        .await
+        .unwrap();
+    let (code, log) = refused_to_start(&scene).await;
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("run `pgsaga migrate`"), "{log}");
+
+    sqlx::raw_sql("drop schema pgsaga cascade").execute(scene.pool()).await.unwrap();
+    let (code, log) = refused_to_start(&scene).await;
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("absent") && log.contains("run `pgsaga migrate`"), "{log}");
+}
+
+/// What `pgsaga migrate --print` prints, run by a person, is what `pgsaga migrate` makes: a later run has nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_migrations_make_the_same_schema() {
+    let cluster = Cluster::shared().await;
+    let (printed, migrated) = (cluster.database().await, cluster.database().await);
+    sqlx::raw_sql("drop schema pgsaga cascade").execute(printed.pool()).await.unwrap();
+    let script =
+        Command::new(pgsaga()).args(["migrate", "--print"]).env_remove("DATABASE_URL").output().unwrap();
+    assert!(script.status.success());
+    sqlx::raw_sql(AssertSqlSafe(String::from_utf8(script.stdout).unwrap()))
+        .execute(printed.pool())
+        .await
+        .unwrap();
+    let again = Command::new(pgsaga()).args(["migrate", "--database-url", printed.url()]).output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    let describe = "select string_agg(table_name || '.' || column_name || ' ' || data_type || coalesce(column_default, ''), E'\n' order by table_name, ordinal_position)
+        from information_schema.columns where table_schema = 'pgsaga'";
+    let one: String = sqlx::query_scalar(describe).fetch_one(printed.pool()).await.unwrap();
+    let other: String = sqlx::query_scalar(describe).fetch_one(migrated.pool()).await.unwrap();
+    assert_eq!(one, other);
+    let owners: Vec<String> = sqlx::query_scalar("select distinct pg_get_userbyid(relowner)::text from pg_class where relnamespace = 'pgsaga'::regnamespace")
+        .fetch_all(printed.pool())
+        .await
+        .unwrap();
+    assert_eq!(owners, ["pgsaga_owner"], "no function with its owner's rights is a superuser's");
+}
+
+#[tokio::test]
+async fn only_a_finished_saga_can_be_deleted_and_history_partitions_are_made_ahead() {
+    let scene = Scene::with_worker().await;
+    scene
+        .saga("open")
+        .column("retry_interval", "'1 hour'")
+        .step("a")
+        .action(pgsaga_tests::Behaviour::Status(500))
+        .insert()
+        .await;
+    scene.saga("over").step("a").insert().await;
+    scene.ended("over").await;
+    let error =
+        sqlx::raw_sql("delete from pgsaga.saga where gid = 'open'").execute(scene.pool()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("saga open is submitted: only a finished saga can be deleted"),
+        "{error}"
+    );
+    sqlx::raw_sql("delete from pgsaga.saga where gid = 'over'").execute(scene.pool()).await.unwrap();
+    sqlx::raw_sql("select setval('pgsaga.saga_id_seq', 41999990)").execute(scene.pool()).await.unwrap();
+    sqlx::raw_sql("select pgsaga.make_history_partitions()").execute(scene.pool()).await.unwrap();
+    for n in 0..20 {
+        scene.saga(&format!("across-{n}")).step("a").insert().await;
+        scene.ended(&format!("across-{n}")).await;
+    }
+    let parts: i64 =
+        sqlx::query_scalar("select count(distinct tableoid) from pgsaga.history where saga_id > 41000000")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+    assert_eq!(parts, 2, "sagas 41,999,991 to 42,000,010 lie in two partitions");
+}

@@ -1,0 +1,185 @@
+//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, an [`Ended`] out.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+
+use crate::error::Error;
+use crate::outcome::{ANSWER_BYTES_MAX, Ended, Outcome, clean, judge};
+use crate::plan::Op;
+use crate::task::Task;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
+const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
+const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The HTTP client of a worker.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    client: reqwest::Client,
+}
+
+impl Caller {
+    /// A client that does exactly what it is told: no redirects, no proxies, no retries of its own.
+    ///
+    /// # Errors
+    /// [`Error::HttpClient`] when TLS cannot be set up.
+    pub fn new(connections_idle_max: usize) -> Result<Caller, Error> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(connections_idle_max)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("pgsaga/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error::HttpClient)?;
+        Ok(Caller { client })
+    }
+
+    /// Makes the call of `task`. Never fails: whatever happens is an outcome.
+    pub async fn call(&self, task: &Task) -> Ended {
+        let started = Instant::now();
+        let request = match self.request(task) {
+            Ok(Some(request)) => request,
+            Ok(None) => return ended(Outcome::Success, None, None, started),
+            Err(message) => return ended(Outcome::Failure, None, Some(message), started),
+        };
+        match self.client.execute(request).await {
+            Ok(response) => answered(response, started).await,
+            Err(error) => {
+                let outcome = if error.is_connect() {
+                    Outcome::Unsent
+                } else if error.is_builder() {
+                    Outcome::Failure
+                } else {
+                    Outcome::Unknown
+                };
+                ended(outcome, None, Some(words(&error)), started)
+            }
+        }
+    }
+
+    /// `None` where there is nothing to call.
+    fn request(&self, task: &Task) -> Result<Option<reqwest::Request>, String> {
+        let Some(step) = task.step() else { return Err("no such step".to_owned()) };
+        let op = task.now.op;
+        let Some(url) = step.url(op) else { return Ok(None) };
+        let gid = &task.saga.gid;
+        // The character sets of gids and step names need no escaping in a query or a header (RACES 16).
+        let joint = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{joint}gid={gid}&trans_type=saga&branch_id={}&op={}", step.name, op.as_str());
+        let url = reqwest::Url::parse(&url).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        let mut headers = step.headers.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(IDEMPOTENCY_KEY, value(format!("{gid}/{}/{}", step.name, op.as_str()))?);
+        headers.insert(SAGA_ATTEMPT, task.now.attempt.into());
+        headers.insert(SAGA_TIMEOUT_MS, HeaderValue::from(step.request_timeout.as_millis() as u64));
+        if op == Op::Compensate {
+            headers.insert(SAGA_ACTION_KEY, value(format!("{gid}/{}/{}", step.name, Op::Action.as_str()))?);
+        }
+        if !headers.contains_key(TRACEPARENT) {
+            headers.insert(TRACEPARENT, value(new_traceparent())?);
+        }
+        let mut request = reqwest::Request::new(reqwest::Method::POST, url);
+        *request.headers_mut() = headers;
+        *request.timeout_mut() = Some(step.request_timeout);
+        *request.body_mut() = Some(step.body(op).into());
+        Ok(Some(request))
+    }
+}
+
+/// A new trace, version 00, sampled (W3C Trace Context).
+fn new_traceparent() -> String {
+    let (trace, span): (u128, u64) = rand::random();
+    format!("00-{trace:032x}-{span:016x}-01")
+}
+
+fn value(text: String) -> Result<HeaderValue, String> {
+    HeaderValue::try_from(text).map_err(|error| format!("the request cannot be built: {error}"))
+}
+
+async fn answered(mut response: reqwest::Response, started: Instant) -> Ended {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers());
+    let mut body = BytesMut::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = ANSWER_BYTES_MAX - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if body.len() >= ANSWER_BYTES_MAX {
+                    break; // the rest is not read; the connection is closed with it
+                }
+            }
+            Ok(None) => break,
+            Err(error) => return ended(Outcome::Unknown, Some(status), Some(words(&error)), started),
+        }
+    }
+    let (outcome, message) = judge(status, &body);
+    Ended { outcome, status_code: Some(status), message, retry_after, duration: started.elapsed() }
+}
+
+fn ended(outcome: Outcome, status_code: Option<u16>, message: Option<String>, started: Instant) -> Ended {
+    Ended { outcome, status_code, message, retry_after: None, duration: started.elapsed() }
+}
+
+/// An error of the client with its causes, without the URL: it is on the saga, and may be long.
+fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer within the request timeout".to_owned();
+    }
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    match causes.last() {
+        Some(deepest) if error.is_connect() => clean(&format!("could not connect: {deepest}")),
+        Some(deepest) => clean(&format!("the connection broke: {deepest}")),
+        None => clean(&error.to_string()),
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), the date measured against the answer's own `Date`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let from = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let from = from.unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(from).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
+        assert_eq!(asked(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(asked(&[("retry-after", "99999999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
+        let date =
+            [("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT")];
+        assert_eq!(asked(&date), Some(Duration::from_secs(10)));
+        assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT")]), Some(Duration::ZERO));
+        for nonsense in ["", "-1", "soon", "1.5", "+3"] {
+            assert_eq!(asked(&[("retry-after", nonsense)]), None, "{nonsense:?}");
+        }
+    }
+}

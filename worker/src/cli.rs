@@ -1,0 +1,162 @@
+//! The command line: flags, environment, logging, and which command runs.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::Error;
+use crate::{commands, embedded, signals};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `work`: stopped by a signal and drained
+  1  the command found something wrong (doctor: a broken invariant; demo: money or an invariant)
+  2  a flag, a variable or a file is not as it must be
+  3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
+  4  no saga has that gid
+  5  the database answered with an error, or not at all
+  6  anything else
+  130  ended at once by a second signal";
+
+/// Keeps data in many services consistent with nothing but Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "pgsaga", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    log: Log,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to log. Logs go to standard error.
+#[derive(Debug, Args)]
+struct Log {
+    /// Form of the log
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        env = "PGSAGA_LOG_FORMAT",
+        help_heading = "Logging"
+    )]
+    log_format: LogFormat,
+    /// error, warn, info, debug or trace; or per target, such as `info,pgsaga_worker::settle=debug`
+    #[arg(long, global = true, default_value = "info", env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create or upgrade the schema `pgsaga` in a database
+    Migrate(commands::migrate::Migrate),
+    /// Run a worker: claim steps, call participants, compensate
+    Work(commands::work::Work),
+    /// Show one saga: its definition, its history, and what is next
+    Show(commands::show::Show),
+    /// List sagas, the newest first
+    List(commands::list::List),
+    /// Validate a file of steps without a database
+    Check(commands::check::Check),
+    /// Check every invariant of a database in one snapshot
+    Doctor(commands::doctor::Doctor),
+    /// Run a participant that answers, for trying things
+    Echo(commands::echo::Echo),
+    /// Watch real sagas succeed and compensate, in an environment of its own
+    Demo(commands::demo::Demo),
+    /// Runs the demo's Postgres
+    #[command(hide = true)]
+    PostgresChild(embedded::ChildArgs),
+    /// Runs one of the demo's banks
+    #[command(hide = true)]
+    DemoBank(commands::demo::bank::Bank),
+}
+
+/// Runs the command of this process and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pgsaga: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    // Before any thread is started: the server's life is tied to the thread that starts it.
+    if let Command::PostgresChild(child) = command {
+        return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { doing: "start the runtime".to_owned(), source })?;
+    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    runtime.block_on(async {
+        let stop = signals::stop_on_signal()?;
+        match command {
+            Command::Work(work) => work.run(stop).await,
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::Show(show) => show.run().await,
+            Command::List(list) => list.run().await,
+            Command::Check(check) => check.run(),
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Echo(echo) => echo.run(stop).await,
+            Command::Demo(demo) => demo.run(stop).await,
+            Command::DemoBank(bank) => bank.run(stop).await,
+            Command::PostgresChild(_) => Ok(()),
+        }
+    })
+}
+
+/// A misspelt variable would silently leave a default in force.
+fn unknown_variables() -> Result<(), Error> {
+    let mut known = BTreeSet::from(["PGSAGA_PG_BIN".to_owned()]);
+    let command = Cli::command();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        known.extend(
+            command
+                .get_arguments()
+                .filter_map(|arg| arg.get_env())
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("PGSAGA_") && !known.contains(&*name) {
+            let allowed: Vec<&str> =
+                known.iter().map(String::as_str).filter(|name| name.starts_with("PGSAGA_")).collect();
+            return Err(Error::Usage(format!(
+                "the environment variable {name} is unknown; allowed: {}",
+                allowed.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn start_log(log: &Log) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
+        Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.log_format {
+        LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Where the demo's data lives: a Postgres of its own, or a scratch database on a given server.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+use super::fleet::binary;
+use crate::db;
+use crate::embedded::{Options, Server};
+use crate::error::Error;
+
+/// A database that is the demo's alone.
+pub(super) struct Place {
+    /// How to connect to it.
+    pub(super) url: String,
+    /// In words, for a person.
+    pub(super) description: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Own(Box<Server>),
+    Scratch { server_url: String, name: String },
+}
+
+impl Place {
+    /// Starts a server, or creates a scratch database on the one given.
+    ///
+    /// # Errors
+    /// When there is no Postgres to start, or the given one does not let us.
+    pub(super) async fn prepare(server_url: Option<String>) -> Result<Place, Error> {
+        let (url, kind, whose) = match server_url {
+            None => {
+                let binary = binary()?;
+                let server =
+                    tokio::task::spawn_blocking(move || Server::start(&Options::default(), &binary)).await;
+                let server = server.map_err(|error| io("start Postgres", error))??;
+                let whose = format!("of its own, process {}", server.pid());
+                (server.url("postgres"), Kind::Own(Box::new(server)), whose)
+            }
+            Some(server_url) => {
+                let name = format!("pgsaga_demo_{:08x}", rand::random::<u32>());
+                let url = of_database(&server_url, &name)?;
+                let mut connection = connect(&server_url).await?;
+                let create = include_str!("create_scratch.sql").replace("{name}", &name);
+                sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
+                connection.close().await?;
+                let whose = format!("of DATABASE_URL, scratch database {name}");
+                (url, Kind::Scratch { server_url, name }, whose)
+            }
+        };
+        let mut place = Place { url, description: String::new(), kind };
+        match place.describe(&whose).await {
+            Ok(description) => place.description = description,
+            Err(error) => {
+                place.clear_away().await?;
+                return Err(error);
+            }
+        }
+        Ok(place)
+    }
+
+    async fn describe(&self, whose: &str) -> Result<String, Error> {
+        let mut connection = connect(&self.url).await?;
+        let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        let (version, fsync): (String, String) = (row.try_get("version")?, row.try_get("fsync")?);
+        Ok(format!("Postgres {version} {whose}, fsync {fsync}"))
+    }
+
+    /// Stops the server and removes its data, or drops the scratch database.
+    ///
+    /// # Errors
+    /// When the database cannot be dropped.
+    pub(super) async fn clear_away(self) -> Result<(), Error> {
+        match self.kind {
+            Kind::Own(server) => tokio::task::spawn_blocking(move || drop(server))
+                .await
+                .map_err(|error| io("stop Postgres", error)),
+            Kind::Scratch { server_url, name } => {
+                let mut connection = connect(&server_url).await?;
+                let statement = include_str!("drop_scratch.sql").replace("{name}", &name);
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+                Ok(connection.close().await?)
+            }
+        }
+    }
+}
+
+async fn connect(url: &str) -> Result<PgConnection, Error> {
+    let options = db::connect_options(url, true, Duration::from_secs(30))?;
+    Ok(PgConnection::connect_with(&options).await?)
+}
+
+/// The same server, another database. The text is not in the error: it may hold a password.
+fn of_database(url: &str, name: &str) -> Result<String, Error> {
+    let bad = |error: String| {
+        Error::Usage(format!(
+            "DATABASE_URL cannot be read: {error}; it looks like postgres://user:password@host:5432/name"
+        ))
+    };
+    let mut parsed = reqwest::Url::parse(url).map_err(|error| bad(error.to_string()))?;
+    if parsed.cannot_be_a_base() {
+        return Err(bad("it has no //".to_owned()));
+    }
+    parsed.set_path(name);
+    // Would win over the path.
+    let others: Vec<_> = parsed.query_pairs().into_owned().filter(|(key, _)| key != "dbname").collect();
+    parsed.set_query(None);
+    if !others.is_empty() {
+        parsed.query_pairs_mut().extend_pairs(others);
+    }
+    Ok(parsed.into())
+}
+
+fn io(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Io { doing: doing.to_owned(), source: std::io::Error::other(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_database_of_the_same_server() {
+        let of = |url| of_database(url, "scratch").ok();
+        assert_eq!(
+            of("postgres://u:p%40@h:1/app?sslmode=require"),
+            Some("postgres://u:p%40@h:1/scratch?sslmode=require".into())
+        );
+        assert_eq!(of("postgresql://h"), Some("postgresql://h/scratch".into()));
+        assert_eq!(
+            of("postgres:///app?host=%2Ftmp%2Fx&dbname=y"),
+            Some("postgres:///scratch?host=%2Ftmp%2Fx".into())
+        );
+        assert!(of("postgres:app").is_none() && of("app").is_none());
+    }
+}

@@ -1,0 +1,73 @@
+//! `pgsaga doctor`: every invariant, in one snapshot.
+
+use clap::Args;
+use pgsaga_sql::CHECKS;
+use sqlx::{Executor as _, Row as _};
+
+use super::Database;
+use crate::db;
+use crate::error::Error;
+
+/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    database: Database,
+    /// Print one JSON object a broken place
+    #[arg(long)]
+    json: bool,
+}
+
+/// A place where an invariant is broken.
+#[derive(Debug, serde::Serialize)]
+pub struct Broken {
+    /// The check's name.
+    pub check: &'static str,
+    /// The saga.
+    pub gid: String,
+    /// What is wrong.
+    pub found: String,
+}
+
+impl Doctor {
+    /// Prints what is broken.
+    ///
+    /// # Errors
+    /// [`Error::Found`] (exit code 1) when anything is.
+    pub async fn run(self) -> Result<(), Error> {
+        let broken = examine(&self.database.database_url).await?;
+        for place in &broken {
+            if self.json {
+                println!("{}", serde_json::json!(place));
+            } else {
+                println!("{}: saga {}: {}", place.check, place.gid, place.found);
+            }
+        }
+        if broken.is_empty() {
+            if !self.json {
+                println!("{} invariants hold", CHECKS.len());
+            }
+            return Ok(());
+        }
+        Err(Error::Found(format!("{} broken places", broken.len())))
+    }
+}
+
+/// Runs all checks in one snapshot.
+///
+/// # Errors
+/// What the database says.
+pub async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
+    let pool = db::connect(url).await?;
+    let mut snapshot = pool.begin().await?;
+    snapshot.execute("set transaction isolation level repeatable read, read only").await?;
+    let mut broken = Vec::new();
+    for check in CHECKS {
+        for row in sqlx::query(check.sql).fetch_all(&mut *snapshot).await? {
+            broken.push(Broken { check: check.name, gid: row.try_get("gid")?, found: row.try_get("found")? });
+        }
+    }
+    snapshot.commit().await?;
+    pool.close().await;
+    Ok(broken)
+}

@@ -1,0 +1,108 @@
+//! `pgsaga work`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Database;
+use crate::call::Caller;
+use crate::db::{self, Db};
+use crate::error::Error;
+use crate::metrics::{self, Metrics};
+use crate::worker::{Limits, Worker};
+use crate::{run, serve};
+
+/// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed back.
+#[derive(Debug, Clone, Args)]
+pub struct Work {
+    #[command(flatten)]
+    database: Database,
+    /// DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: no prepared statements, no session
+    /// settings, and no LISTEN unless --direct-database-url is given
+    #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pooled: bool,
+    /// The same database without a pooler, for LISTEN
+    #[arg(long, env = "PGSAGA_DIRECT_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    direct_database_url: Option<String>,
+    /// Connections for claims and settles, 2 to 100; heartbeats have two of their own, LISTEN has one
+    #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
+    database_connections: u32,
+    /// The longest that a statement may take, 1 to 600 seconds
+    #[arg(long, env = "PGSAGA_DATABASE_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    database_timeout_seconds: u64,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Calls running at once, 1 to 65,536
+    #[arg(long, env = "PGSAGA_CONCURRENCY", default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    concurrency: u32,
+    /// A worker that was silent for so long is dead, and its tasks are rescued; 2 to 3,600 seconds
+    #[arg(long, env = "PGSAGA_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    lease_seconds: u64,
+    /// How long running calls may take to end after the first signal, 0 to 3,600 seconds
+    #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    grace_seconds: u64,
+    /// A network that may be called, such as 10.0.0.0/8; repeatable. In this version everything may be called; a later
+    /// one denies internal addresses unless they are named here
+    #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
+    allow_address: Vec<IpNet>,
+}
+
+/// An address alone is a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
+}
+
+impl Work {
+    /// Works until `stop`.
+    ///
+    /// # Errors
+    /// See [`run::run`]; also where the port or the database URL cannot be used.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let recorder = metrics::install().map_err(|error| Error::Usage(error.to_string()))?;
+        tokio::spawn(metrics::upkeep(recorder.clone()));
+        let timeout = Duration::from_secs(self.database_timeout_seconds);
+        let url = self.database.database_url;
+        let listen_on = match (&self.direct_database_url, self.pooled) {
+            (Some(direct), _) => Some(db::connect_options(direct, false, timeout)?),
+            (None, false) => Some(db::connect_options(&url, false, timeout)?),
+            (None, true) => None,
+        };
+        let db = Db::new(&db::Options {
+            url,
+            pooled: self.pooled,
+            connections_max: self.database_connections,
+            timeout,
+        })?;
+        let calls_max = self.concurrency as usize;
+        let limits = Limits {
+            calls_max,
+            held_max: calls_max * 2,
+            lease: Duration::from_secs(self.lease_seconds),
+            grace: Duration::from_secs(self.grace_seconds),
+        };
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .map_err(|source| Error::Listen { address: self.listen, source })?;
+        let address = listener.local_addr().map_or(self.listen, |address| address);
+        tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
+        if !self.allow_address.is_empty() {
+            tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
+        }
+        let caller = Caller::new(calls_max)?;
+        let (worker, settling) = Worker::new(db, caller, Metrics::new(), limits, stop);
+        let served = CancellationToken::new();
+        let server = tokio::spawn(serve::run(listener, worker.clone(), recorder, served.clone()));
+        let result = run::run(worker.clone(), settling, listen_on).await;
+        served.cancel();
+        server.abort();
+        worker.db.close().await;
+        result
+    }
+}

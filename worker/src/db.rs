@@ -1,0 +1,239 @@
+//! The worker's connections: how they are made, how long a statement may take, and what an error means.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use pgsaga_sql::query;
+use sqlx::Postgres;
+use sqlx::Row as _;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+
+use crate::error::Error;
+
+/// Two pools and how to speak through them. The control pool keeps heartbeats from waiting behind claims and settles.
+#[derive(Debug, Clone)]
+pub struct Db {
+    work: PgPool,
+    control: PgPool,
+    pooled: bool,
+    timeout: Duration,
+}
+
+/// What connections are made with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The database.
+    pub url: String,
+    /// `url` leads through a pooler in transaction mode: no settings, no prepared statements that outlive a transaction.
+    pub pooled: bool,
+    /// Connections for claims and settles.
+    pub connections_max: u32,
+    /// The longest that a statement may take, and the wait for a connection.
+    pub timeout: Duration,
+}
+
+/// Which pool a statement uses.
+#[derive(Debug, Clone, Copy)]
+pub enum Lane {
+    /// Claims and settles.
+    Work,
+    /// Heartbeats, rescues, reconciling.
+    Control,
+}
+
+impl Db {
+    /// Makes the pools; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the URL cannot be read.
+    pub fn new(options: &Options) -> Result<Db, Error> {
+        let connect = connect_options(&options.url, options.pooled, options.timeout)?;
+        let pool = |connections_max: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(options.timeout)
+                .idle_timeout(Duration::from_secs(600))
+                .max_lifetime(Duration::from_secs(3600))
+                .test_before_acquire(false)
+                .connect_lazy_with(connect.clone())
+        };
+        Ok(Db {
+            work: pool(options.connections_max),
+            control: pool(2),
+            pooled: options.pooled,
+            timeout: options.timeout,
+        })
+    }
+
+    /// Runs one statement that commits itself. After a timeout or a broken connection its result is unknown, and the
+    /// connection is thrown away.
+    ///
+    /// # Errors
+    /// Whatever sqlx says; a timeout is an I/O error of kind `TimedOut`.
+    pub async fn run(
+        &self,
+        lane: Lane,
+        statement: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let pool = match lane {
+            Lane::Work => &self.work,
+            Lane::Control => &self.control,
+        };
+        let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
+        let statement = statement.persistent(!self.pooled).fetch_all(&mut *connection);
+        let result = tokio::time::timeout(self.timeout, statement).await.unwrap_or_else(|_| {
+            Err(sqlx::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "no answer from the database",
+            )))
+        });
+        if let Err(error) = &result
+            && Class::of(error) == Class::Connection
+        {
+            connection.close_on_drop();
+        }
+        result
+    }
+
+    /// Checks that the schema is the one that this release's statements are written for.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] with the command that helps; [`Error::Database`] where there is no answer.
+    pub async fn check_schema(&self) -> Result<(), Error> {
+        let needed = pgsaga_sql::SCHEMA_VERSION;
+        let too_old = |found: String| Error::Schema { found, needed, advice: "run `pgsaga migrate`" };
+        let rows = match self.run(Lane::Control, sqlx::query(query::SCHEMA_VERSION)).await {
+            Ok(rows) => rows,
+            Err(error) if matches!(sqlstate(&error).as_deref(), Some("42P01" | "3F000")) => {
+                return Err(too_old("absent".to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found: Option<i64> = match rows.first() {
+            Some(row) => row.try_get(0)?,
+            None => None,
+        };
+        match found {
+            None => Err(too_old("absent".to_owned())),
+            Some(version) if version < needed => Err(too_old(format!("at version {version}"))),
+            Some(version) if version > needed => Err(Error::Schema {
+                found: format!("at version {version}"),
+                needed,
+                advice: "upgrade this worker: a newer pgsaga has migrated the database",
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The pool of the work lane, for commands that need a transaction or a stream.
+    pub fn pool(&self) -> &PgPool {
+        &self.work
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.work.close().await;
+        self.control.close().await;
+    }
+}
+
+/// Options for one kind of connection.
+///
+/// # Errors
+/// [`Error::Usage`] where the URL cannot be read. The URL itself, which may hold a password, is not in the message.
+pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        Error::Usage(format!(
+            "the database URL cannot be read: {error}; it looks like postgres://user:password@host:5432/name"
+        ))
+    })?;
+    // Statements are files with names; their text in every log line would hide the events.
+    let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
+    if pooled {
+        // PgBouncer refuses start-up parameters that it does not track.
+        return Ok(options.extra_float_digits(None).statement_cache_capacity(0));
+    }
+    let timeout_ms = timeout.as_millis().to_string();
+    Ok(options.options([
+        ("statement_timeout", timeout_ms.as_str()),
+        ("lock_timeout", timeout_ms.as_str()),
+        ("idle_in_transaction_session_timeout", "60000"),
+        // The hot statements are written for index loops; their plans are shown not to need the statistics, and
+        // planning them anew each time costs more than it finds.
+        ("plan_cache_mode", "force_generic_plan"),
+        ("jit", "off"),
+    ]))
+}
+
+/// A pool for the commands of a person: few connections, no special settings.
+///
+/// # Errors
+/// [`Error::Usage`] for a bad URL, [`Error::Database`] where nobody answers.
+pub async fn connect(url: &str) -> Result<PgPool, Error> {
+    let options = connect_options(url, true, Duration::from_secs(30))?.statement_cache_capacity(100);
+    Ok(PgPoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await?)
+}
+
+/// What a database error means for whoever gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// No connection, or it broke: the result is unknown, try again.
+    Connection,
+    /// A conflict or a timeout inside the database: nothing was done, try again with jitter.
+    Conflict,
+    /// The values are at fault (SQLSTATE class 22, 23 or 54): trying again cannot help (RACES 9).
+    Data,
+    /// Anything else, such as a missing right.
+    Other,
+}
+
+impl Class {
+    /// All, for metrics that start at 0.
+    pub const ALL: [Class; 4] = [Class::Connection, Class::Conflict, Class::Data, Class::Other];
+
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Connection => "connection",
+            Class::Conflict => "conflict",
+            Class::Data => "data",
+            Class::Other => "other",
+        }
+    }
+
+    /// Classifies an error.
+    pub fn of(error: &sqlx::Error) -> Class {
+        if !matches!(error, sqlx::Error::Database(_)) {
+            return match error {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::Encode(_) => Class::Other,
+                _ => Class::Connection,
+            };
+        }
+        match sqlstate(error).as_deref() {
+            Some("40001" | "40P01" | "55P03" | "57014") => Class::Conflict,
+            Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
+                Class::Connection
+            }
+            // 25006: this server became a standby; 25P02 and 25P03: our session was ended under us.
+            Some("25006" | "25P02" | "25P03") => Class::Connection,
+            Some(code) if code.starts_with("22") || code.starts_with("23") || code.starts_with("54") => {
+                Class::Data
+            }
+            _ => Class::Other,
+        }
+    }
+}
+
+/// The five-character SQLSTATE of a database error.
+pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}

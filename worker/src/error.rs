@@ -1,0 +1,74 @@
+//! What can go wrong, as a person reads it.
+
+/// Errors of the worker and the command line. Each text says what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database answered with an error, or not at all.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed; nothing of it remains.
+    #[error("a migration: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The schema is not the one that this release is written for.
+    #[error("the schema of this database is {found}, and this pgsaga {} needs version {needed}: {advice}", env!("CARGO_PKG_VERSION"))]
+    Schema {
+        /// What is there, in words.
+        found: String,
+        /// The version that would fit.
+        needed: i64,
+        /// Which command helps.
+        advice: &'static str,
+    },
+    /// The HTTP client could not be made.
+    #[error("set up the HTTP client: {0}")]
+    HttpClient(reqwest::Error),
+    /// The port of /metrics could not be opened.
+    #[error("listen on {address}: {source}; choose another with --listen")]
+    Listen {
+        /// What was asked for.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A part of the worker ended that never should. The process exits, so that its supervisor starts a new one.
+    #[error("the {0} loop ended unexpectedly")]
+    LoopEnded(String),
+    /// A flag, a variable or a file that is not as it must be.
+    #[error("{0}")]
+    Usage(String),
+    /// No such saga.
+    #[error("no saga has the gid {0:?} in this database")]
+    NotFound(String),
+    /// A command found something wrong; it has said what.
+    #[error("{0}")]
+    Found(String),
+    /// Input or output.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A private Postgres server could not be run.
+    #[error(transparent)]
+    Embedded(#[from] crate::embedded::Error),
+    /// The producer refused or failed.
+    #[error(transparent)]
+    Producer(#[from] pgsaga_producer::Error),
+}
+
+impl Error {
+    /// The process's exit code; `pgsaga --help` lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Found(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Schema { .. } => 3,
+            Error::NotFound(_) => 4,
+            Error::Database(_) | Error::Migrate(_) => 5,
+            _ => 6,
+        }
+    }
+}

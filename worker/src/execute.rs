@@ -1,0 +1,90 @@
+//! Makes the calls: each held task waits for its turn, is called, and goes on to be settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgsaga_sql::query;
+use sqlx::Row as _;
+
+use crate::db::Lane;
+use crate::settle::Finished;
+use crate::task::Task;
+use crate::worker::Worker;
+
+/// Starts a task's life in this worker. A task that is not started, because the worker stops or lost its identity, is
+/// dropped here: what is held and unstarted is handed back at the end.
+pub fn start(worker: &Arc<Worker>, task: Task) {
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move { execute(worker, task).await });
+}
+
+async fn execute(worker: Arc<Worker>, mut task: Task) {
+    let turns = if task.is_suspect() { worker.limits.calls_max as u32 } else { 1 };
+    let turn = tokio::select! {
+        biased;
+        () = worker.stop.cancelled() => return,
+        turn = worker.turns.acquire_many(turns) => turn,
+    };
+    let Ok(_turn) = turn else { return };
+    if task.is_suspect() && !mark_alone(&worker, &mut task).await {
+        return;
+    }
+    if !may_start(&worker, &task).await {
+        return;
+    }
+    worker.held.start(task.id);
+    worker.metrics.in_flight.increment(1);
+    let ended = worker.caller.call(&task).await;
+    worker.metrics.in_flight.decrement(1);
+    worker.metrics.called(task.now.op, ended.duration);
+    worker.metrics.attempt(task.now.op, ended.outcome);
+    // The receiver lives until everything is settled.
+    let _ = worker.finished.send(Finished { task, ended });
+}
+
+/// Past its own lease a worker starts no call. It waits for a heartbeat to come back, or for a new identity, under which
+/// this task is another's.
+async fn may_start(worker: &Worker, task: &Task) -> bool {
+    loop {
+        if worker.id() != task.worker || worker.stop.is_cancelled() {
+            return false;
+        }
+        if worker.lease.holds() {
+            return true;
+        }
+        tokio::select! {
+            () = worker.stop.cancelled() => return false,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+}
+
+/// Only a death from here on counts towards the limit that makes a saga stuck (RACES 20).
+async fn mark_alone(worker: &Worker, task: &mut Task) -> bool {
+    let statement = sqlx::query(query::RUN_ALONE).bind(task.worker).bind(task.id).bind(task.epoch);
+    let moving = worker.gate.read().await;
+    let rows = worker.db.run(Lane::Control, statement).await;
+    match rows.as_ref().map(|rows| rows.first().map(|row| row.try_get::<i32, _>("epoch"))) {
+        Ok(Some(Ok(epoch))) => {
+            tracing::info!(
+                gid = task.saga.gid,
+                step = task.now.step + 1,
+                lost = task.lost,
+                "a suspect runs alone"
+            );
+            task.epoch = epoch;
+            worker.held.advance(task.id, epoch);
+            true
+        }
+        _ => {
+            if let Err(error) = &rows {
+                worker.database_failed("run alone", error);
+            }
+            drop(moving);
+            // Unknown to memory, the row is handed back by reconciling.
+            worker.held.forget(task.id);
+            worker.doubt.notify_one();
+            false
+        }
+    }
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+pub mod backoff;
+pub mod call;
+pub mod claim;
+pub mod cli;
+pub mod commands;
+pub mod db;
+pub mod definition;
+pub mod embedded;
+pub mod error;
+pub mod execute;
+pub mod hand_back;
+pub mod heartbeat;
+pub mod held;
+pub mod lease;
+pub mod listen;
+pub mod mark;
+pub mod metrics;
+pub mod outcome;
+pub mod plan;
+pub mod reconcile;
+pub mod rescue;
+pub mod run;
+pub mod serve;
+pub mod settle;
+pub mod signals;
+pub mod task;
+pub mod worker;
+
+pub use error::Error;

@@ -1,0 +1,180 @@
+//! What a call came to, judged from its answer alone (DESIGN.md §5, after DTM's rules).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How a try of an op ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Done.
+    Success,
+    /// A definite no: nothing was, is or will be done under this key.
+    Failure,
+    /// Accepted and not finished: ask again after the unchanged interval.
+    Ongoing,
+    /// It may or may not have happened.
+    Unknown,
+    /// It never left, or was turned away before it was looked at (429): nothing to compensate.
+    Unsent,
+}
+
+impl Outcome {
+    /// All outcomes, for metrics that start at 0 and for exhaustive tests.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Success, Outcome::Failure, Outcome::Ongoing, Outcome::Unknown, Outcome::Unsent];
+
+    /// The word in SQL, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Ongoing => "ongoing",
+            Outcome::Unknown => "unknown",
+            Outcome::Unsent => "unsent",
+        }
+    }
+
+    /// The inverse of [`Outcome::as_str`].
+    pub fn parse(word: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// A finished try, as it is settled.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The HTTP status, if there was an answer.
+    pub status_code: Option<u16>,
+    /// For people: the participant's words, or what went wrong. At most [`MESSAGE_BYTES_MAX`] bytes, clean text.
+    pub message: Option<String>,
+    /// When the participant asked to be called again.
+    pub retry_after: Option<Duration>,
+    /// From sending to the end of the answer, by a monotonic clock.
+    pub duration: Duration,
+}
+
+/// The longest message that is kept of an answer.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// How much of an answer is read.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    dtm_result: Option<serde_json::Value>,
+    #[serde(default)]
+    message: Option<serde_json::Value>,
+}
+
+/// Judges an answer by its status and (bounded) body.
+pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
+    let outcome = match status_code {
+        200 | 201 | 204 => match dtm_result(body).as_deref() {
+            Some("FAILURE") => Outcome::Failure,
+            Some("ONGOING") => Outcome::Ongoing,
+            _ => Outcome::Success,
+        },
+        409 => Outcome::Failure,
+        202 | 425 => Outcome::Ongoing,
+        429 => Outcome::Unsent,
+        _ => Outcome::Unknown,
+    };
+    let message = (outcome != Outcome::Success).then(|| message(status_code, body));
+    (outcome, message)
+}
+
+/// `dtm_result` of a JSON object. DTM finds its words anywhere in the body; only a whole object's own key counts here.
+fn dtm_result(body: &[u8]) -> Option<String> {
+    memchr::memmem::find(body, b"dtm_result")?;
+    match serde_json::from_slice::<Answer>(body).ok()?.dtm_result {
+        Some(serde_json::Value::String(word)) => Some(word),
+        _ => None,
+    }
+}
+
+/// `message` of a JSON answer, else the first bytes of the answer, else the status.
+fn message(status_code: u16, body: &[u8]) -> String {
+    let told = match serde_json::from_slice::<Answer>(body) {
+        Ok(Answer { message: Some(serde_json::Value::String(message)), .. }) if !message.is_empty() => {
+            message
+        }
+        _ => String::from_utf8_lossy(body.get(..MESSAGE_BYTES_MAX + 4).unwrap_or(body)).into_owned(),
+    };
+    let told = clean(&told);
+    if told.is_empty() { format!("HTTP status {status_code}") } else { told }
+}
+
+/// Text that Postgres can store and a terminal can show: no control characters, at most [`MESSAGE_BYTES_MAX`] bytes.
+pub fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
+    for character in text.trim().chars() {
+        let character = if character.is_control() { ' ' } else { character };
+        if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
+            break;
+        }
+        cleaned.push(character);
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_judged_as_the_contract_says() {
+        for (status, outcome) in [
+            (200, Outcome::Success),
+            (201, Outcome::Success),
+            (204, Outcome::Success),
+            (202, Outcome::Ongoing),
+            (425, Outcome::Ongoing),
+            (409, Outcome::Failure),
+            (429, Outcome::Unsent),
+            (206, Outcome::Unknown),
+            (301, Outcome::Unknown),
+            (400, Outcome::Unknown),
+            (404, Outcome::Unknown),
+            (500, Outcome::Unknown),
+            (503, Outcome::Unknown),
+        ] {
+            assert_eq!(judge(status, b"").0, outcome, "status {status}");
+        }
+    }
+
+    #[test]
+    fn only_a_json_objects_own_dtm_result_overrides_a_success() {
+        assert_eq!(judge(200, br#"{"dtm_result": "FAILURE"}"#).0, Outcome::Failure);
+        assert_eq!(judge(200, br#"{"dtm_result": "ONGOING"}"#).0, Outcome::Ongoing);
+        assert_eq!(judge(200, br#"{"dtm_result": "SUCCESS"}"#).0, Outcome::Success);
+        assert_eq!(judge(200, br#"{"note": "dtm_result FAILURE"}"#).0, Outcome::Success);
+        assert_eq!(judge(200, b"dtm_result FAILURE").0, Outcome::Success);
+        assert_eq!(judge(500, br#"{"dtm_result": "FAILURE"}"#).0, Outcome::Unknown);
+    }
+
+    #[test]
+    fn the_reason_is_the_participants_message_or_the_start_of_its_answer() {
+        assert_eq!(judge(409, br#"{"message": "no money", "x": 1e200000}"#).1.unwrap(), "no money");
+        assert_eq!(judge(409, b"plain words").1.unwrap(), "plain words");
+        assert_eq!(judge(409, b"").1.unwrap(), "HTTP status 409");
+        assert_eq!(judge(409, br#"{"message": 7}"#).1.unwrap(), r#"{"message": 7}"#);
+    }
+
+    #[test]
+    fn no_byte_of_an_answer_survives_that_could_break_a_settle() {
+        for body in [
+            &br#"{"message": "a\u0000b"}"#[..],
+            &br#"{"message": "\ud800"}"#[..],
+            b"\xff\xfe\x00",
+            &[b'['; 30_000],
+            "é".repeat(4000).as_bytes(),
+        ] {
+            let message = judge(409, body).1.unwrap();
+            assert!(message.len() <= MESSAGE_BYTES_MAX);
+            assert!(!message.contains('\0'));
+        }
+    }
+}

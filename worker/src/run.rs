@@ -1,0 +1,160 @@
+//! The life of a worker: wait for Postgres, register, run the loops, drain.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgsaga_sql::query;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::backoff::Reconnect;
+use crate::db::Lane;
+use crate::error::Error;
+use crate::settle::Finished;
+use crate::worker::Worker;
+use crate::{claim, hand_back, heartbeat, listen, reconcile, rescue, settle};
+
+/// How often the worker looks whether history partitions must be made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(10);
+/// How long the loops may take to end after the drain.
+const LOOPS_END_MAX: Duration = Duration::from_secs(5);
+
+/// Works until `worker.stop`, then drains: no new call starts, running calls may end within the grace, everything is
+/// settled, and what was not started goes back.
+///
+/// # Errors
+/// [`Error::Schema`] where the database was not migrated for this release, [`Error::LoopEnded`] where a loop ended by itself.
+pub async fn run(
+    worker: Arc<Worker>,
+    settling: mpsc::UnboundedReceiver<Finished>,
+    listen_on: Option<PgConnectOptions>,
+) -> Result<(), Error> {
+    if !wait_for_postgres(&worker).await? {
+        return Ok(());
+    }
+    let mut loops = Loops::default();
+    let (dead, dying) = mpsc::unbounded_channel();
+    loops.spawn("heartbeat", heartbeat::run(Arc::clone(&worker), dead));
+    loops.spawn("rescue", rescue::run(Arc::clone(&worker), dying));
+    loops.spawn("reconcile", reconcile::run(Arc::clone(&worker)));
+    loops.spawn("settle", settle::run(Arc::clone(&worker), settling));
+    loops.spawn("partitions", make_partitions(Arc::clone(&worker)));
+    match listen_on {
+        Some(options) => loops.spawn("listen", listen::run(Arc::clone(&worker), options)),
+        None => tracing::info!("no direct connection for LISTEN: this worker polls"),
+    }
+    loops.spawn("claim", claim::run(Arc::clone(&worker)));
+
+    let ended = tokio::select! {
+        () = worker.stop.cancelled() => None,
+        ended = loops.first_ended() => Some(ended),
+    };
+    if let Some(name) = ended.filter(|_| !worker.stop.is_cancelled()) {
+        worker.done.cancel();
+        return Err(Error::LoopEnded(name));
+    }
+    let started = Instant::now();
+    let settled = finish_calls(&worker).await;
+    worker.done.cancel();
+    // A loop may be in the middle of a statement; its own timeout bounds it, and nothing below depends on its end.
+    let _ = tokio::time::timeout(LOOPS_END_MAX, loops.join()).await;
+    sign_off(&worker, settled, started).await;
+    Ok(())
+}
+
+/// Waits as long as it takes, not ready, and says so. False when the worker was told to stop meanwhile.
+async fn wait_for_postgres(worker: &Worker) -> Result<bool, Error> {
+    let mut reconnect = Reconnect::new();
+    while !worker.stop.is_cancelled() {
+        let started = async {
+            worker.db.check_schema().await?;
+            heartbeat::register(worker).await.map_err(Error::from)
+        };
+        match started.await {
+            Ok(()) => return Ok(true),
+            Err(Error::Database(error)) if crate::db::Class::of(&error) == crate::db::Class::Connection => {
+                worker.metrics.database_error(crate::db::Class::Connection);
+                let again = reconnect.next();
+                tracing::warn!(%error, again_ms = again.as_millis() as u64, "waiting for Postgres");
+                tokio::select! {
+                    () = worker.stop.cancelled() => {}
+                    () = tokio::time::sleep(again) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+async fn make_partitions(worker: Arc<Worker>) {
+    let mut tick = tokio::time::interval(PARTITIONS_EVERY);
+    loop {
+        tokio::select! {
+            () = worker.done.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = worker.db.run(Lane::Control, sqlx::query(query::MAKE_HISTORY_PARTITIONS)).await {
+            worker.database_failed("make history partitions", &error);
+        }
+    }
+}
+
+/// Waits until every place is free again: every task is settled, or dropped unstarted. False when the grace ended first.
+async fn finish_calls(worker: &Worker) -> bool {
+    tracing::info!(held = worker.held.len(), grace_ms = worker.limits.grace.as_millis() as u64, "draining");
+    let all = worker.limits.held_max as u32;
+    tokio::time::timeout(worker.limits.grace, worker.places.acquire_many(all)).await.is_ok()
+}
+
+/// Hands back what was not started. Calls that outlasted the grace are left to be rescued, which records them as unknown:
+/// the worker's row says that it is dead, so that nobody waits for a lease.
+async fn sign_off(worker: &Worker, settled: bool, started: Instant) {
+    let (unstarted, cut_off): (Vec<_>, Vec<_>) =
+        worker.held.all().into_iter().partition(|(_, entry)| !entry.started);
+    let unstarted: Vec<(i64, i32)> = unstarted.into_iter().map(|(id, entry)| (id, entry.epoch)).collect();
+    let mut back = 0;
+    for batch in unstarted.chunks(1000) {
+        back += hand_back::hand_back(worker, worker.id(), batch, Duration::ZERO).await;
+    }
+    for (doing, statement) in [("retire", query::RETIRE), ("bury", query::BURY)] {
+        if let Err(error) = worker.db.run(Lane::Control, sqlx::query(statement).bind(worker.id())).await {
+            worker.database_failed(doing, &error);
+            break;
+        }
+    }
+    tracing::info!(
+        handed_back = back,
+        cut_off = cut_off.len(),
+        within_grace = settled,
+        took_ms = started.elapsed().as_millis() as u64,
+        "drained"
+    );
+}
+
+/// The running loops, by name.
+#[derive(Default)]
+struct Loops(JoinSet<&'static str>);
+
+impl Loops {
+    fn spawn(&mut self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            run.await;
+            name
+        });
+    }
+
+    async fn first_ended(&mut self) -> String {
+        match self.0.join_next().await {
+            Some(Ok(name)) => name.to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "every".to_owned(),
+        }
+    }
+
+    async fn join(mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,46 @@
+//! A claimed task: what a worker holds in memory.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::definition::{Definition, Step};
+use crate::plan::Try;
+
+/// A task that lost this many workers runs alone (DESIGN.md §6, poison).
+pub const SUSPECT_AFTER_LOST: i16 = 3;
+/// A task that killed this many workers while it ran alone makes its saga stuck.
+pub const STUCK_AFTER_LOST_ALONE: i32 = 10;
+
+/// One claimed task.
+#[derive(Debug)]
+pub struct Task {
+    /// The row's id.
+    pub id: i64,
+    /// The fence: what the row's epoch was when this worker last wrote it.
+    pub epoch: i32,
+    /// The saga's row id.
+    pub saga_id: i64,
+    /// The worker id under which it was claimed; a worker that had to register anew drops what the old id held.
+    pub worker: i64,
+    /// Which op of which step, and what its earlier tries came to.
+    pub now: Try,
+    /// Workers lost while they held it.
+    pub lost: i16,
+    /// What the INSERT said.
+    pub saga: Arc<Definition>,
+    /// The place it takes among the tasks that this worker may hold; free again when the task is dropped.
+    pub place: OwnedSemaphorePermit,
+}
+
+impl Task {
+    /// The step that it is about. `None` cannot happen for a claimed task: [`crate::claim`] checks it.
+    pub fn step(&self) -> Option<&Step> {
+        self.saga.steps.get(self.now.step)
+    }
+
+    /// Whether it must run alone.
+    pub fn is_suspect(&self) -> bool {
+        self.lost >= SUSPECT_AFTER_LOST
+    }
+}

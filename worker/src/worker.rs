@@ -1,0 +1,134 @@
+//! What the loops of one worker share. No loop owns another: each takes this and runs until told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, RwLock, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Caller;
+use crate::db::{Class, Db};
+use crate::held::Held;
+use crate::lease::Lease;
+use crate::metrics::Metrics;
+use crate::settle::Finished;
+
+/// How much one worker does at once, and how long it may.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls running at once.
+    pub calls_max: usize,
+    /// Tasks held at once: those calls, a small prefetch, and what waits to be settled.
+    pub held_max: usize,
+    /// The lease.
+    pub lease: Duration,
+    /// How long running calls may take to end after the first signal.
+    pub grace: Duration,
+}
+
+/// The parts of a running worker.
+pub struct Worker {
+    /// Its connections.
+    pub db: Db,
+    /// Its HTTP client.
+    pub caller: Caller,
+    /// Its numbers.
+    pub metrics: Metrics,
+    /// Its limits.
+    pub limits: Limits,
+    /// What it holds.
+    pub held: Held,
+    /// How long it may believe so.
+    pub lease: Lease,
+    /// A place for each task that it may hold.
+    pub places: Arc<Semaphore>,
+    /// A turn for each call that may run. A suspect takes all of them.
+    pub turns: Arc<Semaphore>,
+    /// Claims and settles share it; reconciling takes it alone, when memory and database must not move.
+    pub gate: RwLock<()>,
+    /// Held for the whole change of identity.
+    pub registering: Mutex<()>,
+    /// Something may be due.
+    pub wake: Notify,
+    /// Something the database holds for us may be unknown to us.
+    pub doubt: Notify,
+    /// True while there is nothing to do: producers are asked to notify.
+    pub idle: watch::Sender<bool>,
+    /// Finished calls on their way to a settle.
+    pub finished: mpsc::UnboundedSender<Finished>,
+    /// Claim nothing more.
+    pub stop: CancellationToken,
+    /// Everything that could be settled is: all loops end.
+    pub done: CancellationToken,
+    id: AtomicI64,
+}
+
+impl Worker {
+    /// A worker that has not registered yet.
+    pub fn new(
+        db: Db,
+        caller: Caller,
+        metrics: Metrics,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> (Arc<Worker>, mpsc::UnboundedReceiver<Finished>) {
+        let (finished, settling) = mpsc::unbounded_channel();
+        let worker = Worker {
+            db,
+            caller,
+            metrics,
+            held: Held::default(),
+            lease: Lease::new(limits.lease),
+            places: Arc::new(Semaphore::new(limits.held_max)),
+            turns: Arc::new(Semaphore::new(limits.calls_max)),
+            gate: RwLock::new(()),
+            registering: Mutex::new(()),
+            wake: Notify::new(),
+            doubt: Notify::new(),
+            idle: watch::Sender::new(false),
+            finished,
+            stop,
+            done: CancellationToken::new(),
+            id: AtomicI64::new(0),
+            limits,
+        };
+        (Arc::new(worker), settling)
+    }
+
+    /// The id under which it claims now.
+    pub fn id(&self) -> i64 {
+        self.id.load(Ordering::Acquire)
+    }
+
+    /// It registered anew. What the old id held is another's.
+    pub fn set_id(&self, id: i64) {
+        self.held.forget_all();
+        self.id.store(id, Ordering::Release);
+    }
+
+    /// Ready to work: registered, lease running, not told to stop.
+    pub fn is_ready(&self) -> Result<(), &'static str> {
+        if self.stop.is_cancelled() {
+            Err("stopping")
+        } else if self.id() == 0 {
+            Err("waiting for Postgres")
+        } else if !self.lease.holds() {
+            Err("no heartbeat was acknowledged for a whole lease")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts and logs a failed statement, once.
+    pub fn database_failed(&self, doing: &'static str, error: &sqlx::Error) -> Class {
+        let class = Class::of(error);
+        self.metrics.database_error(class);
+        match class {
+            Class::Connection => tracing::warn!(%error, doing, "the database did not answer"),
+            Class::Conflict => tracing::debug!(%error, doing, "a conflict in the database"),
+            Class::Data | Class::Other => tracing::error!(%error, doing, "a statement failed"),
+        }
+        class
+    }
+}
