@@ -241,7 +241,7 @@ fn labels(value: &RawValue) -> Result<(), Invalid> {
         {
             return Err(Invalid::new(place, "a bad key", LABEL_KEY));
         }
-        if !json::string(value).is_some_and(|text| text.chars().count() <= LABEL_VALUE_MAX) {
+        if json::string(value).is_none_or(|text| text.chars().count() > LABEL_VALUE_MAX) {
             return Err(Invalid::new(place, found(Some(value)), LABEL_VALUE));
         }
     }

@@ -154,11 +154,15 @@ create function pgsaga.make_history_partitions() returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   width constant bigint := 1000000;
+  first bigint;
   newest bigint;
   made int := 0;
 begin
   select last_value / width into newest from pgsaga.saga_id_seq;
-  for n in newest .. newest + 8 loop
+  -- After the last that exists, without a gap: sagas may have been inserted by the million while no worker ran.
+  select coalesce(max(substring(c.relname from '[0-9]+$')::bigint) + 1, 0) into first
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'pgsaga.history'::regclass;
+  for n in first .. newest + 8 loop
     if to_regclass(format('pgsaga.history_%s', n)) is null then
       perform set_config('lock_timeout', '2s', true);
       perform pg_advisory_xact_lock(8101820131131282);

@@ -15,7 +15,7 @@ declare
   step_count int := 0;
   large boolean;     -- some payload may be over its limit of bytes
   deep boolean;      -- some payload may be nested too deep
-  names text[] := '{}';
+  names text[];
   step jsonb;
   step_name text;
   step_place text := '';
@@ -52,29 +52,28 @@ begin
       exit checks;
     end if;
 
-    -- Stored as a plain number of seconds: a month or a day would depend on the calendar when it is added.
-    if new.retry_interval is distinct from interval '10 seconds' then
+    if new.retry_interval is distinct from interval '10 seconds' or new.retry_limit is not null
+       or new.request_timeout is distinct from interval '3 seconds' then
       if new.retry_interval is null or extract(epoch from new.retry_interval) not between 0.001 and 86400 then
         place := 'retry_interval';
         what := trim_scale(extract(epoch from new.retry_interval)) || ' seconds';
         allowed := 'from 0.001 to 86,400 seconds';
         exit checks;
       end if;
-      new.retry_interval := make_interval(secs => extract(epoch from new.retry_interval)::float8);
-    end if;
-    if new.retry_limit not between 0 and 1000000 then
-      place := 'retry_limit';
-      value := to_jsonb(new.retry_limit);
-      allowed := 'a whole number from 0 to 1,000,000';
-      exit checks;
-    end if;
-    if new.request_timeout is distinct from interval '3 seconds' then
+      if new.retry_limit not between 0 and 1000000 then
+        place := 'retry_limit';
+        value := to_jsonb(new.retry_limit);
+        allowed := 'a whole number from 0 to 1,000,000';
+        exit checks;
+      end if;
       if new.request_timeout is null or extract(epoch from new.request_timeout) not between 0.001 and 3600 then
         place := 'request_timeout';
         what := trim_scale(extract(epoch from new.request_timeout)) || ' seconds';
         allowed := 'from 0.001 to 3,600 seconds';
         exit checks;
       end if;
+      -- Stored as a plain number of seconds: a month or a day would depend on the calendar when it is added.
+      new.retry_interval := make_interval(secs => extract(epoch from new.retry_interval)::float8);
       new.request_timeout := make_interval(secs => extract(epoch from new.request_timeout)::float8);
     end if;
 
@@ -272,15 +271,10 @@ begin
         end if;
       end if;
 
-      if new.steps is null or jsonb_typeof(new.steps) <> 'array' then
-        place := 'steps';
-        value := new.steps;
-        allowed := 'an array of 1 to 1,000 steps';
-        exit checks;
-      end if;
       if step_count not between 1 and 1000 then
         place := 'steps';
-        what := step_count || ' steps';
+        value := new.steps;
+        what := case when jsonb_typeof(new.steps) = 'array' then step_count || ' steps' end;
         allowed := 'an array of 1 to 1,000 steps';
         exit checks;
       end if;

@@ -239,7 +239,7 @@ async fn many_sagas_go_in_with_one_statement_and_answer_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_thousand_waiters_share_their_looks_at_the_database() {
+async fn a_thousand_waiters_each_get_their_answer() {
     let db = Database::new().await;
     let sagas: Vec<_> = (0..1_000)
         .map(|n| Saga::new().gid(format!("g{n}")).unwrap().step(Step::unnamed().action("")))

@@ -51,7 +51,7 @@ impl Reconnect {
     }
 
     /// The next wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(Duration::from_secs(2))
     }
 

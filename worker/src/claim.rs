@@ -74,7 +74,7 @@ pub async fn run(worker: Arc<Worker>) {
                     // A claim whose reply was lost may have given us tasks that we do not know.
                     worker.doubt.notify_one();
                     mark.reset();
-                    reconnect.next()
+                    reconnect.pause()
                 }
             }
         };
@@ -166,7 +166,7 @@ async fn claim(
             Ok(task) => {
                 let waited_us: i64 = row.try_get("waited_us")?;
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
-                if worker.held.take(task_id, epoch) {
+                if worker.id() == id && worker.held.take(task_id, epoch) {
                     execute::start(worker, task);
                 }
             }
@@ -177,6 +177,7 @@ async fn claim(
         }
     }
     drop(moving);
+    worker.metrics.held.set(worker.held.len() as f64);
     worker.metrics.claimed.increment(found as u64);
     worker.metrics.claims[usize::from(found == 0)].increment(1);
     if found > 0 {

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Postgres;
-use sqlx::Row as _;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
+use sqlx::{Connection as _, Row as _};
 
 use crate::error::Error;
+
+/// The longest wait for a connection: none of the pools is ever asked for more than it has.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
 /// Two pools and how to speak through them. The control pool keeps heartbeats from waiting behind claims and settles.
 #[derive(Debug, Clone)]
 pub struct Db {
     work: PgPool,
     control: PgPool,
+    connect: PgConnectOptions,
     pooled: bool,
     timeout: Duration,
 }
@@ -53,7 +57,7 @@ impl Db {
         let pool = |connections_max: u32| {
             PgPoolOptions::new()
                 .max_connections(connections_max)
-                .acquire_timeout(options.timeout)
+                .acquire_timeout(options.timeout.min(ACQUIRE_MAX))
                 .idle_timeout(Duration::from_secs(600))
                 .max_lifetime(Duration::from_secs(3600))
                 .test_before_acquire(false)
@@ -62,6 +66,7 @@ impl Db {
         Ok(Db {
             work: pool(options.connections_max),
             control: pool(2),
+            connect,
             pooled: options.pooled,
             timeout: options.timeout,
         })
@@ -95,6 +100,14 @@ impl Db {
             connection.close_on_drop();
         }
         result
+    }
+
+    /// Connects once, outside the pools, whose own error would only say that they waited.
+    ///
+    /// # Errors
+    /// Why nobody answers.
+    pub async fn answers(&self) -> Result<(), sqlx::Error> {
+        PgConnection::connect_with(&self.connect).await?.close().await
     }
 
     /// Checks that the schema is the one that this release's statements are written for.
@@ -218,7 +231,10 @@ impl Class {
                 _ => Class::Connection,
             };
         }
+        // A missing history partition is class 23 too, but no value's fault: the partitions loop makes it.
+        let no_partition = error.as_database_error().is_some_and(|error| error.constraint().is_none());
         match sqlstate(error).as_deref() {
+            Some("23514") if no_partition => Class::Conflict,
             Some("40001" | "40P01" | "55P03" | "57014") => Class::Conflict,
             Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
                 Class::Connection

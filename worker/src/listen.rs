@@ -37,7 +37,7 @@ pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {
         worker.wake.notify_one();
         tokio::select! {
             () = worker.done.cancelled() => return,
-            () = tokio::time::sleep(reconnect.next()) => {}
+            () = tokio::time::sleep(reconnect.pause()) => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Requeues the tasks of dead workers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pgsaga_sql::query;
@@ -17,23 +18,35 @@ const BATCH: i64 = 500;
 /// worker stays, and every heartbeat names it anew.
 pub async fn run(worker: Arc<Worker>, mut dead: mpsc::UnboundedReceiver<i64>) {
     loop {
-        let other = tokio::select! {
+        let first = tokio::select! {
             () = worker.done.cancelled() => return,
-            other = dead.recv() => match other { Some(other) => other, None => return },
+            first = dead.recv() => match first {
+                Some(first) => first,
+                None => return,
+            },
         };
-        match rescue(&worker, other).await {
-            Ok(0) => {}
-            Ok(rescued) => {
-                worker.metrics.rescued.increment(rescued as u64);
-                tracing::warn!(worker = other, tasks = rescued, "tasks of a dead worker are queued again");
-                worker.wake.notify_one();
-            }
-            Err(error) => {
-                worker.database_failed("rescue", &error);
+        // The same worker may have been named by several heartbeats.
+        let mut named = BTreeSet::from([first]);
+        while let Ok(other) = dead.try_recv() {
+            named.insert(other);
+        }
+        for other in named {
+            match rescue(&worker, other).await {
+                Ok(0) => {}
+                Ok(rescued) => {
+                    worker.metrics.rescued.increment(rescued as u64);
+                    tracing::warn!(
+                        worker = other,
+                        tasks = rescued,
+                        "tasks of a dead worker are queued again"
+                    );
+                    worker.wake.notify_one();
+                }
+                Err(error) => {
+                    worker.database_failed("rescue", &error);
+                }
             }
         }
-        // The same worker may have been named by several heartbeats meanwhile.
-        while dead.try_recv().is_ok() {}
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn run(
     loops.spawn("rescue", rescue::run(Arc::clone(&worker), dying));
     loops.spawn("reconcile", reconcile::run(Arc::clone(&worker)));
     loops.spawn("settle", settle::run(Arc::clone(&worker), settling));
-    loops.spawn("partitions", make_partitions(Arc::clone(&worker)));
+    loops.spawn("partitions", keep_partitions_ahead(Arc::clone(&worker)));
     match listen_on {
         Some(options) => loops.spawn("listen", listen::run(Arc::clone(&worker), options)),
         None => tracing::info!("no direct connection for LISTEN: this worker polls"),
@@ -69,14 +69,16 @@ async fn wait_for_postgres(worker: &Worker) -> Result<bool, Error> {
     let mut reconnect = Reconnect::new();
     while !worker.stop.is_cancelled() {
         let started = async {
+            worker.db.answers().await?;
             worker.db.check_schema().await?;
+            make_history_partitions(worker).await?;
             heartbeat::register(worker).await.map_err(Error::from)
         };
         match started.await {
             Ok(()) => return Ok(true),
             Err(Error::Database(error)) if crate::db::Class::of(&error) == crate::db::Class::Connection => {
                 worker.metrics.database_error(crate::db::Class::Connection);
-                let again = reconnect.next();
+                let again = reconnect.pause();
                 tracing::warn!(%error, again_ms = again.as_millis() as u64, "waiting for Postgres");
                 tokio::select! {
                     () = worker.stop.cancelled() => {}
@@ -89,14 +91,18 @@ async fn wait_for_postgres(worker: &Worker) -> Result<bool, Error> {
     Ok(false)
 }
 
-async fn make_partitions(worker: Arc<Worker>) {
+async fn make_history_partitions(worker: &Worker) -> Result<(), sqlx::Error> {
+    worker.db.run(Lane::Control, sqlx::query(query::MAKE_HISTORY_PARTITIONS)).await.map(drop)
+}
+
+async fn keep_partitions_ahead(worker: Arc<Worker>) {
     let mut tick = tokio::time::interval(PARTITIONS_EVERY);
     loop {
         tokio::select! {
             () = worker.done.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if let Err(error) = worker.db.run(Lane::Control, sqlx::query(query::MAKE_HISTORY_PARTITIONS)).await {
+        if let Err(error) = make_history_partitions(&worker).await {
             worker.database_failed("make history partitions", &error);
         }
     }

@@ -168,12 +168,17 @@ async fn settle_group(worker: &Arc<Worker>, group: Vec<Item>) -> Vec<Finished> {
                 groups.push(group);
                 continue;
             }
+            // Not even as stuck: it stays held and is tried again, without holding up anybody.
+            Class::Data => {
+                locked.extend(group.into_iter().map(|Item { task, ended, .. }| Finished { task, ended }));
+                continue;
+            }
             // Unknown result, or a conflict: the epochs make it safe to say the same again (RACES 1).
-            _ => groups.push(group),
+            Class::Connection | Class::Conflict | Class::Other => groups.push(group),
         }
         tokio::select! {
             () = worker.done.cancelled() => return locked,
-            () = tokio::time::sleep(reconnect.next()) => {}
+            () = tokio::time::sleep(reconnect.pause()) => {}
         }
     }
     locked
@@ -237,11 +242,20 @@ async fn settle(worker: &Worker, group: &[Item]) -> Result<Settled, sqlx::Error>
     let missing: Vec<i64> =
         group.iter().map(|i| i.task.id).filter(|id| !settled.tasks.contains(id)).collect();
     if !missing.is_empty() {
-        let statement = sqlx::query(query::STILL_HELD).bind(id).bind(missing);
-        for row in worker.db.run(Lane::Work, statement).await.unwrap_or_default() {
-            let (task, epoch): (i64, i32) = (row.try_get("id")?, row.try_get("epoch")?);
-            if group.iter().any(|item| item.task.id == task && item.task.epoch == epoch) {
-                settled.still_held.insert(task);
+        let statement = sqlx::query(query::STILL_HELD).bind(id).bind(&missing);
+        match worker.db.run(Lane::Work, statement).await {
+            Ok(rows) => {
+                for row in rows {
+                    let (task, epoch): (i64, i32) = (row.try_get("id")?, row.try_get("epoch")?);
+                    if group.iter().any(|item| item.task.id == task && item.task.epoch == epoch) {
+                        settled.still_held.insert(task);
+                    }
+                }
+            }
+            // Not known: say it again with the next group. An outcome that is dropped here would be a try without a record.
+            Err(error) => {
+                worker.database_failed("look at unsettled tasks", &error);
+                settled.still_held.extend(missing);
             }
         }
     }

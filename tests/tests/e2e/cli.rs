@@ -138,6 +138,12 @@ async fn show_list_and_doctor_tell_what_is_there() {
     ] {
         assert!(shown.contains(words), "{words:?} is not in\n{shown}");
     }
+    let digits = "insert into pgsaga.saga (gid, steps) values ('digits', '[{\"action\": \"\", \"payload\": 12345678901234567890.10}]')";
+    sqlx::raw_sql(digits).execute(scene.pool()).await.unwrap();
+    for flags in [&["--json"][..], &[]] {
+        let shown = run(&[&["show", "digits", "--database-url", url], flags].concat(), &[]);
+        assert!(text(&shown.stdout).contains("12345678901234567890.10"), "{}", text(&shown.stdout));
+    }
     let shown = run(&["show", "waits", "--json", "--database-url", url], &[]);
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["next"][0]["attempt"], 2);

@@ -194,4 +194,10 @@ async fn only_a_finished_saga_can_be_deleted_and_history_partitions_are_made_ahe
             .await
             .unwrap();
     assert_eq!(parts, 2, "sagas 41,999,991 to 42,000,010 lie in two partitions");
+    let all: i64 =
+        sqlx::query_scalar("select count(*) from pg_inherits where inhparent = 'pgsaga.history'::regclass")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+    assert_eq!(all, 51, "without a gap from 0 to 42, and eight ahead");
 }

@@ -4,9 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use sqlx::Row as _;
 use sqlx::postgres::PgPool;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::migrate::migrate;
@@ -21,22 +19,22 @@ mod producers;
 mod report;
 mod screen;
 mod transfer;
+mod watch;
 
 use bank::Name;
 use fleet::Fleet;
 use place::Place;
 use producers::Producers;
 use report::{Report, count};
-use screen::{Progress, Screen};
+use screen::Screen;
 use transfer::Urls;
+use watch::Watch;
 
 /// So that all of it, cleaning up included, takes less than a minute.
 const DEADLINE_SECONDS: u64 = 55;
 /// Up to here the deadline is the same; each further transfer may take so many milliseconds.
 const DEADLINE_TRANSFERS: u64 = 5_000;
 const DEADLINE_MS_PER_TRANSFER: u64 = 10;
-/// How often the bars move.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 const WORKERS: usize = 2;
 const WORKERS_READY_SECONDS_MAX: u64 = 15;
 
@@ -118,8 +116,8 @@ impl Demo {
         screen.say(&format!("workers: processes {} and {}", workers[0], workers[1]));
         let money_before = report::money(&pool).await?;
         screen.say(&format!(
-            "{} transfers, half through the crate and half in plain SQL, seed {seed}: about one call in ten meets a 500,\n\
-             a 425, no answer, or a connection that closes after the work",
+            "{} transfers, half through the crate and half in plain SQL, seed {seed};\n\
+             one call in ten meets a 500, a 425, a hang, or a connection lost after the work",
             count(self.transfers.cast_signed())
         ));
 
@@ -133,7 +131,8 @@ impl Demo {
         let _stops_with_us = producers_stop.drop_guard();
         let producing = tokio::spawn(producers.submit(self.transfers));
         let deadline = started + self.time_max();
-        let rolled_back = self.watch(fleet, &pool, &mut screen, deadline, producing).await?;
+        let watch = Watch { fleet, pool: &pool, screen: &mut screen, transfers: self.transfers };
+        let rolled_back = watch.until(deadline, producing).await?;
         let mut report = Report::make(&pool, &place.url, seed, money_before).await?;
         report.rolled_back(rolled_back);
         report.took(started.elapsed().as_secs_f64());
@@ -154,60 +153,6 @@ impl Demo {
     fn time_max(&self) -> Duration {
         let further = self.transfers.saturating_sub(DEADLINE_TRANSFERS);
         Duration::from_secs(DEADLINE_SECONDS) + Duration::from_millis(further * DEADLINE_MS_PER_TRANSFER)
-    }
-
-    /// Shows how it goes, kills a worker halfway, and returns when all has ended or the deadline has come. Returns how many
-    /// sagas were rolled back.
-    async fn watch(
-        &self,
-        fleet: &mut Fleet,
-        pool: &PgPool,
-        screen: &mut Screen,
-        deadline: Instant,
-        mut producing: JoinHandle<Result<u64, Error>>,
-    ) -> Result<u64, Error> {
-        let mut rolled_back = None;
-        let mut killed: Option<(i64, Instant)> = None;
-        let mut rescued = false;
-        while Instant::now() < deadline {
-            fleet.check()?;
-            if rolled_back.is_none() && producing.is_finished() {
-                let io = |error| Error::Io {
-                    doing: "submit transfers".to_owned(),
-                    source: std::io::Error::other(error),
-                };
-                rolled_back = Some((&mut producing).await.map_err(io)??);
-            }
-            let looking = Instant::now();
-            let progress = progress(pool).await?;
-            let looked = looking.elapsed();
-            screen.show(&progress);
-            match killed {
-                None if progress.ended() * 2 >= self.transfers => {
-                    killed = kill_busiest(fleet, pool, screen).await?
-                }
-                Some((worker, at)) if !rescued => {
-                    rescued = sqlx::query_scalar(include_str!("demo/gone.sql"))
-                        .bind(worker)
-                        .fetch_one(pool)
-                        .await?;
-                    if rescued {
-                        let seconds = at.elapsed().as_secs_f64();
-                        screen.say(&format!(
-                            "another worker noticed after {seconds:.1} s and took over what it held"
-                        ));
-                    }
-                }
-                _ => {}
-            }
-            if rolled_back.is_some() && progress.ended() >= self.transfers && (rescued || killed.is_none()) {
-                break;
-            }
-            // A look reads all sagas: with a million it is slow, and must not take a large part of the machine.
-            tokio::time::sleep(LOOK_EVERY.max(looked * 4)).await;
-        }
-        screen.finish();
-        Ok(rolled_back.unwrap_or(0))
     }
 
     fn tell(&self, report: &Report, url: &str) -> Result<(), Error> {
@@ -241,16 +186,6 @@ impl Demo {
     }
 }
 
-async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
-    let row = sqlx::query(include_str!("demo/progress.sql")).fetch_one(pool).await?;
-    Ok(Progress {
-        submitted: row.try_get("submitted")?,
-        succeeded: row.try_get("succeeded")?,
-        failed: row.try_get("failed")?,
-        stuck: row.try_get("stuck")?,
-    })
-}
-
 /// Starts the workers and waits until they have registered.
 async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS], Error> {
     let pids = [fleet.start_worker()?, fleet.start_worker()?];
@@ -268,28 +203,6 @@ async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS
         tick.tick().await;
     }
     Ok(pids)
-}
-
-/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None while nobody holds any.
-async fn kill_busiest(
-    fleet: &mut Fleet,
-    pool: &PgPool,
-    screen: &Screen,
-) -> Result<Option<(i64, Instant)>, Error> {
-    let Some(row) = sqlx::query(include_str!("demo/workers.sql")).fetch_optional(pool).await? else {
-        return Ok(None);
-    };
-    let (id, pid, held): (i64, i32, i64) = (row.try_get("id")?, row.try_get("pid")?, row.try_get("held")?);
-    if held == 0 {
-        return Ok(None);
-    }
-    fleet.kill(pid.cast_unsigned()).await?;
-    let killed = Instant::now();
-    let new = fleet.start_worker()?;
-    screen.say(&format!(
-        "halfway: worker {pid} was killed with SIGKILL, holding {held} tasks; process {new} is new"
-    ));
-    Ok(Some((id, killed)))
 }
 
 /// Returns only when a child ended by itself.

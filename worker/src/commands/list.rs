@@ -74,13 +74,12 @@ impl List {
                 );
                 continue;
             }
-            let short = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S").to_string();
             table.add_row([
                 gid,
                 status,
                 steps.to_string(),
-                short(created_at),
-                finished_at.map(short).unwrap_or_default(),
+                time(created_at),
+                finished_at.map(time).unwrap_or_default(),
                 next.unwrap_or_default(),
                 reason.unwrap_or_default(),
             ]);
@@ -99,6 +98,11 @@ fn next(row: &sqlx::postgres::PgRow) -> Result<Option<String>, sqlx::Error> {
     let worker: Option<i64> = row.try_get("worker")?;
     let due_ms: i64 = row.try_get("due_ms")?;
     Ok(Some(format!("{op} of step {step}, try {attempt}, {}", when(worker, due_ms))))
+}
+
+/// A time as a person reads it, in UTC.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 /// When a task runs, in words.

@@ -1,7 +1,7 @@
 //! The result: what happened, and whether all is as it must be.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;
@@ -168,29 +168,17 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let stats = &self.stats;
         let mut table = Table::new();
-        table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(UTF8_BORDERS_ONLY);
         let ms = |ms: f64| format!("{} ms", count(ms.round() as i64));
         for (what, count, meaning) in [
-            (
-                "sagas",
-                count(stats.sagas),
-                "transfers, each a withdrawal at one bank and a deposit at the other",
-            ),
+            ("sagas", count(stats.sagas), "a withdrawal at one bank, a deposit at the other"),
             ("succeeded", count(stats.succeeded), ""),
-            ("failed", count(stats.failed), "refused by a rule of a bank; what was done is undone"),
+            ("failed", count(stats.failed), "refused by a bank; what was done is undone"),
             ("stuck", count(stats.stuck), "would need a person"),
-            (
-                "compensations",
-                count(stats.compensations),
-                "withdrawals and deposits undone, or found not to be done",
-            ),
-            ("retried", count(stats.retried), "tries after a 500, a 425, a hang or a lost connection"),
+            ("compensations", count(stats.compensations), "withdrawals and deposits undone"),
+            ("retried", count(stats.retried), "after a 500, a 425, a hang or a lost connection"),
             ("rescued", count(stats.rescued), "tasks of the killed worker, taken over"),
-            (
-                "rolled back",
-                count(self.rolled_back.cast_signed()),
-                "submitted in a transaction that did not commit: nobody was called",
-            ),
+            ("rolled back", count(self.rolled_back.cast_signed()), "never committed, so nobody was called"),
             ("p50", ms(stats.p50_ms), "from the insert to the end of a saga"),
             ("p99", ms(stats.p99_ms), ""),
             ("sagas a second", count(stats.per_second.round() as i64), "with all of this on one machine"),
@@ -225,7 +213,7 @@ pub(super) fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::report::count;
+
 /// Where bars cannot be drawn, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -42,9 +44,9 @@ impl Screen {
         };
         let bars = MultiProgress::new();
         let submitted = bars.add(ProgressBar::new(transfers));
-        submitted.set_style(style("  submitted {bar:40.blue} {human_pos:>7} of {human_len}  {msg}"));
+        submitted.set_style(style("  submitted {wide_bar:.blue} {human_pos:>7} of {human_len}  {msg:30}"));
         let ended = bars.add(ProgressBar::new(transfers));
-        ended.set_style(style("  ended     {bar:40.green} {human_pos:>7} of {human_len}  {msg}"));
+        ended.set_style(style("  ended     {wide_bar:.green} {human_pos:>7} of {human_len}  {msg:30}"));
         Screen { bars, submitted, ended, transfers, last_line: Instant::now() }
     }
 
@@ -59,7 +61,7 @@ impl Screen {
         let Progress { submitted, succeeded, failed, .. } = *progress;
         self.submitted.set_position(submitted.max(0).cast_unsigned());
         self.ended.set_position(progress.ended());
-        self.ended.set_message(format!("{succeeded} succeeded, {failed} failed and undone"));
+        self.ended.set_message(format!("{} succeeded, {} failed", count(succeeded), count(failed)));
         if self.bars.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             let ended = progress.ended();
