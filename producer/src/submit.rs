@@ -40,8 +40,10 @@ impl Default for Producer {
 }
 
 impl Producer {
-    /// For pools that go through PgBouncer in transaction mode, where the next statement may meet another server
-    /// connection: statements are not kept. Also connect with `PgConnectOptions::extra_float_digits(None)`.
+    /// For pools that go through PgBouncer in transaction mode, where the next message may meet another server
+    /// connection: statements are not kept. Submit and ask **inside a transaction**, which stays on one server connection;
+    /// sqlx prepares and runs a statement in two exchanges, and outside a transaction PgBouncer may part them, which is
+    /// an error, never a wrong result. Also connect with `PgConnectOptions::extra_float_digits(None)`.
     pub fn behind_pgbouncer() -> Self {
         Self { persistent: false }
     }

@@ -229,15 +229,27 @@ impl Shared {
         Some(Due { gids: gids.map(|(gid, _)| gid.clone()).take(GIDS_MAX).collect(), next })
     }
 
-    async fn look(&self, gids: &[String]) -> Result<Vec<Row>, String> {
-        let rows = sqlx::query_as(query::PRODUCER_WAIT)
-            .bind(gids)
-            .persistent(self.producer.persistent)
-            .fetch_all(&self.pool);
-        match timeout(LOOK_MAX, rows).await {
-            Ok(rows) => rows.map_err(|error| error.to_string()),
+    /// In a task of its own: a future that owns a transaction must not be dropped at a timeout.
+    async fn look(self: &Arc<Self>, gids: &[String]) -> Result<Vec<Row>, String> {
+        let (shared, gids) = (Arc::clone(self), gids.to_vec());
+        let look = tokio::spawn(async move { shared.read(&gids).await });
+        match timeout(LOOK_MAX, look).await {
+            Ok(Ok(rows)) => rows.map_err(|error| error.to_string()),
+            Ok(Err(panicked)) => Err(panicked.to_string()),
             Err(_) => Err(format!("no answer within {} s", LOOK_MAX.as_secs())),
         }
+    }
+
+    async fn read(&self, gids: &[String]) -> Result<Vec<Row>, sqlx::Error> {
+        let rows = sqlx::query_as(query::PRODUCER_WAIT).bind(gids);
+        if self.producer.persistent {
+            return rows.fetch_all(&self.pool).await;
+        }
+        // The transaction keeps both halves of the query on one server connection.
+        let mut transaction = self.pool.begin().await?;
+        let rows = rows.persistent(false).fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(rows)
     }
 
     /// Hands out what was seen. True when the look before had failed.

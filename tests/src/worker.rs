@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +24,7 @@ const LOG_LINES_SHOWN: usize = 60;
 pub struct Worker {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    log_ended: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -59,7 +61,8 @@ impl Worker {
             .envs(env.iter().copied());
 
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&log);
+        let log_ended = Arc::new(AtomicBool::new(false));
+        let (lines, ended) = (Arc::clone(&log), Arc::clone(&log_ended));
         let (send, receive) = mpsc::channel();
         // The thread that starts the worker counts as its parent, so it stays to read the log to its end.
         thread::spawn(move || {
@@ -69,8 +72,9 @@ impl Worker {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
             }
+            ended.store(true, Ordering::Release);
         });
-        Self { child: receive.recv().expect("failed to start pgsaga work"), log }
+        Self { child: receive.recv().expect("failed to start pgsaga work"), log, log_ended }
     }
 
     /// Its process id.
@@ -173,12 +177,15 @@ impl Worker {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until its log has been read to the end.
     ///
     /// # Panics
     /// At the deadline.
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
-        eventually(deadline, "the worker ends", async || self.child.try_wait().unwrap()).await
+        let exit = eventually(deadline, "the worker ends", async || self.child.try_wait().unwrap()).await;
+        let log_ended = &self.log_ended;
+        eventually(deadline, "its log ends", async || log_ended.load(Ordering::Acquire).then_some(())).await;
+        exit
     }
 
     /// Whether it runs, stopped or not.

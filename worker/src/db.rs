@@ -87,8 +87,19 @@ impl Db {
             Lane::Control => &self.control,
         };
         let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
-        let statement = statement.persistent(!self.pooled).fetch_all(&mut *connection);
-        let result = tokio::time::timeout(self.timeout, statement).await.unwrap_or_else(|_| {
+        let pooled = self.pooled;
+        let run = async {
+            if !pooled {
+                return statement.fetch_all(&mut *connection).await;
+            }
+            // sqlx sends Parse and Bind with a Sync between them. Outside a transaction the pooler may give each to
+            // another server connection, where the unnamed statement is missing or somebody else's.
+            let mut transaction = connection.begin().await?;
+            let rows = statement.persistent(false).fetch_all(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(rows)
+        };
+        let result = tokio::time::timeout(self.timeout, run).await.unwrap_or_else(|_| {
             Err(sqlx::Error::Io(std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
                 "no answer from the database",
@@ -166,7 +177,7 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
     let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
     if pooled {
         // PgBouncer refuses start-up parameters that it does not track.
-        return Ok(options.extra_float_digits(None).statement_cache_capacity(0));
+        return Ok(options.extra_float_digits(None));
     }
     let timeout_ms = timeout.as_millis().to_string();
     Ok(options.options([
@@ -185,7 +196,7 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
 /// # Errors
 /// [`Error::Usage`] for a bad URL, [`Error::Database`] where nobody answers.
 pub async fn connect(url: &str) -> Result<PgPool, Error> {
-    let options = connect_options(url, true, Duration::from_secs(30))?.statement_cache_capacity(100);
+    let options = connect_options(url, true, Duration::from_secs(30))?;
     Ok(PgPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(10))

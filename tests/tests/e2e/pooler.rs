@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr as _;
 use std::time::Duration;
 
+use pgsaga_producer::{Producer, Saga, Step, Waiter};
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, Worker, eventually, tool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// A PgBouncer of the test's own; dropping it ends it.
 struct PgBouncer {
@@ -47,7 +50,14 @@ impl PgBouncer {
         } else {
             Command::new(program)
         };
-        let process = command.arg(&ini).stdin(Stdio::null()).spawn().unwrap();
+        let process = command
+            .args(["--quiet"])
+            .arg(&ini)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let url = format!("postgres://postgres@127.0.0.1:{own_port}/{database}");
         let bouncer = PgBouncer { process, _folder: folder, url };
         eventually(PATIENCE, "PgBouncer answers", async || {
@@ -109,4 +119,37 @@ async fn a_worker_runs_behind_a_transaction_pooler_by_polling_or_with_a_direct_u
     .await;
     scene.saga("woken").step("a").insert().await;
     scene.expect("woken", "succeeded", None, &["a action"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_work_behind_a_transaction_pooler() {
+    let cluster = Cluster::own(false, true).await;
+    let mut scene = Scene::on(&cluster).await;
+    let Some(bouncer) = PgBouncer::start(&scene).await else { return };
+    scene.start_worker(&[]).await;
+    let options = PgConnectOptions::from_str(&bouncer.url).unwrap().extra_float_digits(None);
+    let pool = PgPoolOptions::new().max_connections(40).connect_with(options).await.unwrap();
+    let producer = Producer::behind_pgbouncer();
+    let waiter = Waiter::with(producer, pool.clone());
+    let url = scene.participant.url("/pooled");
+    // Many more clients than the pooler has server connections.
+    let clients = (0..40).map(|client| {
+        let (pool, waiter, url) = (pool.clone(), waiter.clone(), url.clone());
+        tokio::spawn(async move {
+            for n in 0..5 {
+                let saga =
+                    Saga::new().gid(format!("p-{client}-{n}")).unwrap().step(Step::new("pay").action(&url));
+                let mut transaction = pool.begin().await.unwrap();
+                let submitted = producer.submit(&mut *transaction, &saga).await.unwrap();
+                assert!(submitted.created);
+                transaction.commit().await.unwrap();
+                assert_eq!(waiter.wait(submitted.gid, PATIENCE).await.unwrap().status, "succeeded");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    assert_eq!(scene.count("succeeded").await, 200);
+    scene.healthy().await;
 }
