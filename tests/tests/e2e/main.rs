@@ -12,3 +12,4 @@ mod races;
 mod roles;
 mod schema;
 mod shutdown;
+mod wakeup;

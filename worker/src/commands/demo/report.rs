@@ -97,6 +97,7 @@ impl Report {
         seed: u64,
         money_before: i64,
     ) -> Result<Report, Error> {
+        sqlx::raw_sql(include_str!("analyze.sql")).execute(pool).await?;
         let stats = Stats::count(pool).await?;
         let broken = doctor::examine(url).await?;
         let money_after = money(pool).await?;
