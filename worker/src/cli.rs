@@ -88,6 +88,8 @@ pub fn main() -> ExitCode {
     let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pgsaga: {error}");
             ExitCode::from(error.exit_code())
@@ -153,6 +155,11 @@ fn start_log(log: &Log) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
         Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
     })?;
+    // Its warnings are whole span stacks, and the error itself is reported.
+    let filter = match "reqwest_retry=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

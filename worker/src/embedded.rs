@@ -18,6 +18,7 @@ mod account;
 mod binaries;
 mod child;
 mod directory;
+mod download;
 mod error;
 mod process;
 

@@ -52,7 +52,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A private Postgres server could not be run.
-    #[error(transparent)]
+    #[error("failed to {0}")]
     Embedded(#[from] crate::embedded::Error),
     /// The producer refused or failed.
     #[error(transparent)]

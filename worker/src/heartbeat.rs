@@ -76,7 +76,6 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
                 watched.clear();
             }
         }
-        worker.metrics.ready.set(f64::from(u8::from(worker.is_ready().is_ok())));
     }
 }
 

@@ -39,6 +39,7 @@ pub async fn run(
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {
+    served.worker.metrics.ready.set(f64::from(u8::from(served.worker.is_ready().is_ok())));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.recorder.render())
 }
 

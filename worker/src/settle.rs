@@ -325,7 +325,7 @@ fn log(task: &Task, ended: &Ended, next: &Next) {
             tracing::error!(gid, step, op, attempt, reason = next.saga_reason, "a saga is stuck")
         }
         Some("aborting" | "failed") if next.unwinds => {
-            tracing::info!(gid, step, attempt, reason = next.saga_reason, "a saga turns back");
+            tracing::debug!(gid, step, attempt, reason = next.saga_reason, "a saga turns back");
         }
         _ => {}
     }

@@ -82,6 +82,19 @@ fn help_lists_every_command_flag_variable_and_exit_code() {
 }
 
 #[test]
+fn a_reader_who_has_seen_enough_is_no_error() {
+    let mut print = Command::new(pgsaga())
+        .args(["migrate", "--print"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(print.stdout.take());
+    let output = print.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
 fn check_reads_a_file_or_standard_input() {
     let mut check = Command::new(pgsaga())
         .args(["check", "-"])

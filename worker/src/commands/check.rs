@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::out;
 use crate::error::Error;
 
 /// Validates a file without a database, in the words of the INSERT. The file holds what goes into `steps` (a JSON array),
@@ -29,7 +30,7 @@ impl Check {
         };
         read.map_err(|source| Error::Io { doing: format!("read {}", self.file.display()), source })?;
         pgsaga_producer::check_file(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
-        println!("{}: fine", self.file.display());
+        out(format_args!("{}: fine", self.file.display()))?;
         Ok(())
     }
 }

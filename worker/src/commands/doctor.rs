@@ -4,7 +4,7 @@ use clap::Args;
 use pgsaga_sql::CHECKS;
 use sqlx::{Executor as _, Row as _};
 
-use super::Database;
+use super::{Database, out};
 use crate::db;
 use crate::error::Error;
 
@@ -38,14 +38,14 @@ impl Doctor {
         let broken = examine(&self.database.database_url).await?;
         for place in &broken {
             if self.json {
-                println!("{}", serde_json::json!(place));
+                out(format_args!("{}", serde_json::json!(place)))?;
             } else {
-                println!("{}: saga {}: {}", place.check, place.gid, place.found);
+                out(format_args!("{}: saga {}: {}", place.check, place.gid, place.found))?;
             }
         }
         if broken.is_empty() {
             if !self.json {
-                println!("{} invariants hold", CHECKS.len());
+                out(format_args!("{} invariants hold", CHECKS.len()))?;
             }
             return Ok(());
         }

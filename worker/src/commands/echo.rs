@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::out;
 use crate::error::Error;
 
 /// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N that status;
@@ -31,9 +32,9 @@ impl Echo {
         let listen = |source| Error::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        println!(
+        out(format_args!(
             "listening on http://{address}: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N"
-        );
+        ))?;
         let router = Router::new()
             .route("/", axum::routing::post(answer))
             .route("/{*path}", axum::routing::post(answer));
@@ -52,11 +53,12 @@ async fn answer(
     let path = path.map(|Path(path)| path).unwrap_or_default();
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or("-");
     let attempt = headers.get("saga-attempt").and_then(|value| value.to_str().ok()).unwrap_or("-");
-    println!(
+    // Nobody reads: it still answers.
+    let _ = out(format_args!(
         "POST /{path}?{} key={key} attempt={attempt} body={}",
         query.unwrap_or_default(),
         String::from_utf8_lossy(&body)
-    );
+    ));
     let (status, body) = match path.split('/').next_back() {
         Some("refuse") => (409, r#"{"message": "echo was told to refuse"}"#),
         Some("ongoing") => (425, ""),

@@ -7,7 +7,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
-use super::Database;
+use super::{Database, out};
 use crate::db;
 use crate::error::Error;
 
@@ -65,13 +65,13 @@ impl List {
             let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
             let next = next(row)?;
             if self.json {
-                println!(
+                out(format_args!(
                     "{}",
                     serde_json::json!({
                         "gid": gid, "status": status, "reason": reason, "steps": steps,
                         "created_at": created_at.to_rfc3339(), "finished_at": finished_at.map(|at| at.to_rfc3339()), "next": next,
                     })
-                );
+                ))?;
                 continue;
             }
             table.add_row([
@@ -85,7 +85,7 @@ impl List {
             ]);
         }
         if !self.json {
-            println!("{table}");
+            out(format_args!("{table}"))?;
         }
         pool.close().await;
         Ok(())

@@ -8,6 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, SqlSafeStr as _};
 
+use super::out;
 use crate::error::Error;
 
 /// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
@@ -61,7 +62,7 @@ impl Migrate {
         match self.database_url {
             Some(url) if !self.print => {
                 migrate(&url, self.skip_roles).await?;
-                println!("the schema pgsaga is at version {SCHEMA_VERSION}");
+                out(format_args!("the schema pgsaga is at version {SCHEMA_VERSION}"))?;
                 Ok(())
             }
             _ => std::io::stdout()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::{PgPool, Row as _};
 
-use super::{Database, list};
+use super::{Database, list, out};
 use crate::db;
 use crate::definition::default_step_name;
 use crate::error::Error;
@@ -91,7 +91,7 @@ impl Show {
         let saga = read(&pool, &self.gid).await?.ok_or(Error::NotFound(self.gid))?;
         pool.close().await;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&saga).map_err(unreadable)?);
+            out(format_args!("{}", serde_json::to_string_pretty(&saga).map_err(unreadable)?))?;
             return Ok(());
         }
         print(&saga)
@@ -168,12 +168,12 @@ async fn read(pool: &PgPool, gid: &str) -> Result<Option<Saga>, Error> {
 }
 
 fn print(saga: &Saga) -> Result<(), Error> {
-    println!("saga {}: {}", saga.gid, saga.status);
+    out(format_args!("saga {}: {}", saga.gid, saga.status))?;
     if let Some(reason) = &saga.reason {
-        println!("reason: {reason}");
+        out(format_args!("reason: {reason}"))?;
     }
     let finished = saga.finished_at.map(|at| format!(", finished {}", list::time(at))).unwrap_or_default();
-    println!("created {}{finished}", list::time(saga.created_at));
+    out(format_args!("created {}{finished}", list::time(saga.created_at)))?;
 
     let mut steps = table(&["step", "action", "compensate", "payload"]);
     for (index, step) in saga.steps.iter().enumerate() {
@@ -185,7 +185,7 @@ fn print(saga: &Saga) -> Result<(), Error> {
         let name = step.name.unwrap_or_else(|| default_step_name(index));
         steps.add_row([name, shown(step.action), shown(step.compensate), payload]);
     }
-    println!("\nDefinition\n{steps}");
+    out(format_args!("\nDefinition\n{steps}"))?;
 
     let mut history = table(&["at", "step", "op", "try", "outcome", "status", "took", "worker", "message"]);
     for event in &saga.history {
@@ -201,14 +201,14 @@ fn print(saga: &Saga) -> Result<(), Error> {
             shown(event.message.as_deref()),
         ]);
     }
-    println!("\nHistory\n{history}");
+    out(format_args!("\nHistory\n{history}"))?;
 
-    println!("\nNext");
+    out(format_args!("\nNext"))?;
     if saga.next.is_empty() {
-        println!(
+        out(format_args!(
             "{}",
             if saga.status == "stuck" { "a person must look: see the reason" } else { "nothing: it is over" }
-        );
+        ))?;
     }
     for task in &saga.next {
         let place = match (&task.host, task.pid) {
@@ -216,7 +216,7 @@ fn print(saga: &Saga) -> Result<(), Error> {
             _ => String::new(),
         };
         let when = list::when(task.worker, task.due_ms);
-        println!("{} of step {}, try {}, {when}{place}", task.op, task.step, task.attempt);
+        out(format_args!("{} of step {}, try {}, {when}{place}", task.op, task.step, task.attempt))?;
     }
     Ok(())
 }

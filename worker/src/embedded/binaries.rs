@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Error;
+use super::download::downloaded;
 
 /// Finds the folder that holds `initdb` and `postgres`.
 ///
 /// `given` is the user's own word (`PGSAGA_PG_BIN`) and is final. Else: `pg_config --bindir`, `initdb` on the PATH
-/// with links resolved, then the highest version where Debian, the PGDG packages for Red Hat, and Homebrew install.
+/// with links resolved, then the highest version where Debian, the PGDG packages for Red Hat, and Homebrew install; at
+/// last one that is fetched from the network.
 ///
 /// # Errors
 /// [`Error::NotBinaries`] when `given` lacks a program, [`Error::NoBinaries`] when nothing is found.
@@ -31,7 +33,7 @@ pub fn find_binaries(given: Option<&Path>) -> Result<PathBuf, Error> {
     ]
     .into_iter()
     .flat_map(|(folder, prefix)| versions(Path::new(folder), prefix));
-    from_programs.chain(from_packages).find(|folder| is_complete(folder)).ok_or(Error::NoBinaries)
+    from_programs.chain(from_packages).find(|folder| is_complete(folder)).map_or_else(downloaded, Ok)
 }
 
 /// Client packages have a `pg_config` and even a `bin` folder, but no server.

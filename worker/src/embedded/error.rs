@@ -8,10 +8,13 @@ use std::process::ExitStatus;
 pub enum Error {
     /// No folder with `initdb` and `postgres` is on this machine.
     #[error(
-        "find a Postgres server on this machine; install one (`apt-get install postgresql`, \
+        "find a Postgres server on this machine, or fetch one ({why}); install one (`apt-get install postgresql`, \
          `dnf install postgresql-server`, `brew install postgresql@17`) or name the folder of its `initdb` in PGSAGA_PG_BIN"
     )]
-    NoBinaries,
+    NoBinaries {
+        /// Why it could not be fetched.
+        why: String,
+    },
     /// The folder that was named does not hold the programs.
     #[error(
         "use the Postgres in {}: it does not hold both `initdb` and `postgres`; name the folder that does in \

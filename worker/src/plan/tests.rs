@@ -141,7 +141,7 @@ fn search_all(planner: Planner, tries_max: u32) -> Result<usize, String> {
 #[test]
 fn every_sequence_of_outcomes_keeps_the_invariants() {
     let ends = search_all(plan, 2).unwrap();
-    assert!(ends > 100_000, "the search saw only {ends} ends");
+    assert!(ends > 90_000, "the search saw only {ends} ends");
 }
 
 #[test]
@@ -230,7 +230,9 @@ fn a_limit_counts_retries_and_not_the_first_try_nor_ongoing() {
     let Plan::Retry(second, _) = plan(&shape, first, Outcome::Ongoing).unwrap() else { panic!() };
     assert_eq!(second.counted, 0);
     let Plan::Retry(third, _) = plan(&shape, second, Outcome::Unsent).unwrap() else { panic!() };
-    assert_eq!(plan(&shape, third, Outcome::Unsent).unwrap(), Plan::Fail(Some(Why::RetryLimit(1))));
+    // It was accepted once, and the tries that never left say nothing about that: it may have taken effect.
+    let undo = Plan::Compensate(Try::first(0, Op::Compensate), Some(Why::RetryLimit(1)));
+    assert_eq!(plan(&shape, third, Outcome::Unsent).unwrap(), undo);
 }
 
 #[test]
