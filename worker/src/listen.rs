@@ -13,7 +13,7 @@ use crate::worker::Worker;
 
 const CHANNEL: &str = "pgsaga";
 /// How often an idle worker tries again for a lock that another idle worker, or a producer for a moment, has.
-const LOCK_AGAIN: Duration = Duration::from_secs(1);
+const LOCK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Listens until everything is done; connects again by itself.
 pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {

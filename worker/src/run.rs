@@ -17,7 +17,7 @@ use crate::worker::Worker;
 use crate::{claim, hand_back, heartbeat, listen, reconcile, rescue, settle};
 
 /// How often the worker looks whether history partitions must be made ahead.
-const PARTITIONS_EVERY: Duration = Duration::from_secs(10);
+const PARTITIONS_EVERY: Duration = Duration::from_secs(30);
 /// How long the loops may take to end after the drain.
 const LOOPS_END_MAX: Duration = Duration::from_secs(5);
 

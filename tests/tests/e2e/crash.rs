@@ -245,27 +245,17 @@ async fn a_suspect_runs_alone() {
 async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck() {
     let mut scene = Scene::new().await;
     let gate = Gate::new();
-    for gid in ["poison", "unlucky"] {
-        scene
-            .saga(gid)
-            .column("request_timeout", "'60 seconds'")
-            .step("pay")
-            .action(Behaviour::Gate(gate.clone()))
-            .insert()
-            .await;
-    }
-    // One death short of the limit; the other died as often, but never alone.
-    sqlx::raw_sql(
-        "update pgsaga.task set lost = 12, lost_alone = 9 where saga_id = (select id from pgsaga.saga where gid = 'poison');
-         update pgsaga.task set lost = 2 where saga_id = (select id from pgsaga.saga where gid = 'unlucky')",
-    )
-    .execute(scene.pool())
-    .await
-    .unwrap();
+    let saga = scene.saga("poison").column("request_timeout", "'60 seconds'");
+    saga.step("pay").action(Behaviour::Gate(gate.clone())).insert().await;
+    // One death short of the limit.
+    sqlx::raw_sql("update pgsaga.task set lost = 12, lost_alone = 9").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
-    eventually(PATIENCE, "the poisonous call runs", async || {
-        (!scene.participant.calls_for("poison").is_empty()).then_some(())
+    // This one waits for its turn while the worker dies; it has lost as many workers, but none while it ran alone.
+    scene.saga("unlucky").step("pay").insert().await;
+    let held = "update pgsaga.task set lost = 12 where worker is not null and lost = 0 returning id";
+    eventually(PATIENCE, "it is held", async || {
+        sqlx::query(held).fetch_optional(scene.pool()).await.unwrap()
     })
     .await;
     scene.workers[0].kill9();
