@@ -214,6 +214,14 @@ impl SagaSpec<'_> {
 
     /// Inserts it in plain SQL. Retries come after 20 ms unless the test says otherwise.
     pub async fn insert(self) {
+        self.try_insert().await.unwrap();
+    }
+
+    /// The same where Postgres may be away.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn try_insert(self) -> Result<(), sqlx::Error> {
         let mut columns = self.columns.clone();
         if !columns.iter().any(|(name, _)| *name == "retry_interval") {
             columns.push(("retry_interval", "'20 milliseconds'".to_owned()));
@@ -221,11 +229,7 @@ impl SagaSpec<'_> {
         let names: String = columns.iter().map(|(name, _)| format!(", {name}")).collect();
         let values: String = columns.iter().map(|(_, literal)| format!(", {literal}")).collect();
         let insert = format!("insert into pgsaga.saga (gid, steps{names}) values ($1, $2{values})");
-        sqlx::query(sqlx::AssertSqlSafe(insert))
-            .bind(&self.gid)
-            .bind(self.steps())
-            .execute(self.scene.pool())
-            .await
-            .unwrap();
+        let insert = sqlx::query(sqlx::AssertSqlSafe(insert)).bind(&self.gid).bind(self.steps());
+        insert.execute(self.scene.pool()).await.map(drop)
     }
 }

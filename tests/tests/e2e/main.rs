@@ -3,6 +3,7 @@
 
 mod answers;
 mod atomic;
+mod chaos;
 mod cli;
 mod compensation;
 mod crash;

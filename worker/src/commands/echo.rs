@@ -36,8 +36,8 @@ impl Echo {
             "listening on http://{address}: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N"
         ))?;
         let router = Router::new()
-            .route("/", axum::routing::post(answer))
-            .route("/{*path}", axum::routing::post(answer));
+            .route("/", axum::routing::any(answer))
+            .route("/{*path}", axum::routing::any(answer));
         let server =
             axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
         server.await.map_err(listen)
