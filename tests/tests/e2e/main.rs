@@ -3,11 +3,13 @@
 
 mod answers;
 mod atomic;
+mod barrier;
 mod chaos;
 mod cli;
 mod compensation;
 mod crash;
 mod pooler;
+mod producer;
 mod queue;
 mod races;
 mod roles;
