@@ -14,8 +14,13 @@ begin
       end;
     end if;
   end loop;
-  -- Objects are made as pgsaga_owner, so that no function with its owner's rights is a superuser's.
-  if not pg_has_role(current_user, 'pgsaga_owner', 'member') then
+  -- Objects are made as pgsaga_owner, so that no function with its owner's rights is a superuser's. From Postgres 16 on
+  -- whoever creates a role may grant it, but is not allowed to SET ROLE to it.
+  if current_setting('server_version_num')::int >= 160000 then
+    if not pg_has_role(current_user, 'pgsaga_owner', 'SET') then
+      execute format('grant pgsaga_owner to %I with set true, inherit true', current_user);
+    end if;
+  elsif not pg_has_role(current_user, 'pgsaga_owner', 'member') then
     execute format('grant pgsaga_owner to %I', current_user);
   end if;
 end

@@ -42,6 +42,7 @@ create table pgsaga.task (
   format         smallint not null default 1,
   attempt        int not null default 1,
   counted        int not null default 0,
+  bytes          int not null default 0,
   lost           smallint not null default 0,
   lost_alone     smallint not null default 0,
   alone          boolean not null default false,
@@ -62,6 +63,7 @@ comment on table pgsaga.task is 'One queued try of one op of one step; a claim i
 comment on column pgsaga.task.step is 'Position in saga.steps, from 1.';
 comment on column pgsaga.task.attempt is 'The number of this try of the op, from 1, tries of lost workers included.';
 comment on column pgsaga.task.counted is 'Earlier tries that count against retry_limit: all but ongoing ones.';
+comment on column pgsaga.task.bytes is 'Size of saga.steps as text: a worker bounds by it what it holds in memory.';
 comment on column pgsaga.task.lost is 'Workers that died while they held this task; from 3 on it runs alone.';
 comment on column pgsaga.task.lost_alone is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
 comment on column pgsaga.task.unknown_before is 'Some earlier try of this op ended unknown: it may have taken effect.';
@@ -104,6 +106,7 @@ create table pgsaga.worker (
   beat       bigint not null default 0,
   seen_at    timestamptz not null default clock_timestamp(),
   dead       boolean not null default false,
+  retired    boolean not null default false,
   lease_ms   int not null,
   host       text not null,
   pid        int not null,
@@ -119,8 +122,8 @@ comment on column pgsaga.worker.seen_at is 'For people only: no decision is take
 create function pgsaga.queue_sagas() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into pgsaga.task (saga_id, step, op, format, run_at)
-    select id, 1, 'action', format, clock_timestamp() from inserted;
+  insert into pgsaga.task (saga_id, step, op, format, bytes, run_at)
+    select id, 1, 'action', format, octet_length(steps::text), clock_timestamp() from inserted;
   if not found or current_setting('pgsaga.notify', true) = 'off' then
     return null;
   end if;

@@ -1,5 +1,6 @@
 -- Claims up to $2 due tasks for worker $1, oldest first, with all that the planner needs.
 --   $1 worker  $2 how many  $3 low-water mark  $4 newest row format that this worker knows
+--   $5 bytes of definitions; the first task is claimed whatever its size
 -- Always answers at least one row: its task columns are null when nothing was claimed.
 --
 -- Index: task_run_at, from the mark on. `run_at <= (select clock_timestamp())` is an index condition; the bare
@@ -12,14 +13,20 @@
 with me as materialized (
   select id from pgsaga.worker where id = $1 and not dead for key share
 ), due as materialized (
-  select ctid as row_id from pgsaga.task
+  select ctid as row_id, run_at, bytes from pgsaga.task
   where run_at >= $3 and run_at <= (select clock_timestamp()) and worker is null and format <= $4
   order by run_at
   limit case when exists (select from me) then $2 else 0 end
   for update skip locked
+), fitting as materialized (
+  select row_id from (
+    select row_id, sum(bytes) over (order by run_at, row_id) as total, row_number() over (order by run_at, row_id) as place
+    from due
+  ) summed
+  where total <= $5 or place = 1
 ), claimed as (
   update pgsaga.task t set worker = $1, epoch = t.epoch + 1
-  where t.ctid = any (array(select row_id from due))
+  where t.ctid = any (array(select row_id from fitting))
   returning t.*
 ), header as materialized (
   select clock_timestamp() as now,
@@ -33,7 +40,7 @@ with me as materialized (
 select h.now, h.xmin, h.xmax, h.alive, h.lowest,
   (extract(epoch from h.next_due - h.now) * 1000)::bigint as next_due_ms,
   (extract(epoch from h.now - h.lowest) * 1000000)::bigint as oldest_us,
-  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost,
+  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.bytes,
   (extract(epoch from h.now - c.run_at) * 1000000)::bigint as waited_us,
   s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.request_timeout_us
 from header h

@@ -28,11 +28,11 @@ with input as materialized (
     select id from pgsaga.saga where id = i.saga_id and finished_at is null offset 0 for no key update skip locked
   ) s
 ), settled as materialized (
-  select i.*, t.row_id, t.step, t.op, t.attempt, t.format
+  select i.*, t.row_id, t.step, t.op, t.attempt, t.format, t.bytes
   from (select * from input where exists (select from me)
         and (in_place or saga_id in (select id from locked_saga))) i
   cross join lateral (
-    select ctid as row_id, step, op, attempt, format from pgsaga.task
+    select ctid as row_id, step, op, attempt, format, bytes from pgsaga.task
     where id = i.task_id and worker = $1 and epoch = i.epoch offset 0 for update skip locked
   ) t
 ), recorded as (
@@ -46,8 +46,8 @@ with input as materialized (
 ), removed as (
   delete from pgsaga.task t where t.ctid = any (array(select row_id from settled where not in_place))
 ), queued as (
-  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, worker, epoch, run_at)
-  select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format,
+  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, worker, epoch, run_at)
+  select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes,
     case when delay_us is null then $1 end, epoch + 1,
     clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond'
   from settled where not in_place and next_step is not null

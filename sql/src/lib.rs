@@ -128,6 +128,7 @@ checks! {
     "no_task_of_a_finished_saga",
     "nothing_runs_again_after_success",
     "open_sagas_can_go_on",
+    "one_task_a_saga",
     "one_unwind",
     "steps_run_in_order",
     "stuck_sagas_have_a_reason",

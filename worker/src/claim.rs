@@ -16,7 +16,7 @@ use crate::hand_back;
 use crate::mark::{Mark, Seen};
 use crate::outcome::Outcome;
 use crate::plan::{Op, Steps as _, Try};
-use crate::task::Task;
+use crate::task::{HELD_BYTES_MAX, Task, Weight};
 use crate::worker::Worker;
 
 /// After a claim that found something but not everything it had room for.
@@ -116,6 +116,12 @@ async fn free_places(worker: &Worker) -> Option<OwnedSemaphorePermit> {
             () = tokio::time::sleep(POLL_BUSY) => {}
         }
     }
+    while worker.load.room(HELD_BYTES_MAX) == 0 {
+        tokio::select! {
+            () = worker.stop.cancelled() => return None,
+            () = tokio::time::sleep(POLL_BUSY) => {}
+        }
+    }
     let mut places = first;
     let more = u32::try_from(worker.places.available_permits()).unwrap_or(u32::MAX);
     if let Ok(more) = Arc::clone(&worker.places).try_acquire_many_owned(more) {
@@ -137,7 +143,12 @@ async fn claim(
         .db
         .run(
             Lane::Work,
-            sqlx::query(query::CLAIM).bind(id).bind(asked as i64).bind(mark.start()).bind(pgsaga_sql::FORMAT),
+            sqlx::query(query::CLAIM)
+                .bind(id)
+                .bind(asked as i64)
+                .bind(mark.start())
+                .bind(pgsaga_sql::FORMAT)
+                .bind(worker.load.room(HELD_BYTES_MAX) as i64),
         )
         .await?;
     worker.metrics.claim_seconds.record(started.elapsed().as_secs_f64());
@@ -162,7 +173,8 @@ async fn claim(
         let epoch: i32 = row.try_get("epoch")?;
         found += 1;
         let Some(place) = places.split(1) else { continue };
-        match decode(row, task_id, epoch, id, place) {
+        let weight = worker.load.add(row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0));
+        match decode(row, task_id, epoch, id, weight, place) {
             Ok(task) => {
                 let waited_us: i64 = row.try_get("waited_us")?;
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
@@ -196,6 +208,7 @@ fn decode(
     id: i64,
     epoch: i32,
     worker: i64,
+    weight: Weight,
     place: OwnedSemaphorePermit,
 ) -> Result<Task, String> {
     let read = || -> Result<(SagaColumns, Try, i64, i16), sqlx::Error> {
@@ -224,5 +237,5 @@ fn decode(
     if now.step >= saga.count() {
         return Err(format!("step {} of a saga with {} steps", now.step.wrapping_add(1), saga.count()));
     }
-    Ok(Task { id, epoch, saga_id, worker, now, lost, saga, place })
+    Ok(Task { id, epoch, saga_id, worker, now, lost, saga, weight, place })
 }

@@ -102,27 +102,39 @@ fn run(command: Command) -> Result<(), Error> {
     if let Command::PostgresChild(child) = command {
         return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
     }
+    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let drains =
+        matches!(command, Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::DemoBank(_));
+    if !drains {
+        signals::release();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { doing: "start the runtime".to_owned(), source })?;
-    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     runtime.block_on(async {
-        let stop = signals::stop_on_signal()?;
         match command {
-            Command::Work(work) => work.run(stop).await,
+            Command::Work(work) => work.run(signals::stop_on_signal()?).await,
+            Command::Echo(echo) => echo.run(signals::stop_on_signal()?).await,
+            Command::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
+            Command::DemoBank(bank) => bank.run(signals::stop_on_signal()?).await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
             Command::Check(check) => check.run(),
             Command::Doctor(doctor) => doctor.run().await,
-            Command::Echo(echo) => echo.run(stop).await,
-            Command::Demo(demo) => demo.run(stop).await,
-            Command::DemoBank(bank) => bank.run(stop).await,
             Command::PostgresChild(_) => Ok(()),
         }
     })
+}
+
+/// Kubernetes sets these in every pod for a Service that is named `pgsaga` or `pgsaga-…`.
+fn is_service_link(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.contains("_PORT_")
 }
 
 /// A misspelt variable would silently leave a default in force.
@@ -139,7 +151,7 @@ fn unknown_variables() -> Result<(), Error> {
     }
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("PGSAGA_") && !known.contains(&*name) {
+        if name.starts_with("PGSAGA_") && !known.contains(&*name) && !is_service_link(&name) {
             let allowed: Vec<&str> =
                 known.iter().map(String::as_str).filter(|name| name.starts_with("PGSAGA_")).collect();
             return Err(Error::Usage(format!(

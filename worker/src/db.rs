@@ -15,11 +15,14 @@ use crate::error::Error;
 /// The longest wait for a connection: none of the pools is ever asked for more than it has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
-/// Two pools and how to speak through them. The control pool keeps heartbeats from waiting behind claims and settles.
+/// Three pools and how to speak through them: heartbeats wait behind nothing, and give up early on a connection that
+/// stalls, since a lease hangs on them.
 #[derive(Debug, Clone)]
 pub struct Db {
     work: PgPool,
     control: PgPool,
+    heartbeat: PgPool,
+    heartbeat_timeout: Duration,
     connect: PgConnectOptions,
     pooled: bool,
     timeout: Duration,
@@ -34,8 +37,10 @@ pub struct Options {
     pub pooled: bool,
     /// Connections for claims and settles.
     pub connections_max: u32,
-    /// The longest that a statement may take, and the wait for a connection.
+    /// The longest that a statement may take.
     pub timeout: Duration,
+    /// The longest that a heartbeat may take, before it is tried on another connection.
+    pub heartbeat_timeout: Duration,
 }
 
 /// Which pool a statement uses.
@@ -43,8 +48,10 @@ pub struct Options {
 pub enum Lane {
     /// Claims and settles.
     Work,
-    /// Heartbeats, rescues, reconciling.
+    /// Rescues, reconciling, registration.
     Control,
+    /// Heartbeats.
+    Heartbeat,
 }
 
 impl Db {
@@ -54,18 +61,20 @@ impl Db {
     /// [`Error::Usage`] where the URL cannot be read.
     pub fn new(options: &Options) -> Result<Db, Error> {
         let connect = connect_options(&options.url, options.pooled, options.timeout)?;
-        let pool = |connections_max: u32| {
+        let pool = |connections_max: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections_max)
-                .acquire_timeout(options.timeout.min(ACQUIRE_MAX))
+                .acquire_timeout(timeout.min(ACQUIRE_MAX))
                 .idle_timeout(Duration::from_secs(600))
                 .max_lifetime(Duration::from_secs(3600))
                 .test_before_acquire(false)
                 .connect_lazy_with(connect.clone())
         };
         Ok(Db {
-            work: pool(options.connections_max),
-            control: pool(2),
+            work: pool(options.connections_max, options.timeout),
+            control: pool(2, options.timeout),
+            heartbeat: pool(1, options.heartbeat_timeout),
+            heartbeat_timeout: options.heartbeat_timeout,
             connect,
             pooled: options.pooled,
             timeout: options.timeout,
@@ -85,6 +94,11 @@ impl Db {
         let pool = match lane {
             Lane::Work => &self.work,
             Lane::Control => &self.control,
+            Lane::Heartbeat => &self.heartbeat,
+        };
+        let timeout = match lane {
+            Lane::Work | Lane::Control => self.timeout,
+            Lane::Heartbeat => self.heartbeat_timeout,
         };
         let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
         let pooled = self.pooled;
@@ -99,12 +113,7 @@ impl Db {
             transaction.commit().await?;
             Ok(rows)
         };
-        let result = tokio::time::timeout(self.timeout, run).await.unwrap_or_else(|_| {
-            Err(sqlx::Error::Io(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                "no answer from the database",
-            )))
-        });
+        let result = tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| Err(no_answer()));
         if let Err(error) = &result
             && Class::of(error) == Class::Connection
         {
@@ -118,7 +127,8 @@ impl Db {
     /// # Errors
     /// Why nobody answers.
     pub async fn answers(&self) -> Result<(), sqlx::Error> {
-        PgConnection::connect_with(&self.connect).await?.close().await
+        let answer = async { PgConnection::connect_with(&self.connect).await?.close().await };
+        tokio::time::timeout(ACQUIRE_MAX, answer).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Checks that the schema is the one that this release's statements are written for.
@@ -160,6 +170,7 @@ impl Db {
     pub async fn close(&self) {
         self.work.close().await;
         self.control.close().await;
+        self.heartbeat.close().await;
     }
 }
 
@@ -202,6 +213,10 @@ pub async fn connect(url: &str) -> Result<PgPool, Error> {
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await?)
+}
+
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from the database"))
 }
 
 /// What a database error means for whoever gets it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::plan::{Op, Steps};
@@ -113,15 +113,20 @@ struct StepRow<'a> {
     action: Cow<'a, str>,
     #[serde(borrow)]
     compensate: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     compensate_payload: Option<&'a RawValue>,
     #[serde(borrow)]
     headers: Option<Headers<'a>>,
     retry_limit: Option<f64>,
     retry_interval_seconds: Option<f64>,
     request_timeout_seconds: Option<f64>,
+}
+
+/// A key that is there is a payload, also when its value is JSON's null.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 type Headers<'a> = std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>;
@@ -213,6 +218,15 @@ mod tests {
             &definition.steps[0].payload[..],
             br#"{"a": 1.10, "b": 12345678901234567890.123, "c": 1e5}"#
         );
+    }
+
+    #[test]
+    fn a_payload_of_null_is_a_payload() {
+        let steps = r#"[{"action": "", "payload": {"a": 1}, "compensate_payload": null}, {"action": "", "payload": null}, {"action": ""}]"#;
+        let definition = Definition::decode(columns(steps)).unwrap();
+        let body = |step: usize, op| String::from_utf8(definition.steps[step].body(op).to_vec()).unwrap();
+        assert_eq!((body(0, Op::Action).as_str(), body(0, Op::Compensate).as_str()), (r#"{"a": 1}"#, "null"));
+        assert_eq!((body(1, Op::Action).as_str(), body(2, Op::Action).as_str()), ("null", ""));
     }
 
     #[test]

@@ -87,7 +87,7 @@ async fn beat(
 ) -> Result<bool, sqlx::Error> {
     let id = worker.id();
     let sent = Instant::now();
-    let rows = worker.db.run(Lane::Control, sqlx::query(query::HEARTBEAT).bind(id)).await?;
+    let rows = worker.db.run(Lane::Heartbeat, sqlx::query(query::HEARTBEAT).bind(id)).await?;
     let alive = match rows.first() {
         Some(row) => row.try_get("alive")?,
         None => false,

@@ -61,22 +61,23 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// How much of an answer is read.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Each key is decoded by itself: a `message` that cannot be read must not hide a `dtm_result` that says no.
 #[derive(Deserialize)]
-struct Answer {
+struct DtmResult {
     #[serde(default)]
     dtm_result: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Message {
     #[serde(default)]
     message: Option<serde_json::Value>,
 }
 
-/// Judges an answer by its status and (bounded) body.
+/// Judges an answer by its status and body, of which at most [`ANSWER_BYTES_MAX`] were read.
 pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
-        200 | 201 | 204 => match dtm_result(body).as_deref() {
-            Some("FAILURE") => Outcome::Failure,
-            Some("ONGOING") => Outcome::Ongoing,
-            _ => Outcome::Success,
-        },
+        200 | 201 | 204 => dtm_result(body),
         409 => Outcome::Failure,
         202 | 425 => Outcome::Ongoing,
         429 => Outcome::Unsent,
@@ -86,19 +87,28 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     (outcome, message)
 }
 
-/// `dtm_result` of a JSON object. DTM finds its words anywhere in the body; only a whole object's own key counts here.
-fn dtm_result(body: &[u8]) -> Option<String> {
-    memchr::memmem::find(body, b"dtm_result")?;
-    match serde_json::from_slice::<Answer>(body).ok()?.dtm_result {
-        Some(serde_json::Value::String(word)) => Some(word),
-        _ => None,
+/// What `dtm_result` of a JSON object says. DTM finds its words anywhere in the body; only a whole object's own key counts
+/// here. An object that names the key and cannot be read, or was cut off, may say no: that is unknown, never a success.
+fn dtm_result(body: &[u8]) -> Outcome {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    if !body.starts_with(b"{") || memchr::memmem::find(body, b"dtm_result").is_none() {
+        return Outcome::Success;
+    }
+    match serde_json::from_slice::<DtmResult>(body) {
+        Ok(DtmResult { dtm_result: Some(serde_json::Value::String(word)) }) => match word.as_str() {
+            "FAILURE" => Outcome::Failure,
+            "ONGOING" => Outcome::Ongoing,
+            _ => Outcome::Success,
+        },
+        Ok(_) => Outcome::Success,
+        Err(_) => Outcome::Unknown,
     }
 }
 
 /// `message` of a JSON answer, else the first bytes of the answer, else the status.
 fn message(status_code: u16, body: &[u8]) -> String {
-    let told = match serde_json::from_slice::<Answer>(body) {
-        Ok(Answer { message: Some(serde_json::Value::String(message)), .. }) if !message.is_empty() => {
+    let told = match serde_json::from_slice::<Message>(body) {
+        Ok(Message { message: Some(serde_json::Value::String(message)), .. }) if !message.is_empty() => {
             message
         }
         _ => String::from_utf8_lossy(body.get(..MESSAGE_BYTES_MAX + 4).unwrap_or(body)).into_owned(),
@@ -153,6 +163,22 @@ mod tests {
         assert_eq!(judge(200, br#"{"note": "dtm_result FAILURE"}"#).0, Outcome::Success);
         assert_eq!(judge(200, b"dtm_result FAILURE").0, Outcome::Success);
         assert_eq!(judge(500, br#"{"dtm_result": "FAILURE"}"#).0, Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_refusal_is_not_lost_in_an_answer_that_is_otherwise_unreadable() {
+        let deep = [&br#"{"dtm_result":"FAILURE","message":"#[..], &[b'['; 300], &[b']'; 300], b"}"].concat();
+        for (body, outcome) in [
+            (&br#"{"dtm_result":"FAILURE","message":"no \ud800 money"}"#[..], Outcome::Failure),
+            (b"{\"dtm_result\":\"FAILURE\",\"message\":\"caf\xe9\"}", Outcome::Failure),
+            (br#"{"dtm_result":"ONGOING","message":1e400}"#, Outcome::Ongoing),
+            (b"\xef\xbb\xbf{\"dtm_result\":\"FAILURE\"}", Outcome::Failure),
+            (br#"{"dtm_result":"FAILURE","message":"cut o"#, Outcome::Unknown),
+            (br#"{"dtm_result":"SUCCESS","dtm_result":"FAILURE"}"#, Outcome::Unknown),
+        ] {
+            assert_eq!(judge(200, body).0, outcome, "{}", String::from_utf8_lossy(body));
+        }
+        assert_ne!(judge(200, &deep).0, Outcome::Success);
     }
 
     #[test]

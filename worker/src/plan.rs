@@ -41,7 +41,8 @@ pub trait Steps {
     fn count(&self) -> usize;
     /// Whether step `index` (from 0) has something to undo.
     fn has_compensation(&self, index: usize) -> bool;
-    /// How many counted retries the action of step `index` gets; `None` is without limit.
+    /// How many counted retries the action of step `index` gets after its first try; `None` is without limit. A try that
+    /// was lost with its worker counts, and is always followed by another: nobody has heard its answer.
     fn retry_limit(&self, index: usize) -> Option<u32>;
 }
 
@@ -151,27 +152,13 @@ pub fn plan(steps: &impl Steps, done: Try, outcome: Outcome) -> Result<Plan, Ill
             None => Plan::Fail(None),
         },
         (_, Outcome::Ongoing) => Plan::Retry(again, Wait::Interval),
-        (Op::Action, Outcome::Failure) => {
-            if must_confirm(done) && !limit_reached(steps, again) {
-                Plan::Retry(again, Wait::Interval)
-            } else {
-                unwind(steps, again, Why::Refused)
-            }
-        }
-        (Op::Compensate, Outcome::Failure) => {
-            if must_confirm(done) {
-                Plan::Retry(again, Wait::Interval)
-            } else {
-                Plan::Stick(Why::Refused)
-            }
-        }
-        (Op::Action, Outcome::Unknown | Outcome::Unsent) => {
-            if limit_reached(steps, again) {
-                unwind(steps, again, Why::RetryLimit(again.counted - 1))
-            } else {
-                Plan::Retry(again, Wait::Backoff { counted: again.counted })
-            }
-        }
+        (_, Outcome::Failure) if must_confirm(done) => Plan::Retry(again, Wait::Interval),
+        (Op::Action, Outcome::Failure) => unwind(steps, again, Why::Refused),
+        (Op::Compensate, Outcome::Failure) => Plan::Stick(Why::Refused),
+        (Op::Action, Outcome::Unknown | Outcome::Unsent) => match steps.retry_limit(done.step) {
+            Some(limit) if again.counted > limit => unwind(steps, again, Why::RetryLimit(limit)),
+            _ => Plan::Retry(again, Wait::Backoff { counted: again.counted }),
+        },
         // Compensations have a limit of their own, by default none.
         (Op::Compensate, Outcome::Unknown | Outcome::Unsent) => {
             Plan::Retry(again, Wait::Backoff { counted: again.counted })
@@ -183,11 +170,6 @@ pub fn plan(steps: &impl Steps, done: Try, outcome: Outcome) -> Result<Plan, Ill
 /// still runs would otherwise abort a payment in progress (RACES 14).
 fn must_confirm(done: Try) -> bool {
     done.unknown_before && done.last != Some(Outcome::Failure)
-}
-
-/// N retries after the first try.
-fn limit_reached(steps: &impl Steps, after: Try) -> bool {
-    steps.retry_limit(after.step).is_some_and(|limit| after.counted > limit)
 }
 
 /// One failure, one unwind: `failed` is the action with all its tries behind it.

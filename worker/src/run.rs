@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::backoff::Reconnect;
-use crate::db::Lane;
+use crate::db::{Class, Lane};
 use crate::error::Error;
 use crate::settle::Finished;
 use crate::worker::Worker;
@@ -68,16 +68,26 @@ pub async fn run(
 async fn wait_for_postgres(worker: &Worker) -> Result<bool, Error> {
     let mut reconnect = Reconnect::new();
     while !worker.stop.is_cancelled() {
-        let started = async {
+        let fits = async {
             worker.db.answers().await?;
             worker.db.check_schema().await?;
-            make_history_partitions(worker).await?;
-            heartbeat::register(worker).await.map_err(Error::from)
+            make_history_partitions(worker).await.map_err(Error::from)
         };
-        match started.await {
+        let fits = tokio::select! {
+            () = worker.stop.cancelled() => break,
+            fits = fits => fits,
+        };
+        // Not in the select: a registration that is dropped half-way leaves a row that nobody signs off.
+        let started = match fits {
+            Ok(()) => heartbeat::register(worker).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(()) => return Ok(true),
-            Err(Error::Database(error)) if crate::db::Class::of(&error) == crate::db::Class::Connection => {
-                worker.metrics.database_error(crate::db::Class::Connection);
+            Err(Error::Database(error))
+                if matches!(Class::of(&error), Class::Connection | Class::Conflict) =>
+            {
+                worker.metrics.database_error(Class::of(&error));
                 let again = reconnect.pause();
                 tracing::warn!(%error, again_ms = again.as_millis() as u64, "waiting for Postgres");
                 tokio::select! {

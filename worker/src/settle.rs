@@ -20,6 +20,8 @@ use crate::worker::Worker;
 const GROUP_MAX: usize = 1000;
 /// How long a task waits whose saga somebody else has locked.
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+/// So often a group is said again as it is before it is halved.
+const HALVE_AFTER_FAILURES: u32 = 3;
 
 /// A finished call.
 #[derive(Debug)]
@@ -53,15 +55,21 @@ struct Next {
 pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Finished>) {
     let mut arrived = Vec::new();
     let mut locked: Vec<Finished> = Vec::new();
+    // A moment, not a pause between arrivals: under load something always arrives.
+    let mut again_at = Instant::now();
     loop {
         tokio::select! {
             biased;
-            count = finished.recv_many(&mut arrived, GROUP_MAX) => if count == 0 { return },
-            () = tokio::time::sleep(LOCKED_PAUSE), if !locked.is_empty() => arrived.append(&mut locked),
             () = worker.done.cancelled() => return,
+            () = tokio::time::sleep_until(again_at.into()), if !locked.is_empty() => arrived.append(&mut locked),
+            count = finished.recv_many(&mut arrived, GROUP_MAX) => if count == 0 { return },
         }
         let group = arrived.drain(..).filter_map(|finished| prepare(&worker, finished)).collect();
-        locked.extend(settle_group(&worker, group).await);
+        let put_aside = settle_group(&worker, group).await;
+        if locked.is_empty() {
+            again_at = Instant::now() + LOCKED_PAUSE;
+        }
+        locked.extend(put_aside);
         worker.metrics.held.set(worker.held.len() as f64);
     }
 }
@@ -130,58 +138,87 @@ fn step_name(task: &Task) -> &str {
     task.step().map_or("?", |step| step.name.as_str())
 }
 
-/// Settles a group to the end, however long the database is away. Returns what somebody else has locked.
+/// Settles a group to the end, however long the database is away. Returns what must be tried again later: what somebody
+/// else has locked, and what the database refuses for a reason that is not in the values.
 async fn settle_group(worker: &Arc<Worker>, group: Vec<Item>) -> Vec<Finished> {
-    let mut locked = Vec::new();
-    let mut groups = vec![group];
+    let mut put_aside = Vec::new();
+    let mut groups = vec![Group { items: group, failures: 0 }];
     let mut reconnect = Reconnect::new();
     while let Some(mut group) = groups.pop() {
-        if group.is_empty() {
+        if group.items.is_empty() {
             continue;
         }
-        group.sort_unstable_by_key(|item| item.task.saga_id);
+        group.items.sort_unstable_by_key(|item| item.task.saga_id);
         let moving = worker.gate.read().await;
         let started = Instant::now();
-        let error = match settle(worker, &group).await {
+        let error = match settle(worker, &group.items).await {
             Ok(settled) => {
                 worker.metrics.settle_seconds.record(started.elapsed().as_secs_f64());
-                worker.metrics.settle_group_tasks.record(group.len() as f64);
-                locked.extend(answer(worker, group, settled));
+                worker.metrics.settle_group_tasks.record(group.items.len() as f64);
+                put_aside.extend(answer(worker, group.items, settled));
                 continue;
             }
             Err(error) => error,
         };
         drop(moving);
+        group.failures += 1;
         match worker.database_failed("settle", &error) {
-            // One row's values fail the whole group: halve until the culprit is alone (RACES 9).
-            Class::Data if group.len() > 1 => {
-                let half = group.split_off(group.len() / 2);
-                groups.push(half);
+            // Unknown result: the epochs make it safe to say the same again (RACES 1).
+            Class::Connection => groups.push(group),
+            Class::Conflict | Class::Other if group.failures < HALVE_AFTER_FAILURES => groups.push(group),
+            // One row fails the whole group: halve until the culprit is alone (RACES 9).
+            Class::Data | Class::Conflict | Class::Other if group.items.len() > 1 => {
+                let items = group.items.split_off(group.items.len() / 2);
+                groups.push(Group { items, failures: 0 });
+                groups.push(Group { items: group.items, failures: 0 });
+                continue;
+            }
+            Class::Data if group.items.iter_mut().any(|item| item.tame(&error)) => {
                 groups.push(group);
                 continue;
             }
-            Class::Data if group.iter().any(|item| item.next.saga_status != Some("stuck")) => {
-                for item in &mut group {
-                    item.next = stuck(&item.task, format!("its outcome cannot be settled: {error}"));
-                    item.ended.message = None;
-                }
-                groups.push(group);
+            // It stays held, is tried again later, and holds up nobody.
+            Class::Data | Class::Conflict | Class::Other => {
+                put_aside
+                    .extend(group.items.into_iter().map(|Item { task, ended, .. }| Finished { task, ended }));
                 continue;
             }
-            // Not even as stuck: it stays held and is tried again, without holding up anybody.
-            Class::Data => {
-                locked.extend(group.into_iter().map(|Item { task, ended, .. }| Finished { task, ended }));
-                continue;
-            }
-            // Unknown result, or a conflict: the epochs make it safe to say the same again (RACES 1).
-            Class::Connection | Class::Conflict | Class::Other => groups.push(group),
         }
         tokio::select! {
-            () = worker.done.cancelled() => return locked,
+            () = worker.done.cancelled() => return put_aside,
             () = tokio::time::sleep(reconnect.pause()) => {}
         }
     }
-    locked
+    put_aside
+}
+
+/// Tasks that are settled together, and how often that has failed.
+struct Group {
+    items: Vec<Item>,
+    failures: u32,
+}
+
+impl Item {
+    /// Makes a lone item whose values the database refuses more harmless: first without text that its encoding may not
+    /// have, then as a stuck saga. False when there is nothing left to try.
+    fn tame(&mut self, error: &sqlx::Error) -> bool {
+        let texts = [&mut self.ended.message, &mut self.next.saga_reason];
+        let mut changed = false;
+        for text in texts.into_iter().flatten().filter(|text| !text.is_ascii()) {
+            *text =
+                text.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect();
+            changed = true;
+        }
+        if changed {
+            return true;
+        }
+        if self.next.saga_status == Some("stuck") {
+            return false;
+        }
+        self.next = stuck(&self.task, format!("its outcome cannot be settled: {error}"));
+        self.ended.message = None;
+        true
+    }
 }
 
 /// What the database did: tasks settled, and tasks queued by saga.

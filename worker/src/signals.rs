@@ -20,6 +20,12 @@ pub fn hold() {
     let _ = ours().thread_block();
 }
 
+/// For commands that have nothing to drain: a signal ends them as it ends any program.
+pub fn release() {
+    // Fails only for an invalid `how`.
+    let _ = ours().thread_unblock();
+}
+
 /// Starts handling, in the runtime's main thread. The token is cancelled by the first signal.
 ///
 /// # Errors

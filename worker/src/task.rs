@@ -1,6 +1,7 @@
 //! A claimed task: what a worker holds in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,6 +12,38 @@ use crate::plan::Try;
 pub const SUSPECT_AFTER_LOST: i16 = 3;
 /// A task that killed this many workers while it ran alone makes its saga stuck.
 pub const STUCK_AFTER_LOST_ALONE: i32 = 10;
+/// Bytes of definitions that a worker holds at once; a larger saga is held alone.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How many bytes of definitions a worker holds.
+#[derive(Debug, Clone, Default)]
+pub struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    /// What may still be claimed of `max` bytes.
+    pub fn room(&self, max: usize) -> usize {
+        max.saturating_sub(self.0.load(Ordering::Acquire))
+    }
+
+    /// Adds a definition, until the weight is dropped.
+    pub fn add(&self, bytes: usize) -> Weight {
+        self.0.fetch_add(bytes, Ordering::AcqRel);
+        Weight { load: self.clone(), bytes }
+    }
+}
+
+/// A definition's part of the [`Load`].
+#[derive(Debug)]
+pub struct Weight {
+    load: Load,
+    bytes: usize,
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.load.0.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
 
 /// One claimed task.
 #[derive(Debug)]
@@ -29,6 +62,8 @@ pub struct Task {
     pub lost: i16,
     /// What the INSERT said.
     pub saga: Arc<Definition>,
+    /// Its share of what this worker's definitions may take in memory.
+    pub weight: Weight,
     /// The place it takes among the tasks that this worker may hold; free again when the task is dropped.
     pub place: OwnedSemaphorePermit,
 }

@@ -13,6 +13,7 @@ use crate::held::Held;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::settle::Finished;
+use crate::task::Load;
 
 /// How much one worker does at once, and how long it may.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,8 @@ pub struct Worker {
     pub held: Held,
     /// How long it may believe so.
     pub lease: Lease,
+    /// How many bytes of definitions that is.
+    pub load: Load,
     /// A place for each task that it may hold.
     pub places: Arc<Semaphore>,
     /// A turn for each call that may run. A suspect takes all of them.
@@ -80,6 +83,7 @@ impl Worker {
             metrics,
             held: Held::default(),
             lease: Lease::new(limits.lease),
+            load: Load::default(),
             places: Arc::new(Semaphore::new(limits.held_max)),
             turns: Arc::new(Semaphore::new(limits.calls_max)),
             gate: RwLock::new(()),

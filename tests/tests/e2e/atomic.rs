@@ -71,6 +71,28 @@ async fn copy_of_a_thousand_sagas_runs_them() {
     scene.healthy().await;
 }
 
+/// Large and legal: what a worker holds in memory is bounded by bytes, not only by count.
+#[tokio::test]
+async fn many_large_sagas_do_not_fill_a_workers_memory() {
+    let mut scene = Scene::new().await;
+    let url = scene.participant.url("/large");
+    sqlx::query(
+        "insert into pgsaga.saga (gid, steps) select 'large-' || n, jsonb_build_array(jsonb_build_object('action', $1::text, 'payload', repeat('x', 1000000)))
+         from generate_series(1, 300) n",
+    )
+    .bind(&url)
+    .execute(scene.pool())
+    .await
+    .unwrap();
+    scene.start_worker(&[]).await;
+    scene.all_ended(PATIENCE).await;
+    assert_eq!(scene.count("succeeded").await, 300);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.workers[0].pid())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let peak_kb: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(peak_kb < 300 * 1024, "300 MB of sagas took {peak_kb} kB");
+}
+
 #[tokio::test]
 async fn a_gid_left_out_is_a_time_ordered_uuid() {
     let scene = Scene::new().await;

@@ -82,6 +82,17 @@ fn help_lists_every_command_flag_variable_and_exit_code() {
 }
 
 #[test]
+fn what_kubernetes_sets_for_a_service_of_our_name_is_no_misspelt_variable() {
+    let links = [
+        ("PGSAGA_SERVICE_HOST", "10.0.0.1"),
+        ("PGSAGA_SERVICE_PORT_METRICS", "9464"),
+        ("PGSAGA_PORT", "tcp://10.0.0.1:9464"),
+        ("PGSAGA_WORKER_PORT_9464_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(run(&["migrate", "--print"], &links).status.success());
+}
+
+#[test]
 fn a_reader_who_has_seen_enough_is_no_error() {
     let mut print = Command::new(pgsaga())
         .args(["migrate", "--print"])

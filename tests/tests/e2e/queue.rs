@@ -114,7 +114,7 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     session.execute(AssertSqlSafe(format!("prepare claim as {}", query::CLAIM))).await.unwrap();
     let mut buffers = async |mark: &str| -> i64 {
         let explain = format!(
-            "explain (analyze, buffers, format json) execute claim({worker}, 100, {mark}, 1::smallint)"
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, {mark}, 1::smallint, 1000000)"
         );
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
             .persistent(false)

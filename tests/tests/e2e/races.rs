@@ -41,7 +41,8 @@ async fn claim_with(connection: &mut PgConnection, sql: &str, worker: i64, limit
         .bind(worker)
         .bind(limit)
         .bind(mark)
-        .bind(pgsaga_sql::FORMAT);
+        .bind(pgsaga_sql::FORMAT)
+        .bind(i64::MAX);
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,
@@ -304,6 +305,166 @@ async fn no_claim_commits_after_its_workers_rescue() {
         found.iter().any(|place| place.contains("not registered")),
         "control: without the lock a task is orphaned: {found:?}"
     );
+}
+
+/// RACES 12 for a worker that signs off: its farewell waits for its own open claim, else the claim's task would be left to
+/// nobody.
+#[tokio::test]
+async fn a_farewell_waits_for_the_workers_own_open_claim() {
+    let scene = Scene::new().await;
+    insert(&scene, 2, 1).await;
+    let (mut slow, mut leaving) = (connect(&scene).await, connect(&scene).await);
+    for (retire, waits) in
+        [(query::RETIRE.to_owned(), true), (without(query::RETIRE, " for update", ""), false)]
+    {
+        let worker = register(&mut leaving).await;
+        let mut open = slow.begin().await.unwrap();
+        assert_eq!(claim(&mut open, worker, 1).await.len(), 1);
+        sqlx::raw_sql("set lock_timeout = '200ms'").execute(&mut leaving).await.unwrap();
+        let left = sqlx::query(AssertSqlSafe(retire)).bind(worker).execute(&mut leaving).await;
+        assert_eq!(left.is_err(), waits, "{left:?}; without FOR UPDATE it does not wait");
+        open.commit().await.unwrap();
+    }
+}
+
+/// A rescue must not take a row that its own snapshot did not see: it would record it and not delete it.
+#[tokio::test]
+async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
+    let scene = Scene::new().await;
+    insert(&scene, 1, 1).await;
+    let (mut mover, mut rescuer) = (connect(&scene).await, connect(&scene).await);
+    let worker = register(&mut rescuer).await;
+    let task = claim(&mut rescuer, worker, 1).await.remove(0);
+    // The rescue's snapshot is taken before the move commits: it sleeps between the two.
+    let slow_rescue = query::RESCUE
+        .replace(
+            "with lost as materialized (",
+            "with pause as materialized (select pg_sleep(1)), lost as materialized (",
+        )
+        .replace(
+            "from (select distinct saga_id from lost) i",
+            "from (select distinct saga_id from lost, pause) i",
+        );
+    let moving = async {
+        let asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+        eventually(PATIENCE, "the rescue sleeps", async || {
+            let sleeping: i64 = sqlx::query_scalar(asleep).fetch_one(scene.pool()).await.unwrap();
+            (sleeping > 0).then_some(())
+        })
+        .await;
+        sqlx::query("update pgsaga.task set epoch = epoch + 1 where id = $1")
+            .bind(task.id)
+            .execute(&mut mover)
+            .await
+            .unwrap();
+    };
+    let rescue = sqlx::query(AssertSqlSafe(slow_rescue)).bind(worker).bind(100i64).bind(10i32);
+    let (row, ()) = tokio::join!(async { rescue.fetch_one(&mut rescuer).await.unwrap() }, moving);
+    assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 0));
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(10i32)
+        .fetch_one(&mut rescuer)
+        .await
+        .unwrap();
+    assert_eq!(row.get::<i64, _>("rescued"), 1, "the next look has it");
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+
+    let worker = register(&mut rescuer).await;
+    sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).execute(&mut rescuer).await.unwrap();
+    sqlx::query(query::RUN_ALONE)
+        .bind(worker)
+        .bind(task.id)
+        .bind(task.epoch)
+        .fetch_all(&mut rescuer)
+        .await
+        .unwrap();
+}
+
+/// RACES 11: after the clock stepped back a claimed row lies in the future; its worker's rescue must still find it.
+#[tokio::test]
+async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
+    let scene = Scene::new().await;
+    insert(&scene, 1, 1).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    claim(&mut session, worker, 1).await;
+    sqlx::raw_sql("update pgsaga.task set run_at = clock_timestamp() + interval '1 hour'")
+        .execute(&mut session)
+        .await
+        .unwrap();
+    sqlx::query(query::RETIRE).bind(worker).execute(&mut session).await.unwrap();
+    let buried = sqlx::query(query::BURY).bind(worker).execute(&mut session).await.unwrap();
+    assert_eq!(buried.rows_affected(), 0, "nobody is buried who holds something");
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(10i32)
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    assert_eq!(row.get::<i64, _>("rescued"), 1);
+    let lost: i16 = sqlx::query_scalar("select lost from pgsaga.task").fetch_one(&mut session).await.unwrap();
+    assert_eq!(lost, 0, "a worker that signed off did not die");
+}
+
+/// A saga that somebody had locked is settled soon after, also where outcomes never stop coming.
+#[tokio::test]
+async fn a_locked_saga_does_not_starve_under_load() {
+    let mut scene = Scene::with_worker().await;
+    scene.saga("locked").step("pay").action(Behaviour::Slow(Duration::from_millis(300))).insert().await;
+    let mut psql = connect(&scene).await;
+    let mut open = psql.begin().await.unwrap();
+    sqlx::raw_sql("select from pgsaga.saga where gid = 'locked' for update")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let url = scene.participant.url("/load");
+    let pool = scene.pool().clone();
+    let load = tokio::spawn(async move {
+        for n in 0.. {
+            let insert = "insert into pgsaga.saga (gid, steps) values ('load-' || $1, jsonb_build_array(jsonb_build_object('action', $2::text)))";
+            sqlx::query(insert).bind(n).bind(&url).execute(&pool).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await; // outcomes closer together than the pause of a locked one
+        }
+    });
+    eventually(PATIENCE, "a settle meets the lock", async || {
+        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 2.0).then_some(())
+    })
+    .await;
+    open.rollback().await.unwrap();
+    assert_eq!(scene.ended("locked").await.0, "succeeded");
+    assert!(!load.is_finished(), "the load went on all the while");
+    load.abort();
+    scene.workers.clear();
+}
+
+/// Not every error is in the values: one row's own trouble holds up nobody, and is over when the trouble is.
+#[tokio::test]
+async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
+    let scene = Scene::with_worker().await;
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not this one'; end $$;
+         create trigger refuse after update on pgsaga.saga for each row when (new.gid = 'refused') execute function refuse()",
+    )
+    .execute(scene.pool())
+    .await
+    .unwrap();
+    for n in 0..30 {
+        scene
+            .saga(&format!("fine-{n}"))
+            .step("pay")
+            .action(Behaviour::Slow(Duration::from_millis(50)))
+            .insert()
+            .await;
+    }
+    scene.saga("refused").step("pay").action(Behaviour::Slow(Duration::from_millis(50))).insert().await;
+    eventually(PATIENCE, "the others end", async || (scene.count("succeeded").await == 30).then_some(()))
+        .await;
+    assert_eq!(scene.status("refused").await.unwrap().0, "submitted");
+    sqlx::raw_sql("drop trigger refuse on pgsaga.saga").execute(scene.pool()).await.unwrap();
+    scene.expect("refused", "succeeded", None, &["pay action"]).await;
 }
 
 /// RACES 18: an insert that commits late has an old run_at; a mark that had passed it would hide it. The lease is long,

@@ -52,6 +52,10 @@ async fn every_check_can_fail() {
         ),
         ("open_sagas_can_go_on", "delete from pgsaga.task"),
         (
+            "one_task_a_saga",
+            "insert into pgsaga.task (saga_id, step, run_at) select saga_id, step, run_at from pgsaga.task",
+        ),
+        (
             "one_unwind",
             "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 3, 'action', 2, 'unknown' from pgsaga.saga where gid = 'failed'",
         ),

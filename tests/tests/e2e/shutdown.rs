@@ -106,6 +106,17 @@ async fn a_signal_in_the_first_milliseconds_is_a_clean_exit() {
     assert_eq!(alive, 0, "whoever registered has signed off");
 }
 
+/// A server that accepts and never answers, such as a half-dead proxy.
+#[tokio::test]
+async fn a_worker_that_gets_no_answer_from_postgres_says_so_and_stops_at_once() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://postgres@{}/none", silent.local_addr().unwrap());
+    let mut worker = Worker::spawn(&url, &[]);
+    worker.wait_for_log("no answer from the database", PATIENCE).await;
+    worker.terminate();
+    assert_eq!(worker.wait_exit(Duration::from_secs(4)).await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_worker_that_waits_for_postgres_stops_at_once() {
     let scene = Scene::new().await;

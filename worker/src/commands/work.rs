@@ -79,6 +79,7 @@ impl Work {
             pooled: self.pooled,
             connections_max: self.database_connections,
             timeout,
+            heartbeat_timeout: Duration::from_secs(self.lease_seconds) / 4,
         })?;
         let calls_max = self.concurrency as usize;
         let limits = Limits {

@@ -141,7 +141,7 @@ fn search_all(planner: Planner, tries_max: u32) -> Result<usize, String> {
 #[test]
 fn every_sequence_of_outcomes_keeps_the_invariants() {
     let ends = search_all(plan, 2).unwrap();
-    assert!(ends > 90_000, "the search saw only {ends} ends");
+    assert!(ends > 50_000, "the search saw only {ends} ends");
 }
 
 #[test]
