@@ -13,13 +13,17 @@ async fn four_workers_share_the_work_and_no_task_runs_twice_at_once() {
     for _ in 0..4 {
         scene.start_worker(&["--concurrency", "8"]).await;
     }
-    for batch in 0..10 {
-        for n in 0..20 {
-            let gid = format!("share-{batch}-{n}");
-            let saga = scene.saga(&gid).step("one").action(Behaviour::Slow(Duration::from_millis(5)));
-            saga.step("two").action(Behaviour::Slow(Duration::from_millis(5))).insert().await;
-        }
+    // One transaction, so that all is due at once: far more than one worker may hold.
+    let slow = Behaviour::Slow(Duration::from_millis(20));
+    let mut transaction = scene.pool().begin().await.unwrap();
+    for n in 0..200 {
+        let gid = format!("share-{n}");
+        let saga = scene.saga(&gid).step("one").action(slow.clone()).step("two").action(slow.clone());
+        let insert =
+            sqlx::query("insert into pgsaga.saga (gid, steps) values ($1, $2)").bind(&gid).bind(saga.steps());
+        insert.execute(&mut *transaction).await.unwrap();
     }
+    transaction.commit().await.unwrap();
     scene.all_ended(PATIENCE).await;
     assert_eq!(scene.count("succeeded").await, 200);
     scene.participant.assert_never_twice_at_once();

@@ -28,7 +28,7 @@ pub struct Work {
     /// The same database without a pooler, for LISTEN
     #[arg(long, env = "PGSAGA_DIRECT_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     direct_database_url: Option<String>,
-    /// Connections for claims and settles, 2 to 100; heartbeats have two of their own, LISTEN has one
+    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four of their own
     #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
     database_connections: u32,
     /// The longest that a statement may take, 1 to 600 seconds
