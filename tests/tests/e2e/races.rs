@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pgsaga_sql::query;
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use pgsaga_tests::{Behaviour, eventually};
@@ -36,7 +37,16 @@ struct Claimed {
 }
 
 async fn claim_with(connection: &mut PgConnection, sql: &str, worker: i64, limit: i64) -> Vec<Claimed> {
-    let mark = chrono::DateTime::<chrono::Utc>::UNIX_EPOCH;
+    claim_from(connection, sql, worker, limit, DateTime::UNIX_EPOCH).await
+}
+
+async fn claim_from(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    limit: i64,
+    mark: DateTime<Utc>,
+) -> Vec<Claimed> {
     let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
         .bind(worker)
         .bind(limit)
@@ -243,6 +253,27 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
     assert_eq!(scene.status("locked").await.unwrap().0, "submitted");
     open.rollback().await.unwrap();
     scene.expect("locked", "succeeded", None, &["pay action"]).await;
+}
+
+/// RACES 9, the control: what `outcome::clean` takes out of an answer would fail the whole group.
+#[tokio::test]
+async fn an_unclean_message_would_fail_its_whole_group() {
+    let scene = Scene::new().await;
+    insert(&scene, 2, 1).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let tasks = claim(&mut session, worker, 10).await;
+    let unclean = query::SETTLE.replace(
+        "status_code, duration_us, message, $1 from settled",
+        "status_code, duration_us, chr(0), $1 from settled",
+    );
+    assert_ne!(unclean, query::SETTLE);
+    let failed =
+        settle_statement(&unclean, worker, &tasks, Ends::Succeeds).fetch_all(&mut session).await.unwrap_err();
+    let code = failed.as_database_error().unwrap().code().unwrap().into_owned();
+    assert!(code.starts_with("22") || code.starts_with("54"), "{code}");
+    assert_eq!(scene.count("submitted").await, 2);
+    assert_eq!(settle(&mut session, worker, &tasks, Ends::Succeeds).await.len(), 2);
 }
 
 /// RACES 10: UNLOGGED, the table is empty after a crash and its identity restarts.
@@ -488,6 +519,14 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     }
     late.commit().await.unwrap();
     scene.expect("late", "succeeded", None, &["pay action"]).await;
+
+    // The control: a mark that had passed the late row would hide it.
+    scene.workers.clear();
+    scene.saga("hidden").step("pay").insert().await;
+    let worker = register(&mut session).await;
+    let after = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut session).await.unwrap();
+    assert_eq!(claim_from(&mut session, query::CLAIM, worker, 10, after).await.len(), 0);
+    assert_eq!(claim(&mut session, worker, 10).await.len(), 1);
 }
 
 /// RACES 19: nobody is idle when an INSERT runs, the worker looks, then the producer commits. The wake-up is a hint; early
@@ -529,6 +568,13 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     scene.expect("later", "succeeded", None, &["pay action"]).await;
     assert!(scene.participant.calls_for("s000").is_empty());
     assert_eq!(scene.status("s000").await.unwrap().0, "submitted");
+
+    // The control: without the rule it is claimed.
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let blind =
+        without(query::CLAIM, "worker is null and format <= $4\n  order by", "worker is null\n  order by");
+    assert_eq!(claim_with(&mut session, &blind, worker, 10).await.len(), 1);
 }
 
 /// RACES 13 to 23 that need aborts, deadlines or repairs belong to a later version; these statements must not deadlock

@@ -219,6 +219,10 @@ fn a_refusal_after_an_unknown_try_is_asked_once_more() {
         panic!()
     };
     assert_eq!(third.last, Some(Outcome::Failure));
+    // The control: without the memory of the unknown try the refusal counts at once, and nothing is undone.
+    let forgetful = Try { unknown_before: false, ..second };
+    let aborted = plan(&three(), forgetful, Outcome::Failure).unwrap();
+    assert_eq!(aborted, Plan::Compensate(Try::first(0, Op::Compensate), Some(Why::Refused)));
     let unwound = plan(&three(), third, Outcome::Failure).unwrap();
     assert_eq!(unwound, Plan::Compensate(Try::first(1, Op::Compensate), Some(Why::Refused)));
 }
