@@ -152,12 +152,10 @@ async fn ongoing_is_asked_again_after_the_unchanged_interval_and_not_counted() {
     saga.step("pay").action(Ongoing(4)).insert().await;
     scene.expect("s", "succeeded", None, &["pay action"; 5]).await;
     let calls = scene.participant.calls_for("s");
-    for pair in calls.windows(2) {
-        let gap = pair[1].started - pair[0].started;
-        assert!(gap >= Duration::from_millis(78), "asked again after {gap:?}");
-        // Doubled, the fourth wait would be 800 ms.
-        assert!(gap < Duration::from_millis(600), "asked again after {gap:?}");
-    }
+    let gaps: Vec<Duration> = calls.windows(2).map(|pair| pair[1].started - pair[0].started).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(78)), "{gaps:?}");
+    // Doubled, the third would be 320 ms at least and the fourth 640; one of them may have met a busy machine.
+    assert!(gaps[2].min(gaps[3]) < Duration::from_millis(310), "{gaps:?}");
 }
 
 #[tokio::test]
