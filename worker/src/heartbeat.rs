@@ -21,6 +21,12 @@ struct Watched {
     since: Instant,
 }
 
+/// A time without acknowledged heartbeats, for the log.
+struct Outage {
+    since: Instant,
+    lease_ended: bool,
+}
+
 /// Registers this worker under a new id.
 ///
 /// # Errors
@@ -49,6 +55,7 @@ pub async fn register(worker: &Worker) -> Result<(), sqlx::Error> {
 pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
     let pause = (worker.limits.lease / 5).min(BEAT_MAX);
     let mut watched: HashMap<i64, Watched> = HashMap::new();
+    let mut outage = None;
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -57,7 +64,12 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
             _ = tick.tick() => {}
         }
         match beat(&worker, &mut watched, &dead).await {
-            Ok(true) => {}
+            Ok(true) => {
+                if let Some(Outage { since, .. }) = outage.take() {
+                    let outage_ms = since.elapsed().as_millis() as u64;
+                    tracing::info!(outage_ms, "heartbeats are acknowledged again");
+                }
+            }
             Ok(false) if worker.stop.is_cancelled() => worker.lease.end(),
             Ok(false) => {
                 worker.lease.end();
@@ -74,6 +86,13 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
                 worker.database_failed("heartbeat", &error);
                 // Silence counts only on an unbroken connection.
                 watched.clear();
+                let outage = outage.get_or_insert(Outage { since: Instant::now(), lease_ended: false });
+                if !outage.lease_ended && !worker.lease.holds() {
+                    outage.lease_ended = true;
+                    tracing::warn!(
+                        "no heartbeat was acknowledged for a whole lease: no call is started until one is"
+                    );
+                }
             }
         }
     }

@@ -174,6 +174,7 @@ async fn an_outage_longer_than_the_lease_makes_no_worker_look_dead() {
     cluster.server().start_again().unwrap();
     for worker in &scene.workers {
         worker.ready().await;
+        worker.wait_for_log("heartbeats are acknowledged again", PATIENCE).await;
     }
     scene.saga("after").step("pay").insert().await;
     scene.expect("after", "succeeded", None, &["pay action"]).await;
