@@ -14,5 +14,6 @@ mod queue;
 mod races;
 mod roles;
 mod schema;
+mod session;
 mod shutdown;
 mod wakeup;

@@ -1,0 +1,154 @@
+//! Sessions that run the workers' own statements by hand, one at a time, so that a test chooses the interleaving.
+
+use chrono::{DateTime, Utc};
+use pgsaga_sql::query;
+use pgsaga_tests::scene::Scene;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
+
+/// A worker as the database knows it: an id, and statements run by hand.
+pub(crate) async fn register(connection: &mut PgConnection) -> i64 {
+    let row = sqlx::query(query::REGISTER)
+        .bind(15_000)
+        .bind("test")
+        .bind(1)
+        .bind("test")
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    row.get("id")
+}
+
+pub(crate) async fn connect(scene: &Scene) -> PgConnection {
+    PgConnection::connect(scene.db.url()).await.unwrap()
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Claimed {
+    pub(crate) id: i64,
+    pub(crate) saga_id: i64,
+    pub(crate) epoch: i32,
+    pub(crate) step: i16,
+}
+
+pub(crate) async fn claim_with(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    limit: i64,
+) -> Vec<Claimed> {
+    claim_from(connection, sql, worker, limit, DateTime::UNIX_EPOCH).await
+}
+
+pub(crate) async fn claim_from(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    limit: i64,
+    mark: DateTime<Utc>,
+) -> Vec<Claimed> {
+    let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(worker)
+        .bind(limit)
+        .bind(mark)
+        .bind(pgsaga_sql::FORMAT)
+        .bind(i64::MAX);
+    let task = |row: &PgRow| {
+        Some(Claimed {
+            id: row.get::<Option<i64>, _>("id")?,
+            saga_id: row.get("saga_id"),
+            epoch: row.get("epoch"),
+            step: row.get("step"),
+        })
+    };
+    claim.fetch_all(connection).await.unwrap().iter().filter_map(task).collect()
+}
+
+pub(crate) async fn claim(connection: &mut PgConnection, worker: i64, limit: i64) -> Vec<Claimed> {
+    claim_with(connection, query::CLAIM, worker, limit).await
+}
+
+/// What a settle says of a task.
+#[derive(Clone, Copy)]
+pub(crate) enum Ends {
+    /// The next step, in place.
+    Advances,
+    /// The saga, well.
+    Succeeds,
+}
+
+pub(crate) fn settle_statement(
+    sql: &str,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+) -> Query<'static, Postgres, PgArguments> {
+    let n = tasks.len();
+    let advances = matches!(ends, Ends::Advances);
+    sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(worker)
+        .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.epoch).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.saga_id).collect::<Vec<_>>())
+        .bind(vec!["success"; n])
+        .bind(vec![Some(200i16); n])
+        .bind(vec![1000i32; n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![advances; n])
+        .bind(tasks.iter().map(|t| advances.then_some(t.step + 1)).collect::<Vec<_>>())
+        .bind(vec![advances.then_some("action"); n])
+        .bind(vec![advances.then_some(1i32); n])
+        .bind(vec![advances.then_some(0i32); n])
+        .bind(vec![advances.then_some(false); n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![None::<i64>; n])
+        .bind(vec![(!advances).then_some("succeeded"); n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![None::<String>; n])
+}
+
+/// Settles tasks and returns the ids of those that were applied.
+pub(crate) async fn settle_with(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+) -> Vec<i64> {
+    let rows = settle_statement(sql, worker, tasks, ends).fetch_all(connection).await.unwrap();
+    rows.iter().filter_map(|row| row.get::<Option<i64>, _>("task_id")).collect()
+}
+
+pub(crate) async fn settle(
+    connection: &mut PgConnection,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+) -> Vec<i64> {
+    settle_with(connection, query::SETTLE, worker, tasks, ends).await
+}
+
+pub(crate) async fn insert(scene: &Scene, count: usize, steps: usize) {
+    for n in 0..count {
+        let mut saga = scene.saga(&format!("s{n:03}"));
+        for step in 0..steps {
+            saga = saga.step(&format!("step-{step}"));
+        }
+        saga.insert().await;
+    }
+}
+
+pub(crate) async fn step_of(scene: &Scene, task: &Claimed) -> i16 {
+    sqlx::query_scalar("select step from pgsaga.task where id = $1")
+        .bind(task.id)
+        .fetch_one(scene.pool())
+        .await
+        .unwrap()
+}
+
+/// Takes a rule out of a statement; fails when the statement no longer has it in these words.
+pub(crate) fn without(sql: &str, rule: &str, instead: &str) -> String {
+    assert!(sql.contains(rule), "the statement no longer says {rule:?}");
+    sql.replace(rule, instead)
+}

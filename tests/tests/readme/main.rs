@@ -1,0 +1,8 @@
+//! README.md and grafana/README.md say what is true: their commands, SQL, programs and tables are run or compared as
+//! they stand. Only addresses are replaced: the database's, and those that two tests at once would fight over.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod process;
+mod runs;
+mod tables;
+mod text;

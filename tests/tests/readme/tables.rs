@@ -1,0 +1,189 @@
+//! Tables, flags, links and copies are compared with what they speak of.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use pgsaga_tests::{Database, binary};
+use pgsaga_worker::metrics;
+use pgsaga_worker::outcome::judge;
+
+use crate::text::*;
+
+#[test]
+fn the_examples_are_the_files() {
+    let producers = blocks();
+    for (language, file) in [("sql", "producer.sql"), ("python", "producer.py"), ("js", "producer.mjs")] {
+        let file = read(&format!("docs/examples/{file}"));
+        assert!(
+            producers.iter().any(|block| block.language == language && block.text == file),
+            "README.md does not show the {language} example as its file has it"
+        );
+    }
+    // The crate's README is compiled; this one repeats its lines.
+    let compiled = read("producer/README.md");
+    for block in blocks().into_iter().filter(|block| block.language == "rust") {
+        assert!(compiled.contains(&block.text), "producer/README.md has other lines than:\n{}", block.text);
+    }
+}
+
+#[test]
+fn the_first_screen_has_the_two_commands() {
+    let readme = readme();
+    let first = readme.split("\n## ").next().unwrap();
+    let code: Vec<&str> = first.split("```").collect();
+    assert_eq!(code.len(), 3, "one block");
+    assert_eq!(code[1], "sh\ncargo run --release -- demo\ncargo test --workspace\n");
+    assert_eq!(
+        code[0].trim().lines().filter(|line| !line.is_empty()).count(),
+        1 + 5,
+        "a title and five lines"
+    );
+}
+
+fn run(args: &[&str]) -> Output {
+    binary::command().args(args).output().unwrap()
+}
+
+fn help(command: &str) -> String {
+    let output = run(&[command, "--help"]);
+    assert!(output.status.success(), "pgsaga {command}: no such command");
+    text(&output.stdout)
+}
+
+/// The words of a text that look like flags.
+fn flags(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+    words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_flag_variable_and_exit_code_exists() {
+    let readme = readme();
+    let shells = blocks().into_iter().filter(|block| block.language == "sh").map(|block| block.text);
+    let prose = readme.split("```").step_by(2).collect::<Vec<_>>().join("\n");
+    let spans: Vec<String> = quoted(&prose).map(str::to_owned).chain(shells).collect();
+    let top = text(&run(&["--help"]).stdout);
+    let everything: String =
+        ["migrate", "work", "show", "list", "check", "doctor", "echo", "demo"].map(help).concat() + &top;
+    for line in spans.iter().flat_map(|span| span.lines()) {
+        let line = line.split(" # ").next().unwrap();
+        if let Some(rest) = line.strip_prefix("pgsaga ") {
+            let help = help(rest.split(' ').next().unwrap());
+            for flag in flags(rest) {
+                assert!(help.contains(&flag), "{line}: no such flag");
+            }
+        } else if line.starts_with("--") {
+            for flag in flags(line) {
+                assert!(everything.contains(&flag), "{line}: no command has it");
+            }
+        }
+    }
+    for variable in readme.split(|c: char| !(c.is_ascii_uppercase() || c == '_')) {
+        if variable.starts_with("PGSAGA_") && !["PGSAGA_", "PGSAGA_PG_BIN"].contains(&variable) {
+            assert!(everything.contains(variable), "{variable}: no command has it");
+        }
+    }
+
+    let work = help("work");
+    let work = work.split_once("Options:").unwrap().1;
+    let rows = table(&readme, &["flag", "variable", "default"]);
+    for row in &rows {
+        let [flag, variable, default] = [&row[0], &row[1], &row[2]].map(|cell| cell.trim_matches('`'));
+        let (_, described) =
+            work.split_once(&format!("{flag} <")).or(work.split_once(&format!("{flag}[="))).unwrap();
+        let described = described.split("\n      --").next().unwrap();
+        assert!(described.contains(&format!("[env: {variable}")), "{flag}: {described}");
+        if !["required", "none", "false"].contains(&default) {
+            assert!(described.contains(&format!("[default: {default}]")), "{flag}: {described}");
+        }
+    }
+    let documented: BTreeSet<String> = rows.iter().flat_map(|row| flags(&row[0])).collect();
+    let options: String = work.lines().filter(|line| line.trim_start().starts_with("--")).collect();
+    assert_eq!(documented, flags(&options));
+
+    let codes = top.split_once("Exit codes:").unwrap().1;
+    let codes: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let rows = table(&readme, &["exit code"]);
+    assert_eq!(rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), codes);
+}
+
+#[tokio::test]
+async fn the_tables_of_columns_and_keys_are_complete() {
+    let readme = readme();
+    let first_cells = |header: &[&str]| -> BTreeSet<String> {
+        table(&readme, header)
+            .iter()
+            .flat_map(|row| quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    };
+    let db = Database::new().await;
+    let columns = async |right: &str| -> BTreeSet<String> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "select a.attname::text from pg_attribute a where a.attrelid = 'pgsaga.saga'::regclass and a.attnum > 0
+             and has_column_privilege('pgsaga_producer', a.attrelid, a.attnum, $1)",
+        )
+        .bind(right)
+        .fetch_all(db.pool())
+        .await
+        .unwrap();
+        names.into_iter().collect()
+    };
+    assert_eq!(first_cells(&["column", "type"]), columns("insert").await);
+    let readable: BTreeSet<String> = columns("select").await;
+    let documented = first_cells(&["column", "meaning"]);
+    assert!(readable.iter().all(|column| column == "gid" || documented.contains(column)), "{readable:?}");
+
+    let error = pgsaga_producer::check_file(r#"[{"action": "", "?": 1}]"#).unwrap_err().to_string();
+    let keys = error.split_once("the keys ").unwrap().1.split(", ").map(str::to_owned).collect();
+    assert_eq!(first_cells(&["key", "default"]), keys);
+
+    let roles: Vec<String> =
+        sqlx::query_scalar("select rolname::text from pg_roles where rolname like 'pgsaga\\_%'")
+            .fetch_all(db.pool())
+            .await
+            .unwrap();
+    assert_eq!(first_cells(&["role", "rights"]), roles.into_iter().collect());
+}
+
+#[test]
+fn the_table_of_answers_is_what_the_worker_does() {
+    let mut statuses = 0;
+    for row in table(&readme(), &["answer", "outcome"]) {
+        for status in row[0].split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()) {
+            assert_eq!(judge(status, b"").0.as_str(), row[1], "{status}");
+            statuses += 1;
+        }
+    }
+    assert_eq!(statuses, 8);
+    assert_eq!(judge(404, b"").0.as_str(), "unknown", "everything else");
+}
+
+#[test]
+fn the_table_of_metrics_is_the_workers() {
+    let documented = table(&read("grafana/README.md"), &["metric", "kind", "meaning"]);
+    let exported: Vec<Vec<String>> = metrics::TABLE
+        .iter()
+        .map(|(name, kind, help)| vec![format!("`{name}`"), (*kind).to_owned(), (*help).to_owned()])
+        .collect();
+    assert_eq!(documented, exported);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let readme = readme();
+    let anchor = |heading: &str| -> String {
+        let kept = heading.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+    };
+    let headings = |text: &str| -> BTreeSet<String> {
+        text.lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| anchor(line.trim_start_matches('#').trim()))
+            .collect()
+    };
+    for link in readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+        let target = if path.is_empty() { readme.clone() } else { read(path) };
+        assert!(fragment.is_empty() || headings(&target).contains(fragment), "{link}");
+    }
+}

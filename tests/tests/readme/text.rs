@@ -1,0 +1,86 @@
+//! The texts, taken apart: blocks, tables, words in code quotes.
+
+use std::fs;
+use std::path::Path;
+
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// What the texts name; a test's own participant takes its place.
+pub(crate) const ECHO: &str = "127.0.0.1:8080";
+pub(crate) const TOUR: &str = "The 60-second tour";
+pub(crate) const PRODUCERS: &str = "Producers";
+
+/// A fenced block.
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
+    /// The heading it stands under.
+    pub(crate) section: String,
+    /// The text of the next block, when that is a `text` block: what running this one prints.
+    pub(crate) prints: Option<String>,
+}
+
+pub(crate) fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+pub(crate) fn readme() -> String {
+    read("README.md")
+}
+
+pub(crate) fn blocks() -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut section, mut open) = (String::new(), false);
+    for line in readme().lines() {
+        if let Some(language) = line.strip_prefix("```") {
+            if !open {
+                let (language, section) = (language.to_owned(), section.clone());
+                blocks.push(Block { language, text: String::new(), section, prints: None });
+            }
+            open = !open;
+        } else if open {
+            let text = &mut blocks.last_mut().unwrap().text;
+            text.push_str(line);
+            text.push('\n');
+        } else if line.starts_with('#') {
+            section = line.trim_start_matches('#').trim().to_owned();
+        }
+    }
+    for index in (1..blocks.len()).filter(|&index| blocks[index].language == "text").collect::<Vec<_>>() {
+        blocks[index - 1].prints = Some(blocks[index].text.clone());
+    }
+    blocks
+}
+
+pub(crate) fn blocks_of(section: &str, language: &str) -> Vec<Block> {
+    let found: Vec<Block> =
+        blocks().into_iter().filter(|block| block.section == section && block.language == language).collect();
+    assert!(!found.is_empty(), "README.md has no {language} under {section:?}");
+    found
+}
+
+/// The rows of the table whose header starts with these cells.
+pub(crate) fn table(text: &str, header: &[&str]) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()
+    };
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with('|') || !cells(line).iter().zip(header).all(|(a, b)| a == b));
+    let rows: Vec<_> = rows.skip(2).take_while(|line| line.starts_with('|')).map(cells).collect();
+    assert!(!rows.is_empty(), "no table with the header {header:?}");
+    rows
+}
+
+/// The `quoted` words of a text.
+pub(crate) fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Lines without the blanks at their ends: an editor may have removed those.
+pub(crate) fn trimmed(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
