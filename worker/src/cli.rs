@@ -22,7 +22,7 @@ Exit codes:
 
 /// Keeps data in many services consistent with nothing but Postgres.
 #[derive(Debug, Parser)]
-#[command(name = "pgsaga", version, about, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "pgsaga", version, after_help = EXIT_CODES, propagate_version = true)]
 pub struct Cli {
     #[command(flatten)]
     log: Log,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgsaga_sql::query;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{Connection as _, Row as _};
 
@@ -202,6 +202,17 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
     ]))
 }
 
+/// Whether the link to this database is neither local nor verified: `sslmode` below `verify-full` lets somebody in between
+/// read and change everything, and the default, `prefer`, even goes on without TLS.
+pub fn is_unverified(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_matches(['[', ']']);
+    let local = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
+}
+
 /// A pool for the commands of a person: few connections, no special settings.
 ///
 /// # Errors
@@ -278,4 +289,25 @@ impl Class {
 /// The five-character SQLSTATE of a database error.
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_is_neither_local_nor_verified_is_known() {
+        for (url, unverified) in [
+            ("postgres://u@db.example/x", true),
+            ("postgres://u@db.example/x?sslmode=require", true),
+            ("postgres://u@db.example/x?sslmode=verify-full", false),
+            ("postgres://u@localhost/x", false),
+            ("postgres://u@127.0.0.1/x", false),
+            ("postgres://u@[::1]/x", false),
+            ("postgres:///x?host=/run/postgresql", false),
+        ] {
+            let options = connect_options(url, false, Duration::from_secs(1)).unwrap();
+            assert_eq!(is_unverified(&options), unverified, "{url}");
+        }
+    }
 }

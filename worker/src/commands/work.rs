@@ -69,6 +69,7 @@ impl Work {
         tokio::spawn(metrics::upkeep(recorder.clone()));
         let timeout = Duration::from_secs(self.database_timeout_seconds);
         let url = self.database.database_url;
+        let connect = db::connect_options(&url, self.pooled, timeout)?;
         let listen_on = match (&self.direct_database_url, self.pooled) {
             (Some(direct), _) => Some(db::connect_options(direct, false, timeout)?),
             (None, false) => Some(db::connect_options(&url, false, timeout)?),
@@ -93,6 +94,11 @@ impl Work {
             .map_err(|source| Error::Listen { address: self.listen, source })?;
         let address = listener.local_addr().map_or(self.listen, |address| address);
         tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
+        if db::is_unverified(&connect) {
+            tracing::warn!(
+                "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
+            );
+        }
         if !self.allow_address.is_empty() {
             tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
         }
