@@ -162,15 +162,20 @@ async fn settle_group(worker: &Arc<Worker>, group: Vec<Item>) -> Vec<Finished> {
         };
         drop(moving);
         group.failures += 1;
-        match worker.database_failed("settle", &error) {
+        let class = worker.database_failed("settle", &error);
+        let alone = group.items.len() == 1;
+        match class {
             // Unknown result: the epochs make it safe to say the same again (RACES 1).
             Class::Connection => groups.push(group),
-            Class::Conflict | Class::Other if group.failures < HALVE_AFTER_FAILURES => groups.push(group),
-            // One row fails the whole group: halve until the culprit is alone (RACES 9).
-            Class::Data | Class::Conflict | Class::Other if group.items.len() > 1 => {
+            Class::Conflict | Class::Other if !alone && group.failures < HALVE_AFTER_FAILURES => {
+                groups.push(group)
+            }
+            // One row fails the whole group: halve until the culprit is alone (RACES 9). The halves inherit the failures:
+            // they are not said again before they are halved, or everybody would wait at each of ten sizes.
+            Class::Data | Class::Conflict | Class::Other if !alone => {
                 let items = group.items.split_off(group.items.len() / 2);
-                groups.push(Group { items, failures: 0 });
-                groups.push(Group { items: group.items, failures: 0 });
+                groups.push(Group { items, failures: group.failures });
+                groups.push(group);
                 continue;
             }
             Class::Data if group.items.iter_mut().any(|item| item.tame(&error)) => {
