@@ -91,14 +91,10 @@ impl Db {
         lane: Lane,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let pool = match lane {
-            Lane::Work => &self.work,
-            Lane::Control => &self.control,
-            Lane::Heartbeat => &self.heartbeat,
-        };
-        let timeout = match lane {
-            Lane::Work | Lane::Control => self.timeout,
-            Lane::Heartbeat => self.heartbeat_timeout,
+        let (pool, timeout) = match lane {
+            Lane::Work => (&self.work, self.timeout),
+            Lane::Control => (&self.control, self.timeout),
+            Lane::Heartbeat => (&self.heartbeat, self.heartbeat_timeout),
         };
         let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
         let pooled = self.pooled;
@@ -159,11 +155,6 @@ impl Db {
             }),
             Some(_) => Ok(()),
         }
-    }
-
-    /// The pool of the work lane, for commands that need a transaction or a stream.
-    pub fn pool(&self) -> &PgPool {
-        &self.work
     }
 
     /// Closes all connections.

@@ -32,7 +32,6 @@ struct Outage {
 /// # Errors
 /// Whatever the database says.
 pub async fn register(worker: &Worker) -> Result<(), sqlx::Error> {
-    let _one = worker.registering.lock().await;
     let sent = Instant::now();
     let lease_ms = i32::try_from(worker.limits.lease.as_millis()).unwrap_or(i32::MAX);
     let statement = sqlx::query(query::REGISTER)

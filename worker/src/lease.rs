@@ -33,11 +33,6 @@ impl Lease {
     pub fn holds(&self) -> bool {
         (self.origin.elapsed().as_micros() as u64) < self.ends_us.load(Ordering::Acquire)
     }
-
-    /// How long it lasts from a heartbeat on.
-    pub fn duration(&self) -> Duration {
-        self.duration
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, RwLock, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, RwLock, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Caller;
@@ -50,8 +50,6 @@ pub struct Worker {
     pub turns: Arc<Semaphore>,
     /// Claims and settles share it; reconciling takes it alone, when memory and database must not move.
     pub gate: RwLock<()>,
-    /// Held for the whole change of identity.
-    pub registering: Mutex<()>,
     /// Something may be due.
     pub wake: Notify,
     /// Something the database holds for us may be unknown to us.
@@ -87,7 +85,6 @@ impl Worker {
             places: Arc::new(Semaphore::new(limits.held_max)),
             turns: Arc::new(Semaphore::new(limits.calls_max)),
             gate: RwLock::new(()),
-            registering: Mutex::new(()),
             wake: Notify::new(),
             doubt: Notify::new(),
             idle: watch::Sender::new(false),

@@ -87,12 +87,7 @@ async fn many_sagas_go_in_with_one_statement_and_answer_in_their_order() {
 /// No poll storm: what a thousand waiters ask of the database in two seconds.
 #[tokio::test]
 async fn a_thousand_waiters_cost_the_database_next_to_nothing() {
-    let db = Database::new().await;
-    let sagas: Vec<_> = (0..1_000)
-        .map(|n| Saga::new().gid(format!("g{n}")).unwrap().step(Step::unnamed().action("")))
-        .collect();
-    submit_many(db.pool(), &sagas).await.unwrap();
-    let waiter = Waiter::new(db.pool().clone());
+    let (db, waiter) = a_thousand_sagas().await;
     let observer = Database::new().await;
     let committed = async || -> i64 {
         let name: String = db.url().split('/').nth(3).unwrap().split('?').next().unwrap().to_owned();
@@ -114,12 +109,7 @@ async fn a_thousand_waiters_cost_the_database_next_to_nothing() {
 
 #[tokio::test]
 async fn a_thousand_waiters_each_get_their_answer() {
-    let db = Database::new().await;
-    let sagas: Vec<_> = (0..1_000)
-        .map(|n| Saga::new().gid(format!("g{n}")).unwrap().step(Step::unnamed().action("")))
-        .collect();
-    submit_many(db.pool(), &sagas).await.unwrap();
-    let waiter = Waiter::new(db.pool().clone());
+    let (db, waiter) = a_thousand_sagas().await;
     let waits: Vec<_> = (0..1_000)
         .map(|n| {
             let waiter = waiter.clone();
@@ -153,4 +143,15 @@ async fn a_thousand_waiters_each_get_their_answer() {
         waiter.wait("g3", Duration::from_millis(50)).await,
         Err(Error::Deadline { status: None, database: Some(_), .. })
     ));
+}
+
+/// The sagas `g0` to `g999`, and somebody to wait for them. No worker runs.
+async fn a_thousand_sagas() -> (Database, Waiter) {
+    let db = Database::new().await;
+    let sagas: Vec<_> = (0..1_000)
+        .map(|n| Saga::new().gid(format!("g{n}")).unwrap().step(Step::unnamed().action("")))
+        .collect();
+    submit_many(db.pool(), &sagas).await.unwrap();
+    let waiter = Waiter::new(db.pool().clone());
+    (db, waiter)
 }

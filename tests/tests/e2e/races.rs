@@ -10,18 +10,14 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use crate::session::{
-    Claimed, Ends, claim, claim_from, claim_with, connect, insert, register, settle, settle_statement,
-    settle_with, step_of, without,
+    Claimed, Claims, Ends, claim, claim_from, claim_with, claims, connect, insert, register, settle,
+    settle_statement, settle_with, step_of, without,
 };
 
 /// RACES 1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
 #[tokio::test]
 async fn a_repeated_settle_skips_no_step() {
-    let scene = Scene::new().await;
-    insert(&scene, 1, 3).await;
-    let mut session = connect(&scene).await;
-    let worker = register(&mut session).await;
-    let tasks = claim(&mut session, worker, 10).await;
+    let Claims { scene, mut session, worker, tasks } = claims(1, 3).await;
     assert_eq!(settle(&mut session, worker, &tasks, Ends::Advances).await.len(), 1);
     assert_eq!(
         settle(&mut session, worker, &tasks, Ends::Advances).await.len(),
@@ -62,11 +58,7 @@ async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
 /// RACES 6 and 8: a settle never waits for a row; what somebody has locked goes into the next group.
 #[tokio::test]
 async fn one_open_psql_holds_up_one_saga_and_nobody_else() {
-    let scene = Scene::new().await;
-    insert(&scene, 100, 1).await;
-    let mut session = connect(&scene).await;
-    let worker = register(&mut session).await;
-    let tasks = claim(&mut session, worker, 200).await;
+    let Claims { scene, mut session, worker, tasks } = claims(100, 1).await;
     assert_eq!(tasks.len(), 100);
 
     let mut psql = connect(&scene).await;
@@ -125,11 +117,7 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
 /// RACES 9, the control: what `outcome::clean` takes out of an answer would fail the whole group.
 #[tokio::test]
 async fn an_unclean_message_would_fail_its_whole_group() {
-    let scene = Scene::new().await;
-    insert(&scene, 2, 1).await;
-    let mut session = connect(&scene).await;
-    let worker = register(&mut session).await;
-    let tasks = claim(&mut session, worker, 10).await;
+    let Claims { scene, mut session, worker, tasks } = claims(2, 1).await;
     let unclean = query::SETTLE.replace(
         "status_code, duration_us, message, $1 from settled",
         "status_code, duration_us, chr(0), $1 from settled",
@@ -448,11 +436,7 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
 /// with each other today.
 #[tokio::test]
 async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {
-    let scene = Scene::new().await;
-    insert(&scene, 50, 1).await;
-    let mut session = connect(&scene).await;
-    let worker = register(&mut session).await;
-    let tasks = claim(&mut session, worker, 100).await;
+    let Claims { scene, mut session, worker, tasks } = claims(50, 1).await;
     assert_eq!(
         sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(&mut session).await.unwrap().len(),
         1

@@ -152,3 +152,21 @@ pub(crate) fn without(sql: &str, rule: &str, instead: &str) -> String {
     assert!(sql.contains(rule), "the statement no longer says {rule:?}");
     sql.replace(rule, instead)
 }
+
+/// A registered worker that holds the first task of each saga.
+pub(crate) struct Claims {
+    pub(crate) scene: Scene,
+    pub(crate) session: PgConnection,
+    pub(crate) worker: i64,
+    pub(crate) tasks: Vec<Claimed>,
+}
+
+/// Inserts `count` sagas of `steps` steps and claims them all.
+pub(crate) async fn claims(count: usize, steps: usize) -> Claims {
+    let scene = Scene::new().await;
+    insert(&scene, count, steps).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let tasks = claim(&mut session, worker, count as i64 * 2).await;
+    Claims { scene, session, worker, tasks }
+}

@@ -30,7 +30,6 @@ impl Check {
         };
         read.map_err(|source| Error::Io { doing: format!("read {}", self.file.display()), source })?;
         pgsaga_producer::check_file(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
-        out(format_args!("{}: fine", self.file.display()))?;
-        Ok(())
+        out(format_args!("{}: fine", self.file.display()))
     }
 }

@@ -72,7 +72,7 @@ impl Work {
         let connect = db::connect_options(&url, self.pooled, timeout)?;
         let listen_on = match (&self.direct_database_url, self.pooled) {
             (Some(direct), _) => Some(db::connect_options(direct, false, timeout)?),
-            (None, false) => Some(db::connect_options(&url, false, timeout)?),
+            (None, false) => Some(connect.clone()),
             (None, true) => None,
         };
         let db = Db::new(&db::Options {
@@ -94,7 +94,7 @@ impl Work {
             .map_err(|source| Error::Listen { address: self.listen, source })?;
         let address = listener.local_addr().map_or(self.listen, |address| address);
         tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
-        if db::is_unverified(&connect) {
+        if db::is_unverified(&connect) || listen_on.as_ref().is_some_and(db::is_unverified) {
             tracing::warn!(
                 "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
             );
