@@ -40,6 +40,31 @@ pub enum Error {
         database: Option<String>,
     },
 
+    /// There is no saga of this gid to abort, or its transaction has not committed.
+    #[error("there is no saga {gid} to abort; is its transaction committed?")]
+    NoSaga {
+        /// The gid given.
+        gid: String,
+    },
+
+    /// The saga cannot be aborted any more: it has ended, or is past its pivot.
+    #[error("saga {gid} cannot be aborted: {why}")]
+    TooLate {
+        /// The gid given.
+        gid: String,
+        /// In the database's words.
+        why: String,
+    },
+
+    /// The reason to abort is refused.
+    #[error("the reason to abort saga {gid} is refused: {why}")]
+    Reason {
+        /// The gid given.
+        gid: String,
+        /// In the database's words.
+        why: String,
+    },
+
     /// A participant was called with a query that lacks what the barrier needs.
     #[error("the query of the call cannot be a saga's: {place}: found {found}; allowed: {allowed}")]
     Query {

@@ -1,28 +1,43 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use sqlx::{Executor, Postgres};
 
 use crate::definition::Definition;
 use crate::error::Error;
 use crate::gid::Gid;
 use crate::invalid::Invalid;
-use crate::step_name::StepName;
+use crate::payload::Payload;
+use crate::step::Step;
 use crate::submit::{Producer, Submitted};
 use crate::validate::Columns;
 
-/// A saga to submit: its steps run in order; when one refuses, those that may have taken effect are compensated in reverse.
+/// A saga to submit: its steps run one after the other, or as their [`Step::after`] says; when one refuses, those that
+/// may have taken effect are compensated in the reverse order.
 #[derive(Debug, Clone, Default)]
 pub struct Saga {
     gid: Option<Gid>,
     steps: Vec<Step>,
+    queue: Option<String>,
+    priority: Option<u8>,
+    start: Start,
+    timeout_to_fail: Option<Duration>,
     retry_interval: Option<Duration>,
     retry_limit: Option<u32>,
+    compensate_retry_limit: Option<u32>,
     request_timeout: Option<Duration>,
     headers: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
+    result_mapping: Payload,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Start {
+    #[default]
+    Now,
+    At(SystemTime),
+    After(Duration),
 }
 
 impl Saga {
@@ -38,9 +53,42 @@ impl Saga {
         Ok(self)
     }
 
-    /// Adds a step, to run after those before it. 1 to 1,000 of them.
+    /// Adds a step, to run after the one added before it unless it says otherwise. 1 to 1,000 of them.
     pub fn step(mut self, step: Step) -> Self {
         self.steps.push(step);
+        self
+    }
+
+    /// The queue, for workers that serve chosen ones: 1 to 64 of the characters `A-Z a-z 0-9 . _ : -`, `default` by default.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// The class in its queue, from 0, the most urgent, to 3; 1 by default.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Not before this time, by the database's clock; before the year 10000. The database keeps microseconds. A time in
+    /// the past is now. The last of `run_at` and [`run_after`](Self::run_after) counts.
+    pub fn run_at(mut self, time: SystemTime) -> Self {
+        self.start = Start::At(time);
+        self
+    }
+
+    /// Not before so long after the INSERT; up to 3,153,600,000 s.
+    pub fn run_after(mut self, delay: Duration) -> Self {
+        self.start = Start::After(delay);
+        self
+    }
+
+    /// The deadline, counted from the later of the INSERT and the start: when it passes before the saga has ended, the
+    /// saga turns back, once its calls in flight have ended. 1 ms to 31,536,000 s (365 days); none by default.
+    /// The database keeps microseconds.
+    pub fn timeout_to_fail(mut self, timeout: Duration) -> Self {
+        self.timeout_to_fail = Some(timeout);
         self
     }
 
@@ -54,6 +102,13 @@ impl Saga {
     /// Retries of a step's action after its first try, up to 1,000,000; without limit by default.
     pub fn retry_limit(mut self, limit: u32) -> Self {
         self.retry_limit = Some(limit);
+        self
+    }
+
+    /// Retries of a compensation after its first try, up to 1,000,000; without limit by default. A saga whose compensation
+    /// uses them up is stuck until a person decides.
+    pub fn compensate_retry_limit(mut self, limit: u32) -> Self {
+        self.compensate_retry_limit = Some(limit);
         self
     }
 
@@ -75,20 +130,39 @@ impl Saga {
         self
     }
 
+    /// What becomes the saga's result, with [`answer_of`](crate::answer_of) in it for the answers of any steps; by default
+    /// the last step's answer. Up to 1 MiB as Postgres prints it, nested up to 64 deep.
+    pub fn result_mapping<T: Serialize + ?Sized>(mut self, mapping: &T) -> Self {
+        self.result_mapping = Payload::of(mapping);
+        self
+    }
+
     /// Checks the saga, in the words that the INSERT would use.
     pub fn definition(&self) -> Result<Definition, Invalid> {
         for (position, step) in (1..).zip(&self.steps) {
             step.check_payloads(position)?;
         }
-        let micros = |duration: Duration| i128::try_from(duration.as_micros()).unwrap_or(i128::MAX);
+        self.result_mapping.check(|| "result_mapping".to_owned())?;
+        let (run_at_us, run_after_us) = match self.start {
+            Start::Now => (None, None),
+            Start::At(time) => (Some(since_1970(time)), None),
+            Start::After(delay) => (None, Some(micros(delay))),
+        };
         Definition::new(&Columns {
             gid: self.gid.as_ref().map(Gid::as_str),
             steps: &text(&self.steps, "steps")?,
+            queue: self.queue.as_deref(),
+            priority: self.priority.map(i64::from),
+            run_at_us,
+            run_after_us,
+            timeout_to_fail_us: self.timeout_to_fail.map(micros),
             retry_interval_us: self.retry_interval.map(micros),
             retry_limit: self.retry_limit.map(i64::from),
+            compensate_retry_limit: self.compensate_retry_limit.map(i64::from),
             request_timeout_us: self.request_timeout.map(micros),
             headers: strings(&self.headers, "headers")?.as_deref(),
             labels: strings(&self.labels, "labels")?.as_deref(),
+            result_mapping: self.result_mapping.text(),
         })
     }
 
@@ -102,139 +176,14 @@ impl Saga {
     }
 }
 
-/// A step: one participant's part in a saga.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Step {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    action: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compensate: Option<String>,
-    #[serde(skip_serializing_if = "Payload::is_absent")]
-    payload: Payload,
-    #[serde(skip_serializing_if = "Payload::is_absent")]
-    compensate_payload: Payload,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_limit: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_interval_seconds: Option<Seconds>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_timeout_seconds: Option<Seconds>,
+fn micros(duration: Duration) -> i128 {
+    i128::try_from(duration.as_micros()).unwrap_or(i128::MAX)
 }
 
-impl Step {
-    /// A step with a name, unique in its saga: 1 to 64 of the characters `A-Z a-z 0-9 . _ : -`. Participants get it as `branch_id`.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()), ..Self::default() }
-    }
-
-    /// A step named by its position: `01`, `02`, …
-    pub fn unnamed() -> Self {
-        Self::default()
-    }
-
-    /// The URL that does the work. `""` is a success without a call.
-    pub fn action(mut self, url: impl Into<String>) -> Self {
-        self.action = Some(url.into());
-        self
-    }
-
-    /// The URL that undoes the action. Left out, there is nothing to undo.
-    pub fn compensate(mut self, url: impl Into<String>) -> Self {
-        self.compensate = Some(url.into());
-        self
-    }
-
-    /// The body of the action's calls, and of the compensation's unless that has its own. Up to 1 MiB as Postgres
-    /// prints it. A [`RawValue`] keeps its numbers digit by digit; Rust's floats are what serde_json makes of them.
-    pub fn payload<T: Serialize + ?Sized>(mut self, payload: &T) -> Self {
-        self.payload = Payload::of(payload);
-        self
-    }
-
-    /// The body of the compensation's calls.
-    pub fn compensate_payload<T: Serialize + ?Sized>(mut self, payload: &T) -> Self {
-        self.compensate_payload = Payload::of(payload);
-        self
-    }
-
-    /// A header of this step's calls. Up to 64.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.insert(name.into(), value.into());
-        self
-    }
-
-    /// As [`Saga::retry_limit`], for this step.
-    pub fn retry_limit(mut self, limit: u32) -> Self {
-        self.retry_limit = Some(limit);
-        self
-    }
-
-    /// As [`Saga::retry_interval`], for this step.
-    pub fn retry_interval(mut self, interval: Duration) -> Self {
-        self.retry_interval_seconds = Some(Seconds(interval));
-        self
-    }
-
-    /// As [`Saga::request_timeout`], for this step.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout_seconds = Some(Seconds(timeout));
-        self
-    }
-
-    fn check_payloads(&self, position: usize) -> Result<(), Invalid> {
-        for (key, payload) in [("payload", &self.payload), ("compensate_payload", &self.compensate_payload)] {
-            if let Payload::Failed(error) = payload {
-                let name = self.name.clone().unwrap_or_else(|| StepName::of_position(position).to_string());
-                let found = format!("a value that does not become JSON ({error})");
-                return Err(Invalid::new(format!("step \"{name}\": {key}"), found, "any JSON"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Failing is put off until the saga is checked, so that building stays one chain.
-#[derive(Debug, Clone, Default)]
-enum Payload {
-    #[default]
-    Absent,
-    Json(Box<RawValue>),
-    Failed(String),
-}
-
-impl Payload {
-    fn of<T: Serialize + ?Sized>(value: &T) -> Self {
-        to_raw_value(value).map_or_else(|error| Self::Failed(error.to_string()), Self::Json)
-    }
-
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-}
-
-impl Serialize for Payload {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Json(json) => json.serialize(serializer),
-            Self::Absent => serializer.serialize_none(),
-            Self::Failed(error) => Err(serde::ser::Error::custom(error)),
-        }
-    }
-}
-
-/// Exact: a float would turn some durations at a limit into ones beyond it.
-#[derive(Debug, Clone, Copy)]
-struct Seconds(Duration);
-
-impl Serialize for Seconds {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = format!("{}.{:09}", self.0.as_secs(), self.0.subsec_nanos());
-        let text = text.trim_end_matches('0').trim_end_matches('.');
-        RawValue::from_string(text.to_owned()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+fn since_1970(time: SystemTime) -> i128 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => micros(after),
+        Err(before) => -micros(before.duration()),
     }
 }
 
@@ -250,6 +199,8 @@ fn text<T: Serialize + ?Sized>(value: &T, place: &str) -> Result<String, Invalid
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]
@@ -266,8 +217,11 @@ mod tests {
                     .action("")
                     .payload("x")
                     .compensate_payload(&None::<()>)
+                    .after(["pay"])
+                    .pivot()
                     .header("X-A", "b")
                     .retry_limit(0)
+                    .compensate_retry_limit(2)
                     .retry_interval(Duration::from_millis(1500))
                     .request_timeout(Duration::from_secs(3600)),
             );
@@ -275,7 +229,7 @@ mod tests {
             saga.definition().unwrap().steps(),
             concat!(
                 r#"[{"name":"pay","action":"https://pay/charge","compensate":"https://pay/refund","payload":{"cents":12345678901234567890.1230}},"#,
-                r#"{"action":"","payload":"x","compensate_payload":null,"headers":{"X-A":"b"},"retry_limit":0,"retry_interval_seconds":1.5,"request_timeout_seconds":3600}]"#
+                r#"{"action":"","payload":"x","compensate_payload":null,"after":["pay"],"pivot":true,"headers":{"X-A":"b"},"retry_limit":0,"compensate_retry_limit":2,"retry_interval_seconds":1.5,"request_timeout_seconds":3600}]"#
             )
         );
     }
@@ -305,7 +259,30 @@ mod tests {
             words(saga.clone().label("a", "\0")),
             "labels: found a string with \\u0000; allowed: JSON that jsonb can hold"
         );
+        let since_1970 = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap();
+        assert!(saga.clone().run_at(since_1970(253_402_300_799)).definition().is_ok());
+        assert_eq!(
+            words(saga.clone().run_at(since_1970(253_402_300_800))),
+            "run_at: found a time after the year 9999; allowed: a finite time before the year 10000"
+        );
+        assert_eq!(
+            words(saga.clone().run_at(SystemTime::UNIX_EPOCH - Duration::from_secs(210_866_803_201))),
+            "run_at: found a time before the year 4713 BC; allowed: a finite time before the year 10000"
+        );
+        assert!(saga.clone().run_after(Duration::ZERO).definition().is_ok());
+        assert_eq!(
+            words(saga.clone().run_after(Duration::from_secs(4_000_000_000))),
+            "run_after: found 4000000000 seconds; allowed: up to 3,153,600,000 seconds"
+        );
+        assert_eq!(
+            words(saga.clone().step(Step::new("b").action("").after(["b"]))),
+            r#"step "b": after: found "b" itself; allowed: names of other steps of the saga, each once"#
+        );
         let keys_are_not_strings: BTreeMap<(u8, u8), u8> = [((1, 2), 3)].into();
+        assert!(
+            words(saga.clone().result_mapping(&keys_are_not_strings))
+                .starts_with("result_mapping: found a value that does not become JSON")
+        );
         assert!(
             words(saga.step(Step::unnamed().payload(&keys_are_not_strings)))
                 .starts_with(r#"step "02": payload: found a value that does not become JSON"#)

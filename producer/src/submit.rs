@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use pgsaga_sql::query;
+use serde::Deserialize;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Executor, Postgres};
 
@@ -24,9 +25,19 @@ pub struct Status {
     pub status: String,
     /// Why it is aborting, failed or stuck: it starts with the step's name.
     pub reason: Option<String>,
+    /// The result of a saga that succeeded, as Postgres prints the JSON: the last step's answer if that is JSON, or what
+    /// [`Saga::result_mapping`] makes of all.
+    pub result: Option<String>,
 }
 
-/// How statements are sent. [`Saga::submit`], [`submit_many`] and [`status`] use the default.
+impl Status {
+    /// The result as a type of yours; `None` when there is none.
+    pub fn read_result<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<Option<T>> {
+        self.result.as_deref().map(serde_json::from_str).transpose()
+    }
+}
+
+/// How statements are sent. [`Saga::submit`], [`submit_many`], [`status`] and [`abort`] use the default.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     pub(crate) persistent: bool,
@@ -70,6 +81,13 @@ impl Producer {
             .bind(saga.request_timeout.map(interval))
             .bind(&saga.headers)
             .bind(&saga.labels)
+            .bind(&saga.queue)
+            .bind(saga.priority)
+            .bind(saga.run_at)
+            .bind(saga.run_after.map(interval))
+            .bind(saga.timeout_to_fail.map(interval))
+            .bind(saga.compensate_retry_limit)
+            .bind(&saga.result_mapping)
             .persistent(self.persistent)
             .fetch_optional(executor)
             .await?;
@@ -115,6 +133,13 @@ impl Producer {
             .bind(column(sagas, |saga| saga.request_timeout.map(interval)))
             .bind(column(sagas, |saga| saga.headers.as_deref()))
             .bind(column(sagas, |saga| saga.labels.as_deref()))
+            .bind(column(sagas, |saga| saga.queue.as_deref()))
+            .bind(column(sagas, |saga| saga.priority))
+            .bind(column(sagas, |saga| saga.run_at))
+            .bind(column(sagas, |saga| saga.run_after.map(interval)))
+            .bind(column(sagas, |saga| saga.timeout_to_fail.map(interval)))
+            .bind(column(sagas, |saga| saga.compensate_retry_limit))
+            .bind(column(sagas, |saga| saga.result_mapping.as_deref()))
             .persistent(self.persistent)
             .fetch_all(executor)
             .await?;
@@ -126,12 +151,26 @@ impl Producer {
     where
         E: Executor<'e, Database = Postgres>,
     {
-        let row: Option<(String, Option<String>)> = sqlx::query_as(query::PRODUCER_STATUS)
+        let row: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(query::PRODUCER_STATUS)
             .bind(gid)
             .persistent(self.persistent)
             .fetch_optional(executor)
             .await?;
-        Ok(row.map(|(status, reason)| Status { status, reason }))
+        Ok(row.map(|(status, reason, result)| Status { status, reason, result }))
+    }
+
+    /// As [`abort`].
+    pub async fn abort<'e, E>(&self, executor: E, gid: &str, reason: &str) -> Result<String, Error>
+    where
+        E: Executor<'e, Database = Postgres>,
+    {
+        sqlx::query_scalar(query::PRODUCER_ABORT)
+            .bind(gid)
+            .bind(reason)
+            .persistent(self.persistent)
+            .fetch_one(executor)
+            .await
+            .map_err(|error| not_aborted(gid, error))
     }
 }
 
@@ -152,11 +191,36 @@ where
     Producer::default().status(executor, gid).await
 }
 
+/// Turns a saga back, and answers its status afterwards: `aborting`, also when it was so already; or `submitted` while its
+/// pivot was called and its outcome is awaited. Once this has committed, no new step is started; calls in flight end
+/// first, then what may have taken effect is compensated. The reason is kept in the saga's.
+///
+/// # Errors
+/// [`Error::NoSaga`], [`Error::TooLate`] where it has ended or its pivot has succeeded, [`Error::Reason`] where the reason
+/// is empty. Each makes a transaction that it runs in unusable, as any error does in Postgres.
+pub async fn abort<'e, E>(executor: E, gid: &str, reason: &str) -> Result<String, Error>
+where
+    E: Executor<'e, Database = Postgres>,
+{
+    Producer::default().abort(executor, gid, reason).await
+}
+
+fn not_aborted(gid: &str, error: sqlx::Error) -> Error {
+    let Some(refusal) = error.as_database_error() else { return Error::Database(error) };
+    let (gid, why) = (gid.to_owned(), refusal.message().to_owned());
+    match refusal.code().as_deref() {
+        Some("P0002") => Error::NoSaga { gid },
+        Some("55000") => Error::TooLate { gid, why },
+        Some("22023") => Error::Reason { gid, why },
+        _ => Error::Database(error),
+    }
+}
+
 fn column<'a, T>(sagas: &'a [Definition], of: impl Fn(&'a Definition) -> T) -> Vec<T> {
     sagas.iter().map(of).collect()
 }
 
-/// A definition's durations are within a day, so this loses nothing but what lies below a microsecond.
+/// A definition's durations are within a century, so this loses nothing but what lies below a microsecond.
 fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }

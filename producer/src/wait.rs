@@ -209,7 +209,7 @@ struct Due {
     next: Instant,
 }
 
-type Row = (String, String, Option<String>, bool);
+type Row = (String, String, Option<String>, Option<String>, bool);
 
 impl Shared {
     /// The gids to look at now. `None` ends the task: nobody waits, and whoever comes next starts a new one.
@@ -263,13 +263,13 @@ impl Shared {
                 awaited.interval = (awaited.interval * 2).min(INTERVAL_MAX);
             }
         }
-        for (gid, status, reason, ended) in rows {
+        for (gid, status, reason, result, ended) in rows {
             if ended {
                 let awaited = state.awaited.remove(&gid);
+                let ended = Status { status, reason, result };
                 for waiter in awaited.into_iter().flat_map(|awaited| awaited.waiters.into_values()) {
                     // A waiter that has just gone needs no answer.
-                    let _: Result<(), Status> =
-                        waiter.send(Status { status: status.clone(), reason: reason.clone() });
+                    let _: Result<(), Status> = waiter.send(ended.clone());
                 }
             } else if let Some(awaited) = state.awaited.get_mut(&gid) {
                 awaited.seen = Seen::Open(status);

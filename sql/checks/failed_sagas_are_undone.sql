@@ -1,4 +1,5 @@
--- In a failed saga everything that may have taken effect, and has something to undo, is compensated.
+-- In a failed saga everything that may have taken effect, and has something to undo, is compensated, unless a person ended
+-- the saga or had the step count as undone.
 select s.gid, 'step ' || e.step || ' may have taken effect and was not compensated' as found
 from pgsaga.saga s
 join (
@@ -9,4 +10,6 @@ join (
 where s.status = 'failed' and s.steps -> (e.step - 1) ? 'compensate'
   and not exists (
     select from pgsaga.history u
-    where u.saga_id = s.id and u.step = e.step and u.op = 'compensate' and u.outcome = 'success')
+    where u.saga_id = s.id
+      and (u.step = e.step and u.op = 'compensate' and u.outcome = 'success'
+           or u.step = e.step and u.decision = 'skip' or u.decision in ('force', 'resolve')))

@@ -1,9 +1,9 @@
--- The history, folded, gives the queued task: it is the next try of its op, it remembers what the earlier ones came to,
--- and an action is queued only where the step before it has succeeded.
+-- The history, folded, gives the queued tasks: each is the next try of its op, remembers what the earlier ones came to, and
+-- an action is queued only where every step that it waits for has succeeded. (A person's retry gives an op its limit anew.)
 select s.gid, 'task ' || t.id || ' is try ' || t.attempt || ' of ' || t.op || ' of step ' || t.step
   || ' (counted ' || t.counted || ', unknown before ' || t.unknown_before || '); the history has ' || h.tries
   || ' tries of it (counted ' || h.counted || ', unknown ' || h.unknown || ')'
-  || case when p.ready then '' else ', and the action of the step before it has not succeeded' end as found
+  || case when p.ready then '' else ', and a step that it waits for has not succeeded' end as found
 from pgsaga.task t
 join pgsaga.saga s on s.id = t.saga_id
 cross join lateral (
@@ -13,8 +13,12 @@ cross join lateral (
   where h.saga_id = t.saga_id and h.step = t.step and h.op = t.op and h.kind = 'attempt'
 ) h
 cross join lateral (
-  select t.op = 'compensate' or t.step = 1 or exists (
-    select from pgsaga.history h
-    where h.saga_id = t.saga_id and h.step = t.step - 1 and h.op = 'action' and h.outcome = 'success') as ready
+  select t.op = 'compensate' or not exists (
+    select from pgsaga.step_order o
+    where o.saga_id = t.saga_id and o.step = t.step and not exists (
+      select from pgsaga.history h
+      where h.saga_id = t.saga_id and h.step = o.waits_for and (h.op = 'action' and h.outcome = 'success' or h.decision = 'skip'))) as ready
 ) p
-where t.attempt <> h.tries + 1 or t.counted <> h.counted or t.unknown_before <> h.unknown or not p.ready
+where t.attempt <> h.tries + 1 or t.unknown_before <> h.unknown or not p.ready
+  or t.counted <> h.counted and not exists (
+    select from pgsaga.history d where d.saga_id = t.saga_id and d.decision is not null)

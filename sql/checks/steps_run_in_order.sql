@@ -1,7 +1,10 @@
--- An action was tried only after the action of the step before it had succeeded.
-select s.gid, 'action of step ' || h.step || ' was tried (seq ' || h.seq || ') before step ' || h.step - 1 || ' had succeeded' as found
-from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id
-where h.op = 'action' and h.step > 1
+-- An action was tried only after every step that it waits for had succeeded (or a person had it count as done).
+select s.gid, 'action of step ' || h.step || ' was tried (seq ' || h.seq || ') before step ' || o.waits_for || ' had succeeded' as found
+from pgsaga.history h
+join pgsaga.saga s on s.id = h.saga_id
+join pgsaga.step_order o on o.saga_id = h.saga_id and o.step = h.step
+where h.op = 'action'
   and not exists (
     select from pgsaga.history p
-    where p.saga_id = h.saga_id and p.step = h.step - 1 and p.op = 'action' and p.outcome = 'success' and p.seq < h.seq)
+    where p.saga_id = h.saga_id and p.step = o.waits_for and p.seq < h.seq
+      and (p.op = 'action' and p.outcome = 'success' or p.decision = 'skip'))

@@ -1,10 +1,12 @@
--- In a succeeded saga every step's action succeeded, and nothing was compensated.
+-- In a succeeded saga every step's action succeeded (or a person had it count as done), and nothing was compensated, unless a
+-- person ended the saga.
 select s.gid, 'succeeded, with ' || coalesce(h.done, 0) || ' of ' || jsonb_array_length(s.steps) || ' actions done and '
   || coalesce(h.undone, 0) || ' compensations tried' as found
 from pgsaga.saga s
 left join (
-  select saga_id, count(distinct step) filter (where op = 'action' and outcome = 'success') as done,
-    count(*) filter (where op = 'compensate') as undone
+  select saga_id, count(distinct step) filter (where op = 'action' and outcome = 'success' or decision = 'skip') as done,
+    count(*) filter (where op = 'compensate') as undone, coalesce(bool_or(decision = 'resolve'), false) as resolved
   from pgsaga.history group by saga_id
 ) h on h.saga_id = s.id
-where s.status = 'succeeded' and (coalesce(h.done, 0) <> jsonb_array_length(s.steps) or coalesce(h.undone, 0) <> 0)
+where s.status = 'succeeded' and h.resolved is not true
+  and (coalesce(h.done, 0) <> jsonb_array_length(s.steps) or coalesce(h.undone, 0) <> 0)

@@ -1,29 +1,52 @@
--- Claims up to $2 due tasks for worker $1, oldest first, with all that the planner needs.
---   $1 worker  $2 how many  $3 low-water mark  $4 newest row format that this worker knows
---   $5 bytes of definitions; the first task is claimed whatever its size
--- Always answers at least one row: its task columns are null when nothing was claimed.
+-- Claims up to $2 due tasks for worker $1, with all that the planner needs of a sequential saga (details.sql adds the rest).
+--   $1 worker  $2 how many  $3 newest row format that this worker knows
+--   $4 bytes of definitions; the first task is claimed whatever its size
+--   $5 lanes and $6 their low-water marks; a lane without a mark is scanned from the beginning
+--   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an interrupt, the deadline)
+--   $8 queues to serve, null = all  $9 how many of each
+--   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
+-- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
--- Index: task_run_at, from the mark on. `run_at <= (select clock_timestamp())` is an index condition; the bare
--- volatile call is not (a million future rows: 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more
--- rows than the limit could be updated. Sagas are fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
+-- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the
+-- reverse order, so that no class starves. A paused queue has no lanes. Index: task_lane_run_at.
+-- `run_at <= (select clock_timestamp())` is an index condition; the bare volatile call is not (a million future rows:
+-- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
+-- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
 --
--- The mark (RACES 18): `lowest` is the first row unclaimed in this snapshot; with xmin and xmax the worker knows when
--- every transaction that could still commit an older run_at has ended (worker/src/mark.rs).
+-- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with xmin and xmax the worker knows
+-- when every transaction that could still commit an older run_at has ended (worker/src/mark.rs).
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12).
 with me as materialized (
   select id from pgsaga.worker where id = $1 and not dead for key share
+), lanes as materialized (
+  select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
+    row_number() over (order by case when $11 then -l.priority else l.priority end,
+                       (l.id + $10) % (select count(*) from pgsaga.lane)) as place
+  from pgsaga.lane l
+  join pgsaga.queue q on q.name = l.queue and q.paused_at is null
+  left join unnest($5::int[], $6::timestamptz[]) as m (lane, mark) on m.lane = l.id
+  left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
+  where $8::text[] is null or s.queue is not null
 ), due as materialized (
-  select ctid as row_id, run_at, bytes from pgsaga.task
-  where run_at >= $3 and run_at <= (select clock_timestamp()) and worker is null and format <= $4
-  order by run_at
-  limit case when exists (select from me) then $2 else 0 end
-  for update skip locked
+  select d.row_id, d.run_at, d.bytes, l.place
+  from (select * from lanes where exists (select from me) order by place) l
+  cross join lateral (
+    select t.ctid as row_id, t.run_at, t.bytes from pgsaga.task t
+    where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
+      and t.worker is null and t.format <= $3
+      and (t.participant <> all ($7::text[]) or t.interrupt is not null or t.deadline <= (select clock_timestamp()))
+    order by t.run_at
+    limit l.room
+    for update skip locked
+  ) d
+  limit $2
 ), fitting as materialized (
   select row_id from (
-    select row_id, sum(bytes) over (order by run_at, row_id) as total, row_number() over (order by run_at, row_id) as place
+    select row_id, sum(bytes) over (order by place, run_at, row_id) as total,
+      row_number() over (order by place, run_at, row_id) as nth
     from due
   ) summed
-  where total <= $5 or place = 1
+  where total <= $4 or nth = 1
 ), claimed as (
   update pgsaga.task t set worker = $1, epoch = t.epoch + 1
   where t.ctid = any (array(select row_id from fitting))
@@ -32,23 +55,37 @@ with me as materialized (
   select clock_timestamp() as now,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
-    exists (select from me) as alive,
-    (select run_at from pgsaga.task where run_at >= $3 and worker is null order by run_at limit 1) as lowest,
-    (select run_at from pgsaga.task where run_at > (select clock_timestamp()) and worker is null and format <= $4
-     order by run_at limit 1) as next_due
+    exists (select from me) as alive
 )
-select h.now, h.xmin, h.xmax, h.alive, h.lowest,
-  (extract(epoch from h.next_due - h.now) * 1000)::bigint as next_due_ms,
-  (extract(epoch from h.now - h.lowest) * 1000000)::bigint as oldest_us,
-  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.bytes,
-  (extract(epoch from h.now - c.run_at) * 1000000)::bigint as waited_us,
-  s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.request_timeout_us
+select h.now, h.xmin, h.xmax, h.alive, l.lane, l.queue, l.lowest,
+  (extract(epoch from l.next_due - h.now) * 1000)::bigint as next_due_ms,
+  (extract(epoch from h.now - l.lowest) * 1000000)::bigint as oldest_us,
+  null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
+  null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_alone,
+  null::int as bytes, null as interrupt, null::bigint as waited_us, null::bigint as deadline_us,
+  null as gid, null as steps, null as headers, null::bigint as retry_interval_us, null::int as retry_limit,
+  null::int as compensate_retry_limit, null::bigint as request_timeout_us, null::bigint as timeout_us, null as fresh_keys,
+  null::boolean as parallel, null::boolean as refers
 from header h
-left join (
-  claimed c cross join lateral (
-    select gid, steps::text as steps, headers::text as headers, retry_limit,
-      (extract(epoch from retry_interval) * 1000000)::bigint as retry_interval_us,
-      (extract(epoch from request_timeout) * 1000000)::bigint as request_timeout_us
-    from pgsaga.saga where id = c.saga_id offset 0
-  ) s
-) on true
+left join lateral (
+  select s.id as lane, s.queue,
+    (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.mark and worker is null order by run_at limit 1) as lowest,
+    (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
+     order by run_at limit 1) as next_due
+  from lanes s
+) l on true
+union all
+select null, null, null, null, c.lane, null, null, null, null,
+  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
+  c.bytes, c.interrupt, (extract(epoch from h.now - c.run_at) * 1000000)::bigint, (extract(epoch from c.deadline - h.now) * 1000000)::bigint,
+  s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,
+  s.fresh_keys, s.parallel, s.refers
+from header h cross join claimed c cross join lateral (
+  select gid, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
+    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel,
+    answers or result_mapping is not null as refers,
+    (extract(epoch from retry_interval) * 1000000)::bigint as retry_interval_us,
+    (extract(epoch from request_timeout) * 1000000)::bigint as request_timeout_us,
+    (extract(epoch from timeout_to_fail) * 1000000)::bigint as timeout_us
+  from pgsaga.saga where id = c.saga_id offset 0
+) s

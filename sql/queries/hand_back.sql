@@ -1,18 +1,21 @@
--- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delay in microseconds. run_at is raised to now,
--- or a low-water mark could have passed it (RACES 18). Wakes idle workers. Index: task_pkey.
+-- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5 whom they call (null =
+-- not known). run_at is raised to now, or a low-water mark could have passed it (RACES 18), and no wait is longer than the
+-- deadline. Wakes idle workers where something is due. Index: task_pkey.
 with returned as materialized (
-  select t.row_id
-  from unnest($2::bigint[], $3::int[]) as i(task_id, epoch)
+  select t.row_id, i.delay_us, i.participant
+  from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i(task_id, epoch, delay_us, participant)
   cross join lateral (
     select ctid as row_id from pgsaga.task where id = i.task_id and worker = $1 and epoch = i.epoch offset 0
     for update skip locked
   ) t
 ), updated as (
   update pgsaga.task t
-  set worker = null, alone = false, epoch = t.epoch + 1, run_at = clock_timestamp() + $4 * interval '1 microsecond'
-  where t.ctid = any (array(select row_id from returned))
+  set worker = null, alone = false, epoch = t.epoch + 1, participant = coalesce(r.participant, ''),
+      run_at = greatest(clock_timestamp(), least(clock_timestamp() + r.delay_us * interval '1 microsecond', t.deadline))
+  from returned r
+  where t.ctid = any (array(select row_id from returned)) and t.ctid = r.row_id
   returning t.id
 ), woken as materialized (
-  select pg_notify('pgsaga', '') where exists (select from returned)
+  select pg_notify('pgsaga', '') where exists (select from returned where delay_us = 0)
 )
 select u.id from updated u left join woken on true

@@ -1,11 +1,41 @@
--- `pgsaga list`: the newest sagas. $1 status or null, $2 only unfinished ones, $3 how many. Walks saga_pkey backwards.
-select s.gid, s.status, s.reason, s.created_at, s.finished_at, jsonb_array_length(s.steps) as steps,
-  t.step, t.op, t.attempt, t.worker, (extract(epoch from t.run_at - clock_timestamp()) * 1000)::bigint as due_ms
+-- `pgsaga list`: the newest sagas that pass every filter; a null filter lets all pass.
+--   $1 statuses  $2 only unfinished ones  $3 created at least, $4 at most so many microseconds ago  $5 queue
+--   $6 label keys  $7 their values, null = any  $8 participant that some op calls, as the URL writes it
+--   $9 no progress for so many microseconds: the answers to an op that is queued, over at least that time and up to the last,
+--      were all 404 or ongoing, without another outcome between them
+--   $10 how many
+-- Walks saga_pkey backwards until the limit is reached: with a filter that few sagas pass, over all of them. The costly filters
+-- come last: $8 reads the definition of each saga that passed the others, $9 the history of each unfinished one.
+select s.gid, s.status, s.reason, s.queue, s.priority, s.labels::text as labels, s.created_at, s.finished_at, jsonb_array_length(s.steps) as steps,
+  coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')) as step,
+  t.op, t.attempt, t.worker, t.due_ms, coalesce(t.tasks, 0) as tasks
 from (
-  select * from pgsaga.saga
-  where ($1::text is null or status = $1) and (not $2::boolean or finished_at is null)
-  order by id desc limit $3
+  select * from pgsaga.saga s
+  where ($1::text[] is null or s.status = any ($1))
+    and (not $2::boolean or s.finished_at is null)
+    and ($3::bigint is null or s.created_at <= clock_timestamp() - $3 * interval '1 microsecond')
+    and ($4::bigint is null or s.created_at >= clock_timestamp() - $4 * interval '1 microsecond')
+    and ($5::text is null or s.queue = $5)
+    and ($6::text[] is null or not exists (
+      select from unnest($6::text[], $7::text[]) as l (key, value)
+      where not coalesce(case when l.value is null then s.labels ? l.key else s.labels ->> l.key = l.value end, false)))
+    and ($9::bigint is null or s.finished_at is null)
+    and case when $8::text is null then true else exists (
+      select from jsonb_array_elements(s.steps) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
+      where split_part(split_part(url, '/', 3), '?', 1) = $8) end
+    and case when $9::bigint is null then true when s.finished_at is not null then false else exists (
+      select from (
+        select h.step, h.op, h.seq, h.at,
+          max(h.seq) filter (where not coalesce(h.status_code = 404 or h.outcome = 'ongoing', false)) over (partition by h.step, h.op) as other
+        from pgsaga.history h where h.saga_id = s.id and h.kind = 'attempt'
+      ) h
+      join pgsaga.task q on q.saga_id = s.id and q.step = h.step and q.op = h.op
+      where (h.other is null or h.seq > h.other) and h.at <= clock_timestamp() - $9 * interval '1 microsecond') end
+  order by s.id desc
+  limit $10
 ) s
--- the hot table has no index on saga_id (each would cost every claim); it is small, and one scan serves all rows.
-left join pgsaga.task t on t.saga_id = s.id
+left join lateral (
+  select step, op, attempt, worker, (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint as due_ms, count(*) over () as tasks
+  from pgsaga.task where saga_id = s.id order by run_at, id limit 1
+) t on true
 order by s.id desc

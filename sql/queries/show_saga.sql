@@ -1,4 +1,17 @@
--- `pgsaga show`: the saga $1. Index: saga_gid_key.
-select id, gid, status, reason, format, steps::text as steps, headers::text as headers, labels::text as labels,
-  retry_interval::text as retry_interval, retry_limit, request_timeout::text as request_timeout, created_at, finished_at
-from pgsaga.saga where gid = $1
+-- `pgsaga show`: the saga $1, whole where $2, else without its steps and with long JSON cut to what a line can hold.
+-- `workers` counts those heard from within their lease; `last_seq` is where its history ends in this snapshot.
+-- Indexes: saga_gid_key, queue_pkey, and the primary key of the one partition of the history.
+select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created_at, s.run_at, s.deadline, s.finished_at,
+  s.retry_interval::text as retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout::text as request_timeout,
+  s.timeout_to_fail::text as timeout_to_fail, s.abort_reason, s.ending, s.version, s.progress, s.headers::text as headers,
+  s.result_mapping::text as result_mapping, s.fresh_keys::text as fresh_keys, case when $2 then s.steps::text end as steps,
+  case when $2 then s.labels::text else left(s.labels::text, 500) end as labels,
+  case when $2 then s.result::text else left(s.result::text, 500) end as result,
+  (extract(epoch from s.retry_interval) * 1000000)::bigint as retry_interval_us,
+  (extract(epoch from s.deadline - clock_timestamp()) * 1000000)::bigint as deadline_us,
+  q.paused_at, q.paused_by,
+  (select count(*) from pgsaga.worker
+   where not dead and seen_at > clock_timestamp() - lease_ms * interval '1 millisecond') as workers,
+  (select max(seq) from pgsaga.history where saga_id = s.id) as last_seq
+from pgsaga.saga s left join pgsaga.queue q on q.name = s.queue
+where s.gid = $1

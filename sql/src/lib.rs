@@ -25,13 +25,16 @@ macro_rules! migrations {
 migrations! {
     1 "schema" "0001_schema.sql",
     2 "validation" "0002_validation.sql",
+    3 "sagas_in_full" "0003_sagas_in_full.sql",
+    4 "validation_in_full" "0004_validation_in_full.sql",
+    5 "decisions" "0005_decisions.sql",
 }
 
 /// The schema version that this release's statements are written for.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
-pub const FORMAT: i16 = 1;
+pub const FORMAT: i16 = 2;
 
 /// The roles, idempotent. Run before the migrations, by a user who may create roles.
 pub const ROLES: &str = include_str!("../roles.sql");
@@ -57,6 +60,8 @@ queries! {
     CLAIM = "claim",
     /// Declares a silent worker dead.
     DECLARE_DEAD = "declare_dead",
+    /// What a claim leaves out: steps of parallel sagas, and answers.
+    DETAILS = "details",
     /// Gives unstarted tasks back.
     HAND_BACK = "hand_back",
     /// Raises a worker's counter and reads all counters.
@@ -69,6 +74,12 @@ queries! {
     IDLE_UNLOCK = "idle_unlock",
     /// Makes history partitions ahead.
     MAKE_HISTORY_PARTITIONS = "make_history_partitions",
+    /// Puts off what is due for participants that do not answer.
+    PARK = "park",
+    /// Where parallel sagas stand.
+    PROGRESS = "progress",
+    /// Turns a saga back.
+    PRODUCER_ABORT = "producer_abort",
     /// Inserts one saga, idempotently by gid.
     PRODUCER_SUBMIT = "producer_submit",
     /// Inserts many sagas in one statement.
@@ -87,16 +98,44 @@ queries! {
     RUN_ALONE = "run_alone",
     /// The newest applied migration.
     SCHEMA_VERSION = "schema_version",
-    /// Settles a group of outcomes.
+    /// Settles a group of sequential sagas.
     SETTLE = "settle",
+    /// Settles a group of parallel sagas.
+    SETTLE_PARALLEL = "settle_parallel",
     /// `pgsaga list`.
     LIST = "list",
     /// `pgsaga show`: the saga.
     SHOW_SAGA = "show_saga",
-    /// `pgsaga show`: its history.
-    SHOW_HISTORY = "show_history",
+    /// `pgsaga show`: its steps and what they came to.
+    SHOW_STEPS = "show_steps",
     /// `pgsaga show`: its tasks.
     SHOW_TASKS = "show_tasks",
+    /// `pgsaga show`: what of it waits for a person.
+    SHOW_STUCK = "show_stuck",
+    /// `pgsaga show`: its history as lines.
+    SHOW_TIMELINE = "show_timeline",
+    /// `pgsaga show --json`: a page of its history.
+    SHOW_HISTORY = "show_history",
+    /// `pgsaga abort`.
+    DECIDE_ABORT = "decide_abort",
+    /// `pgsaga force`.
+    DECIDE_FORCE = "decide_force",
+    /// `pgsaga resolve`.
+    DECIDE_RESOLVE = "decide_resolve",
+    /// `pgsaga retry`.
+    DECIDE_RETRY = "decide_retry",
+    /// `pgsaga skip`.
+    DECIDE_SKIP = "decide_skip",
+    /// Whom a bulk abort is for.
+    SELECT_OPEN = "select_open",
+    /// Whom a bulk retry, skip or resolve is for.
+    SELECT_STUCK = "select_stuck",
+    /// `pgsaga pause`.
+    PAUSE = "pause",
+    /// `pgsaga resume`.
+    RESUME = "resume",
+    /// `pgsaga queues`.
+    QUEUES = "queues",
     /// Which of these tasks a worker still holds.
     STILL_HELD = "still_held",
 }
@@ -126,11 +165,13 @@ checks! {
     "failed_sagas_are_undone",
     "history_folds_into_the_present",
     "no_task_of_a_finished_saga",
+    "nothing_is_undone_after_the_pivot",
     "nothing_runs_again_after_success",
     "open_sagas_can_go_on",
-    "one_task_a_saga",
     "one_unwind",
+    "progress_is_what_the_history_says",
     "steps_run_in_order",
     "stuck_sagas_have_a_reason",
     "succeeded_sagas_are_done",
+    "tasks_do_not_multiply",
 }

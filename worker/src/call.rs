@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use crate::error::Error;
-use crate::outcome::{ANSWER_BYTES_MAX, Ended, Outcome, clean, judge};
+use crate::outcome::{Ended, Outcome, clean, judge};
+use crate::participants::Reached;
 use crate::plan::Op;
 use crate::task::Task;
 
@@ -16,18 +17,23 @@ const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
 const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may be.
+const ANSWER_DEPTH_MAX: usize = 64;
+
 /// The HTTP client of a worker.
 #[derive(Debug, Clone)]
 pub struct Caller {
     client: reqwest::Client,
+    answer_bytes_max: usize,
 }
 
 impl Caller {
-    /// A client that does exactly what it is told: no redirects, no proxies, no retries of its own.
+    /// A client that does exactly what it is told: no redirects, no proxies, no retries of its own. It reads at most
+    /// `answer_bytes_max` of an answer.
     ///
     /// # Errors
     /// [`Error::HttpClient`] when TLS cannot be set up.
-    pub fn new(connections_idle_max: usize) -> Result<Caller, Error> {
+    pub fn new(connections_idle_max: usize, answer_bytes_max: usize) -> Result<Caller, Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -38,7 +44,7 @@ impl Caller {
             .user_agent(concat!("pgsaga/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::HttpClient)?;
-        Ok(Caller { client })
+        Ok(Caller { client, answer_bytes_max })
     }
 
     /// Makes the call of `task`. Never fails: whatever happens is an outcome.
@@ -46,11 +52,12 @@ impl Caller {
         let started = Instant::now();
         let request = match self.request(task) {
             Ok(Some(request)) => request,
-            Ok(None) => return ended(Outcome::Success, None, None, started),
-            Err(message) => return ended(Outcome::Failure, None, Some(message), started),
+            Ok(None) => return ended(Outcome::Success, Reached::Nobody, None, started),
+            Err(message) => return ended(Outcome::Failure, Reached::Nobody, Some(message), started),
         };
+        let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
         match self.client.execute(request).await {
-            Ok(response) => answered(response, started).await,
+            Ok(response) => self.answered(response, wanted, started).await,
             Err(error) => {
                 let outcome = if error.is_connect() {
                     Outcome::Unsent
@@ -59,9 +66,36 @@ impl Caller {
                 } else {
                     Outcome::Unknown
                 };
-                ended(outcome, None, Some(words(&error)), started)
+                let silent = error.is_connect() || error.is_timeout();
+                let reached = if silent { Reached::Silent } else { Reached::Broken };
+                ended(outcome, reached, Some(words(&error)), started)
             }
         }
+    }
+
+    async fn answered(&self, mut response: reqwest::Response, wanted: bool, started: Instant) -> Ended {
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        let mut body = BytesMut::new();
+        let whole = loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    let room = self.answer_bytes_max - body.len();
+                    body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                    if chunk.len() > room {
+                        break false; // the rest is not read; the connection is closed with it
+                    }
+                }
+                Ok(None) => break true,
+                Err(error) => {
+                    let broken = ended(Outcome::Unknown, Reached::Answered, Some(words(&error)), started);
+                    return Ended { status_code: Some(status), ..broken };
+                }
+            }
+        };
+        let (outcome, message) = judge(status, &body);
+        let answer = (wanted && whole && outcome == Outcome::Success).then(|| json(&body)).flatten();
+        Ended { status_code: Some(status), retry_after, answer, ..ended(outcome, Reached::Answered, message, started) }
     }
 
     /// `None` where there is nothing to call.
@@ -76,11 +110,11 @@ impl Caller {
         let url = reqwest::Url::parse(&url).map_err(|error| format!("the URL cannot be called: {error}"))?;
         let mut headers = step.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(IDEMPOTENCY_KEY, value(format!("{gid}/{}/{}", step.name, op.as_str()))?);
+        headers.insert(IDEMPOTENCY_KEY, value(key(task, op))?);
         headers.insert(SAGA_ATTEMPT, task.now.attempt.into());
         headers.insert(SAGA_TIMEOUT_MS, HeaderValue::from(step.request_timeout.as_millis() as u64));
         if op == Op::Compensate {
-            headers.insert(SAGA_ACTION_KEY, value(format!("{gid}/{}/{}", step.name, Op::Action.as_str()))?);
+            headers.insert(SAGA_ACTION_KEY, value(key(task, Op::Action))?);
         }
         if !headers.contains_key(TRACEPARENT) {
             headers.insert(TRACEPARENT, value(new_traceparent())?);
@@ -88,9 +122,15 @@ impl Caller {
         let mut request = reqwest::Request::new(reqwest::Method::POST, url);
         *request.headers_mut() = headers;
         *request.timeout_mut() = Some(step.request_timeout);
-        *request.body_mut() = Some(step.body(op).into());
+        *request.body_mut() = Some(task.saga.body(task.now.step, op, &task.answers)?.into());
         Ok(Some(request))
     }
+}
+
+/// The idempotency key of an op: the same on every try, unless a person gave it a fresh one.
+fn key(task: &Task, op: Op) -> String {
+    let suffix = task.fresh_keys.suffix(task.now.step, op);
+    format!("{}/{}/{}{suffix}", task.saga.gid, task.step_name(), op.as_str())
 }
 
 /// A new trace, version 00, sampled (W3C Trace Context).
@@ -103,29 +143,16 @@ fn value(text: String) -> Result<HeaderValue, String> {
     HeaderValue::try_from(text).map_err(|error| format!("the request cannot be built: {error}"))
 }
 
-async fn answered(mut response: reqwest::Response, started: Instant) -> Ended {
-    let status = response.status().as_u16();
-    let retry_after = retry_after(response.headers());
-    let mut body = BytesMut::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = ANSWER_BYTES_MAX - body.len();
-                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-                if body.len() >= ANSWER_BYTES_MAX {
-                    break; // the rest is not read; the connection is closed with it
-                }
-            }
-            Ok(None) => break,
-            Err(error) => return ended(Outcome::Unknown, Some(status), Some(words(&error)), started),
-        }
-    }
-    let (outcome, message) = judge(status, &body);
-    Ended { outcome, status_code: Some(status), message, retry_after, duration: started.elapsed() }
+/// The answer as JSON text that jsonb can hold; `None` for anything else.
+fn json(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?.trim();
+    let measure = pgsaga_producer::measure_json(text)?;
+    (measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
 }
 
-fn ended(outcome: Outcome, status_code: Option<u16>, message: Option<String>, started: Instant) -> Ended {
-    Ended { outcome, status_code, message, retry_after: None, duration: started.elapsed() }
+fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: Instant) -> Ended {
+    let duration = started.elapsed();
+    Ended { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
 }
 
 /// An error of the client with its causes, without the URL: it is on the saga, and may be long.

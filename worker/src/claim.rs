@@ -1,5 +1,6 @@
 //! The claim loop: takes due tasks, as many as there are free places, and starts them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backoff::Reconnect;
 use crate::db::Lane;
-use crate::definition::{Definition, SagaColumns};
+use crate::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute;
-use crate::hand_back;
-use crate::mark::{Mark, Seen};
+use crate::hand_back::{self, Returned};
+use crate::mark::Seen;
 use crate::outcome::Outcome;
-use crate::plan::{Op, Steps as _, Try};
-use crate::task::{HELD_BYTES_MAX, Task, Weight};
+use crate::plan::{Interrupt, Op, Try, may_call};
+use crate::references::Answers;
+use crate::task::{HELD_BYTES_MAX, Task};
 use crate::worker::Worker;
 
 /// After a claim that found something but not everything it had room for.
@@ -30,6 +32,11 @@ const IDLE_AFTER: u32 = 3;
 /// A task that cannot be decoded comes back after this long, for a worker that may know better.
 const UNDECODABLE_DELAY: Duration = Duration::from_secs(60);
 
+/// A task that its participant has no room for comes back after this long; an open breaker keeps it longer.
+const FULL_DELAY: Duration = Duration::from_millis(100);
+/// Every so many claims the lowest class of priority comes first, so that none starves.
+const LOWEST_FIRST_EVERY: u32 = 8;
+
 /// What one claim did.
 struct Claimed {
     found: usize,
@@ -39,20 +46,21 @@ struct Claimed {
 
 /// Claims until told to stop.
 pub async fn run(worker: Arc<Worker>) {
-    let mut mark = Mark::default();
+    let mut nth = 0u32;
     let mut marked_at = Instant::now();
     let mut empty_in_a_row = 0u32;
     let mut reconnect = Reconnect::new();
     while let Some(places) = free_places(&worker).await {
         // The backstop of the mark: a small step back of the clock between two claims is not seen otherwise.
         if marked_at.elapsed() > worker.limits.lease {
-            mark.reset();
+            worker.marks.reset();
             marked_at = Instant::now();
         }
         let pause = if !worker.lease.holds() {
             POLL_MAX / 4 // a heartbeat or a new registration ends this
         } else {
-            match claim(&worker, places, &mut mark).await {
+            nth = nth.wrapping_add(1);
+            match claim(&worker, places, nth).await {
                 Ok(claimed) => {
                     reconnect.reset();
                     if claimed.found > 0 {
@@ -73,7 +81,7 @@ pub async fn run(worker: Arc<Worker>) {
                     worker.database_failed("claim", &error);
                     // A claim whose reply was lost may have given us tasks that we do not know.
                     worker.doubt.notify_one();
-                    mark.reset();
+                    worker.marks.reset();
                     reconnect.pause()
                 }
             }
@@ -133,58 +141,73 @@ async fn free_places(worker: &Worker) -> Option<OwnedSemaphorePermit> {
 async fn claim(
     worker: &Arc<Worker>,
     mut places: OwnedSemaphorePermit,
-    mark: &mut Mark,
+    nth: u32,
 ) -> Result<Claimed, sqlx::Error> {
     let asked = places.num_permits();
     let id = worker.id();
     let moving = worker.gate.read().await;
     let started = Instant::now();
-    let rows = worker
-        .db
-        .run(
-            Lane::Work,
-            sqlx::query(query::CLAIM)
-                .bind(id)
-                .bind(asked as i64)
-                .bind(mark.start())
-                .bind(pgsaga_sql::FORMAT)
-                .bind(worker.load.room(HELD_BYTES_MAX) as i64),
-        )
-        .await?;
+    let blocked = worker.participants.blocked();
+    worker.metrics.breakers_open.set(blocked.open as f64);
+    let (lanes, marks) = worker.marks.all();
+    let (queues, rooms) = worker.queues.rooms(asked).unzip();
+    let statement = sqlx::query(query::CLAIM)
+        .bind(id)
+        .bind(asked as i64)
+        .bind(pgsaga_sql::FORMAT)
+        .bind(worker.load.room(HELD_BYTES_MAX) as i64)
+        .bind(lanes)
+        .bind(marks)
+        .bind(blocked.unclaimed)
+        .bind(queues)
+        .bind(rooms)
+        .bind((nth % 1024) as i32)
+        .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY));
+    let rows = worker.db.run(Lane::Work, statement).await?;
     worker.metrics.claim_seconds.record(started.elapsed().as_secs_f64());
     let Some(header) = rows.first() else { return Ok(Claimed { found: 0, asked, next_due: None }) };
     if !header.try_get::<bool, _>("alive")? {
         worker.lease.end();
     }
-    mark.learn(Seen {
-        now: header.try_get("now")?,
-        xmin: header.try_get("xmin")?,
-        xmax: header.try_get("xmax")?,
-        lowest: header.try_get("lowest")?,
-    });
-    let oldest_us: Option<i64> = header.try_get("oldest_us")?;
-    worker.metrics.oldest_due_seconds.set(oldest_us.unwrap_or(0).max(0) as f64 / 1e6);
-    let next_due: Option<i64> = header.try_get("next_due_ms")?;
-
-    let mut found = 0;
-    let mut undecodable = Vec::new();
+    let mut seen = Lanes::default();
+    let mut claimed = Vec::new();
+    let mut returned = Vec::new();
     for row in &rows {
-        let Some(task_id) = row.try_get::<Option<i64>, _>("id")? else { continue };
-        let epoch: i32 = row.try_get("epoch")?;
-        found += 1;
+        let Some(task) = row.try_get::<Option<i64>, _>("id")? else {
+            seen.learn(worker, header, row)?;
+            continue;
+        };
+        match Row::read(row, task) {
+            Ok(row) => claimed.push(row),
+            // One row at a time, so that one bad row cannot hide the others (RACES 2).
+            Err(error) => {
+                tracing::error!(task, %error, "a claimed task cannot be decoded; it is handed back");
+                returned.push(Returned::undecodable(task, row.try_get("epoch")?, UNDECODABLE_DELAY));
+            }
+        }
+    }
+    let found = claimed.len() + returned.len();
+    worker.metrics.oldest_due_seconds.set(seen.oldest_us.max(0) as f64 / 1e6);
+
+    let mut details = read_details(worker, &claimed).await;
+    for row in claimed {
         let Some(place) = places.split(1) else { continue };
-        let weight = worker.load.add(row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0));
-        match decode(row, task_id, epoch, id, weight, place) {
+        let (task_id, epoch, waited_us) = (row.task_id, row.epoch, row.waited_us);
+        let queue = seen.queues.get(&row.lane).map_or("", String::as_str);
+        match row.decode(worker, id, queue, &mut details, place) {
             Ok(task) => {
-                let waited_us: i64 = row.try_get("waited_us")?;
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
-                if worker.id() == id && worker.held.take(task_id, epoch) {
+                let name = task.ticket.participant();
+                if may_call(&task.saga.shape, &task.event(None)) && !worker.participants.has_room(name) {
+                    let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
+                    returned.push(Returned { task: task_id, epoch, delay, participant: Some(name.to_owned()) });
+                } else if worker.id() == id && worker.held.take(task_id, epoch) {
                     execute::start(worker, task);
                 }
             }
             Err(error) => {
                 tracing::error!(task = task_id, error, "a claimed task cannot be decoded; it is handed back");
-                undecodable.push((task_id, epoch));
+                returned.push(Returned::undecodable(task_id, epoch, UNDECODABLE_DELAY));
             }
         }
     }
@@ -195,47 +218,202 @@ async fn claim(
     if found > 0 {
         worker.metrics.claim_tasks.record(found as f64);
     }
-    if !undecodable.is_empty() {
-        hand_back::hand_back(worker, id, &undecodable, UNDECODABLE_DELAY).await;
+    if !returned.is_empty() {
+        hand_back::hand_back(worker, id, &returned).await;
     }
-    let next_due = next_due.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
+    let next_due = seen.next_due_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
     Ok(Claimed { found, asked, next_due })
 }
 
-/// One row at a time, so that one bad row cannot hide the others (RACES 2).
-fn decode(
-    row: &PgRow,
-    id: i64,
+/// What a claim says of the lanes that it looked at.
+#[derive(Default)]
+struct Lanes {
+    queues: HashMap<i32, String>,
+    next_due_ms: Option<i64>,
+    oldest_us: i64,
+}
+
+impl Lanes {
+    fn learn(&mut self, worker: &Worker, header: &PgRow, row: &PgRow) -> Result<(), sqlx::Error> {
+        // Without a lane to serve there is one row, and it names none.
+        let Some(lane) = row.try_get::<Option<i32>, _>("lane")? else { return Ok(()) };
+        let seen = Seen {
+            now: header.try_get("now")?,
+            xmin: header.try_get("xmin")?,
+            xmax: header.try_get("xmax")?,
+            lowest: row.try_get("lowest")?,
+        };
+        worker.marks.learn(lane, seen);
+        self.queues.insert(lane, row.try_get("queue")?);
+        let next_due_ms: Option<i64> = row.try_get("next_due_ms")?;
+        self.next_due_ms = self.next_due_ms.into_iter().chain(next_due_ms).min();
+        self.oldest_us = self.oldest_us.max(row.try_get::<Option<i64>, _>("oldest_us")?.unwrap_or(0));
+        Ok(())
+    }
+}
+
+/// A claimed row, before its definition is decoded.
+struct Row {
+    task_id: i64,
+    saga_id: i64,
     epoch: i32,
-    worker: i64,
-    weight: Weight,
-    place: OwnedSemaphorePermit,
-) -> Result<Task, String> {
-    let read = || -> Result<(SagaColumns, Try, i64, i16), sqlx::Error> {
+    lane: i32,
+    now: Try,
+    lost: i16,
+    lost_alone: i16,
+    bytes: usize,
+    interrupt: Option<Interrupt>,
+    waited_us: i64,
+    deadline_us: Option<i64>,
+    fresh_keys: FreshKeys,
+    columns: SagaColumns,
+}
+
+impl Row {
+    fn read(row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
         let word = |name: &'static str| row.try_get::<Option<String>, _>(name);
-        let op = word("op")?.as_deref().and_then(Op::parse);
+        let wrong = |what: &'static str| sqlx::Error::Decode(what.into());
         let now = Try {
             step: usize::try_from(row.try_get::<i16, _>("step")? - 1).unwrap_or(usize::MAX),
-            op: op.ok_or_else(|| sqlx::Error::Decode("op is neither action nor compensate".into()))?,
+            op: word("op")?.as_deref().and_then(Op::parse).ok_or_else(|| wrong("op is neither action nor compensate"))?,
             attempt: row.try_get::<i32, _>("attempt")?.try_into().unwrap_or(1),
             counted: row.try_get::<i32, _>("counted")?.try_into().unwrap_or(0),
             unknown_before: row.try_get("unknown_before")?,
             last: word("last_outcome")?.as_deref().and_then(Outcome::parse),
         };
-        let columns = SagaColumns {
-            gid: row.try_get("gid")?,
-            steps: row.try_get("steps")?,
-            headers: row.try_get("headers")?,
-            retry_limit: row.try_get("retry_limit")?,
-            retry_interval_us: row.try_get("retry_interval_us")?,
-            request_timeout_us: row.try_get("request_timeout_us")?,
+        let interrupt = match word("interrupt")?.as_deref() {
+            None => None,
+            Some(interrupt) => Some(Interrupt::parse(interrupt).ok_or_else(|| wrong("an unknown interrupt"))?),
         };
-        Ok((columns, now, row.try_get("saga_id")?, row.try_get("lost")?))
-    };
-    let (columns, now, saga_id, lost) = read().map_err(|error| error.to_string())?;
-    let saga = Arc::new(Definition::decode(columns).map_err(|error| error.to_string())?);
-    if now.step >= saga.count() {
-        return Err(format!("step {} of a saga with {} steps", now.step.wrapping_add(1), saga.count()));
+        Ok(Row {
+            task_id,
+            saga_id: row.try_get("saga_id")?,
+            epoch: row.try_get("epoch")?,
+            lane: row.try_get("lane")?,
+            now,
+            lost: row.try_get("lost")?,
+            lost_alone: row.try_get("lost_alone")?,
+            bytes: row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0),
+            interrupt,
+            waited_us: row.try_get("waited_us")?,
+            deadline_us: row.try_get("deadline_us")?,
+            fresh_keys: FreshKeys::read(row.try_get("fresh_keys")?).map_err(|error| sqlx::Error::Decode(error.into()))?,
+            columns: SagaColumns {
+                gid: row.try_get("gid")?,
+                steps: row.try_get::<Option<String>, _>("steps")?.unwrap_or_default(),
+                headers: row.try_get("headers")?,
+                retry_limit: row.try_get("retry_limit")?,
+                compensate_retry_limit: row.try_get("compensate_retry_limit")?,
+                retry_interval_us: row.try_get("retry_interval_us")?,
+                request_timeout_us: row.try_get("request_timeout_us")?,
+                timeout_us: row.try_get("timeout_us")?,
+                parallel: row.try_get("parallel")?,
+                refers: row.try_get("refers")?,
+                result_mapping: None,
+            },
+        })
     }
-    Ok(Task { id, epoch, saga_id, worker, now, lost, saga, weight, place })
+
+    fn decode(
+        mut self,
+        worker: &Worker,
+        id: i64,
+        queue: &str,
+        details: &mut HashMap<i64, Details>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Task, String> {
+        let mut answers = Answers::default();
+        let details = if self.needs_details(worker) {
+            Some(details.get_mut(&self.saga_id).ok_or("its definition could not be read")?)
+        } else {
+            None
+        };
+        if let Some(details) = &details {
+            answers = details.answers.clone();
+        }
+        let known = details.as_ref().and_then(|details| details.saga.clone()).or_else(|| worker.definitions.get(self.saga_id));
+        let saga = match known.filter(|_| self.columns.parallel) {
+            Some(saga) => saga,
+            None => {
+                if let Some(details) = &details {
+                    self.columns.result_mapping.clone_from(&details.result_mapping);
+                    if let Some(steps) = &details.steps {
+                        self.columns.steps.clone_from(steps);
+                    }
+                }
+                let parallel = self.columns.parallel;
+                let weight = worker.load.add(self.bytes);
+                let saga = Arc::new(Definition::decode(self.columns, weight).map_err(|error| error.to_string())?);
+                if parallel {
+                    worker.definitions.keep(self.saga_id, &saga);
+                    if let Some(details) = details {
+                        details.saga = Some(Arc::clone(&saga));
+                    }
+                }
+                saga
+            }
+        };
+        let Some(step) = saga.steps.get(self.now.step) else {
+            return Err(format!("step {} of a saga with {} steps", self.now.step.wrapping_add(1), saga.steps.len()));
+        };
+        let ticket = worker.participants.hold(step.participant(self.now.op));
+        Ok(Task {
+            id: self.task_id,
+            epoch: self.epoch,
+            saga_id: self.saga_id,
+            worker: id,
+            now: self.now,
+            lost: self.lost,
+            lost_alone: self.lost_alone,
+            interrupt: self.interrupt,
+            deadline: self.deadline_us.map(|us| Instant::now() + Duration::from_micros(us.try_into().unwrap_or(0))),
+            ticket,
+            saga,
+            answers,
+            fresh_keys: self.fresh_keys,
+            queue: worker.queues.hold(queue),
+            place,
+        })
+    }
+
+    fn needs_details(&self, worker: &Worker) -> bool {
+        self.columns.refers || self.columns.parallel && worker.definitions.get(self.saga_id).is_none()
+    }
+}
+
+/// What a claim leaves out.
+struct Details {
+    steps: Option<String>,
+    result_mapping: Option<String>,
+    answers: Answers,
+    /// Decoded by the first of its tasks in this claim.
+    saga: Option<Arc<Definition>>,
+}
+
+/// Reads once for all sagas of a claim that need more than their row. What fails is handed back by the claim.
+async fn read_details(worker: &Worker, claimed: &[Row]) -> HashMap<i64, Details> {
+    let mut sagas: Vec<i64> =
+        claimed.iter().filter(|row| row.needs_details(worker)).map(|row| row.saga_id).collect();
+    sagas.sort_unstable();
+    sagas.dedup();
+    if sagas.is_empty() {
+        return HashMap::new();
+    }
+    let read = async {
+        let mut details = HashMap::with_capacity(sagas.len());
+        for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
+            let answers = match row.try_get::<Option<&str>, _>("answers")? {
+                Some(text) => Answers::read(text, worker.load.add(text.len()))
+                    .map_err(|error| sqlx::Error::Decode(error.into()))?,
+                None => Answers::default(),
+            };
+            let (steps, result_mapping) = (row.try_get("steps")?, row.try_get("result_mapping")?);
+            details.insert(row.try_get("id")?, Details { steps, result_mapping, answers, saga: None });
+        }
+        Ok::<_, sqlx::Error>(details)
+    };
+    read.await.unwrap_or_else(|error| {
+        worker.database_failed("read definitions", &error);
+        HashMap::new()
+    })
 }

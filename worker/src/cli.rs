@@ -12,10 +12,10 @@ use crate::{commands, embedded, signals};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `work`: stopped by a signal and drained
-  1  the command found something wrong (doctor: a broken invariant; demo: money or an invariant)
+  1  something is wrong (doctor, demo), or a saga's state does not allow what was decided
   2  a flag, a variable or a file is not as it must be
   3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
-  4  no saga has that gid
+  4  no saga has that gid, no step that name, or no saga was ever in that queue
   5  the database answered with an error, or not at all
   6  anything else
   130  ended at once by a second signal";
@@ -62,10 +62,16 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     /// Run a worker: claim steps, call participants, compensate
     Work(commands::work::Work),
-    /// Show one saga: its definition, its history, and what is next
     Show(commands::show::Show),
-    /// List sagas, the newest first
     List(commands::list::List),
+    Abort(commands::decide::Abort),
+    Retry(commands::decide::Retry),
+    Skip(commands::decide::Skip),
+    Resolve(commands::decide::Resolve),
+    Force(commands::decide::Force),
+    Queues(commands::queues::Queues),
+    Pause(commands::queues::Pause),
+    Resume(commands::queues::Resume),
     /// Validate a file of steps without a database
     Check(commands::check::Check),
     /// Check every invariant of a database in one snapshot
@@ -104,9 +110,12 @@ fn run(command: Command) -> Result<(), Error> {
     }
     // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let drains =
-        matches!(command, Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::DemoBank(_));
-    if !drains {
+    let handles_signals = match &command {
+        Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::DemoBank(_) => true,
+        Command::List(list) => list.is_watching(),
+        _ => false,
+    };
+    if !handles_signals {
         signals::release();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -122,6 +131,14 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Migrate(migrate) => migrate.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
+            Command::Abort(abort) => abort.run().await,
+            Command::Retry(retry) => retry.run().await,
+            Command::Skip(skip) => skip.run().await,
+            Command::Resolve(resolve) => resolve.run().await,
+            Command::Force(force) => force.run().await,
+            Command::Queues(queues) => queues.run().await,
+            Command::Pause(pause) => pause.run().await,
+            Command::Resume(resume) => resume.run().await,
             Command::Check(check) => check.run(),
             Command::Doctor(doctor) => doctor.run().await,
             Command::PostgresChild(_) => Ok(()),

@@ -1,19 +1,27 @@
 //! One module a command.
 
 pub mod check;
+pub mod decide;
 pub mod demo;
 pub mod doctor;
 pub mod echo;
+mod filter;
 pub mod list;
 pub mod migrate;
+pub mod queues;
 pub mod show;
+mod words;
 pub mod work;
 
 use std::fmt::Display;
 use std::io::Write as _;
 
 use clap::Args;
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use pgsaga_sql::query;
+use sqlx::postgres::PgPool;
 
+use crate::db;
 use crate::error::Error;
 
 /// Where the database is.
@@ -23,6 +31,43 @@ pub struct Database {
     /// pooler in transaction mode
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: String,
+}
+
+/// Connects for a person, to a schema that this release's statements fit.
+///
+/// # Errors
+/// [`Error::Schema`] where it is absent or too old; a newer one only grew.
+async fn connect(url: &str) -> Result<PgPool, Error> {
+    let pool = db::connect(url).await?;
+    let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(&pool).await {
+        Ok(found) => found.flatten(),
+        Err(error) => match db::sqlstate(&error).as_deref() {
+            Some("42P01" | "3F000") => None,
+            // Who may abort need not be allowed to read that.
+            Some("42501") => return Ok(pool),
+            _ => return Err(error.into()),
+        },
+    };
+    let needed = pgsaga_sql::SCHEMA_VERSION;
+    match found {
+        Some(version) if version >= needed => Ok(pool),
+        found => Err(Error::Schema {
+            found: found.map_or("absent".to_owned(), |version| format!("at version {version}")),
+            needed,
+            advice: "run `pgsaga migrate`",
+        }),
+    }
+}
+
+/// A table with a line below its header only; as wide as the terminal, where there is one.
+fn table_of(header: &[&str]) -> Table {
+    const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new().header_separator(LINE))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    table
 }
 
 /// Prints a line on standard output. A reader who has seen enough (`pgsaga list | head`) ends the command, not with a panic.

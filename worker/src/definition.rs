@@ -1,6 +1,8 @@
 //! A saga as a worker holds it, decoded from the claimed row.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +10,11 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::plan::{Op, Steps};
+use crate::participants::participant;
+use crate::plan::Op;
+use crate::references::{self, Answers};
+use crate::shape::{Rules, Shape};
+use crate::task::Weight;
 
 /// One step.
 #[derive(Debug)]
@@ -23,10 +29,12 @@ pub struct Step {
     pub payload: Bytes,
     /// The body of the backward op, if it has its own.
     pub compensate_payload: Option<Bytes>,
+    /// Some reference stands in one of the bodies.
+    pub refers: bool,
+    /// Something in the saga refers to the answer of its action.
+    pub keeps_answer: bool,
     /// The saga's headers with the step's own over them.
     pub headers: HeaderMap,
-    /// Counted retries of the action.
-    pub retry_limit: Option<u32>,
     /// First wait between tries.
     pub retry_interval: Duration,
     /// How long a call may take.
@@ -43,35 +51,100 @@ impl Step {
         url.filter(|url| !url.is_empty())
     }
 
-    /// The body of `op`.
-    pub fn body(&self, op: Op) -> Bytes {
+    /// Whom `op` calls; nothing where nobody is called.
+    pub fn participant(&self, op: Op) -> &str {
+        self.url(op).map_or("", participant)
+    }
+
+    fn raw_body(&self, op: Op) -> &Bytes {
         match (op, &self.compensate_payload) {
-            (Op::Compensate, Some(own)) => own.clone(),
-            _ => self.payload.clone(),
+            (Op::Compensate, Some(own)) => own,
+            _ => &self.payload,
         }
     }
 }
+
+/// The longest body: a payload's limit holds for what its references make of it, too.
+const BODY_BYTES_MAX: usize = 1_048_576;
 
 /// A saga's definition: what the INSERT said, with defaults filled in.
 #[derive(Debug)]
 pub struct Definition {
     /// The global transaction id.
     pub gid: String,
-    /// Its steps, in order; at least one.
+    /// Its steps, as they are listed; at least one.
     pub steps: Vec<Step>,
+    /// The planner's view.
+    pub shape: Shape,
+    /// `timeout_to_fail`.
+    pub timeout: Option<Duration>,
+    /// What the saga's result is made of; `None` is the last step's answer.
+    pub result_mapping: Option<String>,
+    /// Its share of what this worker's definitions may take in memory.
+    pub weight: Weight,
 }
 
-impl Steps for Definition {
-    fn count(&self) -> usize {
-        self.steps.len()
+/// How often a person gave ops a fresh idempotency key, by `<position>/<op>`.
+#[derive(Debug, Clone, Default)]
+pub struct FreshKeys(Option<Arc<BTreeMap<String, u32>>>);
+
+impl FreshKeys {
+    /// Reads the column.
+    ///
+    /// # Errors
+    /// Where it is not an object of numbers.
+    pub fn read(text: Option<&str>) -> Result<FreshKeys, serde_json::Error> {
+        Ok(FreshKeys(text.map(serde_json::from_str).transpose()?.map(Arc::new)))
     }
 
-    fn has_compensation(&self, index: usize) -> bool {
-        self.steps.get(index).is_some_and(|step| step.compensate.is_some())
+    /// What is added to the key of an op: nothing, or `/1`, `/2`, …
+    pub fn suffix(&self, step: usize, op: Op) -> String {
+        let fresh = self.0.as_ref().and_then(|keys| keys.get(&format!("{}/{}", step + 1, op.as_str())));
+        fresh.map(|nth| format!("/{nth}")).unwrap_or_default()
+    }
+}
+
+impl Definition {
+    /// The body of an op of step `index`, with answers in the place of references.
+    ///
+    /// # Errors
+    /// In words, what an action refers to and is not there; or that the body became too long.
+    pub fn body(&self, index: usize, op: Op, answers: &Answers) -> Result<Bytes, String> {
+        let Some(step) = self.steps.get(index) else { return Err("no such step".to_owned()) };
+        let raw = step.raw_body(op);
+        if !step.refers || !references::any(raw) {
+            return Ok(raw.clone());
+        }
+        let key = if op == Op::Compensate && step.compensate_payload.is_some() { "compensate_payload" } else { "payload" };
+        let text = std::str::from_utf8(raw).map_err(|error| format!("{key}: {error}"))?;
+        let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
+        let body = references::resolve(text, op == Op::Compensate, find)
+            .map_err(|missing| format!("not sent: {key}: {missing}"))?;
+        if body.len() > BODY_BYTES_MAX {
+            return Err(format!(
+                "not sent: {key}: {} bytes with the answers that it refers to; allowed: up to 1,048,576",
+                body.len()
+            ));
+        }
+        Ok(body.into())
     }
 
-    fn retry_limit(&self, index: usize) -> Option<u32> {
-        self.steps.get(index).and_then(|step| step.retry_limit)
+    /// The saga's result, as JSON, once the last step has answered `last`.
+    pub fn result(&self, answers: &Answers, last: Option<&str>) -> Option<String> {
+        let Some(mapping) = &self.result_mapping else { return last.map(str::to_owned) };
+        let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
+        // With null for what is missing, nothing is left that could fail but a mapping that somebody broke by hand.
+        references::resolve(mapping, true, find).ok()
+    }
+
+    /// Whether the answer of step `index`'s action is used by anything, the saga's result included.
+    pub fn uses_answer(&self, index: usize) -> bool {
+        self.is_result(index) || self.steps.get(index).is_some_and(|step| step.keeps_answer)
+    }
+
+    /// Whether that answer is the saga's result.
+    pub fn is_result(&self, index: usize) -> bool {
+        self.result_mapping.is_none() && index + 1 == self.steps.len()
     }
 }
 
@@ -86,6 +159,16 @@ pub struct SagaColumns {
     pub headers: Option<String>,
     /// `retry_limit`.
     pub retry_limit: Option<i32>,
+    /// `compensate_retry_limit`.
+    pub compensate_retry_limit: Option<i32>,
+    /// `timeout_to_fail` in microseconds.
+    pub timeout_us: Option<i64>,
+    /// Its steps are not simply one after the other.
+    pub parallel: bool,
+    /// Bodies or the result may refer to answers.
+    pub refers: bool,
+    /// `result_mapping`, as text.
+    pub result_mapping: Option<String>,
     /// `retry_interval` in microseconds.
     pub retry_interval_us: i64,
     /// `request_timeout` in microseconds.
@@ -103,6 +186,9 @@ pub enum DecodeError {
     /// A header that HTTP cannot carry.
     #[error("header {0:?} cannot be sent")]
     Header(String),
+    /// `after` names no order.
+    #[error("{0}")]
+    Order(#[from] crate::shape::Cyclic),
 }
 
 #[derive(Deserialize)]
@@ -119,7 +205,12 @@ struct StepRow<'a> {
     compensate_payload: Option<&'a RawValue>,
     #[serde(borrow)]
     headers: Option<Headers<'a>>,
+    #[serde(borrow)]
+    after: Option<Vec<Cow<'a, str>>>,
+    #[serde(default)]
+    pivot: bool,
     retry_limit: Option<f64>,
+    compensate_retry_limit: Option<f64>,
     retry_interval_seconds: Option<f64>,
     request_timeout_seconds: Option<f64>,
 }
@@ -137,7 +228,7 @@ impl Definition {
     ///
     /// # Errors
     /// [`DecodeError`] where the row is not what the INSERT lets through.
-    pub fn decode(columns: SagaColumns) -> Result<Definition, DecodeError> {
+    pub fn decode(columns: SagaColumns, weight: Weight) -> Result<Definition, DecodeError> {
         let text = Bytes::from(columns.steps.into_bytes());
         let rows: Vec<StepRow<'_>> = serde_json::from_slice(&text)?;
         let saga_headers: Headers<'_> = match &columns.headers {
@@ -147,27 +238,78 @@ impl Definition {
         let common = header_map(&saga_headers)?;
         let saga_interval = Duration::from_micros(columns.retry_interval_us.try_into().unwrap_or(0));
         let saga_timeout = Duration::from_micros(columns.request_timeout_us.try_into().unwrap_or(0));
-        let saga_limit = columns.retry_limit.and_then(|limit| u32::try_from(limit).ok());
+        let limit = |limit: Option<i32>| limit.and_then(|limit| u32::try_from(limit).ok());
+        let saga_limit = limit(columns.retry_limit);
+        let saga_compensate_limit = limit(columns.compensate_retry_limit);
+        let mut rules = Vec::with_capacity(rows.len());
         let mut steps = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let mut headers = common.clone();
             if let Some(own) = &row.headers {
                 headers.extend(header_map(own)?);
             }
+            rules.push(Rules {
+                has_compensation: row.compensate.is_some(),
+                retry_limit: row.retry_limit.map(|limit| limit as u32).or(saga_limit),
+                compensate_retry_limit: row.compensate_retry_limit.map(|limit| limit as u32).or(saga_compensate_limit),
+            });
+            let holds_reference = |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
             steps.push(Step {
                 name: row.name.as_deref().map_or_else(|| default_step_name(index), str::to_owned),
                 action: row.action.clone().into_owned(),
                 compensate: row.compensate.as_deref().map(str::to_owned),
                 payload: row.payload.map_or_else(Bytes::new, |raw| slice(&text, raw)),
                 compensate_payload: row.compensate_payload.map(|raw| slice(&text, raw)),
+                refers: columns.refers && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
+                keeps_answer: false,
                 headers,
-                retry_limit: row.retry_limit.map(|limit| limit as u32).or(saga_limit),
                 retry_interval: seconds(row.retry_interval_seconds).unwrap_or(saga_interval),
                 request_timeout: seconds(row.request_timeout_seconds).unwrap_or(saga_timeout),
             });
         }
-        Ok(Definition { gid: columns.gid, steps })
+        let pivot = rows.iter().position(|row| row.pivot);
+        let shape = if columns.parallel {
+            Shape::partial(rules, pivot, order(&rows, &steps)?)?
+        } else {
+            Shape::sequential(rules, pivot)
+        };
+        if columns.refers {
+            let bodies = rows.iter().flat_map(|row| [row.payload, row.compensate_payload]);
+            let texts = bodies.flatten().map(RawValue::get).chain(columns.result_mapping.as_deref());
+            let used: std::collections::BTreeSet<String> = texts.flat_map(references::names).collect();
+            for step in &mut steps {
+                step.keeps_answer = used.contains(&step.name);
+            }
+        }
+        if columns.parallel
+            && columns.result_mapping.is_none()
+            && let Some(last) = steps.last_mut()
+        {
+            // The last that is listed need not be the last that ends.
+            last.keeps_answer = true;
+        }
+        Ok(Definition {
+            gid: columns.gid,
+            steps,
+            shape,
+            timeout: columns.timeout_us.and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros),
+            result_mapping: columns.result_mapping,
+            weight,
+        })
     }
+}
+
+/// Which steps each step waits for.
+fn order(rows: &[StepRow<'_>], steps: &[Step]) -> Result<Vec<Vec<usize>>, crate::shape::Cyclic> {
+    let positions: std::collections::HashMap<&str, usize> =
+        steps.iter().enumerate().map(|(index, step)| (step.name.as_str(), index)).collect();
+    let waits_for = |(index, row): (usize, &StepRow<'_>)| match &row.after {
+        None => Ok(index.checked_sub(1).into_iter().collect()),
+        Some(names) => {
+            names.iter().map(|name| positions.get(&**name).copied().ok_or(crate::shape::Cyclic)).collect()
+        }
+    };
+    rows.iter().enumerate().map(waits_for).collect()
 }
 
 /// The name of a step that has none of its own: its position, from 1, two digits wide at least.
@@ -205,15 +347,24 @@ mod tests {
             steps: steps.into(),
             headers: Some(r#"{"X-A": "saga", "X-B": "saga"}"#.into()),
             retry_limit: Some(4),
+            compensate_retry_limit: None,
+            timeout_us: None,
+            parallel: false,
+            refers: false,
+            result_mapping: None,
             retry_interval_us: 10_000_000,
             request_timeout_us: 3_000_000,
         }
     }
 
+    fn decode(columns: SagaColumns) -> Result<Definition, DecodeError> {
+        Definition::decode(columns, crate::task::Load::default().add(0))
+    }
+
     #[test]
     fn a_payload_keeps_every_byte_that_postgres_printed() {
         let steps = r#"[{"action": "", "payload": {"a": 1.10, "b": 12345678901234567890.123, "c": 1e5}}]"#;
-        let definition = Definition::decode(columns(steps)).unwrap();
+        let definition = decode(columns(steps)).unwrap();
         // The control (RACES 17): decoded and encoded again, the bytes change.
         let again: serde_json::Value = serde_json::from_slice(&definition.steps[0].payload).unwrap();
         assert_ne!(again.to_string().into_bytes(), definition.steps[0].payload);
@@ -226,8 +377,10 @@ mod tests {
     #[test]
     fn a_payload_of_null_is_a_payload() {
         let steps = r#"[{"action": "", "payload": {"a": 1}, "compensate_payload": null}, {"action": "", "payload": null}, {"action": ""}]"#;
-        let definition = Definition::decode(columns(steps)).unwrap();
-        let body = |step: usize, op| String::from_utf8(definition.steps[step].body(op).to_vec()).unwrap();
+        let definition = decode(columns(steps)).unwrap();
+        let body = |step: usize, op| {
+            String::from_utf8(definition.body(step, op, &Answers::default()).unwrap().to_vec()).unwrap()
+        };
         assert_eq!((body(0, Op::Action).as_str(), body(0, Op::Compensate).as_str()), (r#"{"a": 1}"#, "null"));
         assert_eq!((body(1, Op::Action).as_str(), body(2, Op::Action).as_str()), ("null", ""));
     }
@@ -235,11 +388,12 @@ mod tests {
     #[test]
     fn a_step_inherits_from_its_saga_and_overrides_it() {
         let steps = r#"[{"action": ""}, {"name": "pay", "action": "", "headers": {"x-b": "step"}, "retry_limit": 0, "retry_interval_seconds": 0.5}]"#;
-        let definition = Definition::decode(columns(steps)).unwrap();
+        let definition = decode(columns(steps)).unwrap();
         let [first, second] = &definition.steps[..] else { panic!() };
-        assert_eq!((first.name.as_str(), first.retry_limit), ("01", Some(4)));
+        let limit = |index| definition.shape.retry_limit(index);
+        assert_eq!((first.name.as_str(), limit(0)), ("01", Some(4)));
         assert_eq!(first.retry_interval, Duration::from_secs(10));
-        assert_eq!((second.name.as_str(), second.retry_limit), ("pay", Some(0)));
+        assert_eq!((second.name.as_str(), limit(1)), ("pay", Some(0)));
         assert_eq!(second.retry_interval, Duration::from_millis(500));
         assert_eq!(
             (&second.headers["x-a"], &second.headers["x-b"]),
@@ -249,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_row_changed_by_hand_is_an_error() {
-        assert!(Definition::decode(columns("{}")).is_err());
-        assert!(Definition::decode(columns(r#"[{"action": 7}]"#)).is_err());
+        assert!(decode(columns("{}")).is_err());
+        assert!(decode(columns(r#"[{"action": 7}]"#)).is_err());
     }
 }

@@ -40,6 +40,12 @@ pub enum Error {
     /// No such saga.
     #[error("no saga has the gid {0:?} in this database")]
     NotFound(String),
+    /// No such saga, step or queue, in the database's words.
+    #[error("{0}")]
+    Absent(String),
+    /// The state of a saga does not allow what was decided about it, in the database's words.
+    #[error("{0}")]
+    Refused(String),
     /// A command found something wrong; it has said what.
     #[error("{0}")]
     Found(String),
@@ -63,10 +69,10 @@ impl Error {
     /// The process's exit code; `pgsaga --help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Found(_) => 1,
+            Error::Found(_) | Error::Refused(_) => 1,
             Error::Usage(_) => 2,
             Error::Schema { .. } => 3,
-            Error::NotFound(_) => 4,
+            Error::NotFound(_) | Error::Absent(_) => 4,
             Error::Database(_) | Error::Migrate(_) => 5,
             _ => 6,
         }

@@ -7,6 +7,9 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 
 use crate::db::Lane;
+use crate::participants::Admission;
+use crate::plan::may_call;
+use crate::queues;
 use crate::settle::Finished;
 use crate::task::Task;
 use crate::worker::Worker;
@@ -19,13 +22,39 @@ pub fn start(worker: &Arc<Worker>, task: Task) {
 }
 
 async fn execute(worker: Arc<Worker>, mut task: Task) {
+    if !may_call(&task.saga.shape, &task.event(None)) {
+        return uncalled(&worker, task);
+    }
+    if !task.ticket.participant().is_empty() {
+        let admission = tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            admission = task.ticket.admit() => admission,
+        };
+        if admission == Admission::Park {
+            let _ = worker.unfit.send(task);
+            return;
+        }
+    }
+    let queue = task.queue.as_ref().map(queues::Place::turns);
     let turns = if task.is_suspect() { worker.limits.calls_max as u32 } else { 1 };
+    let all = async {
+        let queue = match queue {
+            Some(queue) => Some(queue.acquire_owned().await.ok()?),
+            None => None,
+        };
+        Some((queue, worker.turns.acquire_many(turns).await.ok()?))
+    };
     let turn = tokio::select! {
         biased;
         () = worker.stop.cancelled() => return,
-        turn = worker.turns.acquire_many(turns) => turn,
+        turn = all => turn,
     };
-    let Ok(_turn) = turn else { return };
+    let Some(_turn) = turn else { return };
+    // The wait may have been longer than the deadline.
+    if !may_call(&task.saga.shape, &task.event(None)) {
+        return uncalled(&worker, task);
+    }
     if task.is_suspect() && !mark_alone(&worker, &mut task).await {
         return;
     }
@@ -38,8 +67,16 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     worker.metrics.in_flight.decrement(1);
     worker.metrics.called(task.now.op, ended.duration);
     worker.metrics.attempt(task.now.op, ended.outcome);
+    task.ticket.ended(ended.reached);
     // The receiver lives until everything is settled.
-    let _ = worker.finished.send(Finished { task, ended });
+    let _ = worker.finished.send(Finished { task, ended: Some(ended) });
+}
+
+/// The task met an interrupt or its deadline: what follows is planned without a call.
+fn uncalled(worker: &Worker, task: Task) {
+    if !worker.stop.is_cancelled() {
+        let _ = worker.finished.send(Finished { task, ended: None });
+    }
 }
 
 /// Past its own lease a worker starts no call. It waits for a heartbeat to come back, or for a new identity, under which

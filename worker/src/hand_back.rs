@@ -7,16 +7,39 @@ use pgsaga_sql::query;
 use crate::db::Lane;
 use crate::worker::Worker;
 
-/// Gives `(task, epoch)` pairs back, due after `delay`. What fails stays claimed and comes back by reconciling or rescue.
-/// Returns how many went back.
-pub async fn hand_back(worker: &Worker, id: i64, tasks: &[(i64, i32)], delay: Duration) -> usize {
-    let (ids, epochs): (Vec<i64>, Vec<i32>) = tasks.iter().copied().unzip();
-    let statement =
-        sqlx::query(query::HAND_BACK).bind(id).bind(ids).bind(epochs).bind(delay.as_micros() as i64);
+/// A task to give back.
+#[derive(Debug)]
+pub struct Returned {
+    /// The task.
+    pub task: i64,
+    /// Its fence.
+    pub epoch: i32,
+    /// When it is due again; its deadline comes first.
+    pub delay: Duration,
+    /// Whom it calls, where that is known.
+    pub participant: Option<String>,
+}
+
+impl Returned {
+    /// One that this worker cannot read; another may know better.
+    pub fn undecodable(task: i64, epoch: i32, delay: Duration) -> Returned {
+        Returned { task, epoch, delay, participant: None }
+    }
+}
+
+/// Gives tasks back. What fails stays claimed and comes back by reconciling or rescue. Returns how many went back.
+pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
+    let column = |value: fn(&Returned) -> i64| tasks.iter().map(value).collect::<Vec<i64>>();
+    let statement = sqlx::query(query::HAND_BACK)
+        .bind(id)
+        .bind(column(|returned| returned.task))
+        .bind(tasks.iter().map(|returned| returned.epoch).collect::<Vec<_>>())
+        .bind(column(|returned| returned.delay.as_micros() as i64))
+        .bind(tasks.iter().map(|returned| returned.participant.as_deref()).collect::<Vec<_>>());
     match worker.db.run(Lane::Control, statement).await {
         Ok(rows) => {
-            for (task, _) in tasks {
-                worker.held.forget(*task);
+            for returned in tasks {
+                worker.held.forget(returned.task);
             }
             rows.len()
         }

@@ -11,6 +11,9 @@
 //! A clock that steps back breaks the second point; the mark is dropped when a claim's clock is behind an earlier one,
 //! on every error of the connection, and once a lease in any case.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use chrono::{DateTime, Utc};
 
 /// What a claim's header says.
@@ -34,7 +37,7 @@ enum Sample {
     Pending { time: DateTime<Utc>, xmax: i64 },
 }
 
-/// The mark of one worker.
+/// The mark of one lane.
 #[derive(Debug, Default)]
 pub struct Mark {
     at: Option<DateTime<Utc>>,
@@ -69,6 +72,31 @@ impl Mark {
             }
             pending => pending,
         };
+    }
+}
+
+/// The marks of one worker, one a lane.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<HashMap<i32, Mark>>);
+
+impl Marks {
+    fn marks(&self) -> MutexGuard<'_, HashMap<i32, Mark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lanes, and where their next scan may start.
+    pub fn all(&self) -> (Vec<i32>, Vec<DateTime<Utc>>) {
+        self.marks().iter().map(|(lane, mark)| (*lane, mark.start())).unzip()
+    }
+
+    /// Forgets everything.
+    pub fn reset(&self) {
+        self.marks().clear();
+    }
+
+    /// Learns from a claim that succeeded.
+    pub fn learn(&self, lane: i32, seen: Seen) {
+        self.marks().entry(lane).or_default().learn(seen);
     }
 }
 

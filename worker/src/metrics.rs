@@ -75,6 +75,10 @@ pub struct Metrics {
     pub heartbeats: Counter,
     /// Tasks handed back by reconciling.
     pub reconciled: Counter,
+    /// Tasks put off because their participant cannot take them.
+    pub parked: Counter,
+    /// Breakers that are open.
+    pub breakers_open: Gauge,
     /// Wake-ups by notify, by poll.
     pub wakeups: [Counter; 2],
     /// 1 while LISTEN stands.
@@ -125,6 +129,12 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "counter",
         "Tasks that the database said this worker held and it did not know, handed back.",
     ),
+    (
+        "pgsaga_parked_total",
+        "counter",
+        "Due tasks that this worker put off because their participant gets no call now.",
+    ),
+    ("pgsaga_breakers_open", "gauge", "Participants whose circuit breaker is open in this worker."),
     ("pgsaga_wakeups_total", "counter", "Looks at the queue by source: notify, poll."),
     ("pgsaga_listener_up", "gauge", "1 while the worker can be woken by NOTIFY, else 0 (it polls)."),
     ("pgsaga_ready", "gauge", "1 while the lease holds and work may start, else 0."),
@@ -184,6 +194,8 @@ impl Metrics {
             dead_workers: zeroed(counter!("pgsaga_dead_workers_total")),
             heartbeats: zeroed(counter!("pgsaga_heartbeats_total")),
             reconciled: zeroed(counter!("pgsaga_reconciled_total")),
+            parked: zeroed(counter!("pgsaga_parked_total")),
+            breakers_open: gauge!("pgsaga_breakers_open"),
             wakeups: ["notify", "poll"].map(|source| labelled("pgsaga_wakeups_total", "source", source)),
             listener_up: gauge!("pgsaga_listener_up"),
             ready: gauge!("pgsaga_ready"),

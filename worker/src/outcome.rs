@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::participants::Reached;
+
 /// How a try of an op ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -54,12 +56,14 @@ pub struct Ended {
     pub retry_after: Option<Duration>,
     /// From sending to the end of the answer, by a monotonic clock.
     pub duration: Duration,
+    /// How far it got.
+    pub reached: Reached,
+    /// The JSON of a success, where the saga uses it: text that jsonb can hold.
+    pub answer: Option<String>,
 }
 
 /// The longest message that is kept of an answer.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
-/// How much of an answer is read.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Each key is decoded by itself: a `message` that cannot be read must not hide a `dtm_result` that says no.
 #[derive(Deserialize)]
@@ -74,7 +78,7 @@ struct Message {
     message: Option<serde_json::Value>,
 }
 
-/// Judges an answer by its status and body, of which at most [`ANSWER_BYTES_MAX`] were read.
+/// Judges an answer by its status and body, of which a bounded part was read.
 pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
         200 | 201 | 204 => dtm_result(body),

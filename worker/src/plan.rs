@@ -1,12 +1,18 @@
-//! What follows from a finished try. Pure: no clock, no I/O, no randomness; everything else executes plans.
+//! What follows from finished tries. Pure: no clock, no I/O, no randomness; everything else executes plans.
 //!
-//! A sequential saga has exactly one task at a time, so its whole progress is that task: in the forward direction every
-//! earlier step has succeeded; in the backward direction every earlier step has succeeded and every later one is undone
-//! or never took effect.
+//! A saga is a [`Shape`] (who waits for whom, what can be undone), a [`Progress`] (where each step stands) and tasks, each
+//! a [`Try`]. An [`Event`] is a task that came back from a worker: called, or met by an interrupt. [`plan`] folds the
+//! events of one saga into what must be written, all at once.
+//!
+//! Forward, an action runs when every step it waits for is done. Backward, a compensation runs when no action runs any
+//! more and every step that waits for its step is undone or never took effect (Garcia-Molina and Salem, *Sagas*, 1987,
+//! in any partial order). A pivot is a point of no return: from its success on the saga only goes forward.
 
 use std::time::Duration;
 
 use crate::outcome::Outcome;
+use crate::progress::{Progress, State};
+use crate::shape::Shape;
 
 /// Which operation of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,17 +39,6 @@ impl Op {
     pub fn parse(word: &str) -> Option<Op> {
         Op::ALL.into_iter().find(|op| op.as_str() == word)
     }
-}
-
-/// What the planner needs of a step.
-pub trait Steps {
-    /// How many steps the saga has; at least 1.
-    fn count(&self) -> usize;
-    /// Whether step `index` (from 0) has something to undo.
-    fn has_compensation(&self, index: usize) -> bool;
-    /// How many counted retries the action of step `index` gets after its first try; `None` is without limit. A try that
-    /// was lost with its worker counts, and is always followed by another: nobody has heard its answer.
-    fn retry_limit(&self, index: usize) -> Option<u32>;
 }
 
 /// One op of one step with what its earlier tries came to.
@@ -80,6 +75,56 @@ impl Try {
             ..self
         }
     }
+
+    /// Some try ended unknown, or the last that left ended ongoing: the op may have taken effect.
+    fn may_have_happened(self) -> bool {
+        self.unknown_before || self.last == Some(Outcome::Ongoing)
+    }
+}
+
+/// A mark on a task: the worker that meets it plans anew instead of calling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Interrupt {
+    /// The saga turns back: it was aborted, or another step failed.
+    Turn,
+    /// A person decided that the op counts as done.
+    Skip,
+    /// A person ended the saga (force, resolve); what it came to is on its row.
+    End,
+}
+
+impl Interrupt {
+    /// All of them.
+    pub const ALL: [Interrupt; 3] = [Interrupt::Turn, Interrupt::Skip, Interrupt::End];
+
+    /// The word in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interrupt::Turn => "turn",
+            Interrupt::Skip => "skip",
+            Interrupt::End => "end",
+        }
+    }
+
+    /// The inverse of [`Interrupt::as_str`].
+    pub fn parse(word: &str) -> Option<Interrupt> {
+        Interrupt::ALL.into_iter().find(|interrupt| interrupt.as_str() == word)
+    }
+}
+
+/// A task that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The task.
+    pub now: Try,
+    /// How the call ended; `None` where [`may_call`] forbade it.
+    pub outcome: Option<Outcome>,
+    /// The mark that the task bore.
+    pub interrupt: Option<Interrupt>,
+    /// The saga's deadline has passed.
+    pub overdue: bool,
+    /// It killed so many workers while it ran alone that it is not called any more.
+    pub killer: bool,
 }
 
 /// How long to wait before a try. The durations themselves come from [`crate::backoff`].
@@ -94,105 +139,320 @@ pub enum Wait {
     Interval,
 }
 
-/// What a settle must do for one finished try.
+/// What becomes of an event's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
-    /// The next step's action, in the same task row.
-    Advance(Try),
+pub enum Then {
+    /// Its op is over.
+    Gone,
     /// Another try of the same op, later.
-    Retry(Try, Wait),
-    /// The unwind begins (`why` is set) or goes on with this compensation.
-    Compensate(Try, Option<Why>),
-    /// The saga is over and all done.
-    Succeed,
-    /// The saga is over and all undone. `why` is set when nothing had to be undone.
-    Fail(Option<Why>),
-    /// A person is needed: a compensation was refused.
-    Stick(Why),
+    Again {
+        /// The next try.
+        next: Try,
+        /// When.
+        wait: Wait,
+        /// The saga turns back as soon as this op, a pivot that was called, has definitely failed. The next task bears
+        /// [`Interrupt::Turn`].
+        awaited: bool,
+    },
+    /// A person is needed.
+    Stick {
+        /// The try that a person's retry would make.
+        next: Try,
+        /// What for.
+        why: Why,
+    },
+}
+
+/// How a saga ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// All done.
+    Succeeded,
+    /// All undone.
+    Failed,
+    /// As a person decided.
+    Decided,
+}
+
+/// What a settle must write for the events of one saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Where each step stands afterwards.
+    pub progress: Progress,
+    /// What becomes of each event's task, in the order of the events.
+    pub tasks: Vec<Then>,
+    /// First tries of the ops that are ready now.
+    pub queued: Vec<Try>,
+    /// It goes backward from here on.
+    pub turned: bool,
+    /// Why it turns back, or will unless its pivot succeeds: by which event, and what for. `None` also where it was asked
+    /// to before.
+    pub turns: Option<(usize, Why)>,
+    /// It is over.
+    pub ends: Option<End>,
 }
 
 /// Why a saga turns back or sticks; the reason starts with the step's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
     /// A definite refusal: the participant's words follow.
     Refused,
     /// The limit is used up: `retry limit N reached`, as DTM says it.
     RetryLimit(u32),
+    /// The deadline passed: `timeout after N seconds`, as DTM says it.
+    Timeout,
+    /// It killed too many workers while it ran alone.
+    Killer,
 }
 
-/// A task that cannot belong to this definition.
+/// Events that cannot belong to this saga.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("step {step} of a saga with {steps} steps")]
-pub struct Illegal {
-    /// The step asked for, from 1.
-    pub step: usize,
-    /// How many there are.
-    pub steps: usize,
+pub enum Illegal {
+    /// No such step.
+    #[error("step {step} of a saga with {steps} steps")]
+    Step {
+        /// The step asked for, from 1.
+        step: usize,
+        /// How many there are.
+        steps: usize,
+    },
+    /// The step's op is not running.
+    #[error("a {} of step {step}, which is {state:?}", op.as_str())]
+    NotRunning {
+        /// The step, from 1.
+        step: usize,
+        /// The op that came back.
+        op: Op,
+        /// Where the step stands.
+        state: State,
+    },
 }
 
-/// Decides what follows when `done` ended with `outcome`.
-///
-/// # Errors
-/// [`Illegal`] when the step does not exist.
-pub fn plan(steps: &impl Steps, done: Try, outcome: Outcome) -> Result<Plan, Illegal> {
-    if done.step >= steps.count() {
-        return Err(Illegal { step: done.step + 1, steps: steps.count() });
+/// Whether a claimed task may be called. If not, it goes straight to [`plan`].
+pub fn may_call(shape: &Shape, event: &Event) -> bool {
+    if event.killer {
+        return false;
     }
-    let again = done.again(outcome);
-    Ok(match (done.op, outcome) {
-        (Op::Action, Outcome::Success) => {
-            if done.step + 1 == steps.count() {
-                Plan::Succeed
-            } else {
-                Plan::Advance(Try::first(done.step + 1, Op::Action))
-            }
-        }
-        (Op::Compensate, Outcome::Success) => match undo_before(steps, done.step) {
-            Some(next) => Plan::Compensate(next, None),
-            None => Plan::Fail(None),
-        },
-        (_, Outcome::Ongoing) => Plan::Retry(again, Wait::Interval),
-        (_, Outcome::Failure) if must_confirm(done) => Plan::Retry(again, Wait::Interval),
-        (Op::Action, Outcome::Failure) => unwind(steps, again, Why::Refused),
-        (Op::Compensate, Outcome::Failure) => Plan::Stick(Why::Refused),
-        (Op::Action, Outcome::Unknown | Outcome::Unsent) => match steps.retry_limit(done.step) {
-            Some(limit) if again.counted > limit => unwind(steps, again, Why::RetryLimit(limit)),
-            _ => Plan::Retry(again, Wait::Backoff { counted: again.counted }),
-        },
-        // Compensations have a limit of their own, by default none.
-        (Op::Compensate, Outcome::Unknown | Outcome::Unsent) => {
-            Plan::Retry(again, Wait::Backoff { counted: again.counted })
-        }
-    })
+    match (event.interrupt, event.now.op) {
+        (Some(Interrupt::Skip | Interrupt::End), _) => false,
+        (Some(Interrupt::Turn), Op::Action) => is_awaited(shape, event.now),
+        (None, Op::Action) => !event.overdue || is_awaited(shape, event.now),
+        (Some(Interrupt::Turn) | None, Op::Compensate) => true,
+    }
+}
+
+/// A pivot that was called and may have taken effect: nothing is undone before its definite outcome (RACES 13).
+fn is_awaited(shape: &Shape, now: Try) -> bool {
+    shape.pivot() == Some(now.step) && now.op == Op::Action && now.may_have_happened()
 }
 
 /// A refusal after an unknown try is asked once more before it counts: a service that answers 409 while the first try
 /// still runs would otherwise abort a payment in progress (RACES 14).
-fn must_confirm(done: Try) -> bool {
-    done.unknown_before && done.last != Some(Outcome::Failure)
+fn must_confirm(now: Try) -> bool {
+    now.unknown_before && now.last != Some(Outcome::Failure)
 }
 
-/// One failure, one unwind: `failed` is the action with all its tries behind it.
-fn unwind(steps: &impl Steps, failed: Try, why: Why) -> Plan {
-    // May have taken effect: some try ended unknown, or the last that left ended ongoing. (A success is not here.)
-    let may_have_happened = failed.unknown_before || failed.last == Some(Outcome::Ongoing);
-    let first = if may_have_happened && steps.has_compensation(failed.step) {
-        Some(Try::first(failed.step, Op::Compensate))
+/// What one event says by itself.
+enum Verdict {
+    /// The op succeeded, or counts as if it had.
+    Success,
+    /// The action is over without a success, which turns the saga back.
+    Failed { doubtful: bool, why: Why },
+    /// Another try, unless the saga turns back: then the action is over as it stands.
+    Again { next: Try, wait: Wait },
+    /// A person is needed.
+    Stick { next: Try, why: Why },
+    /// A person ended the saga; the answer is recorded.
+    Ended { state: State },
+}
+
+/// Decides what follows from `events`, all of one saga.
+///
+/// # Errors
+/// [`Illegal`] when a task does not fit the saga: someone changed its rows by hand.
+pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, Illegal> {
+    for event in events {
+        check(shape, before, event)?;
+    }
+    let mut progress = before.clone();
+    let pivot_passed = |progress: &Progress| shape.pivot().is_some_and(|pivot| progress.steps[pivot] == State::Done);
+    // The pivot and what comes after it never run together, so the progress before the events tells the phase of each.
+    let forward_only = pivot_passed(before);
+    let verdicts: Vec<Verdict> = events.iter().map(|event| judge(shape, forward_only, event)).collect();
+
+    let mut turns = None;
+    let mut ended = false;
+    for (index, (event, verdict)) in events.iter().zip(&verdicts).enumerate() {
+        let state = &mut progress.steps[event.now.step];
+        match verdict {
+            Verdict::Success if event.now.op == Op::Action => *state = State::Done,
+            Verdict::Success => *state = State::Undone,
+            Verdict::Failed { doubtful, why } => {
+                *state = if *doubtful { State::Doubtful } else { State::Void };
+                turns = turns.or(Some((index, *why)));
+            }
+            Verdict::Stick { .. } if event.now.op == Op::Action => *state = State::StuckActing,
+            Verdict::Stick { .. } => *state = State::StuckUndoing,
+            Verdict::Ended { state: reached } => {
+                *state = *reached;
+                ended = true;
+            }
+            Verdict::Again { .. } => {}
+        }
+        if event.interrupt == Some(Interrupt::Turn) {
+            progress.requested = true;
+        }
+    }
+    let overdue = events.iter().position(|event| event.overdue && event.now.op == Op::Action);
+    if let Some(index) = overdue.filter(|_| !progress.requested) {
+        turns = turns.or(Some((index, Why::Timeout)));
+    }
+    if pivot_passed(&progress) {
+        turns = None;
+    } else if turns.is_some() {
+        progress.requested = true;
+    }
+    let awaited = events.iter().zip(&verdicts).any(|(_, verdict)| match verdict {
+        Verdict::Again { next, .. } | Verdict::Stick { next, .. } => is_awaited(shape, *next),
+        Verdict::Success | Verdict::Failed { .. } | Verdict::Ended { .. } => false,
+    });
+    let turned = !awaited && is_turned(shape, &progress);
+
+    let mut tasks = Vec::with_capacity(events.len());
+    for verdict in verdicts {
+        tasks.push(match verdict {
+            Verdict::Again { next, .. } | Verdict::Stick { next, .. } if turned && next.op == Op::Action => {
+                progress.steps[next.step] =
+                    if next.may_have_happened() { State::Doubtful } else { State::Void };
+                Then::Gone
+            }
+            Verdict::Again { next, wait } => Then::Again { next, wait, awaited: awaited && progress.requested },
+            Verdict::Stick { next, why } => Then::Stick { next, why },
+            Verdict::Success | Verdict::Failed { .. } | Verdict::Ended { .. } => Then::Gone,
+        });
+    }
+    let (queued, ends) = if ended {
+        (Vec::new(), (!progress.is_running()).then_some(End::Decided))
+    } else if turned {
+        go_back(shape, &mut progress)
     } else {
-        undo_before(steps, failed.step)
+        go_on(shape, &mut progress)
     };
-    match first {
-        Some(first) => Plan::Compensate(first, Some(why)),
-        None => Plan::Fail(Some(why)),
+    let turned = turned && !is_turned(shape, before);
+    Ok(Plan { progress, tasks, queued, turned, turns, ends })
+}
+
+fn check(shape: &Shape, progress: &Progress, event: &Event) -> Result<(), Illegal> {
+    let step = event.now.step;
+    let state = match progress.steps.get(step) {
+        Some(state) if step < shape.count() => *state,
+        _ => return Err(Illegal::Step { step: step + 1, steps: shape.count() }),
+    };
+    let running = match event.now.op {
+        Op::Action => State::Acting,
+        Op::Compensate => State::Undoing,
+    };
+    if state != running {
+        return Err(Illegal::NotRunning { step: step + 1, op: event.now.op, state });
+    }
+    Ok(())
+}
+
+fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
+    let now = event.now;
+    let next = event.outcome.map_or(now, |outcome| now.again(outcome));
+    match event.interrupt {
+        Some(Interrupt::Skip) => return Verdict::Success,
+        Some(Interrupt::End) => {
+            let state = match (now.op, event.outcome) {
+                (Op::Action, Some(Outcome::Success)) => State::Done,
+                (Op::Compensate, Some(Outcome::Success)) => State::Undone,
+                (Op::Action, _) if !next.may_have_happened() => State::Void,
+                _ => State::Doubtful,
+            };
+            return Verdict::Ended { state };
+        }
+        Some(Interrupt::Turn) | None => {}
+    }
+    let is_pivot = shape.pivot() == Some(now.step);
+    match (now.op, event.outcome) {
+        (_, Some(Outcome::Success)) => Verdict::Success,
+        (_, None) if event.killer => Verdict::Stick { next, why: Why::Killer },
+        // Only an action of a saga that turns back comes here uncalled.
+        (_, None) => Verdict::Again { next, wait: Wait::Interval },
+        (_, Some(Outcome::Ongoing)) => Verdict::Again { next, wait: Wait::Interval },
+        (_, Some(Outcome::Failure)) if must_confirm(now) => Verdict::Again { next, wait: Wait::Interval },
+        (Op::Action, Some(Outcome::Failure)) if forward_only => Verdict::Stick { next, why: Why::Refused },
+        (Op::Action, Some(Outcome::Failure)) => {
+            Verdict::Failed { doubtful: next.unknown_before, why: Why::Refused }
+        }
+        (Op::Compensate, Some(Outcome::Failure)) => Verdict::Stick { next, why: Why::Refused },
+        (Op::Action, Some(Outcome::Unknown | Outcome::Unsent)) => {
+            let unlimited = forward_only || is_pivot && next.may_have_happened();
+            match shape.retry_limit(now.step).filter(|_| !unlimited) {
+                Some(limit) if next.counted > limit => {
+                    Verdict::Failed { doubtful: next.may_have_happened(), why: Why::RetryLimit(limit) }
+                }
+                _ => Verdict::Again { next, wait: Wait::Backoff { counted: next.counted } },
+            }
+        }
+        (Op::Compensate, Some(Outcome::Unknown | Outcome::Unsent)) => {
+            match shape.compensate_retry_limit(now.step) {
+                Some(limit) if next.counted > limit => Verdict::Stick { next, why: Why::RetryLimit(limit) },
+                _ => Verdict::Again { next, wait: Wait::Backoff { counted: next.counted } },
+            }
+        }
     }
 }
 
-/// The next compensation in reverse order: the nearest earlier step with something to undo.
-fn undo_before(steps: &impl Steps, step: usize) -> Option<Try> {
-    (0..step)
-        .rev()
-        .find(|&index| steps.has_compensation(index))
-        .map(|index| Try::first(index, Op::Compensate))
+/// Whether the saga goes backward: it was asked to, and its pivot neither stands nor runs. (While the pivot runs nothing
+/// else does, so its own event decides.)
+fn is_turned(shape: &Shape, progress: &Progress) -> bool {
+    progress.requested && shape.pivot().is_none_or(|pivot| progress.steps[pivot] != State::Done)
+}
+
+/// Starts every compensation that is ready; the saga has failed when none is left.
+fn go_back(shape: &Shape, progress: &mut Progress) -> (Vec<Try>, Option<End>) {
+    for state in &mut progress.steps {
+        // It killed workers, or a person left it: what it did is not known.
+        if *state == State::StuckActing {
+            *state = State::Doubtful;
+        }
+    }
+    let mut queued = Vec::new();
+    // What is in flight ends first: one failure, one unwind.
+    if progress.steps.contains(&State::Acting) {
+        return (queued, None);
+    }
+    for index in shape.backward() {
+        let waits = shape.successors(index).iter().any(|&after| !progress.steps[after].is_settled());
+        if !matches!(progress.steps[index], State::Done | State::Doubtful) || waits {
+            continue;
+        }
+        if shape.has_compensation(index) {
+            progress.steps[index] = State::Undoing;
+            queued.push(Try::first(index, Op::Compensate));
+        } else {
+            progress.steps[index] = State::Undone;
+        }
+    }
+    let over = progress.steps.iter().all(|state| state.is_settled());
+    (queued, over.then_some(End::Failed))
+}
+
+/// Starts every action that is ready; the saga has succeeded when all are done.
+fn go_on(shape: &Shape, progress: &mut Progress) -> (Vec<Try>, Option<End>) {
+    let mut queued = Vec::new();
+    for index in 0..shape.count() {
+        let ready = progress.steps[index] == State::Waiting
+            && shape.after(index).iter().all(|&before| progress.steps[before] == State::Done);
+        if ready {
+            progress.steps[index] = State::Acting;
+            queued.push(Try::first(index, Op::Action));
+        }
+    }
+    let over = progress.steps.iter().all(|state| *state == State::Done);
+    (queued, over.then_some(End::Succeeded))
 }
 
 /// The delay of `wait` before jitter, for documentation and `pgsaga show`.

@@ -8,7 +8,7 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 
 use crate::db::Lane;
-use crate::hand_back::hand_back;
+use crate::hand_back::{Returned, hand_back};
 use crate::worker::Worker;
 
 /// Reconciles until everything is done.
@@ -37,13 +37,14 @@ async fn reconcile(worker: &Worker) -> Result<(), sqlx::Error> {
     for row in worker.db.run(Lane::Control, sqlx::query(query::HELD).bind(id)).await? {
         let task: i64 = row.try_get("id")?;
         if !worker.held.knows(task) {
-            unknown.push((task, row.try_get("epoch")?));
+            let epoch = row.try_get("epoch")?;
+            unknown.push(Returned { task, epoch, delay: Duration::ZERO, participant: None });
         }
     }
     if unknown.is_empty() {
         return Ok(());
     }
-    let back = hand_back(worker, id, &unknown, Duration::ZERO).await;
+    let back = hand_back(worker, id, &unknown).await;
     worker.metrics.reconciled.increment(back as u64);
     tracing::info!(tasks = back, "tasks that this worker held without knowing it are handed back");
     worker.wake.notify_one();

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use crate::backoff::Reconnect;
 use crate::db::{Class, Lane};
 use crate::error::Error;
-use crate::settle::Finished;
-use crate::worker::Worker;
-use crate::{claim, hand_back, heartbeat, listen, reconcile, rescue, settle};
+use crate::hand_back::{Returned, hand_back};
+use crate::worker::{Receivers, Worker};
+use crate::{claim, heartbeat, listen, park, reconcile, rescue, settle};
 
 /// How often the worker looks whether history partitions must be made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const LOOPS_END_MAX: Duration = Duration::from_secs(5);
 /// [`Error::Schema`] where the database was not migrated for this release, [`Error::LoopEnded`] where a loop ended by itself.
 pub async fn run(
     worker: Arc<Worker>,
-    settling: mpsc::UnboundedReceiver<Finished>,
+    Receivers { finished, unfit }: Receivers,
     listen_on: Option<PgConnectOptions>,
 ) -> Result<(), Error> {
     if !wait_for_postgres(&worker).await? {
@@ -39,7 +39,8 @@ pub async fn run(
     loops.spawn("heartbeat", heartbeat::run(Arc::clone(&worker), dead));
     loops.spawn("rescue", rescue::run(Arc::clone(&worker), dying));
     loops.spawn("reconcile", reconcile::run(Arc::clone(&worker)));
-    loops.spawn("settle", settle::run(Arc::clone(&worker), settling));
+    loops.spawn("settle", settle::run(Arc::clone(&worker), finished));
+    loops.spawn("park", park::run(Arc::clone(&worker), unfit));
     loops.spawn("partitions", keep_partitions_ahead(Arc::clone(&worker)));
     match listen_on {
         Some(options) => loops.spawn("listen", listen::run(Arc::clone(&worker), options)),
@@ -130,10 +131,13 @@ async fn finish_calls(worker: &Worker) -> bool {
 async fn sign_off(worker: &Worker, settled: bool, started: Instant) {
     let (unstarted, cut_off): (Vec<_>, Vec<_>) =
         worker.held.all().into_iter().partition(|(_, entry)| !entry.started);
-    let unstarted: Vec<(i64, i32)> = unstarted.into_iter().map(|(id, entry)| (id, entry.epoch)).collect();
+    let unstarted: Vec<Returned> = unstarted
+        .into_iter()
+        .map(|(task, entry)| Returned { task, epoch: entry.epoch, delay: Duration::ZERO, participant: None })
+        .collect();
     let mut back = 0;
     for batch in unstarted.chunks(1000) {
-        back += hand_back::hand_back(worker, worker.id(), batch, Duration::ZERO).await;
+        back += hand_back(worker, worker.id(), batch).await;
     }
     for (doing, statement) in [("retire", query::RETIRE), ("bury", query::BURY)] {
         if let Err(error) = worker.db.run(Lane::Control, sqlx::query(statement).bind(worker.id())).await {

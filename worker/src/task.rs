@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::definition::{Definition, Step};
-use crate::plan::Try;
+use crate::definition::{Definition, FreshKeys, Step};
+use crate::outcome::Outcome;
+use crate::participants::Ticket;
+use crate::plan::{Event, Interrupt, Try};
+use crate::queues;
+use crate::references::Answers;
 
 /// A task that lost this many workers runs alone (DESIGN.md §6, poison).
 pub const SUSPECT_AFTER_LOST: i16 = 3;
 /// A task that killed this many workers while it ran alone makes its saga stuck.
-pub const STUCK_AFTER_LOST_ALONE: i32 = 10;
+pub const STUCK_AFTER_LOST_ALONE: i16 = 10;
 /// Bytes of definitions that a worker holds at once; a larger saga is held alone.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -60,10 +65,22 @@ pub struct Task {
     pub now: Try,
     /// Workers lost while they held it.
     pub lost: i16,
+    /// Workers lost while they ran it alone.
+    pub lost_alone: i16,
+    /// The mark that it bore when this worker last looked.
+    pub interrupt: Option<Interrupt>,
+    /// When the saga's deadline passes, by this process's clock; `None` where none applies.
+    pub deadline: Option<Instant>,
     /// What the INSERT said.
     pub saga: Arc<Definition>,
-    /// Its share of what this worker's definitions may take in memory.
-    pub weight: Weight,
+    /// The answers that the saga refers to.
+    pub answers: Answers,
+    /// Ops that a person gave a fresh idempotency key.
+    pub fresh_keys: FreshKeys,
+    /// Its place with the participant that it calls.
+    pub ticket: Ticket,
+    /// Its place in its queue's limit.
+    pub queue: Option<queues::Place>,
     /// The place it takes among the tasks that this worker may hold; free again when the task is dropped.
     pub place: OwnedSemaphorePermit,
 }
@@ -74,8 +91,24 @@ impl Task {
         self.saga.steps.get(self.now.step)
     }
 
+    /// Its step's name.
+    pub fn step_name(&self) -> &str {
+        self.step().map_or("?", |step| step.name.as_str())
+    }
+
     /// Whether it must run alone.
     pub fn is_suspect(&self) -> bool {
         self.lost >= SUSPECT_AFTER_LOST
+    }
+
+    /// What the planner hears of it. `None`: it was not called.
+    pub fn event(&self, outcome: Option<Outcome>) -> Event {
+        Event {
+            now: self.now,
+            outcome,
+            interrupt: self.interrupt,
+            overdue: self.deadline.is_some_and(|deadline| deadline <= Instant::now()),
+            killer: self.lost_alone >= STUCK_AFTER_LOST_ALONE,
+        }
     }
 }

@@ -9,11 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::Caller;
 use crate::db::{Class, Db};
+use crate::definitions::Definitions;
 use crate::held::Held;
 use crate::lease::Lease;
+use crate::mark::Marks;
 use crate::metrics::Metrics;
+use crate::participants::Participants;
+use crate::queues::Queues;
 use crate::settle::Finished;
-use crate::task::Load;
+use crate::task::{Load, Task};
 
 /// How much one worker does at once, and how long it may.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,14 @@ pub struct Worker {
     pub lease: Lease,
     /// How many bytes of definitions that is.
     pub load: Load,
+    /// Definitions that several of its tasks share.
+    pub definitions: Definitions,
+    /// Where the claims of each lane start.
+    pub marks: Marks,
+    /// Whom it calls.
+    pub participants: Arc<Participants>,
+    /// The queues that it serves.
+    pub queues: Queues,
     /// A place for each task that it may hold.
     pub places: Arc<Semaphore>,
     /// A turn for each call that may run. A suspect takes all of them.
@@ -58,11 +70,22 @@ pub struct Worker {
     pub idle: watch::Sender<bool>,
     /// Finished calls on their way to a settle.
     pub finished: mpsc::UnboundedSender<Finished>,
+    /// Tasks whose participant cannot take them now, on their way back to the queue.
+    pub unfit: mpsc::UnboundedSender<Task>,
     /// Claim nothing more.
     pub stop: CancellationToken,
     /// Everything that could be settled is: all loops end.
     pub done: CancellationToken,
     id: AtomicI64,
+}
+
+/// The other ends of a worker's channels.
+#[derive(Debug)]
+pub struct Receivers {
+    /// Finished calls.
+    pub finished: mpsc::UnboundedReceiver<Finished>,
+    /// Tasks whose participant cannot take them now.
+    pub unfit: mpsc::UnboundedReceiver<Task>,
 }
 
 impl Worker {
@@ -72,9 +95,12 @@ impl Worker {
         caller: Caller,
         metrics: Metrics,
         limits: Limits,
+        served: (Arc<Participants>, Queues),
         stop: CancellationToken,
-    ) -> (Arc<Worker>, mpsc::UnboundedReceiver<Finished>) {
+    ) -> (Arc<Worker>, Receivers) {
         let (finished, settling) = mpsc::unbounded_channel();
+        let (unfit, parking) = mpsc::unbounded_channel();
+        let (participants, queues) = served;
         let worker = Worker {
             db,
             caller,
@@ -82,6 +108,10 @@ impl Worker {
             held: Held::default(),
             lease: Lease::new(limits.lease),
             load: Load::default(),
+            definitions: Definitions::default(),
+            marks: Marks::default(),
+            participants,
+            queues,
             places: Arc::new(Semaphore::new(limits.held_max)),
             turns: Arc::new(Semaphore::new(limits.calls_max)),
             gate: RwLock::new(()),
@@ -89,12 +119,13 @@ impl Worker {
             doubt: Notify::new(),
             idle: watch::Sender::new(false),
             finished,
+            unfit,
             stop,
             done: CancellationToken::new(),
             id: AtomicI64::new(0),
             limits,
         };
-        (Arc::new(worker), settling)
+        (Arc::new(worker), Receivers { finished: settling, unfit: parking })
     }
 
     /// The id under which it claims now.

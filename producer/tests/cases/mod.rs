@@ -4,7 +4,8 @@
 //! A case has `steps` (JSON), `steps_text` (any text) or `saga` (columns). `error` is the exact words; without it the
 //! input is good. `insert` is what the INSERT says instead, where it differs; after `~`, what it contains.
 //! What is too big to write down: `"@text:9"` is a string of nine x, `"@url:9"` a URL of so many bytes, `"@nest:9"`
-//! nine arrays in each other, `"@steps:9"` nine steps, `"@entries:9"` an object of nine strings.
+//! nine arrays in each other, `"@steps:9"` nine steps, `"@entries:9"` an object of nine strings, `"@names:9"` nine names,
+//! `"@join:9"` eight steps that wait for nothing and one that waits for them, `"@ring:9"` nine steps, each after the next.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -69,9 +70,30 @@ fn expand(text: &str) -> String {
                 "{{{}}}",
                 (1..=count).map(|i| format!("\"k{i}\":\"v\"")).collect::<Vec<_>>().join(",")
             ),
+            "names" => format!("[{}]", names(1..=count)),
+            "join" => {
+                let first = r#"{"action":"","after":[]}"#;
+                let join = format!(r#"{{"action":"","after":[{}]}}"#, default_names(1..count));
+                format!("[{},{join}]", vec![first; count - 1].join(","))
+            }
+            "ring" => {
+                let step = |n: usize| {
+                    let next = n % count + 1;
+                    format!(r#"{{"action":"","after":[{}]}}"#, default_names(next..next + 1))
+                };
+                format!("[{}]", (1..=count).map(step).collect::<Vec<_>>().join(","))
+            }
             _ => panic!("unknown hint {hint}"),
         });
         expanded.push_str(rest);
     }
     expanded
+}
+
+fn names(numbers: std::ops::RangeInclusive<usize>) -> String {
+    numbers.map(|n| format!("\"n{n}\"")).collect::<Vec<_>>().join(",")
+}
+
+fn default_names(positions: std::ops::Range<usize>) -> String {
+    positions.map(|n| format!("\"{n:02}\"")).collect::<Vec<_>>().join(",")
 }

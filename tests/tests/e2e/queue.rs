@@ -38,9 +38,13 @@ async fn plan(connection: &mut PgConnection, name: &str, sql: &str) -> Value {
     plan[0]["Plan"].clone()
 }
 
-const HOT: [(&str, &str); 5] = [
+const HOT: [(&str, &str); 9] = [
     ("claim", query::CLAIM),
+    ("details", query::DETAILS),
     ("settle", query::SETTLE),
+    ("settle_parallel", query::SETTLE_PARALLEL),
+    ("progress", query::PROGRESS),
+    ("park", query::PARK),
     ("still_held", query::STILL_HELD),
     ("hand_back", query::HAND_BACK),
     ("run_alone", query::RUN_ALONE),
@@ -114,7 +118,7 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     session.execute(AssertSqlSafe(format!("prepare claim as {}", query::CLAIM))).await.unwrap();
     let mut buffers = async |mark: &str| -> i64 {
         let explain = format!(
-            "explain (analyze, buffers, format json) execute claim({worker}, 100, {mark}, 1::smallint, 1000000)"
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{mark}], '{{}}', null, null, 0, false)"
         );
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
             .persistent(false)

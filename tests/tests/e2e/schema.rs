@@ -47,17 +47,21 @@ async fn every_check_can_fail() {
             "update pgsaga.task set saga_id = (select id from pgsaga.saga where gid = 'succeeded')",
         ),
         (
+            "nothing_is_undone_after_the_pivot",
+            "update pgsaga.saga set steps = jsonb_set(steps, '{1,pivot}', 'true') where gid = 'failed'",
+        ),
+        (
             "nothing_runs_again_after_success",
             "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 1, 'action', 2, 'success' from pgsaga.saga where gid = 'succeeded'",
         ),
         ("open_sagas_can_go_on", "delete from pgsaga.task"),
         (
-            "one_task_a_saga",
-            "insert into pgsaga.task (saga_id, step, run_at) select saga_id, step, run_at from pgsaga.task",
-        ),
-        (
             "one_unwind",
             "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 3, 'action', 2, 'unknown' from pgsaga.saga where gid = 'failed'",
+        ),
+        (
+            "progress_is_what_the_history_says",
+            "update pgsaga.saga set progress = 'dm' where gid = 'parallel'",
         ),
         (
             "steps_run_in_order",
@@ -70,6 +74,10 @@ async fn every_check_can_fail() {
         (
             "succeeded_sagas_are_done",
             "delete from pgsaga.history where step = 3 and saga_id = (select id from pgsaga.saga where gid = 'succeeded')",
+        ),
+        (
+            "tasks_do_not_multiply",
+            "insert into pgsaga.task (saga_id, step, run_at) select saga_id, step, run_at from pgsaga.task",
         ),
     ];
     let scene = Scene::with_worker().await;
@@ -90,6 +98,7 @@ async fn every_check_can_fail() {
         worker.wait_exit(PATIENCE).await;
     }
     scene.saga("open").step("a").insert().await;
+    scene.saga("parallel").step("a").step("b").with("after", serde_json::json!([])).insert().await;
     scene.healthy().await;
     assert_eq!(
         breaks.map(|(name, _)| name).to_vec(),

@@ -51,9 +51,15 @@ pub(crate) async fn claim_from(
     let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
         .bind(worker)
         .bind(limit)
-        .bind(mark)
         .bind(pgsaga_sql::FORMAT)
-        .bind(i64::MAX);
+        .bind(i64::MAX)
+        .bind(vec![1i32])
+        .bind(vec![mark])
+        .bind(Vec::<String>::new())
+        .bind(None::<Vec<String>>)
+        .bind(None::<Vec<i64>>)
+        .bind(0i32)
+        .bind(false);
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,
@@ -106,6 +112,13 @@ pub(crate) fn settle_statement(
         .bind(vec![(!advances).then_some("succeeded"); n])
         .bind(vec![None::<String>; n])
         .bind(vec![None::<String>; n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![false; n])
+        .bind(vec![true; n])
+        .bind(vec![false; n])
+        .bind(None::<String>)
+        .bind(None::<String>)
 }
 
 /// Settles tasks and returns the ids of those that were applied.

@@ -8,6 +8,7 @@ use sqlx::postgres::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::migrate::migrate;
+use crate::commands::words::count;
 use crate::db;
 use crate::error::Error;
 
@@ -25,7 +26,7 @@ use bank::Name;
 use fleet::Fleet;
 use place::Place;
 use producers::Producers;
-use report::{Report, count};
+use report::Report;
 use screen::Screen;
 use transfer::Urls;
 use watch::Watch;

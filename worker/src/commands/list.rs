@@ -1,33 +1,65 @@
 //! `pgsaga list`.
 
-use chrono::{DateTime, Utc};
+mod row;
+mod watch;
+
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use pgsaga_sql::query;
-use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
 
-use super::{Database, out};
-use crate::db;
+use super::filter::{self, Label, duration, label, micros, participant};
+use super::{Database, connect, out};
 use crate::error::Error;
+use row::Row;
 
-/// Lists sagas, the newest first.
+/// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
+///
+/// A saga is listed when every filter lets it pass. One statement, which reads from the newest saga backwards until the limit is reached: with filters that few sagas pass it
+/// reads all sagas, a second or so a million; --participant reads the definitions of those that pass the other
+/// filters, --no-progress the histories of the unfinished among them.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     database: Database,
-    /// Only sagas of this status
-    #[arg(long, value_enum)]
-    status: Option<Status>,
+    /// Only sagas of these statuses; repeatable, or separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    status: Vec<Status>,
     /// Only unfinished sagas
     #[arg(long)]
     open: bool,
+    /// Only sagas created at least so long ago, such as 90s, 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Only sagas created at most so long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    newer_than: Option<Duration>,
+    /// Only sagas of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Only sagas with this label, of any value where none is given; repeatable: all must match
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = label)]
+    label: Vec<Label>,
+    /// Only sagas of which some action or compensation calls this participant: host, and port where the URL names it, as
+    /// the URL writes them
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
+    participant: Option<String>,
+    /// Only unfinished sagas that make no progress: over so long, up to its last try, every try of an op that is queued
+    /// was answered 404, or that it is ongoing (425, 202)
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
+    no_progress: Option<Duration>,
     /// At most so many, 1 to 10,000
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
     /// Print one JSON object a saga
     #[arg(long)]
     json: bool,
+    /// Follow, every so many seconds, 1 to 3,600: on a terminal the table is drawn anew, elsewhere sagas that are new or
+    /// changed are appended. Until a signal, or until nobody reads the output any more; goes on where the database is
+    /// away for a while
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -39,77 +71,54 @@ enum Status {
     Stuck,
 }
 
+impl Status {
+    /// The word in SQL.
+    fn word(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 impl List {
-    /// Prints the table.
+    /// Whether it ends by a signal that it handles itself.
+    pub fn is_watching(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Prints the table, or follows it.
     ///
     /// # Errors
     /// What the database says.
     pub async fn run(self) -> Result<(), Error> {
-        let pool = db::connect(&self.database.database_url).await?;
-        let status = self
-            .status
-            .and_then(|status| status.to_possible_value())
-            .map(|value| value.get_name().to_owned());
-        let rows =
-            sqlx::query(query::LIST).bind(status).bind(self.open).bind(self.limit).fetch_all(&pool).await?;
-        let mut table = Table::new();
-        table
-            .load_style(UTF8_HORIZONTAL_ONLY)
-            .set_header(["gid", "status", "steps", "created", "finished", "next", "reason"]);
-        for row in &rows {
-            let gid: String = row.try_get("gid")?;
-            let status: String = row.try_get("status")?;
-            let reason: Option<String> = row.try_get("reason")?;
-            let steps: i32 = row.try_get("steps")?;
-            let created_at: DateTime<Utc> = row.try_get("created_at")?;
-            let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
-            let next = next(row)?;
-            if self.json {
-                out(format_args!(
-                    "{}",
-                    serde_json::json!({
-                        "gid": gid, "status": status, "reason": reason, "steps": steps,
-                        "created_at": created_at.to_rfc3339(), "finished_at": finished_at.map(|at| at.to_rfc3339()), "next": next,
-                    })
-                ))?;
-                continue;
-            }
-            table.add_row([
-                gid,
-                status,
-                steps.to_string(),
-                time(created_at),
-                finished_at.map(time).unwrap_or_default(),
-                next.unwrap_or_default(),
-                reason.unwrap_or_default(),
-            ]);
+        if let Some(seconds) = self.watch {
+            return watch::run(&self, Duration::from_secs(seconds)).await;
         }
-        if !self.json {
-            out(format_args!("{table}"))?;
-        }
+        let pool = connect(&self.database.database_url).await?;
+        let rows = self.read(&pool).await?;
         pool.close().await;
-        Ok(())
+        if self.json {
+            return rows.iter().try_for_each(|row| out(row.json()));
+        }
+        out(row::table(&rows))
     }
-}
 
-fn next(row: &sqlx::postgres::PgRow) -> Result<Option<String>, sqlx::Error> {
-    let Some(op) = row.try_get::<Option<String>, _>("op")? else { return Ok(None) };
-    let (step, attempt): (i16, i32) = (row.try_get("step")?, row.try_get("attempt")?);
-    let worker: Option<i64> = row.try_get("worker")?;
-    let due_ms: i64 = row.try_get("due_ms")?;
-    Ok(Some(format!("{op} of step {step}, try {attempt}, {}", when(worker, due_ms))))
-}
-
-/// A time as a person reads it, in UTC.
-pub(super) fn time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
-}
-
-/// When a task runs, in words.
-pub(super) fn when(worker: Option<i64>, due_ms: i64) -> String {
-    match worker {
-        Some(worker) => format!("held by worker {worker}"),
-        None if due_ms > 0 => format!("in {:.1} s", due_ms as f64 / 1000.0),
-        None => format!("due for {:.1} s", -due_ms as f64 / 1000.0),
+    async fn read(&self, pool: &PgPool) -> Result<Vec<Row>, sqlx::Error> {
+        let statuses: Vec<String> = self.status.iter().map(|status| status.word()).collect();
+        let (label_keys, label_values) = filter::labels(&self.label);
+        let rows: Vec<PgRow> = sqlx::query(query::LIST)
+            // Planned for just these filters.
+            .persistent(false)
+            .bind((!statuses.is_empty()).then_some(statuses))
+            .bind(self.open)
+            .bind(micros(self.older_than))
+            .bind(micros(self.newer_than))
+            .bind(&self.queue)
+            .bind(label_keys)
+            .bind(label_values)
+            .bind(&self.participant)
+            .bind(micros(self.no_progress))
+            .bind(self.limit)
+            .fetch_all(pool)
+            .await?;
+        rows.iter().map(Row::read).collect()
     }
 }

@@ -13,6 +13,8 @@ use crate::call::Caller;
 use crate::db::{self, Db};
 use crate::error::Error;
 use crate::metrics::{self, Metrics};
+use crate::participants::Participants;
+use crate::queues::{Queues, Served};
 use crate::worker::{Limits, Worker};
 use crate::{run, serve};
 
@@ -46,6 +48,15 @@ pub struct Work {
     /// How long running calls may take to end after the first signal, 0 to 3,600 seconds
     #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     grace_seconds: u64,
+    /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all queues are served
+    #[arg(long, env = "PGSAGA_QUEUES", value_delimiter = ',', value_name = "NAME[=LIMIT]")]
+    queue: Vec<Served>,
+    /// How many calls of one participant run at once, such as pay.example:8080=16; repeatable
+    #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
+    participant_limit: Vec<(String, usize)>,
+    /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
+    #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
+    answer_bytes_max: u32,
     /// A network that may be called, such as 10.0.0.0/8; repeatable. In this version everything may be called; a later
     /// one denies internal addresses unless they are named here
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
@@ -57,6 +68,17 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
+}
+
+/// Whose calls are limited, as the steps' URLs write it, and to how many.
+fn participant_limit(text: &str) -> Result<(String, usize), String> {
+    let allowed = || "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, with a limit from 1 to 65,536".to_owned();
+    let (name, limit) = text.rsplit_once('=').ok_or_else(allowed)?;
+    let limit: usize = limit.parse().map_err(|_| allowed())?;
+    if name.is_empty() || name.contains('/') || !(1..=65_536).contains(&limit) {
+        return Err(allowed());
+    }
+    Ok((name.to_owned(), limit))
 }
 
 impl Work {
@@ -102,11 +124,13 @@ impl Work {
         if !self.allow_address.is_empty() {
             tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
         }
-        let caller = Caller::new(calls_max)?;
-        let (worker, settling) = Worker::new(db, caller, Metrics::new(), limits, stop);
+        let caller = Caller::new(calls_max, self.answer_bytes_max as usize)?;
+        let participants = Participants::new(calls_max, self.participant_limit.into_iter().collect());
+        let served = (participants, Queues::new(&self.queue));
+        let (worker, receivers) = Worker::new(db, caller, Metrics::new(), limits, served, stop);
         let served = CancellationToken::new();
         let server = tokio::spawn(serve::run(listener, worker.clone(), recorder, served.clone()));
-        let result = run::run(worker.clone(), settling, listen_on).await;
+        let result = run::run(worker.clone(), receivers, listen_on).await;
         served.cancel();
         server.abort();
         worker.db.close().await;

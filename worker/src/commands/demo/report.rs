@@ -8,6 +8,7 @@ use sqlx::postgres::PgPool;
 
 use super::bank::BALANCE;
 use crate::commands::doctor::{self, Broken};
+use crate::commands::words::count;
 use crate::error::Error;
 
 /// Counted by the database; see stats.sql.
@@ -206,28 +207,5 @@ impl Report {
         } else {
             format!("WRONG:\n  {}\n(seed {})", self.wrongs().join("\n  "), self.seed)
         }
-    }
-}
-
-/// With thousands separated.
-pub(super) fn count(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if number < 0 { format!("-{text}") } else { text }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::count;
-
-    #[test]
-    fn thousands_are_separated() {
-        assert_eq!([0, 999, 1000, 1_234_567, -1000].map(count), ["0", "999", "1,000", "1,234,567", "-1,000"]);
     }
 }

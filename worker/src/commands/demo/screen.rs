@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::report::count;
+use crate::commands::words::count;
 
 /// Where bars cannot be drawn, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(2);

@@ -1,0 +1,30 @@
+-- An unfinished parallel saga's progress says of each step what its tasks, its stuck steps and the history say.
+select s.gid, 'step ' || p.step || ' stands as "' || p.state || '": action '
+  || case when h.done then 'done' else 'not done' end || ', compensation ' || case when h.undone then 'done' else 'not done' end
+  || ', tasks: ' || coalesce(t.ops, 'none') || ', stuck: ' || coalesce(k.ops, 'none') as found
+from (select * from pgsaga.saga where progress is not null and finished_at is null and ending is null) s
+cross join lateral (select n as step, substr(s.progress, n, 1) as state from generate_series(1, length(s.progress)) n) p
+left join (
+  select saga_id, step, string_agg(op, ', ') as ops from pgsaga.task group by saga_id, step
+) t on t.saga_id = s.id and t.step = p.step
+left join (
+  select saga_id, position, string_agg(op, ', ') as ops from pgsaga.stuck group by saga_id, position
+) k on k.saga_id = s.id and k.position = p.step
+cross join lateral (
+  select coalesce(bool_or(op = 'action' and outcome = 'success' or decision = 'skip'), false) as done,
+    coalesce(bool_or(op = 'compensate' and outcome = 'success' or decision = 'skip'), false) as undone,
+    coalesce(bool_or(op = 'action'), false) as tried
+  from pgsaga.history where saga_id = s.id and step = p.step
+) h
+where length(s.progress) <> jsonb_array_length(s.steps)
+  or not case p.state
+    when '.' then not h.tried and t.ops is null and k.ops is null
+    when 'a' then t.ops = 'action' and k.ops is null
+    when 'd' then h.done and t.ops is null and k.ops is null
+    when 'v' then not h.done and t.ops is null and k.ops is null
+    when 'm' then t.ops is null and k.ops is null
+    when 'c' then t.ops = 'compensate' and k.ops is null
+    when 'u' then (h.undone or not s.steps -> (p.step - 1) ? 'compensate') and t.ops is null and k.ops is null
+    when 's' then k.ops = 'action' and t.ops is null
+    when 'x' then k.ops = 'compensate' and t.ops is null
+    else false end

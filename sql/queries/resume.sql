@@ -1,0 +1,2 @@
+-- Queue $1 goes on.
+select pgsaga.resume($1)

@@ -1,0 +1,137 @@
+//! A saga in the list.
+
+use chrono::{DateTime, Utc};
+use comfy_table::{Cell, Color};
+use serde_json::json;
+use serde_json::value::RawValue;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::commands::table_of;
+use crate::commands::words::{count, printable, time, when};
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 200;
+
+/// One saga, with the earliest of its queued tries.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) gid: String,
+    status: String,
+    reason: Option<String>,
+    queue: String,
+    priority: i16,
+    labels: Option<String>,
+    steps: i32,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+    next: Option<Next>,
+}
+
+#[derive(Debug)]
+struct Next {
+    step: String,
+    op: String,
+    attempt: i32,
+    worker: Option<i64>,
+    due_ms: i64,
+    /// How many tries are queued in all.
+    tasks: i64,
+}
+
+impl Row {
+    pub(super) fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
+        let next = match row.try_get::<Option<String>, _>("op")? {
+            Some(op) => Some(Next {
+                step: row.try_get("step")?,
+                op,
+                attempt: row.try_get("attempt")?,
+                worker: row.try_get("worker")?,
+                due_ms: row.try_get("due_ms")?,
+                tasks: row.try_get("tasks")?,
+            }),
+            None => None,
+        };
+        Ok(Row {
+            gid: row.try_get("gid")?,
+            status: row.try_get("status")?,
+            reason: row.try_get("reason")?,
+            queue: row.try_get("queue")?,
+            priority: row.try_get("priority")?,
+            labels: row.try_get("labels")?,
+            steps: row.try_get("steps")?,
+            created_at: row.try_get("created_at")?,
+            finished_at: row.try_get("finished_at")?,
+            next,
+        })
+    }
+
+    /// What makes it another row for whoever follows: not the seconds until its next try.
+    pub(super) fn version(&self) -> String {
+        let next = self.next.as_ref();
+        let next = next.map(|next| {
+            format!("{} {} {} {:?} {}", next.step, next.op, next.attempt, next.worker, next.tasks)
+        });
+        format!("{} {:?} {}", self.status, self.reason, next.unwrap_or_default())
+    }
+
+    /// As one JSON object.
+    pub(super) fn json(&self) -> String {
+        let labels: Option<&RawValue> =
+            self.labels.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let next = self.next.as_ref().map(|next| {
+            json!({"step": next.step, "op": next.op, "attempt": next.attempt, "worker": next.worker, "due_ms": next.due_ms})
+        });
+        json!({
+            "gid": self.gid, "status": self.status, "reason": self.reason, "queue": self.queue, "priority": self.priority,
+            "labels": labels, "steps": self.steps, "created_at": self.created_at.to_rfc3339(),
+            "finished_at": self.finished_at.map(|at| at.to_rfc3339()), "next": next,
+            "tasks": self.next.as_ref().map_or(0, |next| next.tasks),
+        })
+        .to_string()
+    }
+
+    /// As one line, for whoever follows without a terminal.
+    pub(super) fn line(&self) -> String {
+        let rest = [self.next(), self.reason()].into_iter().filter(|text| !text.is_empty());
+        let rest: Vec<String> = rest.collect();
+        format!("{}  {}  {}  {}", time(self.created_at), self.gid, self.status, rest.join("; "))
+            .trim_end()
+            .to_owned()
+    }
+
+    fn next(&self) -> String {
+        let Some(next) = &self.next else { return String::new() };
+        let more = if next.tasks > 1 { format!(", +{} more", count(next.tasks - 1)) } else { String::new() };
+        let when = when(next.worker, next.due_ms);
+        format!("{} of {}, try {}, {when}{more}", next.op, next.step, count(next.attempt.into()))
+    }
+
+    fn reason(&self) -> String {
+        self.reason.as_deref().map(|reason| printable(reason, REASON_CHARS_MAX)).unwrap_or_default()
+    }
+}
+
+/// All of them; as wide as the terminal, where there is one.
+pub(super) fn table(rows: &[Row]) -> comfy_table::Table {
+    let mut table = table_of(&["gid", "status", "queue", "steps", "created", "finished", "next", "reason"]);
+    for row in rows {
+        let color = match row.status.as_str() {
+            "succeeded" => Color::Green,
+            "failed" | "stuck" => Color::Red,
+            "aborting" => Color::Yellow,
+            _ => Color::Cyan,
+        };
+        table.add_row([
+            Cell::new(&row.gid),
+            Cell::new(&row.status).fg(color),
+            Cell::new(&row.queue),
+            Cell::new(row.steps),
+            Cell::new(time(row.created_at)),
+            Cell::new(row.finished_at.map(time).unwrap_or_default()),
+            Cell::new(row.next()),
+            Cell::new(row.reason()),
+        ]);
+    }
+    table
+}

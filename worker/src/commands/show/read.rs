@@ -1,0 +1,338 @@
+//! What is shown of a saga, read in one snapshot.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use pgsaga_sql::query;
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{Executor as _, Row as _};
+
+use super::standing;
+use crate::error::Error;
+use crate::plan::Op;
+use crate::progress::{Progress, State};
+
+/// All that is shown, but for a history in full.
+#[derive(Debug)]
+pub(super) struct Saga {
+    pub(super) id: i64,
+    pub(super) head: Head,
+    pub(super) steps: Vec<Step>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) stuck: Vec<Stuck>,
+    /// Only where it is drawn.
+    pub(super) timeline: Vec<Line>,
+}
+
+/// The saga's own row. JSON is Postgres's own text, and cut where the saga was not read whole.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) gid: String,
+    pub(super) status: String,
+    pub(super) reason: Option<String>,
+    pub(super) format: i16,
+    pub(super) queue: String,
+    pub(super) priority: i16,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) run_at: Option<DateTime<Utc>>,
+    pub(super) deadline: Option<DateTime<Utc>>,
+    pub(super) deadline_us: Option<i64>,
+    pub(super) finished_at: Option<DateTime<Utc>>,
+    pub(super) timeout_to_fail: Option<String>,
+    pub(super) retry_interval: String,
+    pub(super) retry_interval_us: i64,
+    pub(super) retry_limit: Option<i32>,
+    pub(super) compensate_retry_limit: Option<i32>,
+    pub(super) request_timeout: String,
+    pub(super) headers: Option<String>,
+    pub(super) labels: Option<String>,
+    pub(super) result: Option<String>,
+    pub(super) result_mapping: Option<String>,
+    pub(super) fresh_keys: Option<String>,
+    pub(super) steps: Option<String>,
+    pub(super) abort_reason: Option<String>,
+    pub(super) ending: Option<String>,
+    pub(super) version: i32,
+    pub(super) progress: Option<String>,
+    pub(super) paused_at: Option<DateTime<Utc>>,
+    pub(super) paused_by: Option<String>,
+    /// Workers heard from within their lease.
+    pub(super) workers: i64,
+    pub(super) last_seq: Option<i64>,
+}
+
+/// A step as it was defined, and what came of it.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) action: String,
+    pub(super) compensate: Option<String>,
+    /// Its first characters.
+    pub(super) payload: Option<String>,
+    pub(super) pivot: bool,
+    /// Positions from 0 of the steps that it waits for.
+    pub(super) after: Vec<usize>,
+    pub(super) retry_interval_seconds: Option<f64>,
+    pub(super) retry_limit: Option<f64>,
+    pub(super) compensate_retry_limit: Option<f64>,
+    pub(super) acted: Tries,
+    pub(super) undid: Tries,
+    /// A person counted an op of it as done.
+    pub(super) skipped: bool,
+    pub(super) state: State,
+}
+
+/// What came of an op.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tries {
+    pub(super) tries: i64,
+    /// One succeeded.
+    pub(super) done: bool,
+    /// One ended unknown.
+    pub(super) doubtful: bool,
+    /// How the last one ended.
+    pub(super) outcome: Option<String>,
+    pub(super) status_code: Option<i16>,
+    pub(super) message: Option<String>,
+}
+
+/// A queued try.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// Position from 0.
+    pub(super) step: usize,
+    pub(super) op: Op,
+    pub(super) attempt: i32,
+    pub(super) counted: i32,
+    pub(super) worker: Option<i64>,
+    pub(super) host: Option<String>,
+    pub(super) pid: Option<i32>,
+    pub(super) seen_us: Option<i64>,
+    pub(super) held_us_max: i64,
+    pub(super) lost: i16,
+    pub(super) interrupt: Option<String>,
+    pub(super) participant: String,
+    pub(super) run_at: DateTime<Utc>,
+    pub(super) due_ms: i64,
+}
+
+/// What waits for a person.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    pub(super) step: String,
+    /// Position from 0; absent where an early release did not write it.
+    pub(super) position: Option<usize>,
+    pub(super) op: Option<Op>,
+    pub(super) attempt: Option<i32>,
+    pub(super) reason: String,
+    pub(super) at: DateTime<Utc>,
+    pub(super) since_us: i64,
+}
+
+/// A line of the timeline: a try, a run of tries that ended alike, a decision, or the deadline.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) kind: String,
+    pub(super) step: Option<usize>,
+    pub(super) op: Option<Op>,
+    pub(super) outcome: Option<String>,
+    pub(super) status_code: Option<i16>,
+    pub(super) at: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+    pub(super) tries: i64,
+    pub(super) attempt: Option<i32>,
+    pub(super) last_attempt: Option<i32>,
+    /// The shortest and the longest.
+    pub(super) duration_us: Option<(i32, i32)>,
+    pub(super) wait_us: Option<(i64, i64)>,
+    pub(super) message: Option<String>,
+    pub(super) decision: Option<String>,
+    pub(super) decided_by: Option<String>,
+    /// From 1, those left out included.
+    pub(super) place: i64,
+    pub(super) tries_so_far: i64,
+    pub(super) successes_so_far: i64,
+}
+
+/// Reads the saga in one snapshot: `whole` with all its columns, `lines` with about so many lines of its timeline.
+pub(super) async fn read(
+    pool: &PgPool,
+    gid: &str,
+    whole: bool,
+    lines: Option<i64>,
+) -> Result<Option<Saga>, Error> {
+    let mut snapshot = pool.begin().await?;
+    snapshot.execute("set transaction isolation level repeatable read, read only").await?;
+    let row = sqlx::query(query::SHOW_SAGA).bind(gid).bind(whole).fetch_optional(&mut *snapshot).await?;
+    let Some(row) = row else { return Ok(None) };
+    let id: i64 = row.try_get("id")?;
+    let head = head(&row)?;
+    let steps = sqlx::query(query::SHOW_STEPS).bind(id).fetch_all(&mut *snapshot).await?;
+    let tasks = sqlx::query(query::SHOW_TASKS).bind(id).fetch_all(&mut *snapshot).await?;
+    let stuck = sqlx::query(query::SHOW_STUCK).bind(id).fetch_all(&mut *snapshot).await?;
+    let timeline = match lines {
+        Some(lines) => {
+            sqlx::query(query::SHOW_TIMELINE).bind(id).bind(lines).fetch_all(&mut *snapshot).await?
+        }
+        None => Vec::new(),
+    };
+    snapshot.commit().await?;
+
+    let tasks = tasks.iter().map(task).collect::<Result<Vec<_>, _>>()?;
+    let stuck = stuck.iter().map(stuck_step).collect::<Result<Vec<_>, _>>()?;
+    let timeline = timeline.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+    let mut steps = steps_of(&steps, head.progress.is_some())?;
+    let progress = head.progress.as_deref().and_then(|text| Progress::parse(text, false));
+    for (index, step) in steps.iter_mut().enumerate() {
+        let task = tasks.iter().find(|task| task.step == index).map(|task| task.op);
+        let stuck = stuck.iter().find(|stuck| stuck.position == Some(index)).and_then(|stuck| stuck.op);
+        let state = progress.as_ref().and_then(|progress| progress.steps.get(index)).copied();
+        step.state = standing::of(step, state, task, stuck);
+    }
+    Ok(Some(Saga { id, head, steps, tasks, stuck, timeline }))
+}
+
+fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        gid: row.try_get("gid")?,
+        status: row.try_get("status")?,
+        reason: row.try_get("reason")?,
+        format: row.try_get("format")?,
+        queue: row.try_get("queue")?,
+        priority: row.try_get("priority")?,
+        created_at: row.try_get("created_at")?,
+        run_at: row.try_get("run_at")?,
+        deadline: row.try_get("deadline")?,
+        deadline_us: row.try_get("deadline_us")?,
+        finished_at: row.try_get("finished_at")?,
+        timeout_to_fail: row.try_get("timeout_to_fail")?,
+        retry_interval: row.try_get("retry_interval")?,
+        retry_interval_us: row.try_get("retry_interval_us")?,
+        retry_limit: row.try_get("retry_limit")?,
+        compensate_retry_limit: row.try_get("compensate_retry_limit")?,
+        request_timeout: row.try_get("request_timeout")?,
+        headers: row.try_get("headers")?,
+        labels: row.try_get("labels")?,
+        result: row.try_get("result")?,
+        result_mapping: row.try_get("result_mapping")?,
+        fresh_keys: row.try_get("fresh_keys")?,
+        steps: row.try_get("steps")?,
+        abort_reason: row.try_get("abort_reason")?,
+        ending: row.try_get("ending")?,
+        version: row.try_get("version")?,
+        progress: row.try_get("progress")?,
+        paused_at: row.try_get("paused_at")?,
+        paused_by: row.try_get("paused_by")?,
+        workers: row.try_get("workers")?,
+        last_seq: row.try_get("last_seq")?,
+    })
+}
+
+fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
+    let mut positions: HashMap<String, usize> = HashMap::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        positions.insert(row.try_get("name")?, index);
+    }
+    let mut steps = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        let named: Option<Vec<String>> = row.try_get("after")?;
+        let after = match named.filter(|_| parallel) {
+            Some(names) => names.iter().filter_map(|name| positions.get(name).copied()).collect(),
+            None => index.checked_sub(1).into_iter().collect(),
+        };
+        steps.push(Step {
+            name: row.try_get("name")?,
+            action: row.try_get::<Option<_>, _>("action")?.unwrap_or_default(),
+            compensate: row.try_get("compensate")?,
+            payload: row.try_get("payload")?,
+            pivot: row.try_get("pivot")?,
+            after,
+            retry_interval_seconds: row.try_get("retry_interval_seconds")?,
+            retry_limit: row.try_get("retry_limit")?,
+            compensate_retry_limit: row.try_get("compensate_retry_limit")?,
+            acted: Tries {
+                tries: row.try_get("action_tries")?,
+                done: row.try_get("action_done")?,
+                doubtful: row.try_get("action_doubtful")?,
+                outcome: row.try_get("action_outcome")?,
+                status_code: row.try_get("action_status_code")?,
+                message: row.try_get("action_message")?,
+            },
+            undid: Tries {
+                tries: row.try_get("compensate_tries")?,
+                done: row.try_get("compensate_done")?,
+                doubtful: row.try_get("compensate_doubtful")?,
+                outcome: row.try_get("compensate_outcome")?,
+                status_code: row.try_get("compensate_status_code")?,
+                message: row.try_get("compensate_message")?,
+            },
+            skipped: row.try_get("skipped")?,
+            state: State::Waiting,
+        });
+    }
+    Ok(steps)
+}
+
+/// A position in `pgsaga.saga.steps` from 0.
+fn position(position: i16) -> usize {
+    usize::try_from(position).unwrap_or(0).saturating_sub(1)
+}
+
+fn op(word: Option<&str>) -> Option<Op> {
+    word.and_then(Op::parse)
+}
+
+fn task(row: &PgRow) -> Result<Task, sqlx::Error> {
+    Ok(Task {
+        step: position(row.try_get("step")?),
+        op: op(row.try_get("op")?).unwrap_or(Op::Action),
+        attempt: row.try_get("attempt")?,
+        counted: row.try_get("counted")?,
+        worker: row.try_get("worker")?,
+        host: row.try_get("host")?,
+        pid: row.try_get("pid")?,
+        seen_us: row.try_get("seen_us")?,
+        held_us_max: row.try_get("held_us_max")?,
+        lost: row.try_get("lost")?,
+        interrupt: row.try_get("interrupt")?,
+        participant: row.try_get("participant")?,
+        run_at: row.try_get("run_at")?,
+        due_ms: row.try_get("due_ms")?,
+    })
+}
+
+fn stuck_step(row: &PgRow) -> Result<Stuck, sqlx::Error> {
+    Ok(Stuck {
+        step: row.try_get("step")?,
+        position: row.try_get::<Option<i16>, _>("position")?.map(position),
+        op: op(row.try_get("op")?),
+        attempt: row.try_get("attempt")?,
+        reason: row.try_get("reason")?,
+        at: row.try_get("at")?,
+        since_us: row.try_get("since_us")?,
+    })
+}
+
+fn line(row: &PgRow) -> Result<Line, sqlx::Error> {
+    let pair = |least: Option<_>, most: Option<_>| least.zip(most);
+    Ok(Line {
+        kind: row.try_get("kind")?,
+        step: row.try_get::<Option<i16>, _>("step")?.map(position),
+        op: op(row.try_get("op")?),
+        outcome: row.try_get("outcome")?,
+        status_code: row.try_get("status_code")?,
+        at: row.try_get("at")?,
+        until: row.try_get("until")?,
+        tries: row.try_get("tries")?,
+        attempt: row.try_get("attempt")?,
+        last_attempt: row.try_get("last_attempt")?,
+        duration_us: pair(row.try_get("duration_us_min")?, row.try_get("duration_us_max")?),
+        wait_us: row.try_get::<Option<i64>, _>("wait_us_min")?.zip(row.try_get("wait_us_max")?),
+        message: row.try_get("message")?,
+        decision: row.try_get("decision")?,
+        decided_by: row.try_get("decided_by")?,
+        place: row.try_get("place")?,
+        tries_so_far: row.try_get("tries_so_far")?,
+        successes_so_far: row.try_get("successes_so_far")?,
+    })
+}

@@ -1,0 +1,84 @@
+//! Where a step stands, and how that is said and drawn.
+
+use comfy_table::Color;
+
+use super::read::{Saga, Step, Tries};
+use crate::plan::Op;
+use crate::progress::State;
+
+/// Where a step stands: by the saga's own progress where it has one, else by what is queued or stuck, else by its history.
+pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: Option<Op>) -> State {
+    match (task, stuck) {
+        (Some(Op::Action), _) => return State::Acting,
+        (Some(Op::Compensate), _) => return State::Undoing,
+        (None, Some(Op::Action)) => return State::StuckActing,
+        (None, Some(Op::Compensate)) => return State::StuckUndoing,
+        (None, None) => {}
+    }
+    // What a person ended keeps the progress that it had; without a task nothing is under way.
+    let under_way = |state: &State| {
+        matches!(state, State::Acting | State::Undoing | State::StuckActing | State::StuckUndoing)
+    };
+    if let Some(state) = progress.filter(|state| !under_way(state)) {
+        return state;
+    }
+    let ongoing = |tries: &Tries| tries.outcome.as_deref() == Some("ongoing");
+    match (&step.acted, &step.undid) {
+        (_, undid) if undid.done => State::Undone,
+        (acted, _) if acted.done && step.skipped => State::Undone,
+        (_, undid) if undid.tries > 0 => State::Doubtful,
+        (acted, _) if acted.done || step.skipped => State::Done,
+        (acted, _) if acted.doubtful || ongoing(acted) => State::Doubtful,
+        (acted, _) if acted.tries > 0 => State::Void,
+        _ => State::Waiting,
+    }
+}
+
+/// A step's standing in words.
+pub(super) fn word(saga: &Saga, index: usize) -> &'static str {
+    let Some(step) = saga.steps.get(index) else { return "unknown" };
+    let held = saga.tasks.iter().any(|task| task.step == index && task.worker.is_some());
+    let nothing_to_undo = step.compensate.is_none() && saga.head.status != "succeeded" && !saga.is_forward();
+    match step.state {
+        State::Waiting if saga.is_forward() => "waits",
+        State::Waiting => "never ran",
+        State::Acting if held => "runs",
+        State::Acting => "queued",
+        State::Done | State::Undone if nothing_to_undo => "done, nothing to undo",
+        State::Done if step.acted.done => "done",
+        State::Done => "skipped",
+        State::Void if step.acted.outcome.as_deref() == Some("failure") => "refused",
+        State::Void => "no effect",
+        State::Doubtful => "may have happened",
+        State::Undoing if held => "is undone now",
+        State::Undoing => "undo queued",
+        State::Undone if step.undid.done => "undone",
+        State::Undone => "undo skipped",
+        State::StuckActing | State::StuckUndoing => "stuck",
+    }
+}
+
+/// A step's standing as a mark and its colour.
+pub(super) fn mark(state: State) -> (&'static str, Color) {
+    match state {
+        State::Waiting => ("·", Color::Reset),
+        State::Acting => ("▸", Color::Cyan),
+        State::Done => ("✓", Color::Green),
+        State::Void => ("✗", Color::Red),
+        State::Doubtful => ("?", Color::Yellow),
+        State::Undoing => ("↩", Color::Cyan),
+        State::Undone => ("↩", Color::Magenta),
+        State::StuckActing | State::StuckUndoing => ("!", Color::Red),
+    }
+}
+
+impl Saga {
+    /// Its steps are done one after the other or at once, none is undone.
+    pub(super) fn is_forward(&self) -> bool {
+        match self.head.status.as_str() {
+            "submitted" => true,
+            "stuck" => self.stuck.iter().all(|stuck| stuck.op == Some(Op::Action)),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! How things are said to a person.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// A time, in UTC.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// How long something takes: two units at most.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let two = |one: u64, unit: &str, other: u64, smaller: &str| {
+        if other == 0 { format!("{one} {unit}") } else { format!("{one} {unit} {other} {smaller}") }
+    };
+    match seconds {
+        0 if time < Duration::from_millis(10) => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+        0 => format!("{} ms", time.as_millis()),
+        1..60 if time.as_millis() % 1000 < 100 => format!("{seconds} s"),
+        1..60 => format!("{seconds}.{} s", time.as_millis() % 1000 / 100),
+        60..3600 => two(minutes, "min", seconds % 60, "s"),
+        3600..86_400 => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
+/// The same of microseconds; the database's clock may step back, which is no time at all.
+pub(super) fn span_us(us: i64) -> String {
+    span(Duration::from_micros(us.try_into().unwrap_or(0)))
+}
+
+/// From the shortest to the longest.
+pub(super) fn spans_us(least: i64, most: i64) -> String {
+    let (least, most) = (span_us(least), span_us(most));
+    if least == most { least } else { format!("{least} to {most}") }
+}
+
+/// When a task runs, in words.
+pub(super) fn when(worker: Option<i64>, due_ms: i64) -> String {
+    match worker {
+        Some(worker) => format!("held by worker {worker}"),
+        None if due_ms > 0 => format!("in {}", span_us(due_ms.saturating_mul(1000))),
+        None => format!("due for {}", span_us(due_ms.saturating_mul(-1000))),
+    }
+}
+
+/// With thousands separated.
+pub(super) fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// So many of something.
+pub(super) fn counted(number: i64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// Text from outside on one line of a terminal: nothing in it can move the cursor, change colours or turn the direction of
+/// writing; at most `chars_max` characters.
+pub(super) fn printable(text: &str, chars_max: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(chars_max * 4));
+    for (nth, character) in text.chars().enumerate() {
+        if nth == chars_max {
+            shown.push('…');
+            break;
+        }
+        let turns =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        shown.push(if character.is_control() || turns { ' ' } else { character });
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!([0, 999, 1000, 1_234_567, -1000].map(count), ["0", "999", "1,000", "1,234,567", "-1,000"]);
+    }
+
+    #[test]
+    fn a_span_has_two_units_at_most() {
+        let spans = [0.0004, 0.02, 1.25, 12.04, 60.0, 61.5, 3600.0, 3720.0, 86_400.0, 90_000.0, 864_000.0];
+        let said = spans.map(|seconds| span(Duration::from_secs_f64(seconds)));
+        assert_eq!(
+            said,
+            ["0.4 ms", "20 ms", "1.2 s", "12 s", "1 min", "1 min 1 s", "1 h", "1 h 2 min", "1 d", "1 d 1 h", "10 d"]
+        );
+        assert_eq!((span_us(-1), spans_us(1000, 2_000_000)), ("0.0 ms".into(), "1.0 ms to 2 s".into()));
+    }
+
+    #[test]
+    fn text_from_outside_cannot_write_to_the_terminal() {
+        assert_eq!(printable("a\x1b[31mb\nc\u{9b}d\u{202e}e", 20), "a [31mb c d e");
+        assert_eq!(printable("äöüß", 3), "äöü…");
+        assert_eq!(printable("äöü", 3), "äöü");
+    }
+}

@@ -1,0 +1,299 @@
+//! Whom this worker calls, and how much of it each may take: one that is dead or hangs must not hold up the others.
+//!
+//! * *answering*: up to seven eighths of all calls at once, or what `--participant-limit` says.
+//! * *silent*: calls run and none has been answered for a second, or none ever: an eighth of all calls, and twice that held.
+//! * *open* (a circuit breaker): 20 calls in a row were unreachable or timed out. One call a second is let through; an
+//!   answer, even a bad one, closes it.
+//!
+//! What is over is neither claimed nor chained, and what lies in front of the queue is parked (park.rs). All of it is one
+//! worker's own view, in memory: a new worker finds out by itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Calls in a row without a sign of life that open the breaker.
+pub const OPEN_AFTER: u32 = 20;
+/// One call in so long is let through an open breaker.
+pub const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Calls run for so long without an answer: the participant is silent.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Silent for so long: what is due for it is parked.
+const PARK_AFTER: Duration = Duration::from_secs(5);
+/// The shortest and the longest time for which a task is put off.
+pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
+/// See [`PUT_OFF_MIN`].
+pub const PUT_OFF_MAX: Duration = Duration::from_secs(30);
+/// Participants are forgotten when nothing has been held for them for so long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// How far a call got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// There was an answer, of whatever kind.
+    Answered,
+    /// The connection broke: that says neither.
+    Broken,
+    /// Unreachable, or no answer in time.
+    Silent,
+    /// Nobody had to be called.
+    Nobody,
+}
+
+/// Whom a URL calls: host and port as it writes them; nothing for no call. queue_sagas() reads it the same way.
+pub fn participant(url: &str) -> &str {
+    url.split('/').nth(2).and_then(|authority| authority.split('?').next()).unwrap_or("")
+}
+
+/// All participants of one worker.
+#[derive(Debug)]
+pub struct Participants {
+    calls_max: usize,
+    limits: HashMap<String, usize>,
+    known: Mutex<HashMap<Arc<str>, Participant>>,
+}
+
+#[derive(Debug)]
+struct Participant {
+    held: usize,
+    in_flight: usize,
+    answered: bool,
+    /// The last sign of life, or when calls began to run.
+    since: Instant,
+    silent_in_a_row: u32,
+    open_since: Option<Instant>,
+    probe_at: Instant,
+    freed: Arc<Notify>,
+}
+
+/// Which participants get nothing now.
+#[derive(Debug, Default)]
+pub struct Blocked {
+    /// Claims leave their tasks where they are.
+    pub unclaimed: Vec<String>,
+    /// What is due for them is parked, each with how long it has been so.
+    pub parked: Vec<(String, Duration)>,
+    /// How many breakers are open.
+    pub open: usize,
+}
+
+/// A held task's place with its participant; free again when dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    participants: Arc<Participants>,
+    name: Arc<str>,
+    freed: Arc<Notify>,
+    calling: bool,
+}
+
+/// What a task that wants to call may do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Call now.
+    Call,
+    /// Not now, and not soon: back to the queue.
+    Park,
+}
+
+impl Participants {
+    /// For a worker of `calls_max` calls at once; `limits` of single participants, by host and port as URLs write them.
+    pub fn new(calls_max: usize, limits: HashMap<String, usize>) -> Arc<Participants> {
+        Arc::new(Participants { calls_max, limits, known: Mutex::default() })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Participant>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many calls at once: while it answers, and while it does not.
+    fn bounds(&self, name: &str) -> (usize, usize) {
+        let few = (self.calls_max / 8).max(1);
+        let most = if self.calls_max < 8 { self.calls_max } else { self.calls_max - few };
+        match self.limits.get(name) {
+            Some(&limit) => (limit.min(most), limit.min(few)),
+            None => (most, few),
+        }
+    }
+
+    fn calls_max(&self, name: &str, known: &Participant, now: Instant) -> usize {
+        let (answering, silent) = self.bounds(name);
+        if known.is_silent(now) { silent } else { answering }
+    }
+
+    /// Everything held for it, running or waiting, that makes sense; `None` is without bound.
+    fn held_max(&self, name: &str, known: &Participant, now: Instant) -> Option<usize> {
+        let limited = known.is_silent(now) || self.limits.contains_key(name);
+        limited.then(|| 2 * self.calls_max(name, known, now))
+    }
+
+    /// Whether one more task for it may be held.
+    pub fn has_room(&self, name: &str) -> bool {
+        let now = Instant::now();
+        let known = self.known();
+        let Some(participant) = known.get(name) else { return true };
+        let room = self.held_max(name, participant, now).is_none_or(|most| participant.held < most);
+        room && (participant.open_since.is_none() || now >= participant.probe_at)
+    }
+
+    /// Takes a place for a task that is held.
+    pub fn hold(self: &Arc<Self>, name: &str) -> Ticket {
+        let mut known = self.known();
+        let name: Arc<str> = match known.get_key_value(name) {
+            Some((name, _)) => Arc::clone(name),
+            None => name.into(),
+        };
+        let participant = known.entry(Arc::clone(&name)).or_insert_with(Participant::new);
+        participant.held += 1;
+        let freed = Arc::clone(&participant.freed);
+        drop(known);
+        Ticket { participants: Arc::clone(self), name, freed, calling: false }
+    }
+
+    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds. `None`: it is not open.
+    pub fn put_off(&self, name: &str) -> Option<Duration> {
+        let open_since = self.known().get(name)?.open_since?;
+        Some(open_since.elapsed().clamp(PUT_OFF_MIN, PUT_OFF_MAX))
+    }
+
+    /// Who gets nothing now. An open breaker whose probe is due is not blocked.
+    pub fn blocked(&self) -> Blocked {
+        let now = Instant::now();
+        let mut blocked = Blocked::default();
+        let mut known = self.known();
+        known.retain(|_, participant| {
+            participant.held > 0 || participant.open_since.is_some() || now - participant.since < FORGOTTEN_AFTER
+        });
+        for (name, participant) in &*known {
+            let full = self.held_max(name, participant, now).is_some_and(|most| participant.held >= most);
+            if let Some(since) = participant.open_since {
+                blocked.open += 1;
+                blocked.parked.push((name.to_string(), now - since));
+                if now < participant.probe_at || full {
+                    blocked.unclaimed.push(name.to_string());
+                }
+            } else if full {
+                blocked.unclaimed.push(name.to_string());
+                let silent = participant.is_silent(now) && now - participant.since >= PARK_AFTER;
+                if silent || self.limits.contains_key(&**name) {
+                    blocked.parked.push((name.to_string(), Duration::ZERO));
+                }
+            }
+        }
+        blocked
+    }
+}
+
+impl Participant {
+    fn new() -> Participant {
+        let now = Instant::now();
+        Participant {
+            held: 0,
+            in_flight: 0,
+            answered: false,
+            since: now,
+            silent_in_a_row: 0,
+            open_since: None,
+            probe_at: now,
+            freed: Arc::default(),
+        }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        !self.answered || self.in_flight > 0 && now - self.since >= SILENT_AFTER
+    }
+}
+
+impl Ticket {
+    /// Whom it is for.
+    pub fn participant(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the participant may get one more call.
+    pub async fn admit(&mut self) -> Admission {
+        let freed = Arc::clone(&self.freed);
+        loop {
+            let mut free = std::pin::pin!(freed.notified());
+            free.as_mut().enable();
+            if let Some(admission) = self.try_admit() {
+                return admission;
+            }
+            // A second at most: silence is a matter of time as well.
+            let _ = tokio::time::timeout(SILENT_AFTER, free).await;
+        }
+    }
+
+    fn try_admit(&mut self) -> Option<Admission> {
+        let now = Instant::now();
+        let mut known = self.participants.known();
+        let participant = known.get_mut(&self.name)?;
+        if participant.open_since.is_some() {
+            if now < participant.probe_at {
+                return Some(Admission::Park);
+            }
+            participant.probe_at = now + PROBE_EVERY;
+        } else if participant.in_flight >= self.participants.calls_max(&self.name, participant, now) {
+            let held_max = self.participants.held_max(&self.name, participant, now);
+            return held_max.is_some_and(|most| participant.held > most).then_some(Admission::Park);
+        }
+        if participant.in_flight == 0 {
+            participant.since = now;
+        }
+        participant.in_flight += 1;
+        self.calling = true;
+        Some(Admission::Call)
+    }
+
+    /// The call has ended.
+    pub fn ended(&mut self, reached: Reached) {
+        if !std::mem::take(&mut self.calling) {
+            return;
+        }
+        let now = Instant::now();
+        let mut known = self.participants.known();
+        let Some(participant) = known.get_mut(&self.name) else { return };
+        participant.in_flight = participant.in_flight.saturating_sub(1);
+        match reached {
+            Reached::Answered => {
+                if participant.is_silent(now) {
+                    participant.freed.notify_waiters();
+                }
+                participant.answered = true;
+                participant.since = now;
+                participant.silent_in_a_row = 0;
+                if let Some(since) = participant.open_since.take() {
+                    let open_ms = (now - since).as_millis() as u64;
+                    tracing::info!(participant = &*self.name, open_ms, "a participant answers again: its breaker closes");
+                }
+            }
+            Reached::Silent => {
+                participant.silent_in_a_row = participant.silent_in_a_row.saturating_add(1);
+                if participant.silent_in_a_row >= OPEN_AFTER && participant.open_since.is_none() {
+                    participant.open_since = Some(now);
+                    participant.answered = false;
+                    participant.probe_at = now + PROBE_EVERY;
+                    participant.freed.notify_waiters();
+                    tracing::warn!(
+                        participant = &*self.name,
+                        calls = participant.silent_in_a_row,
+                        "a participant is unreachable or does not answer: its breaker opens, one call a second is tried"
+                    );
+                }
+            }
+            Reached::Broken | Reached::Nobody => {}
+        }
+        participant.freed.notify_one();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.ended(Reached::Nobody);
+        if let Some(participant) = self.participants.known().get_mut(&self.name) {
+            participant.held = participant.held.saturating_sub(1);
+            participant.freed.notify_one();
+        }
+    }
+}

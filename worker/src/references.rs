@@ -1,0 +1,229 @@
+//! References to answers inside payloads: `{"$from": "stock", "path": "/reservation/id"}` stands for what the step `stock`
+//! answered there (a JSON pointer, RFC 6901); `{"$literal": …}` stands for its value, in which nothing is interpreted.
+//!
+//! Works on the text that Postgres printed: what is not a reference is copied byte for byte, so numbers keep their digits
+//! and a body is the same on every try (RACES 17).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::task::Weight;
+
+/// The answers that a saga refers to, by step index.
+#[derive(Debug, Clone, Default)]
+pub struct Answers(Option<Arc<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    by_step: BTreeMap<usize, Arc<str>>,
+    _weight: Vec<Weight>,
+}
+
+impl Answers {
+    /// Reads what details.sql gives: an object of answers by position, from 1.
+    ///
+    /// # Errors
+    /// Where it is not that.
+    pub fn read(text: &str, weight: Weight) -> Result<Answers, serde_json::Error> {
+        let answers: BTreeMap<usize, &RawValue> = serde_json::from_str(text)?;
+        let by_step =
+            answers.into_iter().map(|(position, answer)| (position - 1, Arc::from(answer.get()))).collect();
+        Ok(Answers(Some(Arc::new(Kept { by_step, _weight: vec![weight] }))))
+    }
+
+    /// With one more, as Postgres prints it.
+    pub fn with(&self, step: usize, answer: &str) -> Answers {
+        let mut by_step = self.0.as_ref().map(|kept| kept.by_step.clone()).unwrap_or_default();
+        by_step.insert(step, Arc::from(answer));
+        Answers(Some(Arc::new(Kept { by_step, _weight: Vec::new() })))
+    }
+
+    /// What step `step` answered.
+    pub fn get(&self, step: usize) -> Option<&str> {
+        self.0.as_ref()?.by_step.get(&step).map(|answer| &**answer)
+    }
+}
+
+/// Whether the text may hold references. A false alarm costs a walk, no more.
+pub fn any(text: &[u8]) -> bool {
+    memchr::memmem::find(text, br#""$from""#).is_some() || memchr::memmem::find(text, br#""$literal""#).is_some()
+}
+
+/// The names that references in `text` name.
+pub fn names(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut note = |name: &str, _: &str| {
+        names.insert(name.to_owned());
+        Ok(Cow::Borrowed("null"))
+    };
+    // What cannot be read names nothing; the INSERT lets none through.
+    let _ = walk(text, &mut String::new(), &mut note);
+    names
+}
+
+/// Puts answers in the place of references; `find` gives the answer of a step by its name, and `None` stands for null
+/// where `or_null`.
+///
+/// # Errors
+/// Which path of which step has no value, in words.
+pub fn resolve<'a>(text: &str, or_null: bool, find: impl Fn(&str) -> Option<&'a str>) -> Result<String, String> {
+    let mut resolved = String::with_capacity(text.len());
+    let mut lookup = |name: &str, path: &str| match find(name).and_then(|answer| pointed_at(answer, path)) {
+        Some(value) => Ok(Cow::Borrowed(value)),
+        None if or_null => Ok(Cow::Borrowed("null")),
+        None => Err(format!("the answer of step \"{name}\" has nothing at \"{path}\"")),
+    };
+    walk(text, &mut resolved, &mut lookup)?;
+    Ok(resolved)
+}
+
+/// An object's members in the order of the text.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+type Lookup<'l, 'v> = dyn FnMut(&str, &str) -> Result<Cow<'v, str>, String> + 'l;
+
+fn walk(text: &str, out: &mut String, lookup: &mut Lookup<'_, '_>) -> Result<(), String> {
+    let text = text.trim();
+    if !any(text.as_bytes()) {
+        out.push_str(text);
+        return Ok(());
+    }
+    let unreadable = |error: serde_json::Error| format!("cannot be read: {error}");
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let Members(members) = serde_json::from_str(text).map_err(unreadable)?;
+            if let [(key, value)] = &members[..]
+                && key == "$literal"
+            {
+                out.push_str(value.get());
+                return Ok(());
+            }
+            if let Some((_, name)) = members.iter().find(|(key, _)| key == "$from") {
+                let name: String = serde_json::from_str(name.get()).map_err(unreadable)?;
+                let path = members.iter().find(|(key, _)| key == "path").map(|(_, path)| path.get());
+                let path: String = path.map_or(Ok(String::new()), serde_json::from_str).map_err(unreadable)?;
+                out.push_str(&lookup(&name, &path)?);
+                return Ok(());
+            }
+            out.push('{');
+            for (nth, (key, value)) in members.iter().enumerate() {
+                out.push_str(if nth > 0 { ", " } else { "" });
+                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
+                out.push_str(": ");
+                walk(value.get(), out, lookup)?;
+            }
+            out.push('}');
+        }
+        Some(b'[') => {
+            let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(unreadable)?;
+            out.push('[');
+            for (nth, element) in elements.iter().enumerate() {
+                out.push_str(if nth > 0 { ", " } else { "" });
+                walk(element.get(), out, lookup)?;
+            }
+            out.push(']');
+        }
+        _ => out.push_str(text),
+    }
+    Ok(())
+}
+
+/// The value at a JSON pointer (RFC 6901), as the text prints it.
+fn pointed_at<'a>(text: &'a str, path: &str) -> Option<&'a str> {
+    let mut value = text.trim();
+    for token in path.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        value = match value.as_bytes().first()? {
+            b'{' => {
+                let Members(members) = serde_json::from_str(value).ok()?;
+                // The last of several wins, as in jsonb.
+                members.into_iter().rev().find(|(key, _)| *key == token)?.1.get()
+            }
+            b'[' => {
+                let elements: Vec<&'a RawValue> = serde_json::from_str(value).ok()?;
+                let is_index = token == "0" || !token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit());
+                elements.get(token.parse::<usize>().ok().filter(|_| is_index)?)?.get()
+            }
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = r#"{"id": 12345678901234567890.10, "list": [{"a/b": "x"}, null], "m~n": true, "": 0}"#;
+
+    fn resolved(text: &str) -> Result<String, String> {
+        resolve(text, false, |name| (name == "stock").then_some(ANSWER))
+    }
+
+    #[test]
+    fn a_reference_stands_for_the_very_text_of_the_answer() {
+        for (path, value) in [
+            ("", ANSWER),
+            ("/id", "12345678901234567890.10"),
+            ("/list/0/a~1b", r#""x""#),
+            ("/list/1", "null"),
+            ("/m~0n", "true"),
+            ("/", "0"),
+        ] {
+            let text = format!(r#"{{"n": 1.10, "deep": [{{"$from": "stock", "path": "{path}"}}, 1e5]}}"#);
+            assert_eq!(resolved(&text).unwrap(), format!(r#"{{"n": 1.10, "deep": [{value}, 1e5]}}"#), "{path}");
+        }
+        assert_eq!(resolved(r#"{"$from": "stock"}"#).unwrap(), ANSWER);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_or_null() {
+        for path in ["/nope", "/list/2", "/list/01", "/list/-", "/list/+1", "/id/x", "/list/0/a"] {
+            let text = format!(r#"{{"a": {{"$from": "stock", "path": "{path}"}}}}"#);
+            assert_eq!(
+                resolved(&text).unwrap_err(),
+                format!(r#"the answer of step "stock" has nothing at "{path}""#)
+            );
+            assert_eq!(resolve(&text, true, |_| Some(ANSWER)).unwrap(), r#"{"a": null}"#);
+        }
+        assert!(resolved(r#"{"$from": "other", "path": "/id"}"#).is_err());
+        assert_eq!(resolve(r#"[{"$from": "other"}]"#, true, |_| None).unwrap(), "[null]");
+    }
+
+    #[test]
+    fn nothing_in_a_literal_is_interpreted() {
+        let text = r#"{"a": {"$literal": {"$from": "stock", "path": "/id"}}, "b": "\"$from\""}"#;
+        assert_eq!(resolved(text).unwrap(), r#"{"a": {"$from": "stock", "path": "/id"}, "b": "\"$from\""}"#);
+        assert_eq!(names(text), BTreeSet::new());
+        assert_eq!(
+            names(r#"[{"$from": "a"}, {"x": {"$from": "b", "path": "/c"}}]"#),
+            BTreeSet::from(["a".to_owned(), "b".to_owned()])
+        );
+    }
+}
