@@ -136,17 +136,20 @@ begin
 end
 $$;
 
--- For doctor and people: which step waits for which, of every saga.
+-- For doctor and people: which step waits for which, of every saga. Names are looked up in an object made once a saga.
 create view pgsaga.step_order as
-  select s.id as saga_id, step.position::smallint as step, coalesce(named.position, step.position - 1)::smallint as waits_for
+  select s.id as saga_id, step.position::smallint as step,
+         coalesce((positions.by_name ->> after.name)::smallint, step.position - 1)::smallint as waits_for
   from pgsaga.saga s
+  cross join lateral (
+    select jsonb_object_agg(coalesce(e.body ->> 'name', lpad(e.position::text, greatest(2, length(e.position::text)), '0')),
+                            e.position) as by_name
+    from jsonb_array_elements(case when s.progress is not null then s.steps else '[]' end) with ordinality as e (body, position)
+    offset 0
+  ) positions
   cross join lateral jsonb_array_elements(s.steps) with ordinality as step (body, position)
   left join lateral jsonb_array_elements_text(case when s.progress is not null then step.body -> 'after' end) as after (name) on true
-  left join lateral (
-    select e.position from jsonb_array_elements(s.steps) with ordinality as e (body, position)
-    where coalesce(e.body ->> 'name', lpad(e.position::text, greatest(2, length(e.position::text)), '0')) = after.name
-  ) named on true
-  where case when s.progress is not null and step.body ? 'after' then named.position is not null else step.position > 1 end;
+  where case when s.progress is not null and step.body ? 'after' then after.name is not null else step.position > 1 end;
 
 create or replace view pgsaga.saga_timeline as
   select s.gid, h.seq, h.at, h.kind,

@@ -224,8 +224,9 @@ begin
   end if;
   s := pgsaga.lock_saga(gid);
   if s.status <> 'stuck' then
-    -- What waits for its next try is tried now.
-    update pgsaga.task set run_at = clock_timestamp() where saga_id = s.id and worker is null and run_at > clock_timestamp();
+    -- What waits for its next try is tried now; a saga whose time has not come is no such.
+    update pgsaga.task set run_at = clock_timestamp()
+      where saga_id = s.id and worker is null and run_at > clock_timestamp() and coalesce(s.run_at <= clock_timestamp(), true);
     if not found then
       raise exception using errcode = 'object_not_in_prerequisite_state',
         message = format('saga %s is %s: nothing of it is stuck or waits for a retry', s.gid, s.status);

@@ -11,6 +11,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod command;
 pub mod participant;
 pub mod scene;
 pub mod tool;

@@ -105,7 +105,7 @@ impl Scene {
     /// A saga's tries as `"pay action 2 unknown"`.
     pub async fn history(&self, gid: &str) -> Vec<String> {
         sqlx::query_scalar(
-            "select step || ' ' || op || ' ' || attempt || ' ' || outcome from pgsaga.saga_timeline where gid = $1 order by seq",
+            "select step || ' ' || op || ' ' || attempt || ' ' || outcome from pgsaga.saga_timeline where gid = $1 and kind = 'attempt' order by seq",
         )
         .bind(gid)
         .fetch_all(self.pool())
@@ -140,7 +140,7 @@ impl Scene {
 /// What the checks find, in one snapshot.
 pub async fn broken(pool: &PgPool) -> Vec<String> {
     let mut snapshot = pool.begin().await.unwrap();
-    sqlx::raw_sql("set transaction isolation level repeatable read, read only")
+    sqlx::raw_sql("set transaction isolation level repeatable read, read only; set local jit = off")
         .execute(&mut *snapshot)
         .await
         .unwrap();

@@ -198,7 +198,7 @@ async fn claim(
             Ok(task) => {
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
                 let name = task.ticket.participant();
-                if may_call(&task.saga.shape, &task.event(None)) && !worker.participants.has_room(name) {
+                if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
                     let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
                     returned.push(Returned { task: task_id, epoch, delay, participant: Some(name.to_owned()) });
                 } else if worker.id() == id && worker.held.take(task_id, epoch) {

@@ -1,7 +1,8 @@
 //! Whom this worker calls, and how much of it each may take: one that is dead or hangs must not hold up the others.
 //!
 //! * *answering*: up to seven eighths of all calls at once, or what `--participant-limit` says.
-//! * *silent*: calls run and none has been answered for a second, or none ever: an eighth of all calls, and twice that held.
+//! * *new*: it has not answered yet: a quarter of all calls, and half of what the worker holds.
+//! * *silent*: calls run, and none has been answered for a second: a quarter of all calls, and twice that held.
 //! * *open* (a circuit breaker): 20 calls in a row were unreachable or timed out. One call a second is let through; an
 //!   answer, even a bad one, closes it.
 //!
@@ -109,8 +110,8 @@ impl Participants {
 
     /// How many calls at once: while it answers, and while it does not.
     fn bounds(&self, name: &str) -> (usize, usize) {
-        let few = (self.calls_max / 8).max(1);
-        let most = if self.calls_max < 8 { self.calls_max } else { self.calls_max - few };
+        let few = (self.calls_max / 4).max(16).min(self.calls_max);
+        let most = if self.calls_max < 16 { self.calls_max } else { self.calls_max - self.calls_max / 8 };
         match self.limits.get(name) {
             Some(&limit) => (limit.min(most), limit.min(few)),
             None => (most, few),
@@ -119,16 +120,20 @@ impl Participants {
 
     fn calls_max(&self, name: &str, known: &Participant, now: Instant) -> usize {
         let (answering, silent) = self.bounds(name);
-        if known.is_silent(now) { silent } else { answering }
+        if !known.answered || known.is_silent(now) { silent } else { answering }
     }
 
     /// Everything held for it, running or waiting, that makes sense; `None` is without bound.
     fn held_max(&self, name: &str, known: &Participant, now: Instant) -> Option<usize> {
-        let limited = known.is_silent(now) || self.limits.contains_key(name);
-        limited.then(|| 2 * self.calls_max(name, known, now))
+        if known.is_silent(now) || self.limits.contains_key(name) {
+            Some(2 * self.calls_max(name, known, now))
+        } else {
+            // Nobody knows yet: half of what a worker holds.
+            (!known.answered).then_some(self.calls_max.max(16))
+        }
     }
 
-    /// Whether one more task for it may be held.
+    /// Whether one more task for it may be held: a chain asks before it goes on.
     pub fn has_room(&self, name: &str) -> bool {
         let now = Instant::now();
         let known = self.known();
@@ -201,7 +206,7 @@ impl Participant {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        !self.answered || self.in_flight > 0 && now - self.since >= SILENT_AFTER
+        self.in_flight > 0 && now - self.since >= SILENT_AFTER
     }
 }
 
@@ -209,6 +214,16 @@ impl Ticket {
     /// Whom it is for.
     pub fn participant(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a task that a claim has brought may stay.
+    pub fn fits(&self) -> bool {
+        let now = Instant::now();
+        let known = self.participants.known();
+        let Some(participant) = known.get(&self.name) else { return true };
+        let most = self.participants.held_max(&self.name, participant, now);
+        most.is_none_or(|most| participant.held <= most)
+            && (participant.open_since.is_none() || now >= participant.probe_at)
     }
 
     /// Waits until the participant may get one more call.
@@ -257,7 +272,7 @@ impl Ticket {
         participant.in_flight = participant.in_flight.saturating_sub(1);
         match reached {
             Reached::Answered => {
-                if participant.is_silent(now) {
+                if !participant.answered || participant.is_silent(now) {
                     participant.freed.notify_waiters();
                 }
                 participant.answered = true;

@@ -208,6 +208,14 @@ pub enum Why {
 /// Events that cannot belong to this saga.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Illegal {
+    /// The progress is of another number of steps.
+    #[error("a progress of {told} steps for a saga with {steps} steps")]
+    Progress {
+        /// How many steps it tells of.
+        told: usize,
+        /// How many there are.
+        steps: usize,
+    },
     /// No such step.
     #[error("step {step} of a saga with {steps} steps")]
     Step {
@@ -271,6 +279,9 @@ enum Verdict {
 /// # Errors
 /// [`Illegal`] when a task does not fit the saga: someone changed its rows by hand.
 pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, Illegal> {
+    if before.steps.len() != shape.count() {
+        return Err(Illegal::Progress { told: before.steps.len(), steps: shape.count() });
+    }
     for event in events {
         check(shape, before, event)?;
     }
@@ -304,10 +315,9 @@ pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, 
         }
     }
     let overdue = events.iter().position(|event| event.overdue && event.now.op == Op::Action);
-    if let Some(index) = overdue.filter(|_| !progress.requested) {
-        turns = turns.or(Some((index, Why::Timeout)));
-    }
-    if pivot_passed(&progress) {
+    turns = turns.or(overdue.map(|index| (index, Why::Timeout)));
+    // The first reason stays.
+    if ended || progress.requested || pivot_passed(&progress) {
         turns = None;
     } else if turns.is_some() {
         progress.requested = true;
@@ -316,7 +326,7 @@ pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, 
         Verdict::Again { next, .. } | Verdict::Stick { next, .. } => is_awaited(shape, *next),
         Verdict::Success | Verdict::Failed { .. } | Verdict::Ended { .. } => false,
     });
-    let turned = !awaited && is_turned(shape, &progress);
+    let turned = !ended && !awaited && is_turned(shape, &progress);
 
     let mut tasks = Vec::with_capacity(events.len());
     for verdict in verdicts {
@@ -338,15 +348,16 @@ pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, 
     } else {
         go_on(shape, &mut progress)
     };
-    let turned = turned && !is_turned(shape, before);
+    // A request that waited for the pivot has not turned anything yet.
+    let pivot_ran = shape.pivot().is_some_and(|pivot| before.steps[pivot] == State::Acting);
+    let turned = turned && (pivot_ran || !is_turned(shape, before));
     Ok(Plan { progress, tasks, queued, turned, turns, ends })
 }
 
 fn check(shape: &Shape, progress: &Progress, event: &Event) -> Result<(), Illegal> {
     let step = event.now.step;
-    let state = match progress.steps.get(step) {
-        Some(state) if step < shape.count() => *state,
-        _ => return Err(Illegal::Step { step: step + 1, steps: shape.count() }),
+    let Some(&state) = progress.steps.get(step) else {
+        return Err(Illegal::Step { step: step.saturating_add(1), steps: shape.count() });
     };
     let running = match event.now.op {
         Op::Action => State::Acting,

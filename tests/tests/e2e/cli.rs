@@ -70,7 +70,9 @@ fn every_value_is_validated_with_a_message_that_says_what_is_allowed() {
 #[test]
 fn help_lists_every_command_flag_variable_and_exit_code() {
     let help = text(&run(&["--help"], &[]).stdout);
-    for word in ["migrate", "work", "show", "list", "check", "doctor", "echo", "demo", "Exit codes:"] {
+    let commands =
+        "migrate work show list abort retry skip resolve force queues pause resume check doctor echo demo";
+    for word in commands.split(' ').chain(["Exit codes:"]) {
         assert!(help.contains(word), "{word}");
     }
     let help = text(&run(&["work", "--help"], &[]).stdout);
@@ -260,4 +262,22 @@ async fn a_port_that_is_taken_is_said_so() {
     let output = run(&["work", "--database-url", scene.db.url(), "--listen", &taken], &[]);
     assert_eq!(output.status.code(), Some(6));
     assert!(text(&output.stderr).contains("choose another with --listen"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_schema_that_is_absent_or_too_old_is_said_so() {
+    let scene = Scene::new().await;
+    for (breaks, found) in [
+        ("delete from pgsaga.migration where version > 2", "at version 2"),
+        ("drop schema pgsaga cascade", "absent"),
+    ] {
+        sqlx::raw_sql(breaks).execute(scene.pool()).await.unwrap();
+        for command in [&["list"][..], &["show", "s"], &["retry", "s"], &["queues"]] {
+            let output = run(&[command, &["--database-url", scene.db.url()]].concat(), &[]);
+            assert_eq!(output.status.code(), Some(3), "{command:?}");
+            let says = format!("is {found}, and this pgsaga");
+            assert!(text(&output.stderr).contains(&says), "{command:?}: {}", text(&output.stderr));
+            assert!(text(&output.stderr).contains("run `pgsaga migrate`"), "{command:?}");
+        }
+    }
 }

@@ -144,9 +144,9 @@ async fn two_steps_that_settle_at_the_same_moment_on_two_workers_neither_lose_no
         saga.step("join").with("after", json!(["a", "b", "c", "d"])).with("request_timeout_seconds", json!(30)).insert().await;
     }
     for _ in 0..2 {
-        scene.start_worker(&["--concurrency", "120"]).await;
+        scene.start_worker(&["--concurrency", "240"]).await;
     }
-    scene.participant.wait_for_calls(200, PATIENCE).await;
+    scene.participant.wait_for_calls(100, PATIENCE).await;
     gate.open();
     scene.all_ended(PATIENCE).await;
     assert_eq!(scene.count("succeeded").await, 60);

@@ -16,9 +16,9 @@ use row::Row;
 
 /// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
 ///
-/// A saga is listed when every filter lets it pass. One statement, which reads from the newest saga backwards until the limit is reached: with filters that few sagas pass it
-/// reads all sagas, a second or so a million; --participant reads the definitions of those that pass the other
-/// filters, --no-progress the histories of the unfinished among them.
+/// A saga is listed when every filter lets it pass. One statement reads from the newest saga backwards until the limit is
+/// reached. With filters that few sagas pass it reads them all: about a second a million, and four with --participant, which
+/// reads the definitions of those that pass the other filters. --no-progress reads the histories of the unfinished ones.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]

@@ -78,15 +78,7 @@ impl Queues {
         let pool = connect(&self.database.database_url).await?;
         let rows = sqlx::query(query::QUEUES).fetch_all(&pool).await?;
         pool.close().await;
-        let mut table = table_of(&[
-            "queue",
-            "priority",
-            "due",
-            "waiting",
-            "running",
-            "oldest due",
-            "paused",
-        ]);
+        let mut table = table_of(&["queue", "priority", "due", "waiting", "running", "oldest due", "paused"]);
         for column in table.column_iter_mut().skip(1).take(5) {
             column.set_cell_alignment(CellAlignment::Right);
         }

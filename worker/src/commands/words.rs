@@ -96,7 +96,19 @@ mod tests {
         let said = spans.map(|seconds| span(Duration::from_secs_f64(seconds)));
         assert_eq!(
             said,
-            ["0.4 ms", "20 ms", "1.2 s", "12 s", "1 min", "1 min 1 s", "1 h", "1 h 2 min", "1 d", "1 d 1 h", "10 d"]
+            [
+                "0.4 ms",
+                "20 ms",
+                "1.2 s",
+                "12 s",
+                "1 min",
+                "1 min 1 s",
+                "1 h",
+                "1 h 2 min",
+                "1 d",
+                "1 d 1 h",
+                "10 d"
+            ]
         );
         assert_eq!((span_us(-1), spans_us(1000, 2_000_000)), ("0.0 ms".into(), "1.0 ms to 2 s".into()));
     }

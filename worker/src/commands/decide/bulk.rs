@@ -25,19 +25,19 @@ pub(super) struct Stuck {
     stuck: bool,
     /// Only stuck steps whose op calls this participant: host, and port where the URL names it, as the URL writes them. A
     /// saga with such a step is retried or resolved as a whole
-    #[arg(long, requires = "stuck", value_name = "HOST[:PORT]", value_parser = participant, help_heading = "In bulk")]
+    #[arg(long, requires = "stuck", conflicts_with = "gid", value_name = "HOST[:PORT]", value_parser = participant, help_heading = "In bulk")]
     participant: Option<String>,
     /// Only sagas of this queue
-    #[arg(long, requires = "stuck", value_name = "NAME", help_heading = "In bulk")]
+    #[arg(long, requires = "stuck", conflicts_with = "gid", value_name = "NAME", help_heading = "In bulk")]
     queue: Option<String>,
     /// Only what is stuck for at least so long, such as 90s, 2h or 7d
-    #[arg(long, requires = "stuck", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
+    #[arg(long, requires = "stuck", conflicts_with = "gid", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
     older_than: Option<Duration>,
     /// At most so many sagas
-    #[arg(long, requires = "stuck", value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "In bulk")]
+    #[arg(long, requires = "stuck", conflicts_with = "gid", value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "In bulk")]
     limit: Option<i64>,
     /// Only say what would be done
-    #[arg(long, requires = "stuck", help_heading = "In bulk")]
+    #[arg(long, requires = "stuck", conflicts_with = "gid", help_heading = "In bulk")]
     dry_run: bool,
 }
 
@@ -50,23 +50,23 @@ pub(super) struct Open {
     #[arg(long, requires = "chosen", help_heading = "In bulk")]
     open: bool,
     /// Only sagas with this label, of any value where none is given; repeatable: all must match
-    #[arg(long, requires = "open", value_name = "KEY[=VALUE]", value_parser = label, help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", value_name = "KEY[=VALUE]", value_parser = label, help_heading = "In bulk")]
     label: Vec<Label>,
     /// Only sagas of which some action or compensation calls this participant: host, and port where the URL names it, as
     /// the URL writes them
-    #[arg(long, requires = "open", value_name = "HOST[:PORT]", value_parser = participant, help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", value_name = "HOST[:PORT]", value_parser = participant, help_heading = "In bulk")]
     participant: Option<String>,
     /// Only sagas of this queue
-    #[arg(long, requires = "open", value_name = "NAME", help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", value_name = "NAME", help_heading = "In bulk")]
     queue: Option<String>,
     /// Only sagas created at least so long ago, such as 90s, 2h or 7d
-    #[arg(long, requires = "open", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
     older_than: Option<Duration>,
     /// At most so many sagas
-    #[arg(long, requires = "open", value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "In bulk")]
     limit: Option<i64>,
     /// Only say what would be done
-    #[arg(long, requires = "open", help_heading = "In bulk")]
+    #[arg(long, requires = "open", conflicts_with = "gid", help_heading = "In bulk")]
     dry_run: bool,
 }
 

@@ -25,7 +25,8 @@ pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: 
     let ongoing = |tries: &Tries| tries.outcome.as_deref() == Some("ongoing");
     match (&step.acted, &step.undid) {
         (_, undid) if undid.done => State::Undone,
-        (acted, _) if acted.done && step.skipped => State::Undone,
+        // Skipped was the op at which it stood last.
+        (acted, undid) if step.skipped && (acted.done || undid.tries > 0) => State::Undone,
         (_, undid) if undid.tries > 0 => State::Doubtful,
         (acted, _) if acted.done || step.skipped => State::Done,
         (acted, _) if acted.doubtful || ongoing(acted) => State::Doubtful,
@@ -80,5 +81,72 @@ impl Saga {
             "stuck" => self.stuck.iter().all(|stuck| stuck.op == Some(Op::Action)),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(acted: &str, undid: &str, skipped: bool) -> Step {
+        let tries = |outcomes: &str| {
+            let outcomes: Vec<&str> = outcomes.split_whitespace().collect();
+            Tries {
+                tries: outcomes.len() as i64,
+                done: outcomes.contains(&"success"),
+                doubtful: outcomes.contains(&"unknown"),
+                outcome: outcomes.last().map(|&outcome| outcome.to_owned()),
+                ..Tries::default()
+            }
+        };
+        Step {
+            name: "pay".to_owned(),
+            action: String::new(),
+            compensate: None,
+            payload: None,
+            pivot: false,
+            after: Vec::new(),
+            retry_interval_seconds: None,
+            retry_limit: None,
+            compensate_retry_limit: None,
+            acted: tries(acted),
+            undid: tries(undid),
+            skipped,
+            state: State::Waiting,
+        }
+    }
+
+    #[test]
+    fn without_a_task_the_history_says_where_a_step_stands() {
+        for (acted, undid, skipped, state) in [
+            ("", "", false, State::Waiting),
+            ("unknown success", "", false, State::Done),
+            ("failure", "", false, State::Void),
+            ("unsent", "", false, State::Void),
+            ("unknown failure", "", false, State::Doubtful),
+            ("ongoing", "", false, State::Doubtful),
+            ("ongoing failure", "", false, State::Void),
+            ("success", "unknown success", false, State::Undone),
+            ("success", "unknown", false, State::Doubtful),
+            ("unknown", "", true, State::Done),
+            ("success", "failure", true, State::Undone),
+            ("unknown", "failure", true, State::Undone),
+        ] {
+            assert_eq!(
+                of(&step(acted, undid, skipped), None, None, None),
+                state,
+                "{acted}, {undid}, {skipped}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_queued_or_stuck_says_it_first_then_the_sagas_own_progress() {
+        let done = step("success", "", false);
+        assert_eq!(of(&done, Some(State::Acting), Some(Op::Compensate), None), State::Undoing);
+        assert_eq!(of(&done, None, None, Some(Op::Compensate)), State::StuckUndoing);
+        assert_eq!(of(&done, Some(State::Undone), None, None), State::Undone);
+        // A person ended the saga: its progress is as it was.
+        assert_eq!(of(&done, Some(State::Acting), None, None), State::Done);
     }
 }
