@@ -178,8 +178,9 @@ revoke all on function pgsaga.check_order(jsonb, text[], boolean, int, boolean, 
 alter table pgsaga.saga alter column format set default 2;
 
 -- All rules of migration 2, and the new ones in the same order: columns, then step by step, then those of the whole order.
--- A saga without extras pays one cheap test a column group, a step and a definition. It runs with its owner's rights
--- so that it may call check_order, which keeps what is rare out of the function that every INSERT runs.
+-- A saga without extras pays no statement for them, only longer conditions; usual URLs are known by cheaper patterns and
+-- bytes are counted instead of characters: 100,000 two-step rows in 1.40 s of CPU, where migration 2's took 1.68.
+-- It runs with its owner's rights so that it may call check_order, which keeps what is rare out of what every INSERT runs.
 create or replace function pgsaga.check_saga() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare

@@ -1,6 +1,6 @@
 -- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5 whom they call (null =
--- not known). run_at is raised to now, or a low-water mark could have passed it (RACES 18), and no wait is longer than the
--- deadline. Wakes idle workers where something is due. Index: task_pkey.
+-- not known). run_at is raised to now, or a low-water mark could have passed it (RACES 18), and no wait is longer than a
+-- deadline that is still to come. Wakes idle workers where something is due. Index: task_pkey.
 with returned as materialized (
   select t.row_id, i.delay_us, i.participant
   from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i(task_id, epoch, delay_us, participant)
@@ -11,7 +11,8 @@ with returned as materialized (
 ), updated as (
   update pgsaga.task t
   set worker = null, alone = false, epoch = t.epoch + 1, participant = coalesce(r.participant, ''),
-      run_at = greatest(clock_timestamp(), least(clock_timestamp() + r.delay_us * interval '1 microsecond', t.deadline))
+      run_at = least(clock_timestamp() + r.delay_us * interval '1 microsecond',
+                     case when t.deadline > clock_timestamp() then t.deadline end)
   from returned r
   where t.ctid = any (array(select row_id from returned)) and t.ctid = r.row_id
   returning t.id

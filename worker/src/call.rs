@@ -95,7 +95,12 @@ impl Caller {
         };
         let (outcome, message) = judge(status, &body);
         let answer = (wanted && whole && outcome == Outcome::Success).then(|| json(&body)).flatten();
-        Ended { status_code: Some(status), retry_after, answer, ..ended(outcome, Reached::Answered, message, started) }
+        Ended {
+            status_code: Some(status),
+            retry_after,
+            answer,
+            ..ended(outcome, Reached::Answered, message, started)
+        }
     }
 
     /// `None` where there is nothing to call.

@@ -1,5 +1,7 @@
 //! The claim loop: takes due tasks, as many as there are free places, and starts them.
 
+mod row;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +13,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backoff::Reconnect;
 use crate::db::Lane;
-use crate::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute;
 use crate::hand_back::{self, Returned};
 use crate::mark::Seen;
-use crate::outcome::Outcome;
-use crate::plan::{Interrupt, Op, Try, may_call};
-use crate::references::Answers;
-use crate::task::{HELD_BYTES_MAX, Task};
+use crate::plan::may_call;
+use crate::task::HELD_BYTES_MAX;
 use crate::worker::Worker;
+use row::{Row, read_details};
 
 /// After a claim that found something but not everything it had room for.
 const POLL_BUSY: Duration = Duration::from_millis(5);
@@ -200,7 +200,12 @@ async fn claim(
                 let name = task.ticket.participant();
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
                     let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
-                    returned.push(Returned { task: task_id, epoch, delay, participant: Some(name.to_owned()) });
+                    returned.push(Returned {
+                        task: task_id,
+                        epoch,
+                        delay,
+                        participant: Some(name.to_owned()),
+                    });
                 } else if worker.id() == id && worker.held.take(task_id, epoch) {
                     execute::start(worker, task);
                 }
@@ -250,170 +255,4 @@ impl Lanes {
         self.oldest_us = self.oldest_us.max(row.try_get::<Option<i64>, _>("oldest_us")?.unwrap_or(0));
         Ok(())
     }
-}
-
-/// A claimed row, before its definition is decoded.
-struct Row {
-    task_id: i64,
-    saga_id: i64,
-    epoch: i32,
-    lane: i32,
-    now: Try,
-    lost: i16,
-    lost_alone: i16,
-    bytes: usize,
-    interrupt: Option<Interrupt>,
-    waited_us: i64,
-    deadline_us: Option<i64>,
-    fresh_keys: FreshKeys,
-    columns: SagaColumns,
-}
-
-impl Row {
-    fn read(row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
-        let word = |name: &'static str| row.try_get::<Option<String>, _>(name);
-        let wrong = |what: &'static str| sqlx::Error::Decode(what.into());
-        let now = Try {
-            step: usize::try_from(row.try_get::<i16, _>("step")? - 1).unwrap_or(usize::MAX),
-            op: word("op")?.as_deref().and_then(Op::parse).ok_or_else(|| wrong("op is neither action nor compensate"))?,
-            attempt: row.try_get::<i32, _>("attempt")?.try_into().unwrap_or(1),
-            counted: row.try_get::<i32, _>("counted")?.try_into().unwrap_or(0),
-            unknown_before: row.try_get("unknown_before")?,
-            last: word("last_outcome")?.as_deref().and_then(Outcome::parse),
-        };
-        let interrupt = match word("interrupt")?.as_deref() {
-            None => None,
-            Some(interrupt) => Some(Interrupt::parse(interrupt).ok_or_else(|| wrong("an unknown interrupt"))?),
-        };
-        Ok(Row {
-            task_id,
-            saga_id: row.try_get("saga_id")?,
-            epoch: row.try_get("epoch")?,
-            lane: row.try_get("lane")?,
-            now,
-            lost: row.try_get("lost")?,
-            lost_alone: row.try_get("lost_alone")?,
-            bytes: row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0),
-            interrupt,
-            waited_us: row.try_get("waited_us")?,
-            deadline_us: row.try_get("deadline_us")?,
-            fresh_keys: FreshKeys::read(row.try_get("fresh_keys")?).map_err(|error| sqlx::Error::Decode(error.into()))?,
-            columns: SagaColumns {
-                gid: row.try_get("gid")?,
-                steps: row.try_get::<Option<String>, _>("steps")?.unwrap_or_default(),
-                headers: row.try_get("headers")?,
-                retry_limit: row.try_get("retry_limit")?,
-                compensate_retry_limit: row.try_get("compensate_retry_limit")?,
-                retry_interval_us: row.try_get("retry_interval_us")?,
-                request_timeout_us: row.try_get("request_timeout_us")?,
-                timeout_us: row.try_get("timeout_us")?,
-                parallel: row.try_get("parallel")?,
-                refers: row.try_get("refers")?,
-                result_mapping: None,
-            },
-        })
-    }
-
-    fn decode(
-        mut self,
-        worker: &Worker,
-        id: i64,
-        queue: &str,
-        details: &mut HashMap<i64, Details>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Task, String> {
-        let mut answers = Answers::default();
-        let details = if self.needs_details(worker) {
-            Some(details.get_mut(&self.saga_id).ok_or("its definition could not be read")?)
-        } else {
-            None
-        };
-        if let Some(details) = &details {
-            answers = details.answers.clone();
-        }
-        let known = details.as_ref().and_then(|details| details.saga.clone()).or_else(|| worker.definitions.get(self.saga_id));
-        let saga = match known.filter(|_| self.columns.parallel) {
-            Some(saga) => saga,
-            None => {
-                if let Some(details) = &details {
-                    self.columns.result_mapping.clone_from(&details.result_mapping);
-                    if let Some(steps) = &details.steps {
-                        self.columns.steps.clone_from(steps);
-                    }
-                }
-                let parallel = self.columns.parallel;
-                let weight = worker.load.add(self.bytes);
-                let saga = Arc::new(Definition::decode(self.columns, weight).map_err(|error| error.to_string())?);
-                if parallel {
-                    worker.definitions.keep(self.saga_id, &saga);
-                    if let Some(details) = details {
-                        details.saga = Some(Arc::clone(&saga));
-                    }
-                }
-                saga
-            }
-        };
-        let Some(step) = saga.steps.get(self.now.step) else {
-            return Err(format!("step {} of a saga with {} steps", self.now.step.wrapping_add(1), saga.steps.len()));
-        };
-        let ticket = worker.participants.hold(step.participant(self.now.op));
-        Ok(Task {
-            id: self.task_id,
-            epoch: self.epoch,
-            saga_id: self.saga_id,
-            worker: id,
-            now: self.now,
-            lost: self.lost,
-            lost_alone: self.lost_alone,
-            interrupt: self.interrupt,
-            deadline: self.deadline_us.map(|us| Instant::now() + Duration::from_micros(us.try_into().unwrap_or(0))),
-            ticket,
-            saga,
-            answers,
-            fresh_keys: self.fresh_keys,
-            queue: worker.queues.hold(queue),
-            place,
-        })
-    }
-
-    fn needs_details(&self, worker: &Worker) -> bool {
-        self.columns.refers || self.columns.parallel && worker.definitions.get(self.saga_id).is_none()
-    }
-}
-
-/// What a claim leaves out.
-struct Details {
-    steps: Option<String>,
-    result_mapping: Option<String>,
-    answers: Answers,
-    /// Decoded by the first of its tasks in this claim.
-    saga: Option<Arc<Definition>>,
-}
-
-/// Reads once for all sagas of a claim that need more than their row. What fails is handed back by the claim.
-async fn read_details(worker: &Worker, claimed: &[Row]) -> HashMap<i64, Details> {
-    let mut sagas: Vec<i64> =
-        claimed.iter().filter(|row| row.needs_details(worker)).map(|row| row.saga_id).collect();
-    sagas.sort_unstable();
-    sagas.dedup();
-    if sagas.is_empty() {
-        return HashMap::new();
-    }
-    let read = async {
-        let mut details = HashMap::with_capacity(sagas.len());
-        for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
-            let answers = match row.try_get::<Option<&str>, _>("answers")? {
-                Some(text) => Answers::read(text, worker.load.add(text.len()))
-                    .map_err(|error| sqlx::Error::Decode(error.into()))?,
-                None => Answers::default(),
-            };
-            let (steps, result_mapping) = (row.try_get("steps")?, row.try_get("result_mapping")?);
-            details.insert(row.try_get("id")?, Details { steps, result_mapping, answers, saga: None });
-        }
-        Ok::<_, sqlx::Error>(details)
-    };
-    read.await.unwrap_or_else(|error| {
-        worker.database_failed("read definitions", &error);
-        HashMap::new()
-    })
 }

@@ -115,7 +115,11 @@ impl Definition {
         if !step.refers || !references::any(raw) {
             return Ok(raw.clone());
         }
-        let key = if op == Op::Compensate && step.compensate_payload.is_some() { "compensate_payload" } else { "payload" };
+        let key = if op == Op::Compensate && step.compensate_payload.is_some() {
+            "compensate_payload"
+        } else {
+            "payload"
+        };
         let text = std::str::from_utf8(raw).map_err(|error| format!("{key}: {error}"))?;
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
         let body = references::resolve(text, op == Op::Compensate, find)
@@ -251,16 +255,21 @@ impl Definition {
             rules.push(Rules {
                 has_compensation: row.compensate.is_some(),
                 retry_limit: row.retry_limit.map(|limit| limit as u32).or(saga_limit),
-                compensate_retry_limit: row.compensate_retry_limit.map(|limit| limit as u32).or(saga_compensate_limit),
+                compensate_retry_limit: row
+                    .compensate_retry_limit
+                    .map(|limit| limit as u32)
+                    .or(saga_compensate_limit),
             });
-            let holds_reference = |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
+            let holds_reference =
+                |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
             steps.push(Step {
                 name: row.name.as_deref().map_or_else(|| default_step_name(index), str::to_owned),
                 action: row.action.clone().into_owned(),
                 compensate: row.compensate.as_deref().map(str::to_owned),
                 payload: row.payload.map_or_else(Bytes::new, |raw| slice(&text, raw)),
                 compensate_payload: row.compensate_payload.map(|raw| slice(&text, raw)),
-                refers: columns.refers && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
+                refers: columns.refers
+                    && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
                 keeps_answer: false,
                 headers,
                 retry_interval: seconds(row.retry_interval_seconds).unwrap_or(saga_interval),

@@ -69,7 +69,8 @@ async fn park(worker: &Worker, parked: &mut HashMap<String, i64>) {
     parked.retain(|name, _| blocked.iter().any(|(blocked, _)| blocked == name));
     for (name, open) in blocked {
         let before = parked.get(&name).copied().unwrap_or(0);
-        let delay = open.max(Duration::from_secs((before / BACK_PER_SECOND) as u64)).clamp(PUT_OFF_MIN, PUT_OFF_MAX);
+        let delay =
+            open.max(Duration::from_secs((before / BACK_PER_SECOND) as u64)).clamp(PUT_OFF_MIN, PUT_OFF_MAX);
         let mut count = 0;
         loop {
             let (lanes, marks) = worker.marks.all();
@@ -94,7 +95,12 @@ async fn park(worker: &Worker, parked: &mut HashMap<String, i64>) {
         }
         worker.metrics.parked.increment(count as u64);
         if count > 0 {
-            tracing::debug!(participant = name, tasks = count, delay_ms = delay.as_millis() as u64, "tasks are parked");
+            tracing::debug!(
+                participant = name,
+                tasks = count,
+                delay_ms = delay.as_millis() as u64,
+                "tasks are parked"
+            );
         }
         // What comes back in a round is a part of all that is parked: the largest round says how much that is.
         let all = parked.entry(name).or_insert(0);

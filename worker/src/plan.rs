@@ -286,7 +286,8 @@ pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, 
         check(shape, before, event)?;
     }
     let mut progress = before.clone();
-    let pivot_passed = |progress: &Progress| shape.pivot().is_some_and(|pivot| progress.steps[pivot] == State::Done);
+    let pivot_passed =
+        |progress: &Progress| shape.pivot().is_some_and(|pivot| progress.steps[pivot] == State::Done);
     // The pivot and what comes after it never run together, so the progress before the events tells the phase of each.
     let forward_only = pivot_passed(before);
     let verdicts: Vec<Verdict> = events.iter().map(|event| judge(shape, forward_only, event)).collect();
@@ -336,7 +337,9 @@ pub fn plan(shape: &Shape, before: &Progress, events: &[Event]) -> Result<Plan, 
                     if next.may_have_happened() { State::Doubtful } else { State::Void };
                 Then::Gone
             }
-            Verdict::Again { next, wait } => Then::Again { next, wait, awaited: awaited && progress.requested },
+            Verdict::Again { next, wait } => {
+                Then::Again { next, wait, awaited: awaited && progress.requested }
+            }
             Verdict::Stick { next, why } => Then::Stick { next, why },
             Verdict::Success | Verdict::Failed { .. } | Verdict::Ended { .. } => Then::Gone,
         });

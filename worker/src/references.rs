@@ -52,7 +52,8 @@ impl Answers {
 
 /// Whether the text may hold references. A false alarm costs a walk, no more.
 pub fn any(text: &[u8]) -> bool {
-    memchr::memmem::find(text, br#""$from""#).is_some() || memchr::memmem::find(text, br#""$literal""#).is_some()
+    memchr::memmem::find(text, br#""$from""#).is_some()
+        || memchr::memmem::find(text, br#""$literal""#).is_some()
 }
 
 /// The names that references in `text` name.
@@ -72,7 +73,11 @@ pub fn names(text: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// Which path of which step has no value, in words.
-pub fn resolve<'a>(text: &str, or_null: bool, find: impl Fn(&str) -> Option<&'a str>) -> Result<String, String> {
+pub fn resolve<'a>(
+    text: &str,
+    or_null: bool,
+    find: impl Fn(&str) -> Option<&'a str>,
+) -> Result<String, String> {
     let mut resolved = String::with_capacity(text.len());
     let mut lookup = |name: &str, path: &str| match find(name).and_then(|answer| pointed_at(answer, path)) {
         Some(value) => Ok(Cow::Borrowed(value)),
@@ -127,7 +132,8 @@ fn walk(text: &str, out: &mut String, lookup: &mut Lookup<'_, '_>) -> Result<(),
             if let Some((_, name)) = members.iter().find(|(key, _)| key == "$from") {
                 let name: String = serde_json::from_str(name.get()).map_err(unreadable)?;
                 let path = members.iter().find(|(key, _)| key == "path").map(|(_, path)| path.get());
-                let path: String = path.map_or(Ok(String::new()), serde_json::from_str).map_err(unreadable)?;
+                let path: String =
+                    path.map_or(Ok(String::new()), serde_json::from_str).map_err(unreadable)?;
                 out.push_str(&lookup(&name, &path)?);
                 return Ok(());
             }
@@ -167,7 +173,8 @@ fn pointed_at<'a>(text: &'a str, path: &str) -> Option<&'a str> {
             }
             b'[' => {
                 let elements: Vec<&'a RawValue> = serde_json::from_str(value).ok()?;
-                let is_index = token == "0" || !token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit());
+                let is_index =
+                    token == "0" || !token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit());
                 elements.get(token.parse::<usize>().ok().filter(|_| is_index)?)?.get()
             }
             _ => return None,
@@ -180,7 +187,8 @@ fn pointed_at<'a>(text: &'a str, path: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    const ANSWER: &str = r#"{"id": 12345678901234567890.10, "list": [{"a/b": "x"}, null], "m~n": true, "": 0}"#;
+    const ANSWER: &str =
+        r#"{"id": 12345678901234567890.10, "list": [{"a/b": "x"}, null], "m~n": true, "": 0}"#;
 
     fn resolved(text: &str) -> Result<String, String> {
         resolve(text, false, |name| (name == "stock").then_some(ANSWER))
@@ -197,7 +205,11 @@ mod tests {
             ("/", "0"),
         ] {
             let text = format!(r#"{{"n": 1.10, "deep": [{{"$from": "stock", "path": "{path}"}}, 1e5]}}"#);
-            assert_eq!(resolved(&text).unwrap(), format!(r#"{{"n": 1.10, "deep": [{value}, 1e5]}}"#), "{path}");
+            assert_eq!(
+                resolved(&text).unwrap(),
+                format!(r#"{{"n": 1.10, "deep": [{value}, 1e5]}}"#),
+                "{path}"
+            );
         }
         assert_eq!(resolved(r#"{"$from": "stock"}"#).unwrap(), ANSWER);
     }

@@ -42,11 +42,15 @@ impl Finished {
     /// The words of a reason, which starts with the step's name.
     fn reason(&self, why: Why) -> String {
         let words = match why {
-            Why::Refused => {
-                self.ended.as_ref().and_then(|ended| ended.message.clone()).unwrap_or_else(|| "refused".to_owned())
-            }
+            Why::Refused => self
+                .ended
+                .as_ref()
+                .and_then(|ended| ended.message.clone())
+                .unwrap_or_else(|| "refused".to_owned()),
             Why::RetryLimit(limit) => format!("retry limit {limit} reached"),
-            Why::Timeout => format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default())),
+            Why::Timeout => {
+                format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default()))
+            }
             Why::Killer => format!("killed {STUCK_AFTER_LOST_ALONE} workers while it ran alone"),
         };
         format!("{}: {words}", self.task.step_name())
@@ -111,7 +115,8 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
             arrived.drain(..).partition(|finished| finished.task.saga.shape.is_sequential());
         let mut again = Vec::new();
         if !sequential.is_empty() {
-            let units = sequential.into_iter().map(|finished| sequential::Item::plan(&worker, finished)).collect();
+            let units =
+                sequential.into_iter().map(|finished| sequential::Item::plan(&worker, finished)).collect();
             again.extend(settle_group(&worker, units).await);
         }
         if !parallel.is_empty() {
@@ -249,7 +254,8 @@ impl StillHeld {
 fn make_ascii(text: &mut Option<String>) -> bool {
     match text {
         Some(text) if !text.is_ascii() => {
-            *text = text.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect();
+            *text =
+                text.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect();
             true
         }
         _ => false,

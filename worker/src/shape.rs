@@ -112,7 +112,9 @@ impl Shape {
     /// What waits for step `index`.
     pub fn successors(&self, index: usize) -> &[usize] {
         match &self.order {
-            Order::Sequential if index + 1 < self.count() => POSITIONS.get(index + 1..index + 2).unwrap_or(&[]),
+            Order::Sequential if index + 1 < self.count() => {
+                POSITIONS.get(index + 1..index + 2).unwrap_or(&[])
+            }
             Order::Sequential => &[],
             Order::Partial { successors, .. } => &successors[index],
         }

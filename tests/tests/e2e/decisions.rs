@@ -37,16 +37,32 @@ async fn an_abort_takes_effect_at_every_moment_of_a_sagas_life() {
     // Waiting for its start, in flight, waiting for a retry, and between branches.
     scene.saga("future").step("a").column("run_at", "clock_timestamp() + interval '1 hour'").insert().await;
     scene.saga("in-flight").step("a").action(Ok.behind(&gate)).step("b").insert().await;
-    scene.saga("retrying").step("a").step("b").action(Unknown(99)).column("retry_interval", "'5 minutes'").insert().await;
+    scene
+        .saga("retrying")
+        .step("a")
+        .step("b")
+        .action(Unknown(99))
+        .column("retry_interval", "'5 minutes'")
+        .insert()
+        .await;
     let saga = scene.saga("parallel").step("a").with("after", json!([])).action(Ok.behind(&gate));
-    saga.step("b").with("after", json!([])).action(Unknown(99)).column("retry_interval", "'5 minutes'").insert().await;
+    saga.step("b")
+        .with("after", json!([]))
+        .action(Unknown(99))
+        .column("retry_interval", "'5 minutes'")
+        .insert()
+        .await;
     scene.participant.wait_for_calls(5, PATIENCE).await;
     eventually(PATIENCE, "the tries are settled", async || {
-        (scene.history("retrying").await.len() == 2 && scene.history("parallel").await.len() == 1).then_some(())
+        (scene.history("retrying").await.len() == 2 && scene.history("parallel").await.len() == 1)
+            .then_some(())
     })
     .await;
     for gid in ["future", "in-flight", "retrying", "parallel"] {
-        assert_eq!(decide(&scene, &format!("pgsaga.abort('{gid}', 'enough')")).await, Result::Ok("aborting".into()));
+        assert_eq!(
+            decide(&scene, &format!("pgsaga.abort('{gid}', 'enough')")).await,
+            Result::Ok("aborting".into())
+        );
         let status = scene.status(gid).await.unwrap().0;
         assert!(["aborting", "failed"].contains(&status.as_str()), "{gid}: {status}");
     }
@@ -54,7 +70,10 @@ async fn an_abort_takes_effect_at_every_moment_of_a_sagas_life() {
         assert_eq!(scene.ended(gid).await, ("failed".into(), Some(format!("{step}: aborted: enough"))));
     }
     assert!(scene.participant.calls_for("future").is_empty());
-    assert_eq!(scene.participant.ops_for("retrying"), ["a action", "b action", "b compensate", "a compensate"]);
+    assert_eq!(
+        scene.participant.ops_for("retrying"),
+        ["a action", "b action", "b compensate", "a compensate"]
+    );
     // A call in flight ends first.
     assert_eq!(scene.participant.ops_for("in-flight"), ["a action"]);
     gate.open();
@@ -73,7 +92,14 @@ async fn an_abort_takes_effect_at_every_moment_of_a_sagas_life() {
 async fn aborting_twice_is_one_unwind_and_of_a_finished_or_unknown_saga_an_error() {
     let scene = Scene::with_worker().await;
     let gate = Gate::new();
-    scene.saga("s").step("a").compensate(Ok.behind(&gate)).step("b").action(Refuse("no".into())).insert().await;
+    scene
+        .saga("s")
+        .step("a")
+        .compensate(Ok.behind(&gate))
+        .step("b")
+        .action(Refuse("no".into()))
+        .insert()
+        .await;
     scene.participant.wait_for_calls(3, PATIENCE).await;
     for _ in 0..2 {
         assert_eq!(decide(&scene, "pgsaga.abort('s', 'again')").await, Result::Ok("aborting".into()));
@@ -81,14 +107,23 @@ async fn aborting_twice_is_one_unwind_and_of_a_finished_or_unknown_saga_an_error
     gate.open();
     scene.expect("s", "failed", Some("b: no"), &["a action", "b action", "a compensate"]).await;
     assert_eq!(decisions(&scene, "s").await, []);
-    let finished = ("55000".to_owned(), "saga s has failed: nothing can be decided about it any more".to_owned());
+    let finished =
+        ("55000".to_owned(), "saga s has failed: nothing can be decided about it any more".to_owned());
     let unknown = ("P0002".to_owned(), "no saga has the gid \"nope\"".to_owned());
-    for function in ["abort(%, 'x')", "force(%, 'x')", "retry(%)", "skip(%, 'a', 'x')", "resolve(%, 'failed', 'x')"] {
+    for function in
+        ["abort(%, 'x')", "force(%, 'x')", "retry(%)", "skip(%, 'a', 'x')", "resolve(%, 'failed', 'x')"]
+    {
         let call = |gid: &str| format!("pgsaga.{}", function.replace('%', &format!("'{gid}'")));
         assert_eq!(decide(&scene, &call("s")).await, Err(finished.clone()), "{function}");
         assert_eq!(decide(&scene, &call("nope")).await, Err(unknown.clone()), "{function}");
     }
-    for call in ["abort('s', '')", "force('s', ' ')", "skip('s', 'a', '')", "resolve('s', 'failed', null)", "resolve('s', 'done', 'x')"] {
+    for call in [
+        "abort('s', '')",
+        "force('s', ' ')",
+        "skip('s', 'a', '')",
+        "resolve('s', 'failed', null)",
+        "resolve('s', 'done', 'x')",
+    ] {
         assert_eq!(decide(&scene, &format!("pgsaga.{call}")).await.unwrap_err().0, "22023", "{call}");
     }
 }
@@ -101,7 +136,10 @@ async fn the_crate_aborts_as_well() {
     let saga = Saga::new().gid("s").unwrap().step(Step::new("a").action(&url).compensate(&url));
     let saga = saga.retry_interval(Duration::from_secs(300));
     saga.submit(scene.pool()).await.unwrap();
-    eventually(PATIENCE, "the first try is settled", async || (scene.history("s").await.len() == 1).then_some(())).await;
+    eventually(PATIENCE, "the first try is settled", async || {
+        (scene.history("s").await.len() == 1).then_some(())
+    })
+    .await;
     pgsaga_producer::abort(scene.pool(), "s", "changed my mind").await.unwrap();
     scene.expect("s", "failed", Some("a: aborted: changed my mind"), &["a action", "a compensate"]).await;
 }
@@ -150,13 +188,34 @@ async fn a_fence_without_the_mark_would_advance_an_aborted_saga() {
 async fn force_stops_without_compensating_and_the_history_says_so() {
     let scene = Scene::with_worker().await;
     let gate = Gate::new();
-    scene.saga("waiting").step("a").step("b").action(Unknown(99)).column("retry_interval", "'5 minutes'").insert().await;
+    scene
+        .saga("waiting")
+        .step("a")
+        .step("b")
+        .action(Unknown(99))
+        .column("retry_interval", "'5 minutes'")
+        .insert()
+        .await;
     scene.saga("in-flight").step("a").action(Ok.behind(&gate)).step("b").insert().await;
-    scene.saga("stuck").step("a").compensate(Refuse("never".into())).step("b").action(Refuse("no".into())).insert().await;
-    eventually(PATIENCE, "the try is settled", async || (scene.history("waiting").await.len() == 2).then_some(())).await;
+    scene
+        .saga("stuck")
+        .step("a")
+        .compensate(Refuse("never".into()))
+        .step("b")
+        .action(Refuse("no".into()))
+        .insert()
+        .await;
+    eventually(PATIENCE, "the try is settled", async || {
+        (scene.history("waiting").await.len() == 2).then_some(())
+    })
+    .await;
     assert_eq!(scene.ended("stuck").await.0, "stuck");
     for (gid, status) in [("waiting", "failed"), ("stuck", "failed"), ("in-flight", "aborting")] {
-        assert_eq!(decide(&scene, &format!("pgsaga.force('{gid}', 'by hand')")).await, Result::Ok(status.into()), "{gid}");
+        assert_eq!(
+            decide(&scene, &format!("pgsaga.force('{gid}', 'by hand')")).await,
+            Result::Ok(status.into()),
+            "{gid}"
+        );
     }
     gate.open();
     for (gid, step) in [("waiting", "b"), ("stuck", "a"), ("in-flight", "a")] {
@@ -165,7 +224,11 @@ async fn force_stops_without_compensating_and_the_history_says_so() {
         assert_eq!(decisions(&scene, gid).await, [by("force", "by hand")]);
     }
     assert_eq!(scene.participant.ops_for("waiting"), ["a action", "b action"]);
-    assert_eq!(scene.history("in-flight").await, ["a action 1 success"], "the answer is recorded, and nothing follows");
+    assert_eq!(
+        scene.history("in-flight").await,
+        ["a action 1 success"],
+        "the answer is recorded, and nothing follows"
+    );
     scene.healthy().await;
 }
 
@@ -174,21 +237,41 @@ async fn a_stuck_compensation_is_retried_skipped_or_resolved() {
     let scene = Scene::with_worker().await;
     for gid in ["retry", "skip", "done", "undone"] {
         let refuse = Sequence(vec![Refuse("locked".into())]);
-        scene.saga(gid).step("a").step("b").compensate(refuse).step("c").action(Refuse("no".into())).insert().await;
+        scene
+            .saga(gid)
+            .step("a")
+            .step("b")
+            .compensate(refuse)
+            .step("c")
+            .action(Refuse("no".into()))
+            .insert()
+            .await;
         assert_eq!(scene.ended(gid).await, ("stuck".into(), Some("b: locked".into())));
     }
     let forward = ["a action", "b action", "c action", "b compensate"];
     assert_eq!(decide(&scene, "pgsaga.retry('retry', 'unlocked')").await, Result::Ok("aborting".into()));
-    scene.expect("retry", "failed", Some("c: no"), &[&forward[..], &["b compensate", "a compensate"]].concat()).await;
+    scene
+        .expect("retry", "failed", Some("c: no"), &[&forward[..], &["b compensate", "a compensate"]].concat())
+        .await;
     assert_eq!(decisions(&scene, "retry").await, [by("retry", "unlocked")]);
-    assert_eq!(decide(&scene, "pgsaga.skip('skip', 'b', 'refunded by hand')").await, Result::Ok("aborting".into()));
+    assert_eq!(
+        decide(&scene, "pgsaga.skip('skip', 'b', 'refunded by hand')").await,
+        Result::Ok("aborting".into())
+    );
     scene.expect("skip", "failed", Some("c: no"), &[&forward[..], &["a compensate"]].concat()).await;
     assert_eq!(decisions(&scene, "skip").await, [by("skip", "refunded by hand")]);
-    assert_eq!(decide(&scene, "pgsaga.resolve('done', 'succeeded', 'shipped anyway')").await, Result::Ok("succeeded".into()));
+    assert_eq!(
+        decide(&scene, "pgsaga.resolve('done', 'succeeded', 'shipped anyway')").await,
+        Result::Ok("succeeded".into())
+    );
     scene.expect("done", "succeeded", None, &forward).await;
-    assert_eq!(decide(&scene, "pgsaga.resolve('undone', 'failed', 'by hand')").await, Result::Ok("failed".into()));
+    assert_eq!(
+        decide(&scene, "pgsaga.resolve('undone', 'failed', 'by hand')").await,
+        Result::Ok("failed".into())
+    );
     scene.expect("undone", "failed", Some("b: resolved: by hand"), &forward).await;
-    let left: i64 = sqlx::query_scalar("select count(*) from pgsaga.stuck").fetch_one(scene.pool()).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from pgsaga.stuck").fetch_one(scene.pool()).await.unwrap();
     assert_eq!(left, 0);
 }
 
@@ -196,14 +279,25 @@ async fn a_stuck_compensation_is_retried_skipped_or_resolved() {
 async fn a_refusal_after_the_pivot_is_repaired_the_same_way() {
     let scene = Scene::with_worker().await;
     for gid in ["retry", "skip"] {
-        let saga = scene.saga(gid).step("pay").with("pivot", json!(true)).step("ship").with("compensate", json!(null));
-        let saga = saga.action(Sequence(vec![Refuse("no".into())])).step("mail").with("compensate", json!(null));
+        let saga = scene
+            .saga(gid)
+            .step("pay")
+            .with("pivot", json!(true))
+            .step("ship")
+            .with("compensate", json!(null));
+        let saga =
+            saga.action(Sequence(vec![Refuse("no".into())])).step("mail").with("compensate", json!(null));
         saga.insert().await;
         assert_eq!(scene.ended(gid).await, ("stuck".into(), Some("ship: no".into())));
     }
     assert_eq!(decide(&scene, "pgsaga.retry('retry')").await, Result::Ok("submitted".into()));
-    scene.expect("retry", "succeeded", None, &["pay action", "ship action", "ship action", "mail action"]).await;
-    assert_eq!(decide(&scene, "pgsaga.skip('skip', 'ship', 'sent by hand')").await, Result::Ok("submitted".into()));
+    scene
+        .expect("retry", "succeeded", None, &["pay action", "ship action", "ship action", "mail action"])
+        .await;
+    assert_eq!(
+        decide(&scene, "pgsaga.skip('skip', 'ship', 'sent by hand')").await,
+        Result::Ok("submitted".into())
+    );
     scene.expect("skip", "succeeded", None, &["pay action", "ship action", "mail action"]).await;
 }
 
@@ -213,19 +307,29 @@ async fn a_fresh_key_is_given_only_where_every_try_was_definitely_refused() {
     let scene = Scene::with_worker().await;
     let saga = scene.saga("refused").step("a").compensate(Sequence(vec![Refuse("locked".into())]));
     saga.step("b").action(Refuse("no".into())).insert().await;
-    let saga = scene.saga("unknown").step("a").compensate(Sequence(vec![Status(500), Refuse("x".into()), Refuse("x".into())]));
+    let saga = scene.saga("unknown").step("a").compensate(Sequence(vec![
+        Status(500),
+        Refuse("x".into()),
+        Refuse("x".into()),
+    ]));
     saga.step("b").action(Refuse("no".into())).insert().await;
     for gid in ["refused", "unknown"] {
         assert_eq!(scene.ended(gid).await.0, "stuck");
     }
     let refused = decide(&scene, "pgsaga.retry('unknown', fresh_key => true)").await.unwrap_err();
     assert_eq!(refused.0, "55000");
-    assert_eq!(refused.1, "step \"a\": some compensate of it was not definitely refused: a fresh key could do it twice");
+    assert_eq!(
+        refused.1,
+        "step \"a\": some compensate of it was not definitely refused: a fresh key could do it twice"
+    );
     // It would refuse the old key for ever.
     scene.participant.on("/refused/a", "compensate", Ok);
     decide(&scene, "pgsaga.retry('refused', fresh_key => true)").await.unwrap();
-    scene.expect("refused", "failed", Some("b: no"), &["a action", "b action", "a compensate", "a compensate"]).await;
-    let keys: Vec<String> = scene.participant.calls_for("refused").iter().map(|call| call.key.clone()).collect();
+    scene
+        .expect("refused", "failed", Some("b: no"), &["a action", "b action", "a compensate", "a compensate"])
+        .await;
+    let keys: Vec<String> =
+        scene.participant.calls_for("refused").iter().map(|call| call.key.clone()).collect();
     assert_eq!(keys[2..], ["refused/a/compensate", "refused/a/compensate/1"]);
     assert_eq!(scene.participant.calls_for("refused")[3].header("saga-action-key"), "refused/a/action");
 }
@@ -241,7 +345,10 @@ async fn a_late_answer_is_recorded_and_then_the_decision_applies() {
     }
     scene.participant.wait_for_calls(6, PATIENCE).await;
     assert_eq!(decide(&scene, "pgsaga.skip('skip', 'a', 'by hand')").await, Result::Ok("aborting".into()));
-    assert_eq!(decide(&scene, "pgsaga.resolve('resolve', 'succeeded', 'by hand')").await, Result::Ok("aborting".into()));
+    assert_eq!(
+        decide(&scene, "pgsaga.resolve('resolve', 'succeeded', 'by hand')").await,
+        Result::Ok("aborting".into())
+    );
     gate.open();
     assert_eq!(scene.ended("skip").await, ("failed".into(), Some("b: no".into())));
     assert_eq!(scene.ended("resolve").await, ("succeeded".into(), None));
@@ -255,8 +362,17 @@ async fn a_late_answer_is_recorded_and_then_the_decision_applies() {
 #[tokio::test]
 async fn a_step_that_neither_runs_nor_is_stuck_cannot_be_skipped() {
     let scene = Scene::with_worker().await;
-    scene.saga("s").step("a").step("b").action(Unknown(99)).step("c").column("retry_interval", "'5 minutes'").insert().await;
-    eventually(PATIENCE, "the try is settled", async || (scene.history("s").await.len() == 2).then_some(())).await;
+    scene
+        .saga("s")
+        .step("a")
+        .step("b")
+        .action(Unknown(99))
+        .step("c")
+        .column("retry_interval", "'5 minutes'")
+        .insert()
+        .await;
+    eventually(PATIENCE, "the try is settled", async || (scene.history("s").await.len() == 2).then_some(()))
+        .await;
     for step in ["a", "c"] {
         let refused = decide(&scene, &format!("pgsaga.skip('s', '{step}', 'x')")).await.unwrap_err();
         let words = format!("step \"{step}\" of saga s neither runs nor is stuck; allowed: \"b\"");
@@ -272,7 +388,8 @@ async fn a_step_that_neither_runs_nor_is_stuck_cannot_be_skipped() {
 async fn retry_of_a_waiting_saga_does_not_wait_any_longer() {
     let scene = Scene::with_worker().await;
     scene.saga("s").step("a").action(Unknown(1)).column("retry_interval", "'5 minutes'").insert().await;
-    eventually(PATIENCE, "the try is settled", async || (scene.history("s").await.len() == 1).then_some(())).await;
+    eventually(PATIENCE, "the try is settled", async || (scene.history("s").await.len() == 1).then_some(()))
+        .await;
     assert_eq!(decide(&scene, "pgsaga.retry('s')").await, Result::Ok("submitted".into()));
     scene.expect("s", "succeeded", None, &["a action", "a action"]).await;
 }

@@ -53,7 +53,13 @@ async fn a_queues_limit_bounds_its_calls_at_once_and_nobody_elses() {
     scene.start_worker(&["--queue", "bulk=3", "--queue", "default"]).await;
     let gate = Gate::new();
     for n in 0..20 {
-        scene.saga(&format!("bulk{n}")).step("pay").action(Ok.behind(&gate)).column("queue", "'bulk'").insert().await;
+        scene
+            .saga(&format!("bulk{n}"))
+            .step("pay")
+            .action(Ok.behind(&gate))
+            .column("queue", "'bulk'")
+            .insert()
+            .await;
     }
     scene.participant.wait_for_calls(3, PATIENCE).await;
     for n in 0..20 {
@@ -71,18 +77,29 @@ async fn a_queues_limit_bounds_its_calls_at_once_and_nobody_elses() {
 async fn a_paused_queue_is_neither_claimed_nor_chained() {
     let scene = Scene::with_worker().await;
     let gate = Gate::new();
-    scene.saga("running").step("a").action(Ok.behind(&gate)).step("b").column("queue", "'bulk'").insert().await;
+    scene
+        .saga("running")
+        .step("a")
+        .action(Ok.behind(&gate))
+        .step("b")
+        .column("queue", "'bulk'")
+        .insert()
+        .await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
     run(&scene, "select pgsaga.pause('bulk')").await;
     scene.saga("new").step("a").column("queue", "'bulk'").insert().await;
     gate.open();
-    eventually(PATIENCE, "the call is settled", async || (scene.history("running").await.len() == 1).then_some(())).await;
+    eventually(PATIENCE, "the call is settled", async || {
+        (scene.history("running").await.len() == 1).then_some(())
+    })
+    .await;
     scene.saga("other").step("a").insert().await;
     scene.expect("other", "succeeded", None, &["a action"]).await;
-    let waiting: i64 = sqlx::query_scalar("select due from pgsaga.queues where queue = 'bulk' and paused_at is not null")
-        .fetch_one(scene.pool())
-        .await
-        .unwrap();
+    let waiting: i64 =
+        sqlx::query_scalar("select due from pgsaga.queues where queue = 'bulk' and paused_at is not null")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
     assert_eq!(waiting, 2, "both wait in the queue");
     assert_eq!(scene.participant.ops_for("running"), ["a action"]);
     assert!(scene.participant.calls_for("new").is_empty());
@@ -103,7 +120,10 @@ async fn higher_classes_come_first_and_lower_ones_are_not_starved() {
     insert_many(&scene, "low", 200, &url, ", priority", ", 3").await;
     insert_many(&scene, "high", 2000, &url, ", priority", ", 0").await;
     scene.start_worker(&["--concurrency", "4"]).await;
-    eventually(PATIENCE, "some of the low class", async || (succeeded(&scene, "low").await > 0).then_some(())).await;
+    eventually(PATIENCE, "some of the low class", async || {
+        (succeeded(&scene, "low").await > 0).then_some(())
+    })
+    .await;
     assert!(succeeded(&scene, "high").await < 2000, "the low class did not wait for the end of the high one");
     scene.all_ended(Duration::from_secs(60)).await;
     let (mut high, mut low) = (0, 0);
@@ -122,7 +142,8 @@ async fn queues_of_one_class_take_turns() {
     insert_many(&scene, "flood", 3000, &url, ", queue", ", 'flood'").await;
     insert_many(&scene, "few", 50, &url, ", queue", ", 'few'").await;
     scene.start_worker(&["--concurrency", "4"]).await;
-    eventually(PATIENCE, "the few are done", async || (succeeded(&scene, "few").await == 50).then_some(())).await;
+    eventually(PATIENCE, "the few are done", async || (succeeded(&scene, "few").await == 50).then_some(()))
+        .await;
     assert!(succeeded(&scene, "flood").await < 2500, "they did not wait for the flood");
 }
 
@@ -137,7 +158,10 @@ async fn a_participants_limit_bounds_its_calls_at_once() {
     insert_many(&scene, "limited", 30, &limited.url("/pay"), "", "").await;
     limited.wait_for_calls(2, PATIENCE).await;
     insert_many(&scene, "free", 100, &scene.participant.url("/pay"), "", "").await;
-    eventually(PATIENCE, "the others are done", async || (succeeded(&scene, "free").await == 100).then_some(())).await;
+    eventually(PATIENCE, "the others are done", async || {
+        (succeeded(&scene, "free").await == 100).then_some(())
+    })
+    .await;
     assert_eq!(limited.calls().len(), 2);
     gate.open();
     scene.all_ended(PATIENCE).await;
@@ -150,7 +174,8 @@ async fn a_breaker_opens_after_twenty_silent_calls_and_probes_once_a_second() {
     let mut scene = Scene::with_worker().await;
     let mut dead = Participant::start().await;
     dead.refuse_connections().await;
-    insert_many(&scene, "dead", 200, &dead.url("/pay"), ", retry_interval", ", '100 milliseconds'::interval").await;
+    insert_many(&scene, "dead", 200, &dead.url("/pay"), ", retry_interval", ", '100 milliseconds'::interval")
+        .await;
     let worker = &scene.workers[0];
     worker.wait_for_log("its breaker opens", PATIENCE).await;
     eventually(PATIENCE, "the gauge says so", async || {
@@ -158,7 +183,8 @@ async fn a_breaker_opens_after_twenty_silent_calls_and_probes_once_a_second() {
     })
     .await;
     let tries = || async {
-        let sum: i64 = sqlx::query_scalar("select count(*) from pgsaga.history").fetch_one(scene.pool()).await.unwrap();
+        let sum: i64 =
+            sqlx::query_scalar("select count(*) from pgsaga.history").fetch_one(scene.pool()).await.unwrap();
         sum
     };
     // What was in flight when it opened ends and is settled: a second then adds one try.
@@ -184,9 +210,18 @@ async fn a_breaker_opens_after_twenty_silent_calls_and_probes_once_a_second() {
 #[tokio::test]
 async fn bad_answers_do_not_open_a_breaker_nor_does_a_healthy_participant_wait() {
     let scene = Scene::with_worker().await;
-    let retry_after = Raw { status: 503, headers: vec![("retry-after".into(), "0".into())], body: Vec::new() };
+    let retry_after =
+        Raw { status: 503, headers: vec![("retry-after".into(), "0".into())], body: Vec::new() };
     scene.participant.on("/bad", "action", Sequence(vec![Status(500), retry_after, Status(404)]));
-    insert_many(&scene, "bad", 100, &scene.participant.url("/bad"), ", retry_interval", ", '20 milliseconds'::interval").await;
+    insert_many(
+        &scene,
+        "bad",
+        100,
+        &scene.participant.url("/bad"),
+        ", retry_interval",
+        ", '20 milliseconds'::interval",
+    )
+    .await;
     scene.all_ended(PATIENCE).await;
     assert_eq!(succeeded(&scene, "bad").await, 100);
     assert_eq!(scene.metric("pgsaga_breakers_open").await, 0.0);
@@ -229,5 +264,7 @@ async fn a_deadline_passes_while_a_breaker_is_open() {
     scene.workers[0].wait_for_log("its breaker opens", PATIENCE).await;
     let saga = scene.saga("s").step("stock").step("pay").with("action", json!(dead.url("/pay")));
     saga.column("timeout_to_fail", "'2 seconds'").insert().await;
-    scene.expect("s", "failed", Some("pay: timeout after 2 seconds"), &["stock action", "stock compensate"]).await;
+    scene
+        .expect("s", "failed", Some("pay: timeout after 2 seconds"), &["stock action", "stock compensate"])
+        .await;
 }

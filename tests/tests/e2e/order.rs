@@ -37,21 +37,36 @@ async fn a_diamond_runs_forward_in_order_and_backward_in_its_reverse() {
     }
     assert_eq!(scene.ended("well").await, ("succeeded".into(), None));
     assert_eq!(scene.ended("refused").await, ("failed".into(), Some("d: no".into())));
-    let forward = [("a action", "b action"), ("a action", "c action"), ("b action", "d action"), ("c action", "d action")];
+    let forward = [
+        ("a action", "b action"),
+        ("a action", "c action"),
+        ("b action", "d action"),
+        ("c action", "d action"),
+    ];
     let well = scene.participant.ops_for("well");
     assert_eq!(well.len(), 4);
     assert_before(&well, &forward);
     let refused = scene.participant.ops_for("refused");
     assert_eq!(refused.len(), 7, "{refused:?}");
     assert_before(&refused, &forward);
-    assert_before(&refused, &[("b compensate", "a compensate"), ("c compensate", "a compensate"), ("d action", "b compensate")]);
+    assert_before(
+        &refused,
+        &[("b compensate", "a compensate"), ("c compensate", "a compensate"), ("d action", "b compensate")],
+    );
     scene.healthy().await;
 }
 
 #[tokio::test]
 async fn steps_may_wait_for_steps_that_are_listed_later() {
     let scene = Scene::with_worker().await;
-    scene.saga("s").step("last").with("after", json!(["first"])).step("first").with("after", json!([])).insert().await;
+    scene
+        .saga("s")
+        .step("last")
+        .with("after", json!(["first"]))
+        .step("first")
+        .with("after", json!([]))
+        .insert()
+        .await;
     scene.expect("s", "succeeded", None, &["first action", "last action"]).await;
 }
 
@@ -127,7 +142,14 @@ async fn one_branch_that_is_ongoing_holds_up_only_what_waits_for_it() {
     assert_eq!(scene.ended("s").await.0, "succeeded");
     let ops = scene.participant.ops_for("s");
     assert_eq!(ops.iter().filter(|op| *op == "slow action").count(), 4);
-    assert_before(&ops, &[("quick action", "after-quick action"), ("after-quick action", "join action"), ("slow action", "join action")]);
+    assert_before(
+        &ops,
+        &[
+            ("quick action", "after-quick action"),
+            ("after-quick action", "join action"),
+            ("slow action", "join action"),
+        ],
+    );
     scene.healthy().await;
 }
 
@@ -141,7 +163,11 @@ async fn two_steps_that_settle_at_the_same_moment_on_two_workers_neither_lose_no
         for name in ["a", "b", "c", "d"] {
             saga = saga.step(name).with("after", json!([])).action(Ok.behind(&gate));
         }
-        saga.step("join").with("after", json!(["a", "b", "c", "d"])).with("request_timeout_seconds", json!(30)).insert().await;
+        saga.step("join")
+            .with("after", json!(["a", "b", "c", "d"]))
+            .with("request_timeout_seconds", json!(30))
+            .insert()
+            .await;
     }
     for _ in 0..2 {
         scene.start_worker(&["--concurrency", "240"]).await;
@@ -187,7 +213,11 @@ async fn a_parallel_saga_survives_the_death_of_a_worker() {
     let gate = Gate::new();
     let mut saga = scene.saga("s");
     for name in ["a", "b", "c"] {
-        saga = saga.step(name).with("after", json!([])).action(Ok.behind(&gate)).with("request_timeout_seconds", json!(20));
+        saga = saga
+            .step(name)
+            .with("after", json!([]))
+            .action(Ok.behind(&gate))
+            .with("request_timeout_seconds", json!(20));
     }
     saga.step("join").with("after", json!(["a", "b", "c"])).insert().await;
     scene.participant.wait_for_calls(3, PATIENCE).await;

@@ -21,13 +21,17 @@ async fn abort(scene: &Scene, gid: &str) -> Result<String, sqlx::Error> {
 async fn a_pivot_that_refuses_turns_the_saga_back() {
     let scene = Scene::with_worker().await;
     saga(&scene, "s", Refuse("no money".into()), Ok).insert().await;
-    scene.expect("s", "failed", Some("pay: no money"), &["stock action", "pay action", "stock compensate"]).await;
+    scene
+        .expect("s", "failed", Some("pay: no money"), &["stock action", "pay action", "stock compensate"])
+        .await;
 }
 
 #[tokio::test]
 async fn after_the_pivot_steps_are_retried_for_ever_and_deadlines_are_void() {
     let scene = Scene::with_worker().await;
-    let saga = saga(&scene, "s", Ok, Unknown(5)).with("retry_limit", json!(1)).with("retry_interval_seconds", json!(0.2));
+    let saga = saga(&scene, "s", Ok, Unknown(5))
+        .with("retry_limit", json!(1))
+        .with("retry_interval_seconds", json!(0.2));
     saga.column("timeout_to_fail", "'300 milliseconds'").insert().await;
     assert_eq!(scene.ended("s").await, ("succeeded".into(), None));
     assert_eq!(scene.participant.ops_for("s").iter().filter(|op| *op == "ship action").count(), 6);
@@ -47,7 +51,10 @@ async fn an_abort_after_the_pivot_is_refused() {
     let scene = Scene::with_worker().await;
     let gate = Gate::new();
     saga(&scene, "s", Ok, Ok.behind(&gate)).insert().await;
-    eventually(PATIENCE, "the saga is past its pivot", async || (scene.history("s").await.len() == 2).then_some(())).await;
+    eventually(PATIENCE, "the saga is past its pivot", async || {
+        (scene.history("s").await.len() == 2).then_some(())
+    })
+    .await;
     let refused = abort(&scene, "s").await.unwrap_err();
     let refused = refused.as_database_error().unwrap();
     assert_eq!(refused.code().unwrap(), "55000");
@@ -69,7 +76,9 @@ async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was
         for how in ["abort", "deadline"] {
             let gid = format!("{kind}-{how}");
             let saga = saga(&scene, &gid, pay.clone(), Ok);
-            let saga = saga.column("request_timeout", "'500 milliseconds'").column("retry_interval", "'400 milliseconds'");
+            let saga = saga
+                .column("request_timeout", "'500 milliseconds'")
+                .column("retry_interval", "'400 milliseconds'");
             let saga = saga.column("retry_limit", "0");
             if how == "deadline" {
                 saga.column("timeout_to_fail", "'200 milliseconds'").insert().await;
@@ -88,7 +97,11 @@ async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was
             assert_eq!(ended, status, "{gid}: {reason:?} {:?}", scene.history(&gid).await);
             let ops = scene.participant.ops_for(&gid);
             if status == "failed" {
-                let expected = if how == "abort" { "pay: aborted: changed my mind" } else { "pay: timeout after 0.2 seconds" };
+                let expected = if how == "abort" {
+                    "pay: aborted: changed my mind"
+                } else {
+                    "pay: timeout after 0.2 seconds"
+                };
                 assert_eq!(reason.as_deref(), Some(expected), "{gid}");
                 // It was unknown once, so it is undone itself, too.
                 assert_eq!(ops[ops.len() - 2..], ["pay compensate", "stock compensate"], "{gid}: {ops:?}");
@@ -104,9 +117,17 @@ async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was
 #[tokio::test]
 async fn a_pivot_that_was_never_called_does_not_hold_up_an_abort() {
     let scene = Scene::with_worker().await;
-    let saga = scene.saga("s").step("stock").step("pay").with("pivot", json!(true)).with("action", json!("http://127.0.0.1:1/"));
+    let saga = scene
+        .saga("s")
+        .step("stock")
+        .step("pay")
+        .with("pivot", json!(true))
+        .with("action", json!("http://127.0.0.1:1/"));
     saga.with("retry_interval_seconds", json!(300)).insert().await;
-    eventually(PATIENCE, "the pivot could not be reached", async || (scene.history("s").await.len() == 2).then_some(())).await;
+    eventually(PATIENCE, "the pivot could not be reached", async || {
+        (scene.history("s").await.len() == 2).then_some(())
+    })
+    .await;
     abort(&scene, "s").await.unwrap();
     assert_eq!(scene.ended("s").await, ("failed".into(), Some("pay: aborted: changed my mind".into())));
     assert_eq!(scene.participant.ops_for("s"), ["stock action", "stock compensate"]);
@@ -116,10 +137,13 @@ async fn a_pivot_that_was_never_called_does_not_hold_up_an_abort() {
 #[tokio::test]
 async fn a_parallel_saga_has_a_pivot_too() {
     let scene = Scene::with_worker().await;
-    for (gid, pay, ship) in [("well", Ok, Ok), ("refused", Refuse("no".into()), Ok), ("later", Ok, Refuse("never".into()))] {
+    for (gid, pay, ship) in
+        [("well", Ok, Ok), ("refused", Refuse("no".into()), Ok), ("later", Ok, Refuse("never".into()))]
+    {
         let saga = scene.saga(gid).step("a").with("after", json!([])).step("b").with("after", json!([]));
         let saga = saga.step("pay").with("after", json!(["a", "b"])).with("pivot", json!(true)).action(pay);
-        let saga = saga.step("ship").with("after", json!(["pay"])).with("compensate", Value::Null).action(ship);
+        let saga =
+            saga.step("ship").with("after", json!(["pay"])).with("compensate", Value::Null).action(ship);
         saga.step("mail").with("after", json!(["pay"])).with("compensate", Value::Null).insert().await;
     }
     assert_eq!(scene.ended("well").await.0, "succeeded");

@@ -164,12 +164,7 @@ async fn no_claim_commits_after_its_workers_rescue() {
     open.commit().await.unwrap();
     assert_eq!(declare_dead(&mut rescuer).await, 1);
     assert_eq!(claim(&mut slow, worker, 10).await.len(), 0, "a dead worker claims nothing");
-    let row = sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .fetch_one(&mut rescuer)
-        .await
-        .unwrap();
+    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 1));
     sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
@@ -246,12 +241,7 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
     let rescue = sqlx::query(AssertSqlSafe(slow_rescue)).bind(worker).bind(100i64);
     let (row, ()) = tokio::join!(async { rescue.fetch_one(&mut rescuer).await.unwrap() }, moving);
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 0));
-    let row = sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .fetch_one(&mut rescuer)
-        .await
-        .unwrap();
+    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();
     assert_eq!(row.get::<i64, _>("rescued"), 1, "the next look has it");
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 
@@ -281,12 +271,7 @@ async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
     sqlx::query(query::RETIRE).bind(worker).execute(&mut session).await.unwrap();
     let buried = sqlx::query(query::BURY).bind(worker).execute(&mut session).await.unwrap();
     assert_eq!(buried.rows_affected(), 0, "nobody is buried who holds something");
-    let row = sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .fetch_one(&mut session)
-        .await
-        .unwrap();
+    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut session).await.unwrap();
     assert_eq!(row.get::<i64, _>("rescued"), 1);
     let lost: i16 = sqlx::query_scalar("select lost from pgsaga.task").fetch_one(&mut session).await.unwrap();
     assert_eq!(lost, 0, "a worker that signed off did not die");
@@ -424,8 +409,7 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     // The control: without the rule it is claimed.
     let mut session = connect(&scene).await;
     let worker = register(&mut session).await;
-    let blind =
-        without(query::CLAIM, "t.worker is null and t.format <= $3\n", "t.worker is null\n");
+    let blind = without(query::CLAIM, "t.worker is null and t.format <= $3\n", "t.worker is null\n");
     assert_eq!(claim_with(&mut session, &blind, worker, 10).await.len(), 1);
 }
 

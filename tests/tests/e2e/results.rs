@@ -31,7 +31,10 @@ async fn a_later_step_uses_an_answer_digit_by_digit_and_the_result_is_the_last_a
         .step("stock")
         .action(Raw { status: 200, headers: Vec::new(), body: answer })
         .step("pay")
-        .with("payload", json!({"id": {"$from": "stock", "path": "/reservation/id"}, "all": {"$from": "stock"}, "n": 1}))
+        .with(
+            "payload",
+            json!({"id": {"$from": "stock", "path": "/reservation/id"}, "all": {"$from": "stock"}, "n": 1}),
+        )
         .action(Json(200, json!({"receipt": 7})))
         .insert()
         .await;
@@ -49,7 +52,11 @@ async fn a_body_with_answers_is_the_same_bytes_on_every_try_and_every_worker() {
     scene
         .saga("s")
         .step("stock")
-        .action(Raw { status: 200, headers: Vec::new(), body: br#"{ "z":1.0,"a" :{"y":[ 1,2 ]}, "dup": 1, "dup": 2 }"#.to_vec() })
+        .action(Raw {
+            status: 200,
+            headers: Vec::new(),
+            body: br#"{ "z":1.0,"a" :{"y":[ 1,2 ]}, "dup": 1, "dup": 2 }"#.to_vec(),
+        })
         .step("pay")
         .with("payload", json!({"from": {"$from": "stock"}}))
         .action(Sequence(vec![Status(500), Status(500), Status(500)]))
@@ -75,7 +82,10 @@ async fn what_cannot_be_resolved_refuses_an_action_without_a_call_and_is_null_in
         .saga("s")
         .step("stock")
         .action(Json(200, json!({"id": 1})))
-        .with("compensate_payload", json!({"id": {"$from": "stock", "path": "/id"}, "x": {"$from": "stock", "path": "/no"}}))
+        .with(
+            "compensate_payload",
+            json!({"id": {"$from": "stock", "path": "/id"}, "x": {"$from": "stock", "path": "/no"}}),
+        )
         .step("pay")
         .with("payload", json!({"id": {"$from": "stock", "path": "/reservation/id"}}))
         .insert()
@@ -105,7 +115,12 @@ async fn a_saga_names_what_its_result_is_made_of() {
     let scene = Scene::with_worker().await;
     let mapping = r#"'{"stock": {"$from": "stock", "path": "/id"}, "pay": {"$from": "pay", "path": "/r/0"}, "none": {"$from": "pay", "path": "/x"}, "as": {"$literal": {"$from": "it is"}}}'"#;
     for (gid, after) in [("sequential", json!(["stock"])), ("parallel", json!([]))] {
-        let saga = scene.saga(gid).step("stock").action(Json(200, json!({"id": 1.5}))).step("pay").with("after", after);
+        let saga = scene
+            .saga(gid)
+            .step("stock")
+            .action(Json(200, json!({"id": 1.5})))
+            .step("pay")
+            .with("after", after);
         saga.action(Json(200, json!({"r": ["x"]}))).column("result_mapping", mapping).insert().await;
         assert_eq!(scene.ended(gid).await.0, "succeeded");
         let expected = json!({"stock": 1.5, "pay": "x", "none": null, "as": {"$from": "it is"}});
@@ -155,8 +170,13 @@ async fn an_answer_that_jsonb_cannot_hold_is_no_answer() {
         ("not-utf8", b"\"caf\xe9\"".to_vec()),
     ];
     for (gid, answer) in &answers {
-        let saga = scene.saga(gid).step("a").action(Raw { status: 200, headers: Vec::new(), body: answer.clone() });
-        saga.with("compensate_payload", json!({"$from": "a"})).step("b").action(Refuse("no".into())).insert().await;
+        let saga =
+            scene.saga(gid).step("a").action(Raw { status: 200, headers: Vec::new(), body: answer.clone() });
+        saga.with("compensate_payload", json!({"$from": "a"}))
+            .step("b")
+            .action(Refuse("no".into()))
+            .insert()
+            .await;
         let result = scene.saga(&format!("{gid}-result")).step("a");
         result.action(Raw { status: 200, headers: Vec::new(), body: answer.clone() }).insert().await;
     }

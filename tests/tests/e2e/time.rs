@@ -10,18 +10,24 @@ use serde_json::json;
 #[tokio::test]
 async fn a_deadline_that_passes_between_tries_unwinds_with_its_reason() {
     let scene = Scene::with_worker().await;
-    let saga = scene.saga("s").step("stock").step("pay").action(Unknown(999)).with("retry_interval_seconds", json!(300));
+    let saga = scene
+        .saga("s")
+        .step("stock")
+        .step("pay")
+        .action(Unknown(999))
+        .with("retry_interval_seconds", json!(300));
     saga.column("timeout_to_fail", "'1 second'").insert().await;
     let started = Instant::now();
     // The next try would come in five minutes.
     let ops = ["stock action", "pay action", "pay compensate", "stock compensate"];
     scene.expect("s", "failed", Some("pay: timeout after 1 seconds"), &ops).await;
     assert!(started.elapsed() >= Duration::from_millis(900));
-    let deadline: (String, Option<String>) =
-        sqlx::query_as("select step, message from pgsaga.saga_timeline where gid = 's' and kind = 'deadline'")
-            .fetch_one(scene.pool())
-            .await
-            .unwrap();
+    let deadline: (String, Option<String>) = sqlx::query_as(
+        "select step, message from pgsaga.saga_timeline where gid = 's' and kind = 'deadline'",
+    )
+    .fetch_one(scene.pool())
+    .await
+    .unwrap();
     assert_eq!(deadline, ("pay".into(), Some("pay: timeout after 1 seconds".into())));
 }
 
@@ -47,8 +53,16 @@ async fn a_deadline_does_not_touch_a_saga_that_ends_in_time_nor_one_that_already
     let scene = Scene::with_worker().await;
     scene.saga("in-time").step("pay").column("timeout_to_fail", "'1 hour'").insert().await;
     scene.expect("in-time", "succeeded", None, &["pay action"]).await;
-    let saga = scene.saga("unwinds").step("stock").compensate(Unknown(3)).step("pay").action(Behaviour::Refuse("no".into()));
-    saga.with("retry_interval_seconds", json!(0.3)).column("timeout_to_fail", "'600 milliseconds'").insert().await;
+    let saga = scene
+        .saga("unwinds")
+        .step("stock")
+        .compensate(Unknown(3))
+        .step("pay")
+        .action(Behaviour::Refuse("no".into()));
+    saga.with("retry_interval_seconds", json!(0.3))
+        .column("timeout_to_fail", "'600 milliseconds'")
+        .insert()
+        .await;
     assert_eq!(scene.ended("unwinds").await, ("failed".into(), Some("pay: no".into())));
     scene.healthy().await;
 }
@@ -67,7 +81,8 @@ async fn a_step_that_only_ever_said_ongoing_is_undone_after_the_deadline() {
 #[tokio::test]
 async fn a_saga_starts_at_run_at_and_its_deadline_counts_from_there() {
     let scene = Scene::with_worker().await;
-    let saga = scene.saga("later").step("pay").column("run_at", "clock_timestamp() + interval '1200 milliseconds'");
+    let saga =
+        scene.saga("later").step("pay").column("run_at", "clock_timestamp() + interval '1200 milliseconds'");
     saga.column("timeout_to_fail", "'1 second'").insert().await;
     let inserted = Instant::now();
     scene.expect("later", "succeeded", None, &["pay action"]).await;
@@ -86,9 +101,17 @@ async fn a_saga_starts_at_run_at_and_its_deadline_counts_from_there() {
 #[tokio::test]
 async fn a_deadline_survives_a_restart_of_everything() {
     let mut scene = Scene::with_worker().await;
-    let saga = scene.saga("s").step("stock").step("pay").action(Status(500)).with("retry_interval_seconds", json!(300));
+    let saga = scene
+        .saga("s")
+        .step("stock")
+        .step("pay")
+        .action(Status(500))
+        .with("retry_interval_seconds", json!(300));
     saga.column("timeout_to_fail", "'3 seconds'").insert().await;
-    eventually(PATIENCE, "both tries are settled", async || (scene.history("s").await.len() == 2).then_some(())).await;
+    eventually(PATIENCE, "both tries are settled", async || {
+        (scene.history("s").await.len() == 2).then_some(())
+    })
+    .await;
     scene.workers[0].kill9();
     scene.workers.clear();
     scene.start_worker(&[]).await;
@@ -100,8 +123,17 @@ async fn a_deadline_survives_a_restart_of_everything() {
 async fn a_deadline_turns_back_every_branch_of_a_parallel_saga() {
     let scene = Scene::with_worker().await;
     let gate = Gate::new();
-    let saga = scene.saga("s").step("a").with("after", json!([])).action(Status(503)).with("retry_interval_seconds", json!(300));
-    let saga = saga.step("b").with("after", json!([])).action(Ok.behind(&gate)).with("request_timeout_seconds", json!(20));
+    let saga = scene
+        .saga("s")
+        .step("a")
+        .with("after", json!([]))
+        .action(Status(503))
+        .with("retry_interval_seconds", json!(300));
+    let saga = saga
+        .step("b")
+        .with("after", json!([]))
+        .action(Ok.behind(&gate))
+        .with("request_timeout_seconds", json!(20));
     saga.step("c").with("after", json!(["a", "b"])).column("timeout_to_fail", "'1 second'").insert().await;
     eventually(PATIENCE, "the saga turns back", async || {
         scene.status("s").await.filter(|(status, _)| status == "aborting")
@@ -119,10 +151,20 @@ async fn a_deadline_turns_back_every_branch_of_a_parallel_saga() {
 #[tokio::test]
 async fn compensations_have_a_limit_of_their_own_which_makes_the_saga_stuck() {
     let scene = Scene::with_worker().await;
-    let saga = scene.saga("column").step("stock").compensate(Status(500)).step("pay").action(Behaviour::Refuse("no".into()));
+    let saga = scene
+        .saga("column")
+        .step("stock")
+        .compensate(Status(500))
+        .step("pay")
+        .action(Behaviour::Refuse("no".into()));
     saga.column("compensate_retry_limit", "2").column("retry_limit", "0").insert().await;
-    let saga = scene.saga("step").step("stock").compensate(Status(500)).with("compensate_retry_limit", json!(1));
-    saga.step("pay").action(Behaviour::Refuse("no".into())).column("compensate_retry_limit", "9").insert().await;
+    let saga =
+        scene.saga("step").step("stock").compensate(Status(500)).with("compensate_retry_limit", json!(1));
+    saga.step("pay")
+        .action(Behaviour::Refuse("no".into()))
+        .column("compensate_retry_limit", "9")
+        .insert()
+        .await;
     for (gid, limit) in [("column", 2), ("step", 1)] {
         let reason = format!("stock: retry limit {limit} reached");
         assert_eq!(scene.ended(gid).await, ("stuck".into(), Some(reason)));

@@ -72,7 +72,10 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// Whose calls are limited, as the steps' URLs write it, and to how many.
 fn participant_limit(text: &str) -> Result<(String, usize), String> {
-    let allowed = || "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, with a limit from 1 to 65,536".to_owned();
+    let allowed = || {
+        "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, with a limit from 1 to 65,536"
+            .to_owned()
+    };
     let (name, limit) = text.rsplit_once('=').ok_or_else(allowed)?;
     let limit: usize = limit.parse().map_err(|_| allowed())?;
     if name.is_empty() || name.contains('/') || !(1..=65_536).contains(&limit) {

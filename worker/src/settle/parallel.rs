@@ -70,16 +70,18 @@ pub(super) async fn plan(worker: &Worker, finished: Vec<Finished>) -> (Vec<Batch
         }
     };
     let mut batches = Vec::with_capacity(sagas.len());
-    let mut unread = Vec::new();
+    let mut gone = Vec::new();
     for (saga_id, finished) in sagas {
         match standing.get(&saga_id) {
             Some(standing) => batches.push(Batch::plan(saga_id, standing, finished)),
-            // Its row is gone: so are its tasks, which the settle's own look at them will say.
-            None => unread.extend(finished),
+            None => gone.extend(finished),
         }
     }
     find_results(worker, &mut batches).await;
-    (batches, unread)
+    let still_held =
+        StillHeld::look(worker, &gone.iter().map(|finished| &finished.task).collect::<Vec<_>>()).await;
+    let again = gone.into_iter().filter_map(|finished| still_held.again(worker, finished)).collect();
+    (batches, again)
 }
 
 async fn read(worker: &Worker, sagas: Vec<i64>) -> Result<HashMap<i64, Standing>, sqlx::Error> {
@@ -235,7 +237,8 @@ impl Unit for Batch {
             group.iter().map(value).collect()
         }
         fn queued<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch, &'a Try) -> T) -> Vec<T> {
-            let pairs = group.iter().flat_map(|batch| batch.next.queued.iter().map(move |first| (batch, first)));
+            let pairs =
+                group.iter().flat_map(|batch| batch.next.queued.iter().map(move |first| (batch, first)));
             pairs.map(|(batch, first)| value(batch, first)).collect()
         }
         let answers = group
@@ -263,7 +266,9 @@ impl Unit for Batch {
             .bind(tasks(group, |_, again| again.delay_us))
             .bind(tasks(group, |_, again| again.marked))
             .bind(tasks(group, |_, again| again.stuck_reason.as_deref()))
-            .bind(tasks(group, |finished, again| again.stuck_reason.as_ref().map(|_| finished.task.step_name())))
+            .bind(tasks(group, |finished, again| {
+                again.stuck_reason.as_ref().map(|_| finished.task.step_name())
+            }))
             .bind(sagas(group, |batch| batch.saga_id))
             .bind(sagas(group, |batch| batch.version))
             .bind(sagas(group, |batch| batch.next.progress.as_deref()))
@@ -275,7 +280,7 @@ impl Unit for Batch {
             .bind(queued(group, |batch, _| batch.saga_id))
             .bind(queued(group, |_, first| (first.step + 1) as i16))
             .bind(queued(group, |_, first| first.op.as_str()))
-            .bind(queued(group, |batch, first| participant(batch, first)))
+            .bind(queued(group, participant))
             .bind(by_id(answers))
             .bind(by_id(results));
         let mut settled = HashSet::with_capacity(group.len());
@@ -298,7 +303,10 @@ impl Unit for Batch {
         let mut again = Vec::new();
         for batch in group {
             if !settled.sagas.contains(&batch.saga_id) {
-                let held = batch.finished.into_iter().filter_map(|finished| settled.still_held.again(worker, finished));
+                let held = batch
+                    .finished
+                    .into_iter()
+                    .filter_map(|finished| settled.still_held.again(worker, finished));
                 again.extend(held);
                 continue;
             }

@@ -87,8 +87,7 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
                 // What its participant has no room for is not chained; a worker that stops keeps nothing it could not start.
                 let fits = to.is_empty() || worker.participants.has_room(to);
                 next.in_place = first.op == Op::Action && plain && fits;
-                next.delay_us =
-                    (!next.in_place && (worker.stop.is_cancelled() || !fits)).then_some(0);
+                next.delay_us = (!next.in_place && (worker.stop.is_cancelled() || !fits)).then_some(0);
             }
         }
     }
@@ -152,8 +151,10 @@ impl Unit for Item {
         fn next<T>(group: &[Item], value: impl Fn(&Try) -> T) -> Vec<Option<T>> {
             group.iter().map(|item| item.next.task.as_ref().map(&value)).collect()
         }
-        let answers = group.iter().filter_map(|item| Some((item.finished.task.id, item.finished.kept_answer()?)));
-        let results = group.iter().filter_map(|item| Some((item.finished.task.saga_id, item.next.result.as_deref()?)));
+        let answers =
+            group.iter().filter_map(|item| Some((item.finished.task.id, item.finished.kept_answer()?)));
+        let results =
+            group.iter().filter_map(|item| Some((item.finished.task.saga_id, item.next.result.as_deref()?)));
         let statement = sqlx::query(query::SETTLE)
             .bind(worker.id())
             .bind(column(group, |item| item.finished.task.id))
@@ -174,7 +175,10 @@ impl Unit for Item {
             .bind(column(group, |item| item.next.saga_status))
             .bind(column(group, |item| item.next.saga_reason.as_deref()))
             .bind(column(group, |item| {
-                item.next.saga_status.is_some_and(|status| status == "stuck").then(|| item.finished.task.step_name())
+                item.next
+                    .saga_status
+                    .is_some_and(|status| status == "stuck")
+                    .then(|| item.finished.task.step_name())
             }))
             .bind(column(group, |item| item.finished.task.interrupt.map(|interrupt| interrupt.as_str())))
             .bind(column(group, |item| {
@@ -200,8 +204,11 @@ impl Unit for Item {
                 None => {}
             }
         }
-        let missing: Vec<_> =
-            group.iter().map(|item| &item.finished.task).filter(|task| !tasks.contains_key(&task.id)).collect();
+        let missing: Vec<_> = group
+            .iter()
+            .map(|item| &item.finished.task)
+            .filter(|task| !tasks.contains_key(&task.id))
+            .collect();
         let still_held = StillHeld::look(worker, &missing).await;
         Ok(Settled { tasks, queued, still_held })
     }
