@@ -9,6 +9,7 @@ use pgsaga_tests::{Behaviour, Cluster, Worker, eventually};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
 
 const WORKERS: usize = 3;
 
@@ -40,13 +41,45 @@ async fn insert(scene: &Scene, random: &mut StdRng, gid: &str) -> bool {
         .saga(gid)
         .column("request_timeout", "'400 milliseconds'")
         .column("retry_interval", "'50 milliseconds'");
-    for step in 0..random.random_range(1..5) {
-        saga = saga.step(&format!("step-{step}")).action(behaviour(random));
-        if random.random_ratio(1, 4) {
+    let steps = random.random_range(1..6);
+    let parallel = random.random_ratio(1, 2);
+    let pivot = (!parallel && random.random_ratio(1, 6)).then(|| random.random_range(0..steps));
+    for step in 0..steps {
+        saga = saga.step(&format!("step-{step}"));
+        if parallel {
+            let after: Vec<String> =
+                (0..step).filter(|_| random.random_ratio(1, 2)).map(|before| format!("step-{before}")).collect();
+            saga = saga.with("after", json!(after));
+        }
+        if pivot == Some(step) {
+            saga = saga.with("pivot", json!(true));
+        }
+        // After the pivot a refusal is for a person, and nothing can be undone.
+        saga = match (behaviour(random), pivot.is_some_and(|pivot| pivot < step)) {
+            (Behaviour::Refuse(_) | Behaviour::Sequence(_), true) => {
+                saga.action(Behaviour::Unknown(2)).with("compensate", Value::Null)
+            }
+            (behaviour, true) => saga.action(behaviour).with("compensate", Value::Null),
+            (behaviour, false) => saga.action(behaviour),
+        };
+        if random.random_ratio(1, 4) && pivot.is_none() {
             saga = saga.compensate(Behaviour::Sequence(vec![Behaviour::Status(500), Behaviour::CloseAfter]));
         }
     }
+    if random.random_ratio(1, 6) {
+        let timeout = random.random_range(50..2000);
+        saga = saga.column("timeout_to_fail", &format!("'{timeout} milliseconds'"));
+    }
     saga.try_insert().await.is_ok()
+}
+
+/// An operator who changes his mind about some of the latest sagas.
+async fn abort_some(scene: &Scene, random: &mut StdRng, newest: usize) {
+    for _ in 0..3 {
+        let gid = format!("chaos-{}", newest.saturating_sub(random.random_range(1..60)));
+        // It may have ended, may be past its pivot, or Postgres may be away.
+        let _ = sqlx::query("select pgsaga.abort($1, 'chaos')").bind(gid).execute(scene.pool()).await;
+    }
 }
 
 /// One fault. Whoever is killed is replaced, so that somebody is always there.
@@ -93,6 +126,7 @@ async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {
             insert(&scene, &mut random, &format!("chaos-{tried}")).await;
             tried += 1;
         }
+        abort_some(&scene, &mut random, tried).await;
         faults.push(fault(&mut scene, &cluster, &mut random).await);
         let pause = random.random_range(200..900);
         tokio::time::sleep(Duration::from_millis(pause)).await; // the moment of the next fault is what is varied

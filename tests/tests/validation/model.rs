@@ -63,7 +63,7 @@ pub(crate) fn row(saga: &str) -> Option<(Option<String>, bool)> {
             }
             for reference in &references[from..] {
                 let named = position(&reference["$from"])?;
-                if !before[named][index] && !(named == index && key == "compensate_payload") {
+                if !(before[named][index] || named == index && key == "compensate_payload") {
                     return None;
                 }
             }
