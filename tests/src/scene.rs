@@ -81,17 +81,26 @@ impl Scene {
     }
 
     /// Waits until every saga is over or stuck.
+    ///
+    /// # Panics
+    /// At the deadline, with what is still open.
     pub async fn all_ended(&self, patience: Duration) {
-        eventually(patience, "every saga ends", async || {
-            let open: i64 = sqlx::query_scalar(
-                "select count(*) from pgsaga.saga where finished_at is null and status <> 'stuck'",
-            )
-            .fetch_one(self.pool())
-            .await
-            .ok()?;
-            (open == 0).then_some(())
-        })
-        .await;
+        let started = std::time::Instant::now();
+        let open = "select s.gid || ' ' || s.status || ' v' || s.version || coalesce(' ' || s.progress, '') || coalesce(' abort: ' || s.abort_reason, '')
+              || coalesce(' task ' || to_jsonb(t)::text, ' no task')
+            from pgsaga.saga s left join pgsaga.task t on t.saga_id = s.id
+            where s.finished_at is null and s.status <> 'stuck' order by s.id limit 20";
+        loop {
+            let open: Result<Vec<String>, _> = sqlx::query_scalar(open).fetch_all(self.pool()).await;
+            match open {
+                Ok(open) if open.is_empty() => return,
+                open => assert!(
+                    started.elapsed() < patience,
+                    "not every saga ended within {patience:?}: {open:#?}"
+                ),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits for the end and compares status, reason and the ops that the participant was asked for, in order.

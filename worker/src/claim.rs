@@ -32,6 +32,8 @@ const IDLE_AFTER: u32 = 3;
 /// A task that cannot be decoded comes back after this long, for a worker that may know better.
 const UNDECODABLE_DELAY: Duration = Duration::from_secs(60);
 
+/// A task whose definition could not be read, because the database was away for a moment.
+const UNREAD_DELAY: Duration = Duration::from_millis(100);
 /// A task that its participant has no room for comes back after this long; an open breaker keeps it longer.
 const FULL_DELAY: Duration = Duration::from_millis(100);
 /// Every so many claims the lowest class of priority comes first, so that none starves.
@@ -177,7 +179,7 @@ async fn claim(
             seen.learn(worker, header, row)?;
             continue;
         };
-        match Row::read(row, task) {
+        match Row::read(worker, row, task) {
             Ok(row) => claimed.push(row),
             // One row at a time, so that one bad row cannot hide the others (RACES 2).
             Err(error) => {
@@ -190,11 +192,27 @@ async fn claim(
     worker.metrics.oldest_due_seconds.set(seen.oldest_us.max(0) as f64 / 1e6);
 
     let mut details = read_details(worker, &claimed).await;
+    if let Err(error) = &details {
+        worker.database_failed("read definitions", error);
+    }
     for row in claimed {
         let Some(place) = places.split(1) else { continue };
+        let details = match &mut details {
+            Ok(details) => details,
+            Err(_) if row.needs_details() => {
+                returned.push(Returned {
+                    task: row.task_id,
+                    epoch: row.epoch,
+                    delay: UNREAD_DELAY,
+                    participant: None,
+                });
+                continue;
+            }
+            Err(_) => &mut HashMap::new(),
+        };
         let (task_id, epoch, waited_us) = (row.task_id, row.epoch, row.waited_us);
         let queue = seen.queues.get(&row.lane).map_or("", String::as_str);
-        match row.decode(worker, id, queue, &mut details, place) {
+        match row.decode(worker, id, queue, details, place) {
             Ok(task) => {
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
                 let name = task.ticket.participant();

@@ -47,8 +47,10 @@ async fn insert(scene: &Scene, random: &mut StdRng, gid: &str) -> bool {
     for step in 0..steps {
         saga = saga.step(&format!("step-{step}"));
         if parallel {
-            let after: Vec<String> =
-                (0..step).filter(|_| random.random_ratio(1, 2)).map(|before| format!("step-{before}")).collect();
+            let after: Vec<String> = (0..step)
+                .filter(|_| random.random_ratio(1, 2))
+                .map(|before| format!("step-{before}"))
+                .collect();
             saga = saga.with("after", json!(after));
         }
         if pivot == Some(step) {

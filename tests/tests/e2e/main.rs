@@ -10,6 +10,7 @@ mod commands;
 mod compensation;
 mod crash;
 mod decisions;
+mod dtm;
 mod fairness;
 mod list;
 mod order;

@@ -1,8 +1,13 @@
-//! README.md and grafana/README.md say what is true: their commands, SQL, programs and tables are run or compared as
-//! they stand. Only addresses are replaced: the database's, and those that two tests at once would fight over.
+//! README.md, docs/sagas.md and grafana/README.md say what is true: their commands, SQL, programs and tables are run or
+//! compared as they stand. Only addresses are replaced: the database's, and those that two tests at once would fight over.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod guide;
 mod process;
 mod runs;
 mod tables;
 mod text;
+
+#[path = "../../../docs/examples/trip.rs"]
+#[allow(unreachable_pub, reason = "as an application has it")]
+mod trip;

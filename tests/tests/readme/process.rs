@@ -1,7 +1,7 @@
-//! A line of a README's shell block as a real process.
+//! What a shell block says, as real processes.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -9,6 +9,28 @@ use pgsaga_tests::scene::PATIENCE;
 use pgsaga_tests::{binary, eventually, pgsaga};
 
 use crate::text::ROOT;
+
+/// With `pgsaga` on the path, at ports that are free.
+fn as_a_reader<'a>(command: &'a mut Command, database_url: &str) -> &'a mut Command {
+    let path = format!(
+        "{}:{}",
+        pgsaga().parent().unwrap().display(),
+        std::env::var_os("PATH").unwrap_or_default().display()
+    );
+    command
+        .current_dir(ROOT)
+        .env("PATH", path)
+        .env("DATABASE_URL", database_url)
+        .env("PGSAGA_ECHO_LISTEN", "127.0.0.1:0")
+        .env("PGSAGA_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+}
+
+/// A whole block that ends by itself.
+pub(crate) fn shell(text: &str, database_url: &str) -> Output {
+    let mut bash = Command::new("bash");
+    as_a_reader(bash.args(["-e", "-c", text]), database_url).output().unwrap()
+}
 
 /// A line of a shell, as a process that ends with the test.
 pub(crate) struct Process {
@@ -18,23 +40,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(line: &str, database_url: &str) -> Self {
-        let path = format!(
-            "{}:{}",
-            pgsaga().parent().unwrap().display(),
-            std::env::var_os("PATH").unwrap_or_default().display()
-        );
-        let mut child = binary::command()
-            .args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string()])
-            .args(["--", "bash", "-c", &format!("exec 2>&1\nexec {line}")])
-            .current_dir(ROOT)
-            .env("PATH", path)
-            .env("DATABASE_URL", database_url)
-            .env("PGSAGA_ECHO_LISTEN", "127.0.0.1:0")
-            .env("PGSAGA_LISTEN", "127.0.0.1:0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut tied = binary::command();
+        tied.args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string()])
+            .args(["--", "bash", "-c", &format!("exec 2>&1\nexec {line}")]);
+        let mut child = as_a_reader(&mut tied, database_url).stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (log, stdout) = (Arc::clone(&lines), child.stdout.take().unwrap());
         thread::spawn(move || {

@@ -9,11 +9,11 @@ use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use pgsaga_tests::tool::skip;
 use pgsaga_tests::{Behaviour, Database, binary, eventually, tool};
 
-use crate::process::Process;
+use crate::process::{Process, shell};
 use crate::text::*;
 
 /// Runs each line of the tour's second shell block: the last two stay.
-async fn start_tour(db: &Database) -> (Process, Process) {
+pub(crate) async fn start_tour(db: &Database) -> (Process, Process) {
     let commands = blocks_of(TOUR, "sh").swap_remove(1).text;
     let [migrate, echo, work] = commands.lines().collect::<Vec<_>>()[..] else { panic!("{commands}") };
     let mut migrate = Process::start(migrate, db.url());
@@ -24,7 +24,7 @@ async fn start_tour(db: &Database) -> (Process, Process) {
     (echo, work)
 }
 
-fn psql(url: &str, sql: &str) -> Child {
+pub(crate) fn psql(url: &str, sql: &str) -> Child {
     let mut psql = Command::new("psql")
         .args([url, "--no-psqlrc", "-v", "ON_ERROR_STOP=1"])
         .current_dir(ROOT)
@@ -38,7 +38,7 @@ fn psql(url: &str, sql: &str) -> Child {
 }
 
 /// Runs SQL that is to work.
-fn query(url: &str, sql: &str) -> String {
+pub(crate) fn query(url: &str, sql: &str) -> String {
     let output = psql(url, sql).wait_with_output().unwrap();
     assert!(output.status.success(), "{sql}\n{}", text(&output.stderr));
     text(&output.stdout)
@@ -55,7 +55,7 @@ fn watch(url: &str, sql: &str) -> String {
     last
 }
 
-fn has_psql() -> bool {
+pub(crate) fn has_psql() -> bool {
     tool("psql", "apt-get install postgresql-client").is_some()
 }
 
@@ -207,9 +207,16 @@ async fn every_sql_block_runs_and_the_roles_suffice() {
             }
         }
     }
-    for (user, command) in
-        [("alice", &["list", "--open"][..]), ("alice", &["show", "tour-1"]), ("alice", &["doctor"])]
-    {
+    for (user, command) in [
+        ("alice", &["list", "--open"][..]),
+        ("alice", &["show", "tour-1"]),
+        ("alice", &["queues"]),
+        ("alice", &["doctor"]),
+        ("shop", &["abort", "tour-1", "--reason", "an application may"]),
+        ("alice", &["pause", "default"]),
+        ("alice", &["resume", "default"]),
+        ("alice", &["force", "tour-1", "--comment", "an operator may"]),
+    ] {
         let output = binary::command()
             .args(command)
             .env("DATABASE_URL", db.url().replace("postgres://postgres@", &format!("postgres://{user}@")))
@@ -225,7 +232,7 @@ async fn a_stuck_saga_is_tried_again_and_finished_ones_are_deleted_as_the_readme
         return;
     }
     let scene = Scene::with_worker().await;
-    let repair = blocks_of("A stuck saga", "sql").swap_remove(0).text;
+    let repair = blocks_of("A stuck saga", "sh").swap_remove(0).text;
     let retain = blocks_of("Deleting finished sagas", "sql").swap_remove(0).text;
     scene
         .saga("order-42")
@@ -239,23 +246,27 @@ async fn a_stuck_saga_is_tried_again_and_finished_ones_are_deleted_as_the_readme
     let mut calls = vec!["stock action", "pay action", "ship action", "pay compensate"];
     scene.expect("order-42", "stuck", Some("pay: closed"), &calls).await;
 
-    query(scene.db.url(), &repair);
+    let output = shell(&repair, scene.db.url());
+    assert_eq!(text(&output.stdout), "order-42: stuck → aborting\n", "{}", text(&output.stderr));
     eventually(PATIENCE, "order-42 goes on", async || {
         scene.status("order-42").await.filter(|(status, _)| status == "failed")
     })
     .await;
     calls.extend(["pay compensate", "stock compensate"]);
-    scene.expect("order-42", "failed", Some("pay: closed"), &calls).await;
-    let decisions: Vec<String> = sqlx::query_scalar(
-        "select message from pgsaga.saga_timeline where gid = 'order-42' and kind = 'decision'",
+    scene.expect("order-42", "failed", Some("ship: no"), &calls).await;
+    let decisions: Vec<(String, String, String)> = sqlx::query_as(
+        "select decision, decided_by, message from pgsaga.saga_timeline where gid = 'order-42' and kind = 'decision'",
     )
     .fetch_all(scene.pool())
     .await
     .unwrap();
-    assert_eq!(decisions, ["postgres: the refund account was closed, and is open again"]);
-    // Nothing is stuck any more: the same statement does nothing.
-    query(scene.db.url(), &repair);
-    scene.expect("order-42", "failed", Some("pay: closed"), &calls).await;
+    let decision =
+        ["retry", "postgres", "the refund account was closed, and is open again"].map(str::to_owned);
+    assert_eq!(decisions, [decision.into()]);
+    // Nothing is stuck any more: the same command is refused.
+    let output = shell(&repair, scene.db.url());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    scene.expect("order-42", "failed", Some("ship: no"), &calls).await;
     let shown =
         binary::command().args(["show", "order-42", "--database-url", scene.db.url()]).output().unwrap();
     assert!(text(&shown.stdout).contains("is open again"), "{}", text(&shown.stderr));

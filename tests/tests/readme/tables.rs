@@ -1,6 +1,7 @@
 //! Tables, flags, links and copies are compared with what they speak of.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Output;
 
 use pgsaga_tests::{Database, binary};
@@ -17,6 +18,14 @@ fn the_examples_are_the_files() {
         assert!(
             producers.iter().any(|block| block.language == language && block.text == file),
             "README.md does not show the {language} example as its file has it"
+        );
+    }
+    let guide = blocks_in(GUIDE);
+    for (language, file) in [("sql", "trip.sql"), ("rust", "trip.rs")] {
+        let file = read(&format!("docs/examples/{file}"));
+        assert!(
+            guide.iter().any(|block| block.language == language && block.text == file),
+            "docs/sagas.md does not show the {language} example as its file has it"
         );
     }
     // The crate's README is compiled; this one repeats its lines.
@@ -56,32 +65,47 @@ fn flags(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
+const COMMANDS: [&str; 16] = [
+    "migrate", "work", "show", "list", "abort", "retry", "skip", "resolve", "force", "queues", "pause",
+    "resume", "check", "doctor", "echo", "demo",
+];
+
 #[test]
 fn every_command_flag_variable_and_exit_code_exists() {
-    let readme = readme();
-    let shells = blocks().into_iter().filter(|block| block.language == "sh").map(|block| block.text);
-    let prose = readme.split("```").step_by(2).collect::<Vec<_>>().join("\n");
-    let spans: Vec<String> = quoted(&prose).map(str::to_owned).chain(shells).collect();
     let top = text(&run(&["--help"]).stdout);
-    let everything: String =
-        ["migrate", "work", "show", "list", "check", "doctor", "echo", "demo"].map(help).concat() + &top;
-    for line in spans.iter().flat_map(|span| span.lines()) {
-        let line = line.split(" # ").next().unwrap();
-        if let Some(rest) = line.strip_prefix("pgsaga ") {
-            let help = help(rest.split(' ').next().unwrap());
-            for flag in flags(rest) {
-                assert!(help.contains(&flag), "{line}: no such flag");
+    let everything: String = COMMANDS.map(help).concat() + &top;
+    for path in [README, GUIDE, "grafana/README.md"] {
+        let document = read(path);
+        let shells =
+            blocks_in(path).into_iter().filter(|block| block.language == "sh").map(|block| block.text);
+        let prose = document.split("```").step_by(2).collect::<Vec<_>>().join("\n");
+        let spans: Vec<String> = quoted(&prose).map(str::to_owned).chain(shells).collect();
+        for line in spans.iter().flat_map(|span| span.lines()) {
+            let line = line.split(" # ").next().unwrap();
+            if let Some(rest) = line.strip_prefix("pgsaga ") {
+                let help = help(rest.split(' ').next().unwrap());
+                for flag in flags(rest) {
+                    assert!(help.contains(&flag), "{path}: {line}: no such flag");
+                }
+            } else if line.starts_with("--") {
+                for flag in flags(line) {
+                    assert!(everything.contains(&flag), "{path}: {line}: no command has it");
+                }
             }
-        } else if line.starts_with("--") {
-            for flag in flags(line) {
-                assert!(everything.contains(&flag), "{line}: no command has it");
+        }
+        for variable in document.split(|c: char| !(c.is_ascii_uppercase() || c == '_')) {
+            if variable.starts_with("PGSAGA_") && !["PGSAGA_", "PGSAGA_PG_BIN"].contains(&variable) {
+                assert!(everything.contains(variable), "{path}: {variable}: no command has it");
             }
         }
     }
-    for variable in readme.split(|c: char| !(c.is_ascii_uppercase() || c == '_')) {
-        if variable.starts_with("PGSAGA_") && !["PGSAGA_", "PGSAGA_PG_BIN"].contains(&variable) {
-            assert!(everything.contains(variable), "{variable}: no command has it");
-        }
+    let readme = readme();
+    for command in COMMANDS {
+        assert!(top.contains(&format!("\n  {command} ")), "{command}: no such command");
+        assert!(
+            readme.contains(&format!("pgsaga {command}")) || readme.contains(&format!("-- {command}")),
+            "{command}"
+        );
     }
 
     let work = help("work");
@@ -145,6 +169,31 @@ async fn the_tables_of_columns_and_keys_are_complete() {
     assert_eq!(first_cells(&["role", "rights"]), roles.into_iter().collect());
 }
 
+/// What people decide: the functions with their arguments, and who may call each.
+#[tokio::test]
+async fn the_table_of_functions_is_the_databases() {
+    let db = Database::new().await;
+    let functions: Vec<(String, String)> = sqlx::query_as(
+        "select p.oid::regproc::text || '(' || regexp_replace(
+                  replace(pg_get_function_arguments(p.oid), 'NULL::text', 'null'), ' (text|boolean)', '', 'g') || ')',
+                string_agg('`' || r.rolname || '`', ', ' order by r.rolname desc)
+         from pg_proc p join pg_roles r on has_function_privilege(r.oid, p.oid, 'execute')
+         where p.pronamespace = 'pgsaga'::regnamespace and r.rolname in ('pgsaga_operator', 'pgsaga_producer', 'pgsaga_reader')
+         group by p.oid",
+    )
+    .fetch_all(db.pool())
+    .await
+    .unwrap();
+    let exist: BTreeSet<(String, String)> = functions
+        .into_iter()
+        .map(|(name, who)| (format!("`{}`", name.replace("DEFAULT", "default")), who))
+        .collect();
+    let rows = table(&read(GUIDE), &["function", "returns", "who may call it"]);
+    let documented: BTreeSet<(String, String)> =
+        rows.into_iter().map(|row| (row[0].clone(), row[2].clone())).collect();
+    assert_eq!(documented, exist);
+}
+
 #[test]
 fn the_table_of_answers_is_what_the_worker_does() {
     let mut statuses = 0;
@@ -170,7 +219,6 @@ fn the_table_of_metrics_is_the_workers() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let readme = readme();
     let anchor = |heading: &str| -> String {
         let kept = heading.to_lowercase().replace(' ', "-");
         kept.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
@@ -181,9 +229,17 @@ fn every_link_leads_somewhere() {
             .map(|line| anchor(line.trim_start_matches('#').trim()))
             .collect()
     };
-    for link in readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-        let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
-        let target = if path.is_empty() { readme.clone() } else { read(path) };
-        assert!(fragment.is_empty() || headings(&target).contains(fragment), "{link}");
+    for path in [README, GUIDE, "grafana/README.md"] {
+        let document = read(path);
+        let folder = Path::new(path).parent().unwrap();
+        for link in document.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { document.clone() } else { read(folder.join(file).to_str().unwrap()) };
+            assert!(fragment.is_empty() || headings(&target).contains(fragment), "{path}: {link}");
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const README: &str = "README.md";
+pub(crate) const GUIDE: &str = "docs/sagas.md";
 /// What the texts name; a test's own participant takes its place.
 pub(crate) const ECHO: &str = "127.0.0.1:8080";
 pub(crate) const TOUR: &str = "The 60-second tour";
@@ -15,8 +17,15 @@ pub(crate) struct Block {
     pub(crate) text: String,
     /// The heading it stands under.
     pub(crate) section: String,
-    /// The text of the next block, when that is a `text` block: what running this one prints.
+    /// The text of the next block, when that is a `text` or `mermaid` block: what running this one prints.
     pub(crate) prints: Option<String>,
+}
+
+impl Block {
+    /// It only shows what running another one prints.
+    pub(crate) fn is_printed(&self) -> bool {
+        ["text", "mermaid"].contains(&self.language.as_str())
+    }
 }
 
 pub(crate) fn read(path: &str) -> String {
@@ -24,13 +33,18 @@ pub(crate) fn read(path: &str) -> String {
 }
 
 pub(crate) fn readme() -> String {
-    read("README.md")
+    read(README)
 }
 
+/// The blocks of README.md.
 pub(crate) fn blocks() -> Vec<Block> {
+    blocks_in(README)
+}
+
+pub(crate) fn blocks_in(path: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut section, mut open) = (String::new(), false);
-    for line in readme().lines() {
+    for line in read(path).lines() {
         if let Some(language) = line.strip_prefix("```") {
             if !open {
                 let (language, section) = (language.to_owned(), section.clone());
@@ -45,7 +59,7 @@ pub(crate) fn blocks() -> Vec<Block> {
             section = line.trim_start_matches('#').trim().to_owned();
         }
     }
-    for index in (1..blocks.len()).filter(|&index| blocks[index].language == "text").collect::<Vec<_>>() {
+    for index in (1..blocks.len()).filter(|&index| blocks[index].is_printed()).collect::<Vec<_>>() {
         blocks[index - 1].prints = Some(blocks[index].text.clone());
     }
     blocks
@@ -74,6 +88,37 @@ pub(crate) fn table(text: &str, header: &[&str]) -> Vec<Vec<String>> {
 /// The `quoted` words of a text.
 pub(crate) fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
+}
+
+/// Lines as words, whatever lies between them. What differs each time is `…`: dates, times of day with milliseconds, and
+/// spans such as `1.2 s`. The lines that rule a table are left out.
+pub(crate) fn masked(text: &str) -> Vec<String> {
+    fn bare(word: &str) -> &str {
+        word.trim_matches(|c| "+(),;:".contains(c))
+    }
+    let is_number = |word: &str| bare(word).parse::<f64>().is_ok();
+    let is_time = |word: &str| {
+        let word = bare(word);
+        let parts: Vec<&str> = word.split(['-', ':', '.']).collect();
+        let digits = parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+        digits && (word.contains(':') && parts.len() == 4 || word.contains('-') && parts.len() == 3)
+    };
+    let line = |line: &str| {
+        let mut words: Vec<&str> = Vec::new();
+        for word in line.split_whitespace() {
+            let is_unit = ["ms", "s", "min", "h", "d"].contains(&bare(word));
+            if is_unit && words.last().is_some_and(|last| is_number(last)) {
+                words.pop();
+                words.push("…");
+            } else if is_time(word) {
+                words.push("…");
+            } else if word.contains(|c| !"-+─".contains(c)) {
+                words.push(word);
+            }
+        }
+        words.join(" ")
+    };
+    text.lines().map(line).filter(|line| !line.is_empty()).collect()
 }
 
 /// Lines without the blanks at their ends: an editor may have removed those.

@@ -32,10 +32,12 @@ pub(super) struct Row {
     deadline_us: Option<i64>,
     fresh_keys: FreshKeys,
     columns: SagaColumns,
+    /// Held from here on: whoever else holds it may be done before this row is decoded.
+    known: Option<Arc<Definition>>,
 }
 
 impl Row {
-    pub(super) fn read(row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
+    pub(super) fn read(worker: &Worker, row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
         let word = |name: &'static str| row.try_get::<Option<String>, _>(name);
         let wrong = |what: &'static str| sqlx::Error::Decode(what.into());
         let now = Try {
@@ -55,9 +57,12 @@ impl Row {
                 Some(Interrupt::parse(interrupt).ok_or_else(|| wrong("an unknown interrupt"))?)
             }
         };
+        let saga_id = row.try_get("saga_id")?;
+        let parallel = row.try_get("parallel")?;
         Ok(Row {
             task_id,
-            saga_id: row.try_get("saga_id")?,
+            saga_id,
+            known: if parallel { worker.definitions.get(saga_id) } else { None },
             epoch: row.try_get("epoch")?,
             lane: row.try_get("lane")?,
             now,
@@ -78,7 +83,7 @@ impl Row {
                 retry_interval_us: row.try_get("retry_interval_us")?,
                 request_timeout_us: row.try_get("request_timeout_us")?,
                 timeout_us: row.try_get("timeout_us")?,
-                parallel: row.try_get("parallel")?,
+                parallel,
                 refers: row.try_get("refers")?,
                 result_mapping: None,
             },
@@ -94,18 +99,16 @@ impl Row {
         place: OwnedSemaphorePermit,
     ) -> Result<Task, String> {
         let mut answers = Answers::default();
-        let details = if self.needs_details(worker) {
-            Some(details.get_mut(&self.saga_id).ok_or("its definition could not be read")?)
+        let details = if self.needs_details() {
+            Some(details.get_mut(&self.saga_id).ok_or("what it needs of its saga cannot be read")?)
         } else {
             None
         };
         if let Some(details) = &details {
             answers = details.answers.clone();
         }
-        let known = details
-            .as_ref()
-            .and_then(|details| details.saga.clone())
-            .or_else(|| worker.definitions.get(self.saga_id));
+        let shared = details.as_ref().and_then(|details| details.saga.clone());
+        let known = self.known.take().or(shared);
         let saga = match known.filter(|_| self.columns.parallel) {
             Some(saga) => saga,
             None => {
@@ -157,8 +160,8 @@ impl Row {
         })
     }
 
-    fn needs_details(&self, worker: &Worker) -> bool {
-        self.columns.refers || self.columns.parallel && worker.definitions.get(self.saga_id).is_none()
+    pub(super) fn needs_details(&self) -> bool {
+        self.columns.refers || self.columns.parallel && self.known.is_none()
     }
 }
 
@@ -171,30 +174,41 @@ pub(super) struct Details {
     saga: Option<Arc<Definition>>,
 }
 
-/// Reads once for all sagas of a claim that need more than their row. What fails is handed back by the claim.
-pub(super) async fn read_details(worker: &Worker, claimed: &[Row]) -> HashMap<i64, Details> {
+impl Details {
+    fn read(worker: &Worker, row: &PgRow) -> Result<Details, sqlx::Error> {
+        let answers = match row.try_get::<Option<&str>, _>("answers")? {
+            Some(text) => Answers::read(text, worker.load.add(text.len()))
+                .map_err(|error| sqlx::Error::Decode(error.into()))?,
+            None => Answers::default(),
+        };
+        let (steps, result_mapping) = (row.try_get("steps")?, row.try_get("result_mapping")?);
+        Ok(Details { steps, result_mapping, answers, saga: None })
+    }
+}
+
+/// Reads once for all sagas of a claim that need more than their row.
+///
+/// # Errors
+/// What the database says: nothing is wrong with the tasks, and the next claim may read what they need.
+pub(super) async fn read_details(
+    worker: &Worker,
+    claimed: &[Row],
+) -> Result<HashMap<i64, Details>, sqlx::Error> {
     let mut sagas: Vec<i64> =
-        claimed.iter().filter(|row| row.needs_details(worker)).map(|row| row.saga_id).collect();
+        claimed.iter().filter(|row| row.needs_details()).map(|row| row.saga_id).collect();
     sagas.sort_unstable();
     sagas.dedup();
+    let mut details = HashMap::with_capacity(sagas.len());
     if sagas.is_empty() {
-        return HashMap::new();
+        return Ok(details);
     }
-    let read = async {
-        let mut details = HashMap::with_capacity(sagas.len());
-        for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
-            let answers = match row.try_get::<Option<&str>, _>("answers")? {
-                Some(text) => Answers::read(text, worker.load.add(text.len()))
-                    .map_err(|error| sqlx::Error::Decode(error.into()))?,
-                None => Answers::default(),
-            };
-            let (steps, result_mapping) = (row.try_get("steps")?, row.try_get("result_mapping")?);
-            details.insert(row.try_get("id")?, Details { steps, result_mapping, answers, saga: None });
+    for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
+        let saga: i64 = row.try_get("id")?;
+        match Details::read(worker, &row) {
+            Ok(read) => drop(details.insert(saga, read)),
+            // It alone is handed back as undecodable.
+            Err(error) => tracing::error!(saga, %error, "the answers of a saga's steps cannot be read"),
         }
-        Ok::<_, sqlx::Error>(details)
-    };
-    read.await.unwrap_or_else(|error| {
-        worker.database_failed("read definitions", &error);
-        HashMap::new()
-    })
+    }
+    Ok(details)
 }
