@@ -21,7 +21,7 @@ where length(s.progress) <> jsonb_array_length(s.steps)
     when '.' then not h.tried and t.ops is null and k.ops is null
     when 'a' then t.ops = 'action' and k.ops is null
     when 'd' then h.done and t.ops is null and k.ops is null
-    when 'v' then not h.done and t.ops is null and k.ops is null
+    when 'v' then t.ops is null and k.ops is null
     when 'm' then t.ops is null and k.ops is null
     when 'c' then t.ops = 'compensate' and k.ops is null
     when 'u' then (h.undone or not s.steps -> (p.step - 1) ? 'compensate') and t.ops is null and k.ops is null

@@ -40,6 +40,18 @@ begin
 end
 $$;
 
+-- Whether the step at `position` comes after a pivot that stands: from there a saga only goes forward.
+create function pgsaga.is_past_pivot(s pgsaga.saga, at int) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+  pivot int;
+begin
+  select position into pivot from jsonb_array_elements(s.steps) with ordinality as e (body, position)
+    where body -> 'pivot' = 'true';
+  return coalesce(case when s.progress is null then at > pivot else substr(s.progress, pivot, 1) = 'd' end, false);
+end
+$$;
+
 -- Queues what is stuck again, from where it stopped. `step` null: all of the saga's stuck steps.
 create function pgsaga.unstick(s pgsaga.saga, stuck_step text, mark text) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -55,7 +67,7 @@ begin
     pgsaga.open_lane(s.queue, s.priority),
     coalesce(split_part(split_part(s.steps -> (k.position - 1) ->> k.op, '/', 3), '?', 1), ''), mark,
     -- A person's retry is given its time: a deadline that has passed meanwhile would end it before its call.
-    case when k.op = 'action' and s.deadline > clock_timestamp() then s.deadline end, k.epoch, clock_timestamp()
+    case when k.op = 'action' and s.deadline > clock_timestamp() and not pgsaga.is_past_pivot(s, k.position) then s.deadline end, k.epoch, clock_timestamp()
   from unstuck k;
   get diagnostics moved = row_count;
   if s.progress is not null then
@@ -101,6 +113,17 @@ begin
 end
 $$;
 
+-- A saga that a person has ended, and of which a call is still in flight.
+create function pgsaga.check_not_ending(s pgsaga.saga) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+  if s.ending is not null then
+    raise exception using errcode = 'object_not_in_prerequisite_state',
+      message = format('saga %s ends as %s as soon as its last call has ended', s.gid, s.ending);
+  end if;
+end
+$$;
+
 create function pgsaga.check_comment(comment text, what text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin
@@ -125,17 +148,17 @@ declare
 begin
   perform pgsaga.check_comment(reason, 'reason');
   s := pgsaga.lock_saga(gid);
-  if s.abort_reason is not null or s.ending is not null then
-    return s.status;
-  end if;
   select position into pivot from jsonb_array_elements(s.steps) with ordinality as e (body, position)
     where body -> 'pivot' = 'true';
   select min(t.step) into at from (
     select t.step from pgsaga.task t where t.saga_id = s.id union all select k.position from pgsaga.stuck k where k.saga_id = s.id
   ) t;
-  if (case when s.progress is null then at > pivot else substr(s.progress, pivot, 1) = 'd' end) then
+  if s.ending is null and pgsaga.is_past_pivot(s, at) then
     raise exception using errcode = 'object_not_in_prerequisite_state',
       message = format('saga %s is past its pivot %s: it only goes forward', s.gid, to_json(pgsaga.step_name(s.steps, pivot)));
+  end if;
+  if s.abort_reason is not null or s.ending is not null then
+    return s.status;
   end if;
   awaited := coalesce(at = pivot, false);
   why := pgsaga.standing_at(s) || ': aborted: ' || reason;
@@ -188,6 +211,7 @@ declare
 begin
   perform pgsaga.check_comment(comment, 'comment');
   s := pgsaga.lock_saga(gid);
+  perform pgsaga.check_not_ending(s);
   perform pgsaga.record_decision(s, 'force', null, comment);
   return pgsaga.end_saga(s, 'failed', pgsaga.standing_at(s) || ': stopped without compensating: ' || comment);
 end
@@ -205,6 +229,7 @@ begin
   end if;
   perform pgsaga.check_comment(comment, 'comment');
   s := pgsaga.lock_saga(gid);
+  perform pgsaga.check_not_ending(s);
   perform pgsaga.record_decision(s, 'resolve', null, status || ': ' || comment);
   return pgsaga.end_saga(s, status, pgsaga.standing_at(s) || ': resolved: ' || comment);
 end
@@ -268,10 +293,7 @@ declare
 begin
   perform pgsaga.check_comment(comment, 'comment');
   s := pgsaga.lock_saga(gid);
-  if s.ending is not null then
-    raise exception using errcode = 'object_not_in_prerequisite_state',
-      message = format('saga %s ends as soon as its last call has ended', s.gid);
-  end if;
+  perform pgsaga.check_not_ending(s);
   select position into at from jsonb_array_elements(s.steps) with ordinality as e (body, position)
     where pgsaga.step_name(s.steps, position::int) = skip.step;
   if at is null then
@@ -279,10 +301,16 @@ begin
       message = format('saga %s has no step %s', s.gid, to_json(coalesce(skip.step, 'null')));
   end if;
   if pgsaga.unstick(s, skip.step, 'skip') = 0 then
+    if exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at and t.interrupt = 'turn'
+               and s.steps -> (at - 1) -> 'pivot' is distinct from 'true') then
+      raise exception using errcode = 'object_not_in_prerequisite_state',
+        message = format('step %s of saga %s is not tried again: the saga turns back', to_json(skip.step), s.gid);
+    end if;
     update pgsaga.task t
       set interrupt = 'skip', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
-      where t.saga_id = s.id and t.step = at;
-    if not found then
+      -- An update that leaves epoch and mark as they are would slip past a fence.
+      where t.saga_id = s.id and t.step = at and t.interrupt is distinct from 'skip';
+    if not found and not exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at) then
       select string_agg(to_json(pgsaga.step_name(s.steps, stands.step))::text, ', ' order by stands.step) into standing
         from (select t.step from pgsaga.task t where t.saga_id = s.id union select k.position from pgsaga.stuck k where k.saga_id = s.id) stands;
       raise exception using errcode = 'object_not_in_prerequisite_state',

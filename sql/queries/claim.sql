@@ -5,6 +5,7 @@
 --   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an interrupt, the deadline)
 --   $8 queues to serve, null = all  $9 how many of each
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
+--   $12 participants that get only a few more, and $13 how many
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
 -- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the
@@ -28,10 +29,10 @@ with me as materialized (
   left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
   where $8::text[] is null or s.queue is not null
 ), due as materialized (
-  select d.row_id, d.run_at, d.bytes, l.place
+  select d.row_id, d.run_at, d.bytes, d.participant, l.place
   from (select * from lanes where exists (select from me) order by place) l
   cross join lateral (
-    select t.ctid as row_id, t.run_at, t.bytes from pgsaga.task t
+    select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
     where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
       and t.worker is null and t.format <= $3
       and (t.participant <> all ($7::text[]) or t.interrupt is not null or t.deadline <= (select clock_timestamp()))
@@ -44,7 +45,11 @@ with me as materialized (
   select row_id from (
     select row_id, sum(bytes) over (order by place, run_at, row_id) as total,
       row_number() over (order by place, run_at, row_id) as nth
-    from due
+    from (
+      select d.*, row_number() over (partition by d.participant order by place, run_at, row_id) as nth_of_participant, p.room
+      from due d left join unnest($12::text[], $13::bigint[]) as p (participant, room) using (participant)
+    ) counted
+    where room is null or nth_of_participant <= room
   ) summed
   where total <= $4 or nth = 1
 ), claimed as (
@@ -65,12 +70,13 @@ select h.now, h.xmin, h.xmax, h.alive, l.lane, l.queue, l.lowest,
   null::int as bytes, null as interrupt, null::bigint as waited_us, null::bigint as deadline_us,
   null as gid, null as steps, null as headers, null::bigint as retry_interval_us, null::int as retry_limit,
   null::int as compensate_retry_limit, null::bigint as request_timeout_us, null::bigint as timeout_us, null as fresh_keys,
-  null::boolean as parallel, null::boolean as refers
+  null::boolean as parallel, null::boolean as refers, null::boolean as requested
 from header h
 left join lateral (
   select s.id as lane, s.queue,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.mark and worker is null order by run_at limit 1) as lowest,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
+       and (participant <> all ($7::text[]) or interrupt is not null)
      order by run_at limit 1) as next_due
   from lanes s
 ) l on true
@@ -79,10 +85,10 @@ select null, null, null, null, c.lane, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
   c.bytes, c.interrupt, (extract(epoch from h.now - c.run_at) * 1000000)::bigint, (extract(epoch from c.deadline - h.now) * 1000000)::bigint,
   s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,
-  s.fresh_keys, s.parallel, s.refers
+  s.fresh_keys, s.parallel, s.refers, s.requested
 from header h cross join claimed c cross join lateral (
   select gid, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
-    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel,
+    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,
     answers or result_mapping is not null as refers,
     (extract(epoch from retry_interval) * 1000000)::bigint as retry_interval_us,
     (extract(epoch from request_timeout) * 1000000)::bigint as request_timeout_us,

@@ -1,12 +1,12 @@
 -- Puts off what is due for participants that get no call now, so that no claim has to walk over it: $1 participants,
 -- $2 delay in microseconds, $3 lanes and $4 their low-water marks, $5 how many a lane. Never beyond the deadline, and not
--- what needs no call. The delay varies by a half, or all would come back at once. Index: task_lane_run_at.
+-- what needs no call. What was due for less than two seconds stays: a worker that can call may take it. The delay varies by a half, or all would come back at once. Index: task_lane_run_at.
 with found as materialized (
   select t.row_id
   from unnest($3::int[], $4::timestamptz[]) as l (lane, mark)
   cross join lateral (
     select ctid as row_id from pgsaga.task
-    where lane = l.lane and run_at >= l.mark and run_at <= (select clock_timestamp()) and worker is null
+    where lane = l.lane and run_at >= l.mark and run_at <= (select clock_timestamp() - interval '2 seconds') and worker is null
       and participant = any ($1::text[]) and interrupt is null and (deadline is null or deadline > (select clock_timestamp()))
     order by run_at limit $5
     for update skip locked

@@ -1,11 +1,11 @@
 -- Requeues up to $2 tasks of the dead worker $1. The lost try is recorded as `unknown` in the statement that queues the
 -- next one (RACES 4). A rescued task is a new row: a late settle of the dead worker finds nothing.
 -- Locks saga, then task, and waits for neither. Runs only after declare_dead committed, so its snapshot has every claim. The
--- epoch pins the version of the row that the snapshot saw: a newer one could be recorded and not deleted. A worker that
+-- epoch and the interrupt pin the version of the row that the snapshot saw: a newer one could be recorded and not deleted. A worker that
 -- signed off (`retired`) did not die: what it left is unknown, but speaks against nobody.
 -- Scans the hot table, once for each dead worker: an index on the worker would cost every claim.
 with lost as materialized (
-  select id, saga_id, epoch from pgsaga.task where worker = $1 limit $2
+  select id, saga_id, epoch, interrupt from pgsaga.task where worker = $1 limit $2
 ), died as materialized (
   select coalesce((select not retired from pgsaga.worker where id = $1), true) as died
 ), locked_saga as materialized (
@@ -22,7 +22,8 @@ with lost as materialized (
   cross join died d
   cross join lateral (
     select k.ctid as row_id, k.*, s.steps -> (k.step - 1) ->> k.op as url
-    from pgsaga.task k where k.id = i.id and k.worker = $1 and k.epoch = i.epoch offset 0 for update skip locked
+    from pgsaga.task k where k.id = i.id and k.worker = $1 and k.epoch = i.epoch
+      and k.interrupt is not distinct from i.interrupt offset 0 for update skip locked
   ) t
 ), recorded as (
   insert into pgsaga.history (saga_id, step, op, attempt, outcome, message, worker)
@@ -36,5 +37,9 @@ with lost as materialized (
     least(lost + died::int, 30000), least(lost_alone + (died and alone)::int, 30000), format, bytes,
     lane, coalesce(split_part(split_part(url, '/', 3), '?', 1), ''), interrupt, deadline, epoch + 1, clock_timestamp()
   from locked
+), changed as (
+  -- Its tasks are others now: what was planned meanwhile is planned anew.
+  update pgsaga.saga s set version = s.version + 1
+  where s.progress is not null and s.id = any (array(select saga_id from locked))
 )
 select (select count(*) from lost) as found, (select count(*) from locked) as rescued

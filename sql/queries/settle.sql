@@ -57,6 +57,8 @@ with kept as materialized (
   update pgsaga.task t
   set step = t.step + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
       lost = 0, lost_alone = 0, alone = false, epoch = t.epoch + 1,
+      -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
+      participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
       -- Released, it is raised to now, or a low-water mark could have passed it; unchanged, the update stays HOT.
       run_at = case when t.lane = any ((select lanes from paused)::int[]) then clock_timestamp() else t.run_at end

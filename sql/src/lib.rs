@@ -160,6 +160,7 @@ macro_rules! checks {
 }
 
 checks! {
+    "aborted_sagas_do_not_succeed",
     "attempts_are_numbered_without_gap",
     "compensations_follow_the_reverse_order",
     "failed_sagas_are_undone",

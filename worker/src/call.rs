@@ -94,7 +94,9 @@ impl Caller {
             }
         };
         let (outcome, message) = judge(status, &body);
-        let answer = (wanted && whole && outcome == Outcome::Success).then(|| json(&body)).flatten();
+        let answer = (wanted && whole && outcome == Outcome::Success)
+            .then(|| json(&body, self.answer_bytes_max))
+            .flatten();
         Ended {
             status_code: Some(status),
             retry_after,
@@ -148,11 +150,12 @@ fn value(text: String) -> Result<HeaderValue, String> {
     HeaderValue::try_from(text).map_err(|error| format!("the request cannot be built: {error}"))
 }
 
-/// The answer as JSON text that jsonb can hold; `None` for anything else.
-fn json(body: &[u8]) -> Option<String> {
+/// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
+/// bytes, and jsonb prints 131,072.)
+fn json(body: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?.trim();
     let measure = pgsaga_producer::measure_json(text)?;
-    (measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
+    (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
 }
 
 fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: Instant) -> Ended {

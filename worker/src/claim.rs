@@ -94,6 +94,7 @@ pub async fn run(worker: Arc<Worker>) {
         tokio::select! {
             () = worker.stop.cancelled() => break,
             () = worker.wake.notified() => worker.metrics.wakeups[0].increment(1),
+            () = worker.participants.room.notified() => {}
             () = tokio::time::sleep(pause) => worker.metrics.wakeups[1].increment(1),
         }
     }
@@ -164,7 +165,9 @@ async fn claim(
         .bind(queues)
         .bind(rooms)
         .bind((nth % 1024) as i32)
-        .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY));
+        .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY))
+        .bind(blocked.few.0)
+        .bind(blocked.few.1);
     let rows = worker.db.run(Lane::Work, statement).await?;
     worker.metrics.claim_seconds.record(started.elapsed().as_secs_f64());
     let Some(header) = rows.first() else { return Ok(Claimed { found: 0, asked, next_due: None }) };

@@ -263,7 +263,8 @@ impl Class {
         let no_partition = error.as_database_error().is_some_and(|error| error.constraint().is_none());
         match sqlstate(error).as_deref() {
             Some("23514") if no_partition => Class::Conflict,
-            Some("40001" | "40P01" | "55P03" | "57014") => Class::Conflict,
+            // 53200: out of memory; a smaller group needs less.
+            Some("40001" | "40P01" | "55P03" | "57014" | "53200") => Class::Conflict,
             Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
                 Class::Connection
             }

@@ -66,6 +66,8 @@ impl Step {
 
 /// The longest body: a payload's limit holds for what its references make of it, too.
 const BODY_BYTES_MAX: usize = 1_048_576;
+/// Levels of a result: a payload's and an answer's.
+const RESULT_DEPTH_MAX: usize = 128;
 
 /// A saga's definition: what the INSERT said, with defaults filled in.
 #[derive(Debug)]
@@ -122,12 +124,11 @@ impl Definition {
         };
         let text = std::str::from_utf8(raw).map_err(|error| format!("{key}: {error}"))?;
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
-        let body = references::resolve(text, op == Op::Compensate, find)
+        let body = references::resolve(text, op == Op::Compensate, BODY_BYTES_MAX, find)
             .map_err(|missing| format!("not sent: {key}: {missing}"))?;
         if body.len() > BODY_BYTES_MAX {
             return Err(format!(
-                "not sent: {key}: {} bytes with the answers that it refers to; allowed: up to 1,048,576",
-                body.len()
+                "not sent: {key}: longer than {BODY_BYTES_MAX} bytes with the answers that it refers to"
             ));
         }
         Ok(body.into())
@@ -137,8 +138,10 @@ impl Definition {
     pub fn result(&self, answers: &Answers, last: Option<&str>) -> Option<String> {
         let Some(mapping) = &self.result_mapping else { return last.map(str::to_owned) };
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
-        // With null for what is missing, nothing is left that could fail but a mapping that somebody broke by hand.
-        references::resolve(mapping, true, find).ok()
+        // Null for what is missing. What would be longer or deeper than a payload may be is no result.
+        let result = references::resolve(mapping, true, BODY_BYTES_MAX, find).ok()?;
+        let size = pgsaga_producer::measure_json(&result)?;
+        (size.bytes <= BODY_BYTES_MAX && size.depth <= RESULT_DEPTH_MAX).then_some(result)
     }
 
     /// Whether the answer of step `index`'s action is used by anything, the saga's result included.

@@ -54,6 +54,8 @@ pub struct Participants {
     calls_max: usize,
     limits: HashMap<String, usize>,
     known: Mutex<HashMap<Arc<str>, Participant>>,
+    /// One that claims left out has room again.
+    pub room: Notify,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,8 @@ struct Participant {
     answered: bool,
     /// The last sign of life, or when calls began to run.
     since: Instant,
+    /// When something was last held for it.
+    used: Instant,
     silent_in_a_row: u32,
     open_since: Option<Instant>,
     probe_at: Instant,
@@ -74,6 +78,8 @@ struct Participant {
 pub struct Blocked {
     /// Claims leave their tasks where they are.
     pub unclaimed: Vec<String>,
+    /// Claims bring at most so many tasks of them.
+    pub few: (Vec<String>, Vec<i64>),
     /// What is due for them is parked, each with how long it has been so.
     pub parked: Vec<(String, Duration)>,
     /// How many breakers are open.
@@ -101,7 +107,7 @@ pub enum Admission {
 impl Participants {
     /// For a worker of `calls_max` calls at once; `limits` of single participants, by host and port as URLs write them.
     pub fn new(calls_max: usize, limits: HashMap<String, usize>) -> Arc<Participants> {
-        Arc::new(Participants { calls_max, limits, known: Mutex::default() })
+        Arc::new(Participants { calls_max, limits, known: Mutex::default(), room: Notify::new() })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Participant>> {
@@ -151,6 +157,7 @@ impl Participants {
         };
         let participant = known.entry(Arc::clone(&name)).or_insert_with(Participant::new);
         participant.held += 1;
+        participant.used = Instant::now();
         let freed = Arc::clone(&participant.freed);
         drop(known);
         Ticket { participants: Arc::clone(self), name, freed, calling: false }
@@ -167,24 +174,31 @@ impl Participants {
         let now = Instant::now();
         let mut blocked = Blocked::default();
         let mut known = self.known();
-        known.retain(|_, participant| {
-            participant.held > 0
-                || participant.open_since.is_some()
-                || now - participant.since < FORGOTTEN_AFTER
-        });
+        known.retain(|_, participant| participant.held > 0 || now - participant.used < FORGOTTEN_AFTER);
         for (name, participant) in &*known {
-            let full = self.held_max(name, participant, now).is_some_and(|most| participant.held >= most);
+            let most = self.held_max(name, participant, now);
+            let room = most.map(|most| most.saturating_sub(participant.held));
             if let Some(since) = participant.open_since {
                 blocked.open += 1;
                 blocked.parked.push((name.to_string(), now - since));
-                if now < participant.probe_at || full {
+                if now < participant.probe_at || room == Some(0) {
                     blocked.unclaimed.push(name.to_string());
+                    continue;
                 }
-            } else if full {
-                blocked.unclaimed.push(name.to_string());
-                let silent = participant.is_silent(now) && now - participant.since >= PARK_AFTER;
-                if silent || self.limits.contains_key(&**name) {
-                    blocked.parked.push((name.to_string(), Duration::ZERO));
+            }
+            if let (Some(room), Some(most)) = (room, most) {
+                // A claim that brings one task, and walks over all that is due to find it, is not worth its while.
+                if room <= most / 2 {
+                    blocked.unclaimed.push(name.to_string());
+                    if participant.is_silent(now)
+                        && now - participant.since >= PARK_AFTER
+                        && participant.open_since.is_none()
+                    {
+                        blocked.parked.push((name.to_string(), Duration::ZERO));
+                    }
+                } else {
+                    blocked.few.0.push(name.to_string());
+                    blocked.few.1.push(room as i64);
                 }
             }
         }
@@ -200,6 +214,7 @@ impl Participant {
             in_flight: 0,
             answered: false,
             since: now,
+            used: now,
             silent_in_a_row: 0,
             open_since: None,
             probe_at: now,
@@ -312,9 +327,15 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.ended(Reached::Nobody);
-        if let Some(participant) = self.participants.known().get_mut(&self.name) {
-            participant.held = participant.held.saturating_sub(1);
-            participant.freed.notify_one();
+        let now = Instant::now();
+        let mut known = self.participants.known();
+        let Some(participant) = known.get_mut(&self.name) else { return };
+        participant.held = participant.held.saturating_sub(1);
+        participant.freed.notify_one();
+        // The moment from which claims bring its tasks again.
+        let most = self.participants.held_max(&self.name, participant, now);
+        if most.is_some_and(|most| participant.held == most - most / 2 - 1) {
+            self.participants.room.notify_one();
         }
     }
 }

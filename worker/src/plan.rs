@@ -76,6 +76,11 @@ impl Try {
         }
     }
 
+    /// The next try after this one, where it was made.
+    pub fn after(self, outcome: Option<Outcome>) -> Try {
+        outcome.map_or(self, |outcome| self.again(outcome))
+    }
+
     /// Some try ended unknown, or the last that left ended ongoing: the op may have taken effect.
     fn may_have_happened(self) -> bool {
         self.unknown_before || self.last == Some(Outcome::Ongoing)
@@ -374,7 +379,7 @@ fn check(shape: &Shape, progress: &Progress, event: &Event) -> Result<(), Illega
 
 fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
     let now = event.now;
-    let next = event.outcome.map_or(now, |outcome| now.again(outcome));
+    let next = now.after(event.outcome);
     match event.interrupt {
         Some(Interrupt::Skip) => return Verdict::Success,
         Some(Interrupt::End) => {

@@ -13,7 +13,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::task::Weight;
+use crate::task::{Load, Weight};
 
 /// The answers that a saga refers to, by step index.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ pub struct Answers(Option<Arc<Kept>>);
 #[derive(Debug)]
 struct Kept {
     by_step: BTreeMap<usize, Arc<str>>,
-    _weight: Vec<Weight>,
+    weights: Vec<Arc<Weight>>,
 }
 
 impl Answers {
@@ -34,14 +34,18 @@ impl Answers {
         let answers: BTreeMap<usize, &RawValue> = serde_json::from_str(text)?;
         let by_step =
             answers.into_iter().map(|(position, answer)| (position - 1, Arc::from(answer.get()))).collect();
-        Ok(Answers(Some(Arc::new(Kept { by_step, _weight: vec![weight] }))))
+        Ok(Answers(Some(Arc::new(Kept { by_step, weights: vec![Arc::new(weight)] }))))
     }
 
     /// With one more, as Postgres prints it.
-    pub fn with(&self, step: usize, answer: &str) -> Answers {
-        let mut by_step = self.0.as_ref().map(|kept| kept.by_step.clone()).unwrap_or_default();
+    pub fn with(&self, step: usize, answer: &str, load: &Load) -> Answers {
+        let (mut by_step, mut weights) = match &self.0 {
+            Some(kept) => (kept.by_step.clone(), kept.weights.clone()),
+            None => Default::default(),
+        };
         by_step.insert(step, Arc::from(answer));
-        Answers(Some(Arc::new(Kept { by_step, _weight: Vec::new() })))
+        weights.push(Arc::new(load.add(answer.len())));
+        Answers(Some(Arc::new(Kept { by_step, weights })))
     }
 
     /// What step `step` answered.
@@ -64,18 +68,21 @@ pub fn names(text: &str) -> BTreeSet<String> {
         Ok(Cow::Borrowed("null"))
     };
     // What cannot be read names nothing; the INSERT lets none through.
-    let _ = walk(text, &mut String::new(), &mut note);
+    let _ = walk(text, &mut String::new(), usize::MAX, &mut note);
     names
 }
 
 /// Puts answers in the place of references; `find` gives the answer of a step by its name, and `None` stands for null
 /// where `or_null`.
 ///
+/// The result has at most about `bytes_max` bytes: a small text can refer to a large answer many times.
+///
 /// # Errors
-/// Which path of which step has no value, in words.
+/// Which path of which step has no value, or that it becomes too long, in words.
 pub fn resolve<'a>(
     text: &str,
     or_null: bool,
+    bytes_max: usize,
     find: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<String, String> {
     let mut resolved = String::with_capacity(text.len());
@@ -84,7 +91,7 @@ pub fn resolve<'a>(
         None if or_null => Ok(Cow::Borrowed("null")),
         None => Err(format!("the answer of step \"{name}\" has nothing at \"{path}\"")),
     };
-    walk(text, &mut resolved, &mut lookup)?;
+    walk(text, &mut resolved, bytes_max, &mut lookup)?;
     Ok(resolved)
 }
 
@@ -113,8 +120,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 type Lookup<'l, 'v> = dyn FnMut(&str, &str) -> Result<Cow<'v, str>, String> + 'l;
 
-fn walk(text: &str, out: &mut String, lookup: &mut Lookup<'_, '_>) -> Result<(), String> {
+fn walk(text: &str, out: &mut String, bytes_max: usize, lookup: &mut Lookup<'_, '_>) -> Result<(), String> {
     let text = text.trim();
+    if out.len() > bytes_max {
+        return Err(format!("longer than {bytes_max} bytes with the answers that it refers to"));
+    }
     if !any(text.as_bytes()) {
         out.push_str(text);
         return Ok(());
@@ -142,7 +152,7 @@ fn walk(text: &str, out: &mut String, lookup: &mut Lookup<'_, '_>) -> Result<(),
                 out.push_str(if nth > 0 { ", " } else { "" });
                 out.push_str(&serde_json::Value::from(key.as_str()).to_string());
                 out.push_str(": ");
-                walk(value.get(), out, lookup)?;
+                walk(value.get(), out, bytes_max, lookup)?;
             }
             out.push('}');
         }
@@ -151,7 +161,7 @@ fn walk(text: &str, out: &mut String, lookup: &mut Lookup<'_, '_>) -> Result<(),
             out.push('[');
             for (nth, element) in elements.iter().enumerate() {
                 out.push_str(if nth > 0 { ", " } else { "" });
-                walk(element.get(), out, lookup)?;
+                walk(element.get(), out, bytes_max, lookup)?;
             }
             out.push(']');
         }
@@ -191,7 +201,7 @@ mod tests {
         r#"{"id": 12345678901234567890.10, "list": [{"a/b": "x"}, null], "m~n": true, "": 0}"#;
 
     fn resolved(text: &str) -> Result<String, String> {
-        resolve(text, false, |name| (name == "stock").then_some(ANSWER))
+        resolve(text, false, 1000, |name| (name == "stock").then_some(ANSWER))
     }
 
     #[test]
@@ -222,10 +232,18 @@ mod tests {
                 resolved(&text).unwrap_err(),
                 format!(r#"the answer of step "stock" has nothing at "{path}""#)
             );
-            assert_eq!(resolve(&text, true, |_| Some(ANSWER)).unwrap(), r#"{"a": null}"#);
+            assert_eq!(resolve(&text, true, 1000, |_| Some(ANSWER)).unwrap(), r#"{"a": null}"#);
         }
         assert!(resolved(r#"{"$from": "other", "path": "/id"}"#).is_err());
-        assert_eq!(resolve(r#"[{"$from": "other"}]"#, true, |_| None).unwrap(), "[null]");
+        assert_eq!(resolve(r#"[{"$from": "other"}]"#, true, 1000, |_| None).unwrap(), "[null]");
+    }
+
+    #[test]
+    fn a_small_text_cannot_become_a_large_one() {
+        let many = format!("[{}]", vec![r#"{"$from": "stock"}"#; 10_000].join(", "));
+        let words = "longer than 1000 bytes with the answers that it refers to";
+        assert_eq!(resolved(&many).unwrap_err(), words);
+        assert_eq!(resolve(&many, true, 1000, |_| Some(ANSWER)).unwrap_err(), words);
     }
 
     #[test]

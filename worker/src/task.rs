@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::definition::{Definition, FreshKeys, Step};
 use crate::outcome::Outcome;
 use crate::participants::Ticket;
-use crate::plan::{Event, Interrupt, Try};
+use crate::plan::{Event, Interrupt, Op, Try};
 use crate::queues;
 use crate::references::Answers;
 
@@ -69,6 +69,9 @@ pub struct Task {
     pub lost_alone: i16,
     /// The mark that it bore when this worker last looked.
     pub interrupt: Option<Interrupt>,
+    /// Its saga, a parallel one, had been asked to turn back when it was claimed: a mark that it lacks, because somebody
+    /// had it locked at that moment, counts as borne.
+    pub requested: bool,
     /// When the saga's deadline passes, by this process's clock; `None` where none applies.
     pub deadline: Option<Instant>,
     /// What the INSERT said.
@@ -106,7 +109,9 @@ impl Task {
         Event {
             now: self.now,
             outcome,
-            interrupt: self.interrupt,
+            interrupt: self
+                .interrupt
+                .or((self.requested && self.now.op == Op::Action).then_some(Interrupt::Turn)),
             overdue: self.deadline.is_some_and(|deadline| deadline <= Instant::now()),
             killer: self.lost_alone >= STUCK_AFTER_LOST_ALONE,
         }

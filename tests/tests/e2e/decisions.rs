@@ -393,3 +393,97 @@ async fn retry_of_a_waiting_saga_does_not_wait_any_longer() {
     assert_eq!(decide(&scene, "pgsaga.retry('s')").await, Result::Ok("submitted".into()));
     scene.expect("s", "succeeded", None, &["a action", "a action"]).await;
 }
+
+/// The other decisions about a saga that ends already, or turns back already, say so.
+#[tokio::test]
+async fn a_decision_is_neither_taken_twice_nor_undone_by_another() {
+    let scene = Scene::with_worker().await;
+    let gate = Gate::new();
+    for gid in ["ends", "turns"] {
+        let saga = scene.saga(gid).step("a").action(Ok.behind(&gate)).step("b");
+        saga.column("request_timeout", "'30 seconds'").insert().await;
+    }
+    scene.participant.wait_for_calls(2, PATIENCE).await;
+    assert_eq!(decide(&scene, "pgsaga.force('ends', 'once')").await, Result::Ok("aborting".into()));
+    let ends = "saga ends ends as failed as soon as its last call has ended".to_owned();
+    for call in ["force('ends', 'twice')", "resolve('ends', 'succeeded', 'x')", "skip('ends', 'a', 'x')"] {
+        let refused = decide(&scene, &format!("pgsaga.{call}")).await.unwrap_err();
+        assert_eq!(refused, ("55000".into(), ends.clone()), "{call}");
+    }
+    assert_eq!(decide(&scene, "pgsaga.abort('turns', 'x')").await, Result::Ok("aborting".into()));
+    let refused = decide(&scene, "pgsaga.skip('turns', 'a', 'x')").await.unwrap_err();
+    assert_eq!(
+        refused,
+        ("55000".into(), "step \"a\" of saga turns is not tried again: the saga turns back".into())
+    );
+    gate.open();
+    assert_eq!(scene.ended("ends").await.0, "failed");
+    scene.expect("turns", "failed", Some("a: aborted: x"), &["a action", "a compensate"]).await;
+}
+
+/// A skip of a call in flight, and then an abort: the abort holds.
+#[tokio::test]
+async fn an_abort_after_a_skip_holds() {
+    let scene = Scene::with_worker().await;
+    let gate = Gate::new();
+    let saga = scene.saga("s").step("a").action(Ok.behind(&gate)).step("b");
+    saga.column("request_timeout", "'30 seconds'").insert().await;
+    scene.participant.wait_for_calls(1, PATIENCE).await;
+    for _ in 0..2 {
+        assert_eq!(decide(&scene, "pgsaga.skip('s', 'a', 'x')").await, Result::Ok("submitted".into()));
+    }
+    assert_eq!(decide(&scene, "pgsaga.abort('s', 'y')").await, Result::Ok("aborting".into()));
+    gate.open();
+    scene.expect("s", "failed", Some("a: aborted: y"), &["a action", "a compensate"]).await;
+}
+
+/// An abort commits between a rescue's snapshot and its locks: the lost try is recorded once, and has one successor.
+#[tokio::test]
+async fn a_rescue_that_races_an_abort_takes_a_task_once() {
+    use crate::session::{claim, connect, insert, register, without};
+    use sqlx::Row as _;
+    for control in [false, true] {
+        let scene = Scene::new().await;
+        insert(&scene, 1, 1).await;
+        let mut rescuer = connect(&scene).await;
+        let worker = register(&mut rescuer).await;
+        claim(&mut rescuer, worker, 1).await;
+        let mut rescue = pgsaga_sql::query::RESCUE
+            .replace(
+                "with lost as materialized (",
+                "with pause as materialized (select pg_sleep(1)), lost as materialized (",
+            )
+            .replace(
+                "from (select distinct saga_id from lost) i",
+                "from (select distinct saga_id from lost, pause) i",
+            );
+        if control {
+            rescue = without(&rescue, "\n      and k.interrupt is not distinct from i.interrupt", "");
+        }
+        let aborting = async {
+            let asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+            eventually(PATIENCE, "the rescue sleeps", async || {
+                let sleeping: i64 = sqlx::query_scalar(asleep).fetch_one(scene.pool()).await.unwrap();
+                (sleeping > 0).then_some(())
+            })
+            .await;
+            decide(&scene, "pgsaga.abort('s000', 'x')").await.unwrap();
+        };
+        let racing = sqlx::query(sqlx::AssertSqlSafe(rescue)).bind(worker).bind(100i64);
+        let (row, ()) = tokio::join!(async { racing.fetch_one(&mut rescuer).await.unwrap() }, aborting);
+        assert_eq!(row.get::<i64, _>("rescued"), i64::from(control));
+        sqlx::query(pgsaga_sql::query::RESCUE)
+            .bind(worker)
+            .bind(100i64)
+            .fetch_one(&mut rescuer)
+            .await
+            .unwrap();
+        let tasks: i64 =
+            sqlx::query_scalar("select count(*) from pgsaga.task").fetch_one(scene.pool()).await.unwrap();
+        assert_eq!(
+            (tasks, scene.history("s000").await.len()),
+            if control { (2, 2) } else { (1, 1) },
+            "control: {control}"
+        );
+    }
+}

@@ -168,6 +168,22 @@ async fn a_participants_limit_bounds_its_calls_at_once() {
     scene.healthy().await;
 }
 
+/// A backlog for a participant at its limit is neither claimed again and again nor waits longer than it must.
+#[tokio::test]
+async fn a_limit_costs_no_claims() {
+    let mut scene = Scene::new().await;
+    let limited = Participant::start().await;
+    let limit = format!("{}=2", limited.address());
+    limited.on("/pay", "action", Behaviour::Slow(Duration::from_millis(20)));
+    insert_many(&scene, "limited", 300, &limited.url("/pay"), "", "").await;
+    scene.start_worker(&["--participant-limit", &limit]).await;
+    scene.all_ended(PATIENCE).await;
+    let claimed = scene.metric("pgsaga_claimed_total").await;
+    // The first claim, which knows nothing of the limit yet, may bring all of them.
+    assert!(claimed < 700.0, "{claimed} claims of 300 tasks");
+    scene.healthy().await;
+}
+
 /// Opens only after 20 calls in a row without a sign of life; lets one call a second through; an answer closes it.
 #[tokio::test]
 async fn a_breaker_opens_after_twenty_silent_calls_and_probes_once_a_second() {

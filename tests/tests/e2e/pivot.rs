@@ -63,6 +63,35 @@ async fn an_abort_after_the_pivot_is_refused() {
     scene.expect("s", "succeeded", None, &["stock action", "pay action", "ship action"]).await;
 }
 
+/// Also where an earlier abort had waited for the pivot, which then succeeded.
+#[tokio::test]
+async fn an_abort_that_waited_for_the_pivot_is_over_when_the_pivot_stands() {
+    let scene = Scene::with_worker().await;
+    let (pay, ship) = (Gate::new(), Gate::new());
+    saga(&scene, "s", Ok.behind(&pay), Ok.behind(&ship)).insert().await;
+    scene.participant.wait_for_calls(2, PATIENCE).await;
+    assert_eq!(abort(&scene, "s").await.unwrap(), "submitted");
+    pay.open();
+    scene.participant.wait_for_calls(3, PATIENCE).await;
+    assert_eq!(abort(&scene, "s").await.unwrap_err().as_database_error().unwrap().code().unwrap(), "55000");
+    ship.open();
+    scene.expect("s", "succeeded", None, &["stock action", "pay action", "ship action"]).await;
+}
+
+/// A person's retry after the pivot, before a deadline that is void: the step is called until it answers.
+#[tokio::test]
+async fn a_retry_after_the_pivot_knows_no_deadline() {
+    let scene = Scene::with_worker().await;
+    let ship = Sequence(vec![Refuse("closed".into()), Status(503), Status(503), Status(503), Ok]);
+    let saga = saga(&scene, "s", Ok, ship).with("retry_interval_seconds", json!(0.5));
+    saga.column("timeout_to_fail", "'1500 milliseconds'").insert().await;
+    assert_eq!(scene.ended("s").await, ("stuck".into(), Some("ship: closed".into())));
+    sqlx::query("select pgsaga.retry('s')").execute(scene.pool()).await.unwrap();
+    assert_eq!(scene.ended("s").await, ("succeeded".into(), None));
+    assert_eq!(scene.participant.ops_for("s").iter().filter(|op| *op == "ship action").count(), 5);
+    scene.healthy().await;
+}
+
 /// RACES 13: the pivot's outcome is unknown when the abort or the deadline comes.
 #[tokio::test]
 async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was_called() {

@@ -158,7 +158,10 @@ async fn an_answer_that_jsonb_cannot_hold_is_no_answer() {
     let scene = Scene::with_worker().await;
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200)).into_bytes();
     let large = format!("\"{}\"", "x".repeat(70_000)).into_bytes();
-    let answers: [(&str, Vec<u8>); 9] = [
+    // 60 KB that jsonb prints as nearly a gigabyte.
+    let printed = format!("[{}]", vec!["1e131071"; 7000].join(",")).into_bytes();
+    let answers: [(&str, Vec<u8>); 10] = [
+        ("printed", printed),
         ("nul", br#"{"a": "\u0000"}"#.to_vec()),
         ("surrogate", br#"{"a": "\ud800"}"#.to_vec()),
         ("number", b"[1e200000]".to_vec()),
@@ -188,4 +191,24 @@ async fn an_answer_that_jsonb_cannot_hold_is_no_answer() {
         assert_eq!(result(&scene, &gid).await, None, "{gid}");
     }
     scene.healthy().await;
+}
+
+/// A small payload that refers to a large answer many times is not sent.
+#[tokio::test]
+async fn a_body_that_answers_would_make_too_long_is_not_sent() {
+    let scene = Scene::with_worker().await;
+    let many = Value::Array(vec![json!({"$from": "a"}); 3000]);
+    let saga = scene
+        .saga("s")
+        .step("a")
+        .action(Json(200, json!("x".repeat(60_000))))
+        .step("b")
+        .with("payload", many.clone());
+    saga.column("result_mapping", "null").insert().await;
+    let reason = "b: not sent: payload: longer than 1048576 bytes with the answers that it refers to";
+    scene.expect("s", "failed", Some(reason), &["a action", "a compensate"]).await;
+    let saga = scene.saga("result").step("a").action(Json(200, json!("x".repeat(60_000))));
+    saga.column("result_mapping", &format!("'{many}'")).insert().await;
+    scene.expect("result", "succeeded", None, &["a action"]).await;
+    assert_eq!(result(&scene, "result").await, None);
 }

@@ -33,6 +33,10 @@ async fn every_statement_file_can_be_prepared() {
 async fn every_check_can_fail() {
     let breaks = [
         (
+            "aborted_sagas_do_not_succeed",
+            "insert into pgsaga.history (saga_id, kind, decision) select id, 'decision', 'abort' from pgsaga.saga where gid = 'succeeded'",
+        ),
+        (
             "attempts_are_numbered_without_gap",
             "update pgsaga.history set attempt = 3 where outcome = 'failure'",
         ),

@@ -59,7 +59,9 @@ pub(crate) async fn claim_from(
         .bind(None::<Vec<String>>)
         .bind(None::<Vec<i64>>)
         .bind(0i32)
-        .bind(false);
+        .bind(false)
+        .bind(Vec::<String>::new())
+        .bind(Vec::<i64>::new());
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,

@@ -59,13 +59,13 @@ impl Reader {
 
     /// Asks until it prints what is shown.
     async fn ask(&self, block: &Block, shows: &str) {
-        let (started, expected) = (Instant::now(), masked(shows));
+        let started = Instant::now();
         let printed = eventually(ASKED_FOR * 2, &block.text, async || {
             let printed = self.run(block);
-            (masked(&printed) == expected || started.elapsed() > ASKED_FOR).then_some(printed)
+            (is_shown(block, &printed, shows) || started.elapsed() > ASKED_FOR).then_some(printed)
         })
         .await;
-        assert_eq!(masked(&printed), expected, "{}\n{printed}", block.text);
+        assert!(is_shown(block, &printed, shows), "{}\nprinted:\n{printed}\nshown:\n{shows}", block.text);
     }
 
     /// A block that is refused.
@@ -112,6 +112,14 @@ fn stays(block: &Block) -> bool {
     starts(&["pgsaga echo", "pgsaga work"]) || block.text.contains(" --watch")
 }
 
+/// Tables of psql are as they are shown. What a command prints has times in it, and addresses as wide as our own.
+fn is_shown(block: &Block, printed: &str, shows: &str) -> bool {
+    match block.language.as_str() {
+        "sql" => trimmed(printed) == trimmed(shows),
+        _ => masked(printed) == masked(shows),
+    }
+}
+
 fn is_heard(shows: &str) -> bool {
     shows.starts_with("POST ") || shows.contains(" pgsaga_worker::")
 }
@@ -146,7 +154,7 @@ async fn every_example_of_the_guide_runs_and_prints_what_it_shows() {
             ("sql" | "sh", Some(shows)) if is_question(&block) => reader.ask(&block, shows).await,
             ("sql" | "sh", Some(shows)) => {
                 let printed = reader.run(&block);
-                assert_eq!(masked(&printed), masked(shows), "{}\n{printed}", block.text);
+                assert!(is_shown(&block, &printed, shows), "{}\nprinted:\n{printed}", block.text);
             }
             (language, _) => panic!("a block of {language}:\n{}", block.text),
         }

@@ -28,6 +28,7 @@ pub(super) struct Row {
     lost_alone: i16,
     bytes: usize,
     interrupt: Option<Interrupt>,
+    requested: bool,
     pub(super) waited_us: i64,
     deadline_us: Option<i64>,
     fresh_keys: FreshKeys,
@@ -70,6 +71,7 @@ impl Row {
             lost_alone: row.try_get("lost_alone")?,
             bytes: row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0),
             interrupt,
+            requested: row.try_get("requested")?,
             waited_us: row.try_get("waited_us")?,
             deadline_us: row.try_get("deadline_us")?,
             fresh_keys: FreshKeys::read(row.try_get("fresh_keys")?)
@@ -148,6 +150,7 @@ impl Row {
             lost: self.lost,
             lost_alone: self.lost_alone,
             interrupt: self.interrupt,
+            requested: self.requested,
             deadline: self
                 .deadline_us
                 .map(|us| Instant::now() + Duration::from_micros(us.try_into().unwrap_or(0))),

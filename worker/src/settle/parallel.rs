@@ -11,10 +11,9 @@ use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
 use crate::backoff::retry_delay;
 use crate::db::Lane;
 use crate::outcome::{Outcome, clean};
-use crate::plan::{End, Plan, Then, Try, Why, plan as fold};
+use crate::plan::{End, Op, Plan, Then, Try, Why, plan as fold};
 use crate::progress::{Progress, State};
 use crate::references::Answers;
-use crate::task::Load;
 use crate::worker::Worker;
 
 /// The events of one saga, with what follows from them.
@@ -22,6 +21,7 @@ pub(super) struct Batch {
     saga_id: i64,
     /// What the plan was made from.
     version: i32,
+    before: Option<Progress>,
     finished: Vec<Finished>,
     next: Next,
 }
@@ -116,7 +116,7 @@ async fn find_results(worker: &Worker, batches: &mut [Batch]) {
     let mut known: HashMap<i64, Answers> = HashMap::new();
     for row in &rows {
         let answers = row.try_get::<Option<&str>, _>("answers").ok().flatten();
-        let answers = answers.and_then(|text| Answers::read(text, Load::default().add(0)).ok());
+        let answers = answers.and_then(|text| Answers::read(text, worker.load.add(text.len())).ok());
         if let (Ok(id), Some(answers)) = (row.try_get("id"), answers) {
             known.insert(id, answers);
         }
@@ -125,7 +125,7 @@ async fn find_results(worker: &Worker, batches: &mut [Batch]) {
         let mut answers = known.remove(&batch.saga_id).unwrap_or_default();
         for finished in &batch.finished {
             if let Some(answer) = finished.kept_answer() {
-                answers = answers.with(finished.task.now.step, answer);
+                answers = answers.with(finished.task.now.step, answer, &worker.load);
             }
         }
         let saga = batch.finished.first().map(|finished| Arc::clone(&finished.task.saga));
@@ -142,8 +142,9 @@ impl Batch {
             None => Err("its progress cannot be read".to_owned()),
             Some(progress) => next(progress, &finished),
         };
-        let next = next.unwrap_or_else(|illegal| stuck(&finished, &illegal));
-        Batch { saga_id, version: standing.version, finished, next }
+        let before = standing.progress.clone();
+        let next = next.unwrap_or_else(|illegal| stuck(before.as_ref(), &finished, &illegal));
+        Batch { saga_id, version: standing.version, before, finished, next }
     }
 }
 
@@ -193,15 +194,25 @@ fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
     Ok(next)
 }
 
-fn stuck(finished: &[Finished], why: &str) -> Next {
+fn stuck(before: Option<&Progress>, finished: &[Finished], why: &str) -> Next {
+    let progress = before.map(|before| {
+        let mut progress = before.clone();
+        for Finished { task, .. } in finished {
+            if let Some(state) = progress.steps.get_mut(task.now.step) {
+                *state = if task.now.op == Op::Action { State::StuckActing } else { State::StuckUndoing };
+            }
+        }
+        progress.text()
+    });
     let reason = |finished: &Finished| format!("{}: {}", finished.task.step_name(), clean(why));
     Next {
+        progress,
         status: Some("stuck"),
         reason: finished.first().map(reason),
         tasks: finished
             .iter()
             .map(|finished| Again {
-                next: Some(finished.task.now),
+                next: Some(finished.task.now.after(finished.outcome())),
                 stuck_reason: Some(reason(finished)),
                 ..Again::default()
             })
@@ -329,8 +340,8 @@ impl Unit for Batch {
         again
     }
 
-    /// Without text that the database's encoding may not have, then without answers.
-    fn tame(&mut self, _: &sqlx::Error) -> bool {
+    /// Without text that the database's encoding may not have, then without answers, then as a stuck saga.
+    fn tame(&mut self, error: &sqlx::Error) -> bool {
         let mut changed = make_ascii(&mut self.next.reason);
         for again in &mut self.next.tasks {
             changed |= make_ascii(&mut again.stuck_reason);
@@ -345,7 +356,18 @@ impl Unit for Batch {
         for ended in self.finished.iter_mut().filter_map(|finished| finished.ended.as_mut()) {
             changed |= ended.answer.take().is_some();
         }
-        changed
+        if changed {
+            return true;
+        }
+        if self.next.status == Some("stuck") {
+            return false;
+        }
+        let why = format!("its outcome cannot be settled: {error}");
+        self.next = stuck(self.before.as_ref(), &self.finished, &why);
+        for ended in self.finished.iter_mut().filter_map(|finished| finished.ended.as_mut()) {
+            ended.message = None;
+        }
+        true
     }
 
     fn finished(self) -> Vec<Finished> {

@@ -54,7 +54,9 @@ impl Item {
 
 fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
     let task = &finished.task;
-    let is_pivot = task.saga.shape.pivot() == Some(task.now.step);
+    // Deadlines are void once the pivot stands, and for compensations.
+    let may_be_late =
+        |next: Try| next.op == Op::Action && task.saga.shape.pivot().is_none_or(|pivot| pivot >= next.step);
     let mut next = Next { turned: plan.turned, ..Next::default() };
     if let Some((_, why)) = plan.turns {
         next.overdue = why == Why::Timeout;
@@ -70,7 +72,7 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
             next.task = Some(again);
             next.delay_us = Some(retry_delay(wait, interval, asked).as_micros() as i64);
             next.marked = awaited;
-            next.keeps_deadline = again.op == Op::Action && !awaited;
+            next.keeps_deadline = may_be_late(again) && !awaited;
         }
         Some(Then::Stick { next: again, why }) => {
             next.task = Some(again);
@@ -80,7 +82,7 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
         Some(Then::Gone) | None => {
             next.task = plan.queued.first().copied();
             if let Some(first) = next.task {
-                next.keeps_deadline = first.op == Op::Action && !is_pivot;
+                next.keeps_deadline = may_be_late(first);
                 // The advance leaves the saga alone, and everything of the task but its step.
                 let plain = task.interrupt.is_none() && (next.keeps_deadline || task.deadline.is_none());
                 let to = task.saga.steps.get(first.step).map_or("", |step| step.participant(first.op));
@@ -94,7 +96,7 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
     match plan.ends {
         Some(End::Succeeded) => {
             next.saga_status = Some("succeeded");
-            next.result = result(finished);
+            next.result = result(worker, finished);
         }
         Some(End::Failed) => next.saga_status = Some("failed"),
         Some(End::Decided) => next.saga_status = Some("ending"),
@@ -103,18 +105,18 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
     next
 }
 
-fn result(finished: &Finished) -> Option<String> {
+fn result(worker: &Worker, finished: &Finished) -> Option<String> {
     let task = &finished.task;
     let last = finished.ended.as_ref().and_then(|ended| ended.answer.as_deref());
     match last {
-        Some(last) => task.saga.result(&task.answers.with(task.now.step, last), Some(last)),
+        Some(last) => task.saga.result(&task.answers.with(task.now.step, last, &worker.load), Some(last)),
         None => task.saga.result(&task.answers, None),
     }
 }
 
 fn stuck(finished: &Finished, why: &str) -> Next {
     Next {
-        task: Some(finished.task.now),
+        task: Some(finished.task.now.after(finished.outcome())),
         saga_status: Some("stuck"),
         saga_reason: Some(format!("{}: {}", finished.task.step_name(), clean(why))),
         ..Next::default()
@@ -239,7 +241,7 @@ impl Unit for Item {
                 continue;
             };
             if let Some(answer) = answer {
-                task.answers = task.answers.with(task.now.step, &answer);
+                task.answers = task.answers.with(task.now.step, &answer, &worker.load);
             }
             if !next.keeps_deadline {
                 task.deadline = None;
