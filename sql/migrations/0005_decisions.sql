@@ -65,7 +65,9 @@ begin
                            interrupt, deadline, epoch, run_at)
   select s.id, k.position, k.op, k.attempt, k.unknown_before, k.last_outcome, s.format, s.bytes,
     pgsaga.open_lane(s.queue, s.priority),
-    coalesce(split_part(split_part(s.steps -> (k.position - 1) ->> k.op, '/', 3), '?', 1), ''), mark,
+    coalesce(split_part(split_part(s.steps -> (k.position - 1) ->> k.op, '/', 3), '?', 1), ''),
+    -- A pivot that an abort waits for is still awaited.
+    coalesce(mark, case when k.op = 'action' and s.abort_reason is not null and not pgsaga.is_past_pivot(s, k.position) then 'turn' end),
     -- A person's retry is given its time: a deadline that has passed meanwhile would end it before its call.
     case when k.op = 'action' and s.deadline > clock_timestamp() and not pgsaga.is_past_pivot(s, k.position) then s.deadline end, k.epoch, clock_timestamp()
   from unstuck k;

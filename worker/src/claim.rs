@@ -221,6 +221,7 @@ async fn claim(
                 let name = task.ticket.participant();
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
                     let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
+                    worker.metrics.parked.increment(1);
                     returned.push(Returned {
                         task: task_id,
                         epoch,

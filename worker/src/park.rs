@@ -58,7 +58,8 @@ async fn give_back(worker: &Worker, tasks: &mut Vec<Task>) {
             Returned { task: task.id, epoch: task.epoch, delay, participant: Some(name.to_owned()) }
         })
         .collect();
-    hand_back(worker, id, &returned).await;
+    let back = hand_back(worker, id, &returned).await;
+    worker.metrics.parked.increment(back as u64);
     tasks.clear();
 }
 

@@ -131,8 +131,8 @@ fn after_that(saga: &Saga, step: &Step, task: &Task) -> String {
     let counted = u32::try_from(task.counted).unwrap_or(0).saturating_add(1);
     let delay = nominal_delay(Wait::Backoff { counted }, interval, RETRY_DELAY_MAX.max(interval));
     let limit = match task.op {
-        // Neither a pivot nor what comes after it has a limit.
-        Op::Action if saga.steps.iter().any(|step| step.pivot) => None,
+        // Neither a pivot that was called nor what comes after it has a limit; what comes before it ends before it begins.
+        Op::Action if saga.steps.iter().any(|step| step.pivot && step.state != State::Waiting) => None,
         Op::Action => step.retry_limit.or(saga.head.retry_limit.map(f64::from)),
         Op::Compensate => step.compensate_retry_limit.or(saga.head.compensate_retry_limit.map(f64::from)),
     };
