@@ -16,6 +16,7 @@
 --
 -- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with xmin and xmax the worker knows
 -- when every transaction that could still commit an older run_at has ended (worker/src/mark.rs).
+-- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12).
 with me as materialized (
   select id from pgsaga.worker where id = $1 and not dead for key share
@@ -41,15 +42,19 @@ with me as materialized (
     for update skip locked
   ) d
   limit $2
+), taken as (
+  select row_id, run_at, bytes, place from due where participant <> all ($12::text[])
+  union all
+  select row_id, run_at, bytes, place from (
+    select d.*, p.room, row_number() over (partition by d.participant order by place, run_at, row_id) as nth
+    from due d join unnest($12::text[], $13::bigint[]) as p (participant, room) using (participant)
+  ) few
+  where nth <= room
 ), fitting as materialized (
   select row_id from (
     select row_id, sum(bytes) over (order by place, run_at, row_id) as total,
       row_number() over (order by place, run_at, row_id) as nth
-    from (
-      select d.*, row_number() over (partition by d.participant order by place, run_at, row_id) as nth_of_participant, p.room
-      from due d left join unnest($12::text[], $13::bigint[]) as p (participant, room) using (participant)
-    ) counted
-    where room is null or nth_of_participant <= room
+    from taken
   ) summed
   where total <= $4 or nth = 1
 ), claimed as (
@@ -63,8 +68,8 @@ with me as materialized (
     exists (select from me) as alive
 )
 select h.now, h.xmin, h.xmax, h.alive, l.lane, l.queue, l.lowest,
-  (extract(epoch from l.next_due - h.now) * 1000)::bigint as next_due_ms,
-  (extract(epoch from h.now - l.lowest) * 1000000)::bigint as oldest_us,
+  (date_part('epoch', l.next_due - h.now) * 1000)::bigint as next_due_ms,
+  (date_part('epoch', h.now - l.lowest) * 1000000)::bigint as oldest_us,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
   null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_alone,
   null::int as bytes, null as interrupt, null::bigint as waited_us, null::bigint as deadline_us,
@@ -83,15 +88,15 @@ left join lateral (
 union all
 select null, null, null, null, c.lane, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
-  c.bytes, c.interrupt, (extract(epoch from h.now - c.run_at) * 1000000)::bigint, (extract(epoch from c.deadline - h.now) * 1000000)::bigint,
+  c.bytes, c.interrupt, (date_part('epoch', h.now - c.run_at) * 1000000)::bigint, (date_part('epoch', c.deadline - h.now) * 1000000)::bigint,
   s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,
   s.fresh_keys, s.parallel, s.refers, s.requested
 from header h cross join claimed c cross join lateral (
   select gid, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
     compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,
     answers or result_mapping is not null as refers,
-    (extract(epoch from retry_interval) * 1000000)::bigint as retry_interval_us,
-    (extract(epoch from request_timeout) * 1000000)::bigint as request_timeout_us,
-    (extract(epoch from timeout_to_fail) * 1000000)::bigint as timeout_us
+    (date_part('epoch', retry_interval) * 1000000)::bigint as retry_interval_us,
+    (date_part('epoch', request_timeout) * 1000000)::bigint as request_timeout_us,
+    (date_part('epoch', timeout_to_fail) * 1000000)::bigint as timeout_us
   from pgsaga.saga where id = c.saga_id offset 0
 ) s

@@ -25,32 +25,42 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     if !may_call(&task.saga.shape, &task.event(None)) {
         return uncalled(&worker, task);
     }
+    if worker.stop.is_cancelled() {
+        return;
+    }
     if !task.ticket.participant().is_empty() {
-        let admission = tokio::select! {
-            biased;
-            () = worker.stop.cancelled() => return,
-            admission = task.ticket.admit() => admission,
+        // Waiting is rare, and to be ready for the stop meanwhile is not free.
+        let admission = match task.ticket.try_admit() {
+            Some(admission) => admission,
+            None => tokio::select! {
+                biased;
+                () = worker.stop.cancelled() => return,
+                admission = task.ticket.admit() => admission,
+            },
         };
         if admission == Admission::Park {
             let _ = worker.unfit.send(task);
             return;
         }
     }
-    let queue = task.queue.as_ref().map(queues::Place::turns);
+    let _queue_turn = match task.queue.as_ref().map(queues::Place::turns) {
+        None => None,
+        Some(turns) => tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            turn = turns.acquire_owned() => turn.ok(),
+        },
+    };
     let turns = if task.is_suspect() { worker.limits.calls_max as u32 } else { 1 };
-    let all = async {
-        let queue = match queue {
-            Some(queue) => Some(queue.acquire_owned().await.ok()?),
-            None => None,
-        };
-        Some((queue, worker.turns.acquire_many(turns).await.ok()?))
+    let turn = match worker.turns.try_acquire_many(turns) {
+        Ok(turn) => Ok(turn),
+        Err(_) => tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            turn = worker.turns.acquire_many(turns) => turn,
+        },
     };
-    let turn = tokio::select! {
-        biased;
-        () = worker.stop.cancelled() => return,
-        turn = all => turn,
-    };
-    let Some(_turn) = turn else { return };
+    let Ok(_turn) = turn else { return };
     // The wait may have been longer than the deadline.
     if !may_call(&task.saga.shape, &task.event(None)) {
         return uncalled(&worker, task);

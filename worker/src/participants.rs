@@ -245,6 +245,10 @@ impl Ticket {
 
     /// Waits until the participant may get one more call.
     pub async fn admit(&mut self) -> Admission {
+        // Nearly always at once.
+        if let Some(admission) = self.try_admit() {
+            return admission;
+        }
         let freed = Arc::clone(&self.freed);
         loop {
             let mut free = std::pin::pin!(freed.notified());
@@ -257,7 +261,8 @@ impl Ticket {
         }
     }
 
-    fn try_admit(&mut self) -> Option<Admission> {
+    /// The same without waiting; `None` where it would have to.
+    pub fn try_admit(&mut self) -> Option<Admission> {
         let now = Instant::now();
         let mut known = self.participants.known();
         let participant = known.get_mut(&self.name)?;

@@ -19,17 +19,23 @@ async fn saga_concurrent_normal() {
     let scene = two_workers().await;
     for client in Client::both(&scene) {
         let gate = Gate::new();
-        let saga = client.saga("s").step("a").after([]).action(Ok.behind(&gate));
-        let saga =
-            saga.step("b").after([]).action(Ok.behind(&gate)).step("c").after([]).action(Ok.behind(&gate));
-        saga.submit().await;
-        // All are in the participant's hands before it answers one.
-        client.called("s", 3).await;
+        let saga = client.saga("roots").step("a").after([]).action(Ok.behind(&gate));
+        saga.step("b").after([]).action(Ok.behind(&gate)).submit().await;
+        let saga = client.saga("fan").step("start").step("a").after(["start"]).action(Ok.behind(&gate));
+        let saga = saga.step("b").after(["start"]).action(Ok.behind(&gate));
+        saga.step("join").after(["a", "b"]).submit().await;
+        // Both are in the participant's hands before it answers one.
+        client.called("roots", 2).await;
+        client.called("fan", 3).await;
         gate.open();
-        client.expect_end("s", "succeeded", None).await;
-        let mut ops = client.ops("s");
+        client.expect_end("roots", "succeeded", None).await;
+        client.expect_end("fan", "succeeded", None).await;
+        let mut ops = client.ops("roots");
         ops.sort();
-        assert_eq!(ops, ["a action", "b action", "c action"]);
+        assert_eq!(ops, ["a action", "b action"]);
+        let mut ops = client.ops("fan");
+        ops[1..3].sort();
+        assert_eq!(ops, ["start action", "a action", "b action", "join action"]);
     }
     scene.healthy().await;
 }
