@@ -39,7 +39,11 @@ with kept as materialized (
     select id from pgsaga.saga where id = i.saga_id and finished_at is null offset 0 for no key update skip locked
   ) s
 ), settled as materialized (
-  select i.*, t.row_id, t.step, t.op, t.attempt, t.format, t.bytes, t.lane, t.deadline
+  -- What many scans filter by comes first: reading a row stops at the last column that is needed.
+  select t.row_id, i.in_place, i.saga_status, i.saga_id, i.overdue, i.outcome, i.task_id,
+    t.step, t.op, t.attempt, i.status_code, i.duration_us, i.message, i.next_step, i.saga_reason, i.step_name,
+    i.next_op, i.next_attempt, i.next_counted, i.next_unknown, i.next_last_outcome, i.delay_us, i.next_participant,
+    i.next_turns, i.keep_deadline, i.epoch, t.format, t.bytes, t.lane, t.deadline
   from (select * from input where exists (select from me)
         and (in_place or saga_id in (select id from locked_saga))) i
   cross join lateral (

@@ -440,7 +440,7 @@ async fn an_abort_after_a_skip_holds() {
 /// An abort commits between a rescue's snapshot and its locks: the lost try is recorded once, and has one successor.
 #[tokio::test]
 async fn a_rescue_that_races_an_abort_takes_a_task_once() {
-    use crate::session::{claim, connect, insert, register, without};
+    use crate::session::{claim, connect, insert, register, rescue_sleeps, slow_rescue, without};
     use sqlx::Row as _;
     for control in [false, true] {
         let scene = Scene::new().await;
@@ -448,25 +448,12 @@ async fn a_rescue_that_races_an_abort_takes_a_task_once() {
         let mut rescuer = connect(&scene).await;
         let worker = register(&mut rescuer).await;
         claim(&mut rescuer, worker, 1).await;
-        let mut rescue = pgsaga_sql::query::RESCUE
-            .replace(
-                "with lost as materialized (",
-                "with pause as materialized (select pg_sleep(1)), lost as materialized (",
-            )
-            .replace(
-                "from (select distinct saga_id from lost) i",
-                "from (select distinct saga_id from lost, pause) i",
-            );
+        let mut rescue = slow_rescue();
         if control {
             rescue = without(&rescue, "\n      and k.interrupt is not distinct from i.interrupt", "");
         }
         let aborting = async {
-            let asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-            eventually(PATIENCE, "the rescue sleeps", async || {
-                let sleeping: i64 = sqlx::query_scalar(asleep).fetch_one(scene.pool()).await.unwrap();
-                (sleeping > 0).then_some(())
-            })
-            .await;
+            rescue_sleeps(&scene).await;
             decide(&scene, "pgsaga.abort('s000', 'x')").await.unwrap();
         };
         let racing = sqlx::query(sqlx::AssertSqlSafe(rescue)).bind(worker).bind(100i64);

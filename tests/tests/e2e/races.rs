@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use crate::session::{
-    Claimed, Claims, Ends, claim, claim_from, claim_with, claims, connect, insert, register, settle,
-    settle_statement, settle_with, step_of, without,
+    Claimed, Claims, Ends, claim, claim_from, claim_with, claims, connect, insert, register, rescue_sleeps,
+    settle, settle_statement, settle_with, slow_rescue, step_of, without,
 };
 
 /// RACES 1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
@@ -215,30 +215,15 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
     let (mut mover, mut rescuer) = (connect(&scene).await, connect(&scene).await);
     let worker = register(&mut rescuer).await;
     let task = claim(&mut rescuer, worker, 1).await.remove(0);
-    // The rescue's snapshot is taken before the move commits: it sleeps between the two.
-    let slow_rescue = query::RESCUE
-        .replace(
-            "with lost as materialized (",
-            "with pause as materialized (select pg_sleep(1)), lost as materialized (",
-        )
-        .replace(
-            "from (select distinct saga_id from lost) i",
-            "from (select distinct saga_id from lost, pause) i",
-        );
     let moving = async {
-        let asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-        eventually(PATIENCE, "the rescue sleeps", async || {
-            let sleeping: i64 = sqlx::query_scalar(asleep).fetch_one(scene.pool()).await.unwrap();
-            (sleeping > 0).then_some(())
-        })
-        .await;
+        rescue_sleeps(&scene).await;
         sqlx::query("update pgsaga.task set epoch = epoch + 1 where id = $1")
             .bind(task.id)
             .execute(&mut mover)
             .await
             .unwrap();
     };
-    let rescue = sqlx::query(AssertSqlSafe(slow_rescue)).bind(worker).bind(100i64);
+    let rescue = sqlx::query(AssertSqlSafe(slow_rescue())).bind(worker).bind(100i64);
     let (row, ()) = tokio::join!(async { rescue.fetch_one(&mut rescuer).await.unwrap() }, moving);
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 0));
     let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();

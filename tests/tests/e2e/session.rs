@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use pgsaga_sql::query;
-use pgsaga_tests::scene::Scene;
+use pgsaga_tests::eventually;
+use pgsaga_tests::scene::{PATIENCE, Scene};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
@@ -184,4 +185,29 @@ pub(crate) async fn claims(count: usize, steps: usize) -> Claims {
     let worker = register(&mut session).await;
     let tasks = claim(&mut session, worker, count as i64 * 2).await;
     Claims { scene, session, worker, tasks }
+}
+
+/// A rescue that sleeps for a second between its snapshot and its locks.
+pub(crate) fn slow_rescue() -> String {
+    let paused = without(
+        query::RESCUE,
+        "with lost as materialized (",
+        "with pause as materialized (select pg_sleep(1)), lost as materialized (",
+    );
+    without(
+        &paused,
+        "from (select distinct saga_id from lost) i",
+        "from (select distinct saga_id from lost, pause) i",
+    )
+}
+
+/// Waits until such a rescue has its snapshot.
+pub(crate) async fn rescue_sleeps(scene: &Scene) {
+    let asleep =
+        "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+    eventually(PATIENCE, "the rescue sleeps", async || {
+        let sleeping: i64 = sqlx::query_scalar(asleep).fetch_one(scene.pool()).await.unwrap();
+        (sleeping > 0).then_some(())
+    })
+    .await;
 }

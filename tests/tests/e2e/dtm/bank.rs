@@ -1,5 +1,5 @@
-//! A participant of flesh and blood: an HTTP service with a database of its own, whose handlers move money behind the
-//! barrier, through the crate or through the function of sql/barrier.sql.
+//! A participant that keeps its own books: an HTTP service with a database of its own, whose handlers move
+//! money behind the barrier, through the crate or through the function of sql/barrier.sql.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,8 +30,8 @@ pub(super) enum Fault {
     AnswerLost,
 }
 
-/// The body of a call: cents for accounts, each moved behind its own use of the barrier and in its own transaction. The
-/// compensation moves them back.
+/// The body of a call: cents for accounts, each moved behind its own use of the barrier and in its own
+/// transaction. The compensation moves them back.
 #[derive(Serialize, Deserialize)]
 struct Order {
     moves: Vec<(String, i64)>,
@@ -85,7 +85,8 @@ impl Bank {
     /// The cents in `in` and in `out`.
     pub(super) async fn balances(&self) -> (i64, i64) {
         sqlx::query_as(
-            "select min(cents) filter (where name = 'in'), min(cents) filter (where name = 'out') from account",
+            "select min(cents) filter (where name = 'in'), min(cents) filter (where name = 'out')
+             from account",
         )
         .fetch_one(self.db.pool())
         .await

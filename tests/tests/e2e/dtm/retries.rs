@@ -9,8 +9,8 @@ use pgsaga_tests::scene::Scene;
 use super::client::Client;
 
 const INTERVAL: Duration = Duration::from_millis(60);
-/// Waits vary by 20 %, and the participant's clock is read a moment after the call was sent.
-const LEAST: f64 = 0.75;
+/// Waits vary by 20 %.
+const LEAST: f64 = 0.78;
 
 /// The waits between the calls of a saga, in intervals.
 fn waits(client: &Client<'_>, name: &str) -> Vec<f64> {
@@ -23,7 +23,7 @@ fn waits(client: &Client<'_>, name: &str) -> Vec<f64> {
 async fn saga_retry_after_ongoing_keeps_the_interval() {
     let scene = Scene::with_worker().await;
     let clients = Client::both(&scene);
-    // Nor does the error after it wait longer for the answers before it.
+    // Nor does an error afterwards wait longer.
     let ongoing = Sequence([vec![Status(425); 6], vec![Status(500)]].concat());
     for client in &clients {
         client.saga("s").retry_interval(INTERVAL).step("pay").action(ongoing.clone()).submit().await;
@@ -32,8 +32,9 @@ async fn saga_retry_after_ongoing_keeps_the_interval() {
         client.expect("s", "succeeded", None, &["pay action"; 8]).await;
         let waits = waits(client, "s");
         assert!(waits.iter().all(|wait| *wait >= LEAST), "{waits:?}");
-        // Doubled, the last three would be 16, 32 and 64; a busy machine may hold up one or two.
-        assert!(waits[4..].iter().copied().fold(f64::MAX, f64::min) < 4.0, "{waits:?}");
+        // Doubled, they would be 16 and 32, and the one after the error 64. A busy machine may hold up one.
+        assert!(waits[4].min(waits[5]) < 12.0, "{waits:?}");
+        assert!(waits[6] < 40.0, "{waits:?}");
     }
     scene.healthy().await;
 }
@@ -49,9 +50,10 @@ async fn saga_retry_after_an_error_doubles_it() {
         client.expect("s", "succeeded", None, &["pay action"; 5]).await;
         let waits = waits(client, "s");
         for (wait, due) in waits.iter().zip([1.0, 2.0, 4.0, 8.0]) {
-            // Four times as long is a busy machine; a wait that grows faster than it doubles is eight times as long at the end.
-            assert!((due * LEAST..due * 4.0 + 4.0).contains(wait), "{wait} where {due} was due: {waits:?}");
+            assert!(*wait >= due * LEAST, "{wait} where {due} was due: {waits:?}");
         }
+        // Quadrupled, it would be 64.
+        assert!(waits[3] < 40.0, "{waits:?}");
     }
     scene.healthy().await;
 }
