@@ -1,10 +1,10 @@
 -- Settles a group of sequential sagas: records each outcome and does what the planner decided, in one statement that
 -- commits itself.
 --   $1 worker
---   arrays, one element a task, ascending by saga:
+--   arrays, one element a task, ascending by saga; one that would hold only nulls may be null itself:
 --   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
 --   $9 in place: the next step's action in the same row (a HOT update that leaves the saga row alone)
---   $10 next step  $11 next op  $12 its attempt  $13 tries counted  $14 unknown before  $15 last outcome
+--   $10 next step (null for an advance in place)  $11 next op  $12 its attempt  $13 tries counted  $14 unknown before  $15 last outcome
 --   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue is paused
 --   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it turns back unless its pivot succeeds
 --   $18 its reason  $19 name of the step, for stuck sagas
@@ -95,7 +95,7 @@ with kept as materialized (
       finished_at = case when t.saga_status in ('failed', 'ending') then clock_timestamp() end
   from settled t
   where s.id = any (array(select saga_id from settled where saga_status <> 'succeeded'))
-    and t.saga_id = s.id
+    and t.saga_id = s.id and t.saga_status <> 'succeeded'
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
   select saga_id, step_name, saga_reason, next_step, next_op, next_attempt, next_unknown, next_last_outcome, epoch + 1

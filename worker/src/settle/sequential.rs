@@ -147,11 +147,20 @@ impl Unit for Item {
         fn column<'a, T>(group: &'a [Item], value: impl Fn(&'a Item) -> T) -> Vec<T> {
             group.iter().map(value).collect()
         }
-        fn ended<'a, T>(group: &'a [Item], value: impl Fn(&'a crate::outcome::Ended) -> T) -> Vec<Option<T>> {
-            group.iter().map(|item| item.finished.ended.as_ref().map(&value)).collect()
+        /// Null instead of an array of nulls: most columns are empty while all goes well, and unnest() pads them for less.
+        fn sparse<'a, T>(group: &'a [Item], value: impl Fn(&'a Item) -> Option<T>) -> Option<Vec<Option<T>>> {
+            let values = column(group, value);
+            values.iter().any(Option::is_some).then_some(values)
         }
-        fn next<T>(group: &[Item], value: impl Fn(&Try) -> T) -> Vec<Option<T>> {
-            group.iter().map(|item| item.next.task.as_ref().map(&value)).collect()
+        fn flags(group: &[Item], value: impl Fn(&Next) -> bool) -> Option<Vec<Option<bool>>> {
+            sparse(group, |item| value(&item.next).then_some(true))
+        }
+        fn ended<'a, T>(group: &'a [Item], value: impl Fn(&'a crate::outcome::Ended) -> T) -> Vec<Option<T>> {
+            column(group, |item| item.finished.ended.as_ref().map(&value))
+        }
+        // The advance in place knows the next task without being told.
+        fn next<T>(group: &[Item], value: impl Fn(&Try) -> T) -> Option<Vec<Option<T>>> {
+            sparse(group, |item| item.next.task.as_ref().filter(|_| !item.next.in_place).map(&value))
         }
         let answers =
             group.iter().filter_map(|item| Some((item.finished.task.id, item.finished.kept_answer()?)));
@@ -165,31 +174,31 @@ impl Unit for Item {
             .bind(ended(group, |ended| ended.outcome.as_str()))
             .bind(column(group, |item| item.finished.ended.as_ref()?.status_code.map(|code| code as i16)))
             .bind(ended(group, |ended| i32::try_from(ended.duration.as_micros()).unwrap_or(i32::MAX)))
-            .bind(column(group, |item| item.finished.ended.as_ref()?.message.as_deref()))
+            .bind(sparse(group, |item| item.finished.ended.as_ref()?.message.as_deref()))
             .bind(column(group, |item| item.next.in_place))
             .bind(next(group, |next| (next.step + 1) as i16))
             .bind(next(group, |next| next.op.as_str()))
             .bind(next(group, |next| next.attempt as i32))
             .bind(next(group, |next| next.counted as i32))
             .bind(next(group, |next| next.unknown_before))
-            .bind(column(group, |item| item.next.task.as_ref()?.last.map(Outcome::as_str)))
-            .bind(column(group, |item| item.next.delay_us))
+            .bind(sparse(group, |item| item.next.task.as_ref()?.last.map(Outcome::as_str)))
+            .bind(sparse(group, |item| item.next.delay_us))
             .bind(column(group, |item| item.next.saga_status))
-            .bind(column(group, |item| item.next.saga_reason.as_deref()))
-            .bind(column(group, |item| {
+            .bind(sparse(group, |item| item.next.saga_reason.as_deref()))
+            .bind(sparse(group, |item| {
                 item.next
                     .saga_status
                     .is_some_and(|status| status == "stuck")
                     .then(|| item.finished.task.step_name())
             }))
-            .bind(column(group, |item| item.finished.task.interrupt.map(|interrupt| interrupt.as_str())))
-            .bind(column(group, |item| {
+            .bind(sparse(group, |item| item.finished.task.interrupt.map(|interrupt| interrupt.as_str())))
+            .bind(sparse(group, |item| {
                 let next = item.next.task.filter(|_| !item.next.in_place)?;
                 Some(item.finished.task.saga.steps.get(next.step)?.participant(next.op))
             }))
-            .bind(column(group, |item| item.next.marked))
-            .bind(column(group, |item| item.next.keeps_deadline))
-            .bind(column(group, |item| item.next.overdue))
+            .bind(flags(group, |next| next.marked))
+            .bind(flags(group, |next| next.keeps_deadline && !next.in_place))
+            .bind(flags(group, |next| next.overdue))
             .bind(by_id(answers))
             .bind(by_id(results));
         let mut tasks = HashMap::with_capacity(group.len());
