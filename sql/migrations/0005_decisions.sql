@@ -40,14 +40,20 @@ begin
 end
 $$;
 
+-- The position of the pivot; null where there is none.
+create function pgsaga.pivot_of(steps jsonb) returns int
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+  return (select position from jsonb_array_elements(steps) with ordinality as e (body, position) where body -> 'pivot' = 'true');
+end
+$$;
+
 -- Whether the step at `position` comes after a pivot that stands: from there a saga only goes forward.
 create function pgsaga.is_past_pivot(s pgsaga.saga, at int) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
-  pivot int;
+  pivot constant int := pgsaga.pivot_of(s.steps);
 begin
-  select position into pivot from jsonb_array_elements(s.steps) with ordinality as e (body, position)
-    where body -> 'pivot' = 'true';
   return coalesce(case when s.progress is null then at > pivot else substr(s.progress, pivot, 1) = 'd' end, false);
 end
 $$;
@@ -150,8 +156,7 @@ declare
 begin
   perform pgsaga.check_comment(reason, 'reason');
   s := pgsaga.lock_saga(gid);
-  select position into pivot from jsonb_array_elements(s.steps) with ordinality as e (body, position)
-    where body -> 'pivot' = 'true';
+  pivot := pgsaga.pivot_of(s.steps);
   select min(t.step) into at from (
     select t.step from pgsaga.task t where t.saga_id = s.id union all select k.position from pgsaga.stuck k where k.saga_id = s.id
   ) t;

@@ -11,10 +11,10 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use tokio::sync::mpsc;
 
-use crate::backoff::Reconnect;
+use crate::backoff::{Reconnect, retry_delay};
 use crate::db::{Class, Lane};
 use crate::outcome::{Ended, Outcome};
-use crate::plan::{Interrupt, Why};
+use crate::plan::{Interrupt, Wait, Why};
 use crate::task::{STUCK_AFTER_LOST_ALONE, Task};
 use crate::worker::Worker;
 
@@ -54,6 +54,13 @@ impl Finished {
             Why::Killer => format!("killed {STUCK_AFTER_LOST_ALONE} workers while it ran alone"),
         };
         format!("{}: {words}", self.task.step_name())
+    }
+
+    /// How long the task waits for its next try, in microseconds.
+    fn delay_us(&self, wait: Wait) -> i64 {
+        let interval = self.task.step().map_or(Duration::ZERO, |step| step.retry_interval);
+        let asked = self.ended.as_ref().and_then(|ended| ended.retry_after);
+        retry_delay(wait, interval, asked).as_micros() as i64
     }
 
     /// The answer, where the history keeps it.

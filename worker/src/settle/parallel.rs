@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
 use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
-use crate::backoff::retry_delay;
 use crate::db::Lane;
 use crate::outcome::{Outcome, clean};
 use crate::plan::{End, Op, Plan, Then, Try, Why, plan as fold};
@@ -172,9 +170,7 @@ fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
         next.tasks.push(match then {
             Then::Gone => Again::default(),
             Then::Again { next, wait, awaited } => {
-                let interval = finished.task.step().map_or(Duration::ZERO, |step| step.retry_interval);
-                let asked = finished.ended.as_ref().and_then(|ended| ended.retry_after);
-                let delay_us = Some(retry_delay(wait, interval, asked).as_micros() as i64);
+                let delay_us = Some(finished.delay_us(wait));
                 Again { next: Some(next), delay_us, marked: awaited, stuck_reason: None }
             }
             Then::Stick { next: again, why } => {

@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
 use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
-use crate::backoff::retry_delay;
 use crate::db::Lane;
 use crate::execute;
 use crate::outcome::{Outcome, clean};
@@ -67,10 +65,8 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
     }
     match plan.tasks.into_iter().next() {
         Some(Then::Again { next: again, wait, awaited }) => {
-            let interval = task.step().map_or(Duration::ZERO, |step| step.retry_interval);
-            let asked = finished.ended.as_ref().and_then(|ended| ended.retry_after);
             next.task = Some(again);
-            next.delay_us = Some(retry_delay(wait, interval, asked).as_micros() as i64);
+            next.delay_us = Some(finished.delay_us(wait));
             next.marked = awaited;
             next.keeps_deadline = may_be_late(again) && !awaited;
         }
