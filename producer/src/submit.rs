@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use serde::Deserialize;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Executor, Postgres};
@@ -73,6 +73,7 @@ impl Producer {
         E: Executor<'e, Database = Postgres>,
     {
         let given = saga.gid.as_ref().map(|gid| gid.as_str());
+        fail::before(query::PRODUCER_SUBMIT);
         let inserted: Option<String> = sqlx::query_scalar(query::PRODUCER_SUBMIT)
             .bind(given)
             .bind(&saga.steps)
@@ -91,6 +92,7 @@ impl Producer {
             .persistent(self.persistent)
             .fetch_optional(executor)
             .await?;
+        fail::after(query::PRODUCER_SUBMIT);
         match (inserted, given) {
             (Some(gid), _) => Ok(Submitted { gid, created: true }),
             (None, Some(gid)) => Ok(Submitted { gid: gid.to_owned(), created: false }),
@@ -125,6 +127,7 @@ impl Producer {
         if sagas.is_empty() {
             return Ok(Vec::new());
         }
+        fail::before(query::PRODUCER_SUBMIT_MANY);
         let rows: Vec<(String, bool)> = sqlx::query_as(query::PRODUCER_SUBMIT_MANY)
             .bind(column(sagas, |saga| saga.gid.as_ref().map(|gid| gid.as_str())))
             .bind(column(sagas, |saga| saga.steps.as_str()))
@@ -143,6 +146,7 @@ impl Producer {
             .persistent(self.persistent)
             .fetch_all(executor)
             .await?;
+        fail::after(query::PRODUCER_SUBMIT_MANY);
         Ok(rows.into_iter().map(|(gid, created)| Submitted { gid, created }).collect())
     }
 
@@ -164,13 +168,16 @@ impl Producer {
     where
         E: Executor<'e, Database = Postgres>,
     {
-        sqlx::query_scalar(query::PRODUCER_ABORT)
+        fail::before(query::PRODUCER_ABORT);
+        let status = sqlx::query_scalar(query::PRODUCER_ABORT)
             .bind(gid)
             .bind(reason)
             .persistent(self.persistent)
             .fetch_one(executor)
             .await
-            .map_err(|error| not_aborted(gid, error))
+            .map_err(|error| not_aborted(gid, error))?;
+        fail::after(query::PRODUCER_ABORT);
+        Ok(status)
     }
 }
 

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod fail;
+
 /// A migration: forward only, never edited once released.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {

@@ -27,19 +27,62 @@ const OF_THIS_CRATE: [&str; 7] = [
 /// When the build fails; cargo has said why on stderr.
 pub fn pgsaga() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    BINARY.get_or_init(|| {
+        let mut arguments = vec!["-p", "pgsaga-worker", "--bin", "pgsaga"];
+        if !cfg!(debug_assertions) {
+            arguments.push("--release");
+        }
+        let [pgsaga] = build(&arguments, ["pgsaga"]);
+        pgsaga
+    })
+}
+
+/// Executables that end themselves at a fail point, see [`pgsaga_sql::fail`].
+#[derive(Debug)]
+pub struct Failing {
+    /// `pgsaga`.
+    pub pgsaga: PathBuf,
+    /// An application, see `tests/src/bin/producer.rs`.
+    pub producer: PathBuf,
+}
+
+/// They have a target folder of their own, so that fail points cannot leak into the product.
+///
+/// # Panics
+/// When the build fails; cargo has said why on stderr.
+pub fn failing() -> &'static Failing {
+    static BINARIES: OnceLock<Failing> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        let target = target_folder().join("fail-points");
+        let mut arguments = vec!["-p", "pgsaga-worker", "-p", "pgsaga-tests", "--bin", "pgsaga"];
+        arguments.extend(["--bin", "producer", "--features", "pgsaga-tests/fail-points", "--target-dir"]);
+        arguments.push(target.to_str().expect("a target folder that is text"));
+        let [pgsaga, producer] = build(&arguments, ["pgsaga", "producer"]);
+        Failing { pgsaga, producer }
+    })
+}
+
+/// Cargo's, wherever that was set to: `pgsaga` lies in `debug` or `release` below it.
+fn target_folder() -> PathBuf {
+    pgsaga().ancestors().nth(2).expect("a target folder").to_owned()
 }
 
 /// A command of `pgsaga` without the variables of the tests: it refuses those that it does not know.
 pub fn command() -> Command {
-    let mut command = Command::new(pgsaga());
+    command_of(pgsaga())
+}
+
+/// The same of another executable.
+pub fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PGSAGA_")) {
         command.env_remove(name);
     }
     command
 }
 
-fn build() -> PathBuf {
+/// Builds and names the executables.
+fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
         if OF_THIS_CRATE.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
@@ -47,19 +90,22 @@ fn build() -> PathBuf {
         }
     }
     cargo
-        .args(["build", "--quiet", "-p", "pgsaga-worker", "--bin", "pgsaga", "--message-format=json"])
+        .args(["build", "--quiet", "--locked", "--message-format=json"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
     let output = cargo.output().expect("failed to run cargo");
-    assert!(output.status.success(), "failed to build pgsaga: {}", output.status);
-    output
+    assert!(output.status.success(), "failed to build {names:?}: {}", output.status);
+    let messages: Vec<Value> = output
         .stdout
         .split(|&byte| byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "pgsaga")
-        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .expect("cargo named no executable of pgsaga")
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    names.map(|name| {
+        messages
+            .iter()
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+            .unwrap_or_else(|| panic!("cargo named no executable of {name}"))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -41,7 +42,15 @@ impl Worker {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn_with_env(database_url: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = binary::command();
+        Self::spawn_program(pgsaga(), database_url, flags, env)
+    }
+
+    /// The same of another build of `pgsaga`, such as [`binary::failing`].
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn_program(program: &Path, database_url: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = binary::command_of(program);
         // Through the child that dies with us: a worker never ends because its database is gone.
         command
             .args([
@@ -52,7 +61,7 @@ impl Worker {
                 &std::process::id().to_string(),
                 "--",
             ])
-            .arg(pgsaga())
+            .arg(program)
             .args(["work", "--database-url", database_url, "--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(flags)
             .stdin(Stdio::null())

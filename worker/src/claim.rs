@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::sync::OwnedSemaphorePermit;
@@ -192,6 +192,9 @@ async fn claim(
         }
     }
     let found = claimed.len() + returned.len();
+    if found > 0 {
+        fail::point("claimed");
+    }
     worker.metrics.oldest_due_seconds.set(seen.oldest_us.max(0) as f64 / 1e6);
 
     let mut details = read_details(worker, &claimed).await;

@@ -91,6 +91,10 @@ impl Db {
         lane: Lane,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
+        #[cfg(feature = "fail-points")]
+        let (statement, text) = with_text(statement);
+        #[cfg(feature = "fail-points")]
+        pgsaga_sql::fail::before(text.as_str());
         let (pool, timeout) = match lane {
             Lane::Work => (&self.work, self.timeout),
             Lane::Control => (&self.control, self.timeout),
@@ -110,6 +114,8 @@ impl Db {
             Ok(rows)
         };
         let result = tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| Err(no_answer()));
+        #[cfg(feature = "fail-points")]
+        pgsaga_sql::fail::after(text.as_str());
         if let Err(error) = &result
             && Class::of(error) == Class::Connection
         {
@@ -163,6 +169,17 @@ impl Db {
         self.control.close().await;
         self.heartbeat.close().await;
     }
+}
+
+/// A statement gives its text only when it is taken apart.
+#[cfg(feature = "fail-points")]
+fn with_text(
+    mut statement: Query<'_, Postgres, PgArguments>,
+) -> (Query<'_, Postgres, PgArguments>, sqlx::SqlStr) {
+    use sqlx::Execute as _;
+    let arguments = statement.take_arguments().ok().flatten().unwrap_or_default();
+    let text = statement.sql();
+    (sqlx::query_with(text.clone(), arguments), text)
 }
 
 /// Options for one kind of connection.

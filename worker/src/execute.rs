@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 
 use crate::db::Lane;
@@ -73,7 +73,9 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     }
     worker.held.start(task.id);
     worker.metrics.in_flight.increment(1);
+    fail::point("call:before");
     let ended = worker.caller.call(&task).await;
+    fail::point("call:after");
     worker.metrics.in_flight.decrement(1);
     worker.metrics.called(task.now.op, ended.duration);
     worker.metrics.attempt(task.now.op, ended.outcome);

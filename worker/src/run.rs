@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -57,11 +57,14 @@ pub async fn run(
         return Err(Error::LoopEnded(name));
     }
     let started = Instant::now();
+    fail::point("drain:before");
     let settled = finish_calls(&worker).await;
+    fail::point("drain:calls_ended");
     worker.done.cancel();
     // A loop may be in the middle of a statement; its own timeout bounds it, and nothing below depends on its end.
     let _ = tokio::time::timeout(LOOPS_END_MAX, loops.join()).await;
     sign_off(&worker, settled, started).await;
+    fail::point("drain:after");
     Ok(())
 }
 

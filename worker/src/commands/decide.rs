@@ -6,7 +6,7 @@ mod bulk;
 use std::fmt;
 
 use clap::{Args, ValueEnum};
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 
@@ -168,22 +168,30 @@ impl Decision<'_> {
         }
     }
 
+    fn sql(&self) -> &'static str {
+        match self {
+            Decision::Abort { .. } => query::DECIDE_ABORT,
+            Decision::Force { .. } => query::DECIDE_FORCE,
+            Decision::Retry { .. } => query::DECIDE_RETRY,
+            Decision::Skip { .. } => query::DECIDE_SKIP,
+            Decision::Resolve { .. } => query::DECIDE_RESOLVE,
+        }
+    }
+
     /// Takes it, in a statement of its own.
     async fn take(&self, pool: &PgPool, gid: &str) -> Result<Taken, Error> {
+        let sql = self.sql();
+        let statement = sqlx::query(sql).bind(gid);
         let statement = match *self {
-            Decision::Abort { reason } => sqlx::query(query::DECIDE_ABORT).bind(gid).bind(reason),
-            Decision::Force { comment } => sqlx::query(query::DECIDE_FORCE).bind(gid).bind(comment),
-            Decision::Retry { comment, fresh_key } => {
-                sqlx::query(query::DECIDE_RETRY).bind(gid).bind(comment).bind(fresh_key)
-            }
-            Decision::Skip { step, comment } => {
-                sqlx::query(query::DECIDE_SKIP).bind(gid).bind(step).bind(comment)
-            }
-            Decision::Resolve { ending, comment } => {
-                sqlx::query(query::DECIDE_RESOLVE).bind(gid).bind(ending.word()).bind(comment)
-            }
+            Decision::Abort { reason } => statement.bind(reason),
+            Decision::Force { comment } => statement.bind(comment),
+            Decision::Retry { comment, fresh_key } => statement.bind(comment).bind(fresh_key),
+            Decision::Skip { step, comment } => statement.bind(step).bind(comment),
+            Decision::Resolve { ending, comment } => statement.bind(ending.word()).bind(comment),
         };
+        fail::before(sql);
         let row = statement.fetch_one(pool).await.map_err(refusal)?;
+        fail::after(sql);
         let after: String = row.try_get("after")?;
         Ok(Taken { before: row.try_get::<Option<_>, _>("before")?.unwrap_or_else(|| after.clone()), after })
     }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Args;
-use pgsaga_sql::{MIGRATIONS, ROLES, SCHEMA_VERSION};
+use pgsaga_sql::{MIGRATIONS, ROLES, SCHEMA_VERSION, fail};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, SqlSafeStr as _};
@@ -80,12 +80,15 @@ pub async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
     let options = crate::db::connect_options(url, true, std::time::Duration::from_secs(30))?;
     let mut connection = PgConnection::connect_with(&options).await?;
     sqlx::raw_sql("set client_min_messages = warning").execute(&mut connection).await?;
+    fail::point("migrate:before");
     if !skip_roles {
         sqlx::raw_sql(ROLES).execute(&mut connection).await?;
+        fail::point("migrate:roles");
     }
     // Objects belong to pgsaga_owner, not to whoever migrates.
     sqlx::raw_sql("set role pgsaga_owner").execute(&mut connection).await?;
     let result = migrator().run(&mut connection).await;
+    fail::point("migrate:after");
     connection.close().await?;
     match result {
         Ok(()) => Ok(()),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 use comfy_table::CellAlignment;
-use pgsaga_sql::query;
+use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 
 use super::decide::refusal;
@@ -43,15 +43,23 @@ pub struct Queues {
     json: bool,
 }
 
+/// Pauses or resumes, in a statement of its own.
+async fn switch(sql: &'static str, database: &Database, queue: &str) -> Result<(), Error> {
+    let pool = connect(&database.database_url).await?;
+    fail::before(sql);
+    sqlx::query(sql).bind(queue).execute(&pool).await.map_err(refusal)?;
+    fail::after(sql);
+    pool.close().await;
+    Ok(())
+}
+
 impl Pause {
     /// Pauses.
     ///
     /// # Errors
     /// [`Error::Absent`] where no saga was ever in the queue.
     pub async fn run(self) -> Result<(), Error> {
-        let pool = connect(&self.database.database_url).await?;
-        sqlx::query(query::PAUSE).bind(&self.queue).execute(&pool).await.map_err(refusal)?;
-        pool.close().await;
+        switch(query::PAUSE, &self.database, &self.queue).await?;
         out(format_args!("queue {} is paused", self.queue))
     }
 }
@@ -62,9 +70,7 @@ impl Resume {
     /// # Errors
     /// [`Error::Absent`] where no saga was ever in the queue.
     pub async fn run(self) -> Result<(), Error> {
-        let pool = connect(&self.database.database_url).await?;
-        sqlx::query(query::RESUME).bind(&self.queue).execute(&pool).await.map_err(refusal)?;
-        pool.close().await;
+        switch(query::RESUME, &self.database, &self.queue).await?;
         out(format_args!("queue {} goes on", self.queue))
     }
 }

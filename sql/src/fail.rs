@@ -1,0 +1,56 @@
+//! Fail points: named places where a process of the tests can end as in a crash. They exist only with the feature
+//! `fail-points`, which no released build has.
+//!
+//! A process dies at the point that `FAIL_AT` names, at the first passage for which the file `FAIL_WHEN` exists; so a test
+//! says in what situation it dies. Statements have two points by themselves, `NAME:before` and `NAME:after`; others are
+//! named where they stand.
+
+#[cfg(feature = "fail-points")]
+mod armed {
+    use std::env;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    pub(super) fn pass(name: &str) {
+        static ARMED: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
+        let armed =
+            ARMED.get_or_init(|| Some((env::var("FAIL_AT").ok()?, PathBuf::from(env::var_os("FAIL_WHEN")?))));
+        if let Some((at, when)) = armed
+            && at == name
+            && when.exists()
+        {
+            eprintln!("fail point {name}");
+            std::process::abort();
+        }
+    }
+
+    pub(super) fn statement(sql: &str, moment: &str) {
+        if let Some((name, _)) = crate::query::ALL.iter().find(|(_, text)| *text == sql) {
+            pass(&format!("{name}:{moment}"));
+        }
+    }
+}
+
+/// Before a statement is sent.
+#[inline]
+pub fn before(sql: &str) {
+    #[cfg(feature = "fail-points")]
+    armed::statement(sql, "before");
+    let _ = sql;
+}
+
+/// After a statement has been answered.
+#[inline]
+pub fn after(sql: &str) {
+    #[cfg(feature = "fail-points")]
+    armed::statement(sql, "after");
+    let _ = sql;
+}
+
+/// Any other place.
+#[inline]
+pub fn point(name: &str) {
+    #[cfg(feature = "fail-points")]
+    armed::pass(name);
+    let _ = name;
+}

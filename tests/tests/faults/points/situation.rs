@@ -1,0 +1,98 @@
+use super::case::Direction;
+
+/// How a process gets to its point while a step of the saga is being called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Situation {
+    /// It runs the saga; the step's first try is answered with 500, so there is a second one.
+    Working,
+    /// The same with a saga whose steps 1 and 2 run at the same time.
+    Parallel,
+    /// The call goes on while what every worker does now and then is due.
+    Meanwhile,
+    /// It rescues what a worker held that was killed during the call.
+    Rescuing,
+    /// The same, and the task has lost so many workers that it runs alone.
+    Suspect,
+    /// It was told to stop during the call, and holds another task that was not started.
+    Draining,
+    /// The step's participant is dead, and a breaker open.
+    Parking,
+    /// A person aborts or forces during the call, pauses the queue, or lets it go on.
+    Deciding(&'static [&'static str]),
+    /// A person decides about the stuck step.
+    Repairing(&'static [&'static str]),
+}
+
+use Situation::{Deciding, Draining, Meanwhile, Parallel, Parking, Repairing, Rescuing, Suspect, Working};
+
+impl Situation {
+    pub(super) fn exists(self, step: usize, direction: Direction) -> bool {
+        match (self, direction) {
+            // Only what follows the pivot, which is the first step here, is stuck when it is refused.
+            (Repairing(_), Direction::Forward) => step > 1,
+            _ => true,
+        }
+    }
+}
+
+const ABORT: Situation = Deciding(&["abort", "s", "no longer wanted"]);
+const FORCE: Situation = Deciding(&["force", "s", "--comment", "settled by hand"]);
+const PAUSE: Situation = Deciding(&["pause", "default"]);
+const RESUME: Situation = Deciding(&["resume", "default"]);
+const RETRY: Situation = Repairing(&["retry", "s"]);
+const SKIP: Situation = Repairing(&["skip", "s", "STEP", "--comment", "done by hand"]);
+const RESOLVE: Situation = Repairing(&["resolve", "s", "failed", "--comment", "settled by hand"]);
+
+/// Every point of a worker or a command, and how to get there.
+pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
+    vec![
+        ("call:before", Working),
+        ("call:after", Working),
+        ("claim:before", Working),
+        ("claim:after", Working),
+        ("claimed", Working),
+        ("settle:before", Working),
+        ("settle:after", Working),
+        ("call:before", Parallel),
+        ("call:after", Parallel),
+        ("settle_parallel:before", Parallel),
+        ("settle_parallel:after", Parallel),
+        ("heartbeat:before", Meanwhile),
+        ("heartbeat:after", Meanwhile),
+        ("register:before", Rescuing),
+        ("register:after", Rescuing),
+        ("make_history_partitions:before", Rescuing),
+        ("make_history_partitions:after", Rescuing),
+        ("declare_dead:before", Rescuing),
+        ("declare_dead:after", Rescuing),
+        ("rescue:before", Rescuing),
+        ("rescue:after", Rescuing),
+        ("bury:before", Rescuing),
+        ("bury:after", Rescuing),
+        ("run_alone:before", Suspect),
+        ("run_alone:after", Suspect),
+        ("drain:before", Draining),
+        ("drain:calls_ended", Draining),
+        ("hand_back:before", Draining),
+        ("hand_back:after", Draining),
+        ("retire:before", Draining),
+        ("retire:after", Draining),
+        ("drain:after", Draining),
+        ("park:before", Parking),
+        ("park:after", Parking),
+        ("decide_abort:before", ABORT),
+        ("decide_abort:after", ABORT),
+        ("decide_force:before", FORCE),
+        ("decide_force:after", FORCE),
+        ("pause:before", PAUSE),
+        ("pause:after", PAUSE),
+        ("resume:before", RESUME),
+        ("resume:after", RESUME),
+        ("decide_retry:before", RETRY),
+        ("decide_retry:after", RETRY),
+        ("decide_skip:before", SKIP),
+        ("decide_skip:after", SKIP),
+        ("decide_resolve:before", RESOLVE),
+        ("decide_resolve:after", RESOLVE),
+    ]
+}
