@@ -83,7 +83,11 @@ impl Case {
                 stage.scene.saga("other").step("pay").insert().await;
                 stage.wait_for("the other task is held", "select from pgsaga.task join pgsaga.saga s on s.id = saga_id where gid = 'other' and worker is not null").await;
                 stage.arm();
-                stage.mortal.as_mut().unwrap().terminate();
+                let mortal = stage.mortal.as_mut().unwrap();
+                mortal.terminate();
+                if self.point != "drain:before" {
+                    mortal.wait_for_log("draining", PATIENCE).await;
+                }
                 stage.gate.open();
                 stage.dead().await;
             }

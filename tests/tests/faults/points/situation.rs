@@ -35,7 +35,7 @@ impl Situation {
     }
 }
 
-const ABORT: Situation = Deciding(&["abort", "s", "no longer wanted"]);
+const ABORT: Situation = Deciding(&["abort", "s", "--reason", "no longer wanted"]);
 const FORCE: Situation = Deciding(&["force", "s", "--comment", "settled by hand"]);
 const PAUSE: Situation = Deciding(&["pause", "default"]);
 const RESUME: Situation = Deciding(&["resume", "default"]);
