@@ -14,8 +14,8 @@
 -- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
 -- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
 --
--- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with xmin and xmax the worker knows
--- when every transaction that could still commit an older run_at has ended (worker/src/mark.rs).
+-- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the running transactions and xmax the
+-- worker knows when every one that could still commit an older run_at has ended (worker/src/mark.rs).
 -- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12).
 with me as materialized (
@@ -63,11 +63,11 @@ with me as materialized (
   returning t.*
 ), header as materialized (
   select clock_timestamp() as now,
-    pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin,
+    array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
     exists (select from me) as alive
 )
-select h.now, h.xmin, h.xmax, h.alive, l.lane, l.queue, l.lowest,
+select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark, l.lowest,
   (date_part('epoch', l.next_due - h.now) * 1000)::bigint as next_due_ms,
   (date_part('epoch', h.now - l.lowest) * 1000000)::bigint as oldest_us,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
@@ -78,7 +78,7 @@ select h.now, h.xmin, h.xmax, h.alive, l.lane, l.queue, l.lowest,
   null::boolean as parallel, null::boolean as refers, null::boolean as requested
 from header h
 left join lateral (
-  select s.id as lane, s.queue,
+  select s.id as lane, s.queue, greatest(s.mark, 'epoch') as mark,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.mark and worker is null order by run_at limit 1) as lowest,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
        and (participant <> all ($7::text[]) or interrupt is not null)
@@ -86,7 +86,7 @@ left join lateral (
   from lanes s
 ) l on true
 union all
-select null, null, null, null, c.lane, null, null, null, null,
+select null, null, null, null, c.lane, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
   c.bytes, c.interrupt, (date_part('epoch', h.now - c.run_at) * 1000000)::bigint, (date_part('epoch', c.deadline - h.now) * 1000000)::bigint,
   s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,

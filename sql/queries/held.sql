@@ -1,4 +1,4 @@
--- What the database says worker $1 holds (reconcile, RACES 2). Claimed rows were due, so the ranges of task_lane_run_at
+-- What the database says worker $1 holds (reconcile, RACES 2). Those that it does not know are looked at again with still_held. Claimed rows were due, so the ranges of task_lane_run_at
 -- leave out everything that waits for the future.
 select t.id, t.epoch
 from pgsaga.lane l

@@ -98,6 +98,8 @@ queries! {
     RETIRE = "retire",
     /// Marks a task as running alone.
     RUN_ALONE = "run_alone",
+    /// What keeps the tables from being vacuumed.
+    SAMPLE = "sample",
     /// The newest applied migration.
     SCHEMA_VERSION = "schema_version",
     /// Settles a group of sequential sagas.

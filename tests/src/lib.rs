@@ -28,6 +28,16 @@ use std::time::{Duration, Instant};
 /// How often [`eventually`] looks.
 const POLL: Duration = Duration::from_millis(10);
 
+/// A number that makes a run longer or repeats it, from the environment.
+///
+/// # Panics
+/// When the variable is there and holds no number.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}; allowed: a whole number"))
+    })
+}
+
 /// Asks until there is an answer, and panics with `what` when there is none within the deadline.
 ///
 /// # Panics

@@ -29,6 +29,8 @@ const POLL_FIRST: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_secs(1);
 /// So many empty claims in a row make a worker idle.
 const IDLE_AFTER: u32 = 3;
+/// How often a claim looks behind the mark.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
 /// A task that cannot be decoded comes back after this long, for a worker that may know better.
 const UNDECODABLE_DELAY: Duration = Duration::from_secs(60);
 
@@ -43,20 +45,24 @@ const LOWEST_FIRST_EVERY: u32 = 8;
 struct Claimed {
     found: usize,
     asked: usize,
+    /// When the next claim is worth while, as far as is known.
     next_due: Option<Duration>,
 }
 
 /// Claims until told to stop.
 pub async fn run(worker: Arc<Worker>) {
     let mut nth = 0u32;
-    let mut marked_at = Instant::now();
+    let (mut claimed_at, mut looked_back_at) = (Instant::now(), Instant::now());
+    let mut longest_gap = Duration::ZERO;
     let mut empty_in_a_row = 0u32;
     let mut reconnect = Reconnect::new();
     while let Some(places) = free_places(&worker).await {
-        // The backstop of the mark: a small step back of the clock between two claims is not seen otherwise.
-        if marked_at.elapsed() > worker.limits.lease {
-            worker.marks.reset();
-            marked_at = Instant::now();
+        // The backstop of the mark: a step back of the clock that is shorter than a gap between two claims is not seen.
+        longest_gap = longest_gap.max(claimed_at.elapsed());
+        claimed_at = Instant::now();
+        if looked_back_at.elapsed() > LOOK_BACK_EVERY {
+            worker.marks.look_back(looked_back_at.elapsed() + longest_gap);
+            (looked_back_at, longest_gap) = (Instant::now(), Duration::ZERO);
         }
         let pause = if !worker.lease.holds() {
             POLL_MAX / 4 // a heartbeat or a new registration ends this
@@ -252,7 +258,7 @@ async fn claim(
         hand_back::hand_back(worker, id, &returned).await;
     }
     let next_due = seen.next_due_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
-    Ok(Claimed { found, asked, next_due })
+    Ok(Claimed { found, asked, next_due: next_due.into_iter().chain(seen.look_back).min() })
 }
 
 /// What a claim says of the lanes that it looked at.
@@ -261,6 +267,8 @@ struct Lanes {
     queues: HashMap<i32, String>,
     next_due_ms: Option<i64>,
     oldest_us: i64,
+    /// How soon a claim should look behind the mark of one.
+    look_back: Option<Duration>,
 }
 
 impl Lanes {
@@ -269,11 +277,13 @@ impl Lanes {
         let Some(lane) = row.try_get::<Option<i32>, _>("lane")? else { return Ok(()) };
         let seen = Seen {
             now: header.try_get("now")?,
-            xmin: header.try_get("xmin")?,
+            running: header.try_get("running")?,
             xmax: header.try_get("xmax")?,
+            from: row.try_get("mark")?,
             lowest: row.try_get("lowest")?,
         };
-        worker.marks.learn(lane, seen);
+        let look_back = worker.marks.learn(lane, &seen);
+        self.look_back = self.look_back.into_iter().chain(look_back).min();
         self.queues.insert(lane, row.try_get("queue")?);
         let next_due_ms: Option<i64> = row.try_get("next_due_ms")?;
         self.next_due_ms = self.next_due_ms.into_iter().chain(next_due_ms).min();

@@ -12,6 +12,12 @@ use sqlx::{Connection as _, Row as _};
 
 use crate::error::Error;
 
+/// What the planner of a worker's session is told. The hot statements are written for index loops; their plans are shown not
+/// to need the statistics, and planning them anew each time costs more than it finds. A plan that is made while a table has a
+/// few pages, and kept while it grows to millions of rows, must not scan it.
+pub const PLANNER: [(&str, &str); 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("jit", "off"), ("enable_seqscan", "off")];
+
 /// The longest wait for a connection: none of the pools is ever asked for more than it has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
@@ -199,15 +205,13 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
         return Ok(options.extra_float_digits(None));
     }
     let timeout_ms = timeout.as_millis().to_string();
-    Ok(options.options([
-        ("statement_timeout", timeout_ms.as_str()),
-        ("lock_timeout", timeout_ms.as_str()),
-        ("idle_in_transaction_session_timeout", "60000"),
-        // The hot statements are written for index loops; their plans are shown not to need the statistics, and
-        // planning them anew each time costs more than it finds.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
-    ]))
+    Ok(options
+        .options([
+            ("statement_timeout", timeout_ms.as_str()),
+            ("lock_timeout", timeout_ms.as_str()),
+            ("idle_in_transaction_session_timeout", "60000"),
+        ])
+        .options(PLANNER))
 }
 
 /// Whether the link to this database is neither local nor verified: `sslmode` below `verify-full` lets somebody in between

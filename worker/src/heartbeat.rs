@@ -117,6 +117,7 @@ async fn beat(
     worker.metrics.heartbeats.increment(1);
     let now = Instant::now();
     let mut seen = HashMap::with_capacity(rows.len());
+    let mut first = true;
     for row in &rows {
         let other: i64 = row.try_get("id")?;
         if other == id {
@@ -127,6 +128,7 @@ async fn beat(
             let _ = dead.send(other);
             continue;
         }
+        first &= id < other;
         let beat: i64 = row.try_get("beat")?;
         let since = match watched.get(&other) {
             Some(before) if before.beat == beat => before.since,
@@ -139,6 +141,7 @@ async fn beat(
         seen.insert(other, Watched { beat, since });
     }
     *watched = seen;
+    worker.set_first(first);
     Ok(true)
 }
 

@@ -28,6 +28,7 @@ pub mod reconcile;
 pub mod references;
 pub mod rescue;
 pub mod run;
+pub mod sample;
 pub mod serve;
 pub mod settle;
 pub mod shape;

@@ -1,31 +1,44 @@
-//! The low-water mark of the claim: where its scan of `task_run_at` may start, so that it does not walk over every dead
-//! row while somebody holds an old snapshot (DESIGN.md §7, RACES 18).
+//! The low-water mark of the claim: where its scan of `task_lane_run_at` may start, so that it does not walk over every dead
+//! row while somebody holds an old snapshot or an old transaction (DESIGN.md §7, RACES 18).
 //!
 //! Why it is sound. A row is missed only if it becomes visible, unclaimed, with `run_at` below the mark.
 //! * Every writer raises `run_at` to the clock *after* its transaction has an xid (it has locked or written rows before).
 //! * A sample is a time T from one claim and the `xmax` of a *later* claim's snapshot: each transaction that took a
 //!   `run_at` below T had its xid before T, hence below that xmax.
-//! * Once a snapshot's `xmin` has reached that xmax, all of those have ended: what they committed is visible, so the
-//!   oldest unclaimed row of that snapshot bounds what can still be claimed below T.
+//! * Once every one of those has ended, what they committed is visible, so the oldest unclaimed row of that snapshot bounds
+//!   what can still be claimed below T.
 //!
-//! A clock that steps back breaks the second point; the mark is dropped when a claim's clock is behind an earlier one,
-//! on every error of the connection, and once a lease in any case.
+//! A transaction may stay open for hours, and no row that died after it began can be vacuumed. So the mark does not wait for it
+//! longer than a second: it goes on, and remembers which transactions it passed. When one of them has ended, the next claim
+//! starts once from where the mark was before it passed any: what that transaction committed is found there.
+//!
+//! A clock that steps back breaks the second point. The mark is dropped when a claim's clock is behind an earlier one, and on
+//! every error of the connection. A step that is shorter than the time between two claims does not show; but neither does it
+//! make a `run_at` that lies further behind than that time, so every few seconds a claim starts that much further back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// A transaction that is open for so long is passed.
+const PASS_AFTER: TimeDelta = TimeDelta::seconds(1);
+/// Claims that look behind the mark are at least so far apart: each may walk over all that nobody can vacuum.
+const LOOK_BACK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
 
 /// What a claim's header says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seen {
     /// The database's clock during the claim.
     pub now: DateTime<Utc>,
-    /// Every transaction below it has ended.
-    pub xmin: i64,
+    /// Transactions that were running.
+    pub running: Vec<i64>,
     /// No transaction at or above it had started.
     pub xmax: i64,
-    /// `run_at` of the first unclaimed row at or after the mark, in this claim's snapshot.
+    /// Where this claim's scan started.
+    pub from: DateTime<Utc>,
+    /// `run_at` of the first unclaimed row at or after that, in this claim's snapshot.
     pub lowest: Option<DateTime<Utc>>,
 }
 
@@ -33,7 +46,7 @@ pub struct Seen {
 enum Sample {
     /// A time; the next claim adds its xmax.
     Time(DateTime<Utc>),
-    /// Valid once xmin has reached `xmax`.
+    /// What took a `run_at` below `time` has an xid below `xmax`.
     Pending { time: DateTime<Utc>, xmax: i64 },
 }
 
@@ -43,12 +56,27 @@ pub struct Mark {
     at: Option<DateTime<Utc>>,
     sample: Option<Sample>,
     latest: Option<DateTime<Utc>>,
+    /// Open transactions that it passed, and where it was before.
+    passed: HashSet<i64>,
+    before: Option<DateTime<Utc>>,
+    /// One of them has ended since the last look back.
+    ended: bool,
+    looked_back: Option<DateTime<Utc>>,
+    /// Where the next claim starts, once.
+    look_from: Option<DateTime<Utc>>,
 }
 
 impl Mark {
     /// Where the next claim may start.
     pub fn start(&self) -> DateTime<Utc> {
-        self.at.unwrap_or(DateTime::UNIX_EPOCH)
+        self.look_from.or(self.at).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+
+    /// The next claim starts so much further back.
+    pub fn look_back(&mut self, by: Duration) {
+        let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
+        let from = self.at.and_then(|at| at.checked_sub_signed(by));
+        self.look_from = self.look_from.into_iter().chain(from).min();
     }
 
     /// Forgets everything: the next claim scans from the beginning.
@@ -56,22 +84,53 @@ impl Mark {
         *self = Mark::default();
     }
 
-    /// Learns from a claim that succeeded.
-    pub fn learn(&mut self, seen: Seen) {
+    /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.
+    pub fn learn(&mut self, seen: &Seen) -> Option<Duration> {
         if self.latest.is_some_and(|latest| seen.now < latest) {
             self.reset();
         }
         self.latest = Some(seen.now);
-        self.sample = match self.sample.take() {
-            None => Some(Sample::Time(seen.now)),
-            Some(Sample::Time(time)) => Some(Sample::Pending { time, xmax: seen.xmax }),
-            Some(Sample::Pending { time, xmax }) if seen.xmin >= xmax => {
-                let bound = seen.lowest.map_or(time, |lowest| lowest.min(time));
-                self.at = Some(self.at.map_or(bound, |at| at.max(bound)));
-                Some(Sample::Time(seen.now))
+        if self.look_from.is_some_and(|from| seen.from <= from) {
+            self.look_from = None;
+            // What lies there unclaimed holds the mark.
+            self.at = self.at.into_iter().chain(seen.lowest).min();
+            if self.before.is_some_and(|before| seen.from <= before) {
+                self.ended = false;
+                self.looked_back = Some(seen.now);
             }
-            pending => pending,
-        };
+        }
+        let passed = self.passed.len();
+        self.passed.retain(|xid| seen.running.contains(xid));
+        self.ended |= self.passed.len() < passed;
+        if self.passed.is_empty() && !self.ended {
+            self.before = None;
+        }
+        self.sample = Some(match self.sample.take() {
+            None => Sample::Time(seen.now),
+            Some(Sample::Time(time)) => Sample::Pending { time, xmax: seen.xmax },
+            Some(Sample::Pending { time, xmax }) => {
+                let open = || seen.running.iter().copied().filter(|xid| *xid < xmax);
+                if open().next().is_some() && seen.now - time < PASS_AFTER {
+                    Sample::Pending { time, xmax }
+                } else {
+                    self.passed.extend(open());
+                    if !self.passed.is_empty() {
+                        self.before.get_or_insert(self.at.unwrap_or(DateTime::UNIX_EPOCH));
+                    }
+                    let bound = seen.lowest.map_or(time, |lowest| lowest.min(time));
+                    self.at = Some(self.at.map_or(bound, |at| at.max(bound)));
+                    Sample::Time(seen.now)
+                }
+            }
+        });
+        if !self.ended {
+            return None;
+        }
+        let since = self.looked_back.map_or(LOOK_BACK_EVERY, |looked| seen.now - looked);
+        if since >= LOOK_BACK_EVERY {
+            self.look_from = self.look_from.into_iter().chain(self.before).min();
+        }
+        Some((LOOK_BACK_EVERY - since).to_std().unwrap_or_default())
     }
 }
 
@@ -94,54 +153,16 @@ impl Marks {
         self.marks().clear();
     }
 
-    /// Learns from a claim that succeeded.
-    pub fn learn(&self, lane: i32, seen: Seen) {
-        self.marks().entry(lane).or_default().learn(seen);
+    /// The next claim of each lane starts so much further back.
+    pub fn look_back(&self, by: Duration) {
+        self.marks().values_mut().for_each(|mark| mark.look_back(by));
+    }
+
+    /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.
+    pub fn learn(&self, lane: i32, seen: &Seen) -> Option<Duration> {
+        self.marks().entry(lane).or_default().learn(seen)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
-    }
-
-    fn seen(now: i64, xmin: i64, xmax: i64, lowest: Option<i64>) -> Seen {
-        Seen { now: at(now), xmin, xmax, lowest: lowest.map(at) }
-    }
-
-    #[test]
-    fn it_waits_for_every_transaction_that_could_still_commit_an_older_row() {
-        let mut mark = Mark::default();
-        mark.learn(seen(10, 100, 105, None));
-        mark.learn(seen(11, 100, 110, None));
-        for now in 12..20 {
-            mark.learn(seen(now, 100, 200, None)); // transaction 100 is still open
-            assert_eq!(mark.start(), DateTime::UNIX_EPOCH);
-        }
-        mark.learn(seen(20, 110, 210, None));
-        assert_eq!(mark.start(), at(10));
-    }
-
-    #[test]
-    fn it_never_passes_an_unclaimed_row() {
-        let mut mark = Mark::default();
-        mark.learn(seen(10, 100, 100, None));
-        mark.learn(seen(11, 101, 101, None));
-        mark.learn(seen(12, 102, 102, Some(3)));
-        assert_eq!(mark.start(), at(3));
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_drops_it() {
-        let mut mark = Mark::default();
-        for now in 10..20 {
-            mark.learn(seen(now, 1000 + now, 1000 + now, None));
-        }
-        assert!(mark.start() > at(0));
-        mark.learn(seen(5, 2000, 2000, None));
-        assert_eq!(mark.start(), DateTime::UNIX_EPOCH);
-    }
-}
+mod tests;

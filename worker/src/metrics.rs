@@ -16,6 +16,9 @@ const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 const TASKS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
+/// The tables whose dead rows are counted.
+pub const TABLES: [&str; 3] = ["task", "saga", "history"];
+
 /// Installs the recorder of the process. Buckets are explicit: without them the exporter renders summaries, which
 /// cannot be added across replicas.
 ///
@@ -61,6 +64,10 @@ pub struct Metrics {
     pub held: Gauge,
     /// Age of the oldest due and unclaimed task that the last claim saw.
     pub oldest_due_seconds: Gauge,
+    /// Dead rows of [`TABLES`], where this worker samples.
+    pub dead_rows: [Gauge; 3],
+    /// Age of the oldest open transaction, where this worker samples.
+    pub oldest_transaction_seconds: Gauge,
     /// Duration of a settle statement.
     pub settle_seconds: Histogram,
     /// Tasks in one settle.
@@ -107,6 +114,16 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "Sagas that this worker brought to an end, by status: succeeded, failed, stuck.",
     ),
     ("pgsaga_unwinds_total", "counter", "Sagas that this worker turned back."),
+    (
+        "pgsaga_dead_rows",
+        "gauge",
+        "Dead rows of a table that vacuum has not removed yet; from one worker, 0 from the others.",
+    ),
+    (
+        "pgsaga_oldest_transaction_seconds",
+        "gauge",
+        "Age of the oldest open transaction in the database; from one worker, 0 from the others.",
+    ),
     ("pgsaga_calls_in_flight", "gauge", "Calls running now."),
     ("pgsaga_tasks_held", "gauge", "Tasks that this worker holds, running or waiting for their turn."),
     (
@@ -186,6 +203,8 @@ impl Metrics {
             in_flight: gauge!("pgsaga_calls_in_flight"),
             held: gauge!("pgsaga_tasks_held"),
             oldest_due_seconds: gauge!("pgsaga_oldest_due_seconds"),
+            dead_rows: TABLES.map(|table| gauge!("pgsaga_dead_rows", "table" => table)),
+            oldest_transaction_seconds: gauge!("pgsaga_oldest_transaction_seconds"),
             settle_seconds: histogram!("pgsaga_settle_seconds"),
             settle_group_tasks: histogram!("pgsaga_settle_group_tasks"),
             settled: ["applied", "gone", "locked"]

@@ -1,8 +1,8 @@
 //! Compares what the database says this worker holds with what it knows, and hands back the rest (RACES 2): after any
-//! statement whose result is unknown, and once a lease.
+//! statement whose result is unknown, and now and then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -11,15 +11,22 @@ use crate::db::Lane;
 use crate::hand_back::{Returned, hand_back};
 use crate::worker::Worker;
 
+/// The look costs the more the longer somebody keeps vacuum away: it takes at most one part in so many of the time.
+const PART: u32 = 20;
+
 /// Reconciles until everything is done.
 pub async fn run(worker: Arc<Worker>) {
+    let mut pause = worker.limits.lease;
     loop {
         tokio::select! {
             () = worker.done.cancelled() => return,
             () = worker.doubt.notified() => {}
-            () = tokio::time::sleep(worker.limits.lease) => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        if let Err(error) = reconcile(&worker).await {
+        let started = Instant::now();
+        let reconciled = reconcile(&worker).await;
+        pause = worker.limits.lease.max(started.elapsed() * PART);
+        if let Err(error) = reconciled {
             worker.database_failed("reconcile", &error);
             tokio::select! {
                 () = worker.done.cancelled() => return,
@@ -30,21 +37,32 @@ pub async fn run(worker: Arc<Worker>) {
 }
 
 async fn reconcile(worker: &Worker) -> Result<(), sqlx::Error> {
-    // Alone: no claim and no settle is between the database's answer and our memory.
-    let _still = worker.gate.write().await;
     let id = worker.id();
-    let mut unknown = Vec::new();
+    let mut unknown: Vec<i64> = Vec::new();
     for row in worker.db.run(Lane::Control, sqlx::query(query::HELD).bind(id)).await? {
-        let task: i64 = row.try_get("id")?;
+        let task = row.try_get("id")?;
         if !worker.held.knows(task) {
-            let epoch = row.try_get("epoch")?;
-            unknown.push(Returned { task, epoch, delay: Duration::ZERO, participant: None });
+            unknown.push(task);
         }
     }
     if unknown.is_empty() {
         return Ok(());
     }
-    let back = hand_back(worker, id, &unknown).await;
+    // Once more and alone: no claim and no settle is between the database's answer and our memory.
+    let _still = worker.gate.write().await;
+    let statement = sqlx::query(query::STILL_HELD).bind(id).bind(unknown);
+    let mut forgotten = Vec::new();
+    for row in worker.db.run(Lane::Control, statement).await? {
+        let task = row.try_get("id")?;
+        if !worker.held.knows(task) {
+            let epoch = row.try_get("epoch")?;
+            forgotten.push(Returned { task, epoch, delay: Duration::ZERO, participant: None });
+        }
+    }
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let back = hand_back(worker, id, &forgotten).await;
     worker.metrics.reconciled.increment(back as u64);
     tracing::info!(tasks = back, "tasks that this worker held without knowing it are handed back");
     worker.wake.notify_one();

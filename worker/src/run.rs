@@ -14,7 +14,7 @@ use crate::db::{Class, Lane};
 use crate::error::Error;
 use crate::hand_back::{Returned, hand_back};
 use crate::worker::{Receivers, Worker};
-use crate::{claim, heartbeat, listen, park, reconcile, rescue, settle};
+use crate::{claim, heartbeat, listen, park, reconcile, rescue, sample, settle};
 
 /// How often the worker looks whether history partitions must be made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(30);
@@ -41,6 +41,7 @@ pub async fn run(
     loops.spawn("reconcile", reconcile::run(Arc::clone(&worker)));
     loops.spawn("settle", settle::run(Arc::clone(&worker), finished));
     loops.spawn("park", park::run(Arc::clone(&worker), unfit));
+    loops.spawn("sample", sample::run(Arc::clone(&worker)));
     loops.spawn("partitions", keep_partitions_ahead(Arc::clone(&worker)));
     match listen_on {
         Some(options) => loops.spawn("listen", listen::run(Arc::clone(&worker), options)),

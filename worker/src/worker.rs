@@ -1,7 +1,7 @@
 //! What the loops of one worker share. No loop owns another: each takes this and runs until told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, Semaphore, mpsc, watch};
@@ -77,6 +77,7 @@ pub struct Worker {
     /// Everything that could be settled is: all loops end.
     pub done: CancellationToken,
     id: AtomicI64,
+    first: AtomicBool,
 }
 
 /// The other ends of a worker's channels.
@@ -123,6 +124,7 @@ impl Worker {
             stop,
             done: CancellationToken::new(),
             id: AtomicI64::new(0),
+            first: AtomicBool::new(false),
             limits,
         };
         (Arc::new(worker), Receivers { finished: settling, unfit: parking })
@@ -137,6 +139,16 @@ impl Worker {
     pub fn set_id(&self, id: i64) {
         self.held.forget_all();
         self.id.store(id, Ordering::Release);
+    }
+
+    /// Whether its id was the lowest of all the living when it last saw them: what one worker does for all is its duty.
+    pub fn is_first(&self) -> bool {
+        self.first.load(Ordering::Relaxed)
+    }
+
+    /// A heartbeat has seen who lives.
+    pub fn set_first(&self, first: bool) {
+        self.first.store(first, Ordering::Relaxed);
     }
 
     /// Ready to work: registered, lease running, not told to stop.

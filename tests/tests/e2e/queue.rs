@@ -52,7 +52,9 @@ const HOT: [(&str, &str); 9] = [
 
 async fn assert_index_loops(scene: &Scene, when: &str) {
     let mut connection = PgConnection::connect(scene.db.url()).await.unwrap();
-    connection.execute("set plan_cache_mode = force_generic_plan; set jit = off").await.unwrap();
+    for (setting, value) in pgsaga_worker::db::PLANNER {
+        connection.execute(AssertSqlSafe(format!("set {setting} = {value}"))).await.unwrap();
+    }
     for (name, sql) in HOT {
         let plan = plan(&mut connection, name, sql).await;
         let mut found = Vec::new();
@@ -71,6 +73,11 @@ async fn assert_index_loops(scene: &Scene, when: &str) {
 async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
     let scene = Scene::new().await;
     let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    assert_index_loops(
+        &scene,
+        "new and empty, as a worker plans that will keep its plan while the tables grow",
+    )
+    .await;
     session
         .execute(
             "alter table pgsaga.task set (autovacuum_enabled = off); alter table pgsaga.saga set (autovacuum_enabled = off);
