@@ -218,7 +218,10 @@ fn printed_bytes(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::property::tried;
 
     #[test]
     fn sizes_are_those_that_jsonb_prints() {
@@ -274,5 +277,67 @@ mod tests {
         let raw: &RawValue = serde_json::from_str(r#"{"bb":1,"c":2,"aa":3,"B":4}"#).unwrap();
         let keys: Vec<_> = object(raw).unwrap().into_keys().map(|key| key.0).collect();
         assert_eq!(keys, ["B", "c", "aa", "bb"]);
+    }
+
+    /// Texts that are nearly JSON.
+    fn texts() -> impl Strategy<Value = String> {
+        let fragment = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\"a\"",
+            "\\",
+            "\\\"",
+            "\\u0000",
+            "\\ud83d\\ude00",
+            "\\ud800",
+            "\\u00e9",
+            "é",
+            "😀",
+            "1",
+            "-0",
+            "1.50",
+            "1e131071",
+            "1e131072",
+            "1e-16383",
+            "1e-16384",
+            "1e99999999999999999999",
+            "0e0",
+            "null",
+            "true",
+            " ",
+            "\n",
+            "\u{feff}",
+            "\u{1f}",
+            "\u{7f}",
+            "{\"a\":1,\"a\":[]}",
+        ]);
+        prop_oneof![prop::collection::vec(fragment, 0..30).prop_map(|some| some.concat()), any::<String>()]
+    }
+
+    proptest! {
+        #![proptest_config(tried())]
+
+        #[test]
+        fn any_text_is_measured_or_refused(text in texts()) {
+            let size = measure_json(&text);
+            prop_assert_eq!(size.is_some(), parse("steps", &text).is_ok());
+            if let Some(size) = size {
+                prop_assert!(size.depth <= text.len());
+                let nested = measure_json(&format!("[{text}, {text}]")).unwrap();
+                prop_assert_eq!(nested, JsonSize { bytes: 2 * size.bytes + 4, depth: size.depth + 1 });
+            }
+        }
+
+        #[test]
+        fn what_is_found_is_told_in_few_characters(text in any::<String>()) {
+            prop_assert!(cut(&text).chars().count() <= FOUND_CHARS_MAX + 1);
+            let read: String = serde_json::from_str(&quoted(&text)).unwrap();
+            prop_assert_eq!(read, cut(&text));
+        }
     }
 }

@@ -15,6 +15,8 @@ mod json;
 mod number;
 mod order;
 mod payload;
+#[cfg(test)]
+mod property;
 mod reference;
 mod saga;
 mod step;

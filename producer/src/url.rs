@@ -52,7 +52,10 @@ fn is_empty_or_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::property::tried;
 
     #[test]
     fn urls_that_every_parser_takes() {
@@ -129,5 +132,21 @@ mod tests {
             assert!(!is_url(bad), "{bad}");
         }
         assert!(!is_url(&format!("http://a/{}", "x".repeat(BYTES_MAX - 8))));
+    }
+
+    proptest! {
+        #![proptest_config(tried())]
+
+        #[test]
+        fn nothing_in_a_url_can_end_the_line_of_a_request(before in "https?://[a-z.:0-9\\[\\]]{0,12}", rest in any::<String>(), after in "[!-~]{0,9}") {
+            for url in [rest.clone(), format!("{before}/{rest}{after}"), format!("{before}?{after}{rest}")] {
+                if is_url(&url) {
+                    prop_assert!(url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'\\'), "{url:?}");
+                    prop_assert!(url.len() <= BYTES_MAX);
+                    let authority = url.split('/').nth(2).unwrap().split('?').next().unwrap();
+                    prop_assert!(!authority.is_empty() && !authority.contains('@'), "{url:?}");
+                }
+            }
+        }
     }
 }

@@ -164,3 +164,80 @@ pub(crate) fn payload(place: &str, value: &RawValue) -> Result<(), Invalid> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::property::tried;
+
+    /// Steps of which nearly every part may be anything.
+    fn steps() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            "[0-9.eE+-]{1,12}",
+            "\"[ -~]{0,20}\"",
+            any::<String>().prop_map(|text| serde_json::json!(text).to_string()),
+            Just("[[[{\"$from\": \"01\"}]]]".to_owned()),
+            Just("{\"a\": {\"$literal\": [], \"b\": null}}".to_owned()),
+            Just("true".to_owned()),
+            Just("[\"01\", \"02\"]".to_owned()),
+        ];
+        let key = prop::sample::select(vec![
+            "name",
+            "action",
+            "compensate",
+            "payload",
+            "compensate_payload",
+            "headers",
+            "after",
+            "pivot",
+            "retry_limit",
+            "compensate_retry_limit",
+            "retry_interval_seconds",
+            "request_timeout_seconds",
+            "x",
+        ]);
+        let step = prop::collection::vec((key, value), 0..6).prop_map(|entries| {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!(", \"{key}\": {value}")).collect();
+            format!("{{\"action\": \"\"{}}}", entries.concat())
+        });
+        prop::collection::vec(step, 0..5).prop_map(|steps| format!("[{}]", steps.join(",")))
+    }
+
+    proptest! {
+        #![proptest_config(tried())]
+
+        #[test]
+        fn whatever_is_checked_the_answer_is_short_and_says_what_is_allowed(
+            steps in prop_oneof![steps(), any::<String>()], extra in prop_oneof![steps(), any::<String>()],
+            text in any::<String>(), number in any::<i64>(), micros in any::<i128>(),
+        ) {
+            let plain = Columns { steps: &steps, ..Columns::default() };
+            let good = Columns { steps: r#"[{"action": ""}]"#, ..Columns::default() };
+            for columns in [
+                plain,
+                Columns { headers: Some(&extra), ..plain },
+                Columns { labels: Some(&extra), ..good },
+                Columns { result_mapping: Some(&extra), ..plain },
+                Columns { gid: Some(&text), ..good },
+                Columns { queue: Some(&text), ..good },
+                Columns { priority: Some(number), ..good },
+                Columns { retry_limit: Some(number), ..good },
+                Columns { compensate_retry_limit: Some(number), ..good },
+                Columns { retry_interval_us: Some(micros), ..good },
+                Columns { request_timeout_us: Some(micros), ..good },
+                Columns { timeout_to_fail_us: Some(micros), ..good },
+                Columns { run_at_us: Some(micros), run_after_us: Some(micros), ..good },
+            ] {
+                if let Err(invalid) = validate_saga(&columns) {
+                    prop_assert!(!invalid.place().is_empty() && !invalid.found().is_empty() && !invalid.allowed().is_empty());
+                    // Two names of 64 characters, each of which may need six in JSON, and the rest.
+                    prop_assert!(invalid.to_string().chars().count() < 1_500, "{invalid}");
+                }
+            }
+            prop_assert_eq!(validate_steps(&steps), validate_saga(&plain));
+        }
+    }
+}

@@ -198,27 +198,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.insert(*name, value.parse().unwrap());
-        }
-        retry_after(&headers)
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
-        assert_eq!(asked(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-        assert_eq!(asked(&[("retry-after", "99999999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
-        let date =
-            [("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT")];
-        assert_eq!(asked(&date), Some(Duration::from_secs(10)));
-        assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT")]), Some(Duration::ZERO));
-        for nonsense in ["", "-1", "soon", "1.5", "+3"] {
-            assert_eq!(asked(&[("retry-after", nonsense)]), None, "{nonsense:?}");
-        }
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ pub mod park;
 pub mod participants;
 pub mod plan;
 pub mod progress;
+#[cfg(test)]
+mod property;
 pub mod queues;
 pub mod reconcile;
 pub mod references;

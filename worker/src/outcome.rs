@@ -124,19 +124,24 @@ fn message(status_code: u16, body: &[u8]) -> String {
 /// Text that Postgres can store and a terminal can show: no control characters, at most [`MESSAGE_BYTES_MAX`] bytes.
 pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
-    for character in text.trim().chars() {
+    let is_blank = |character: char| character.is_whitespace() || character.is_control();
+    for character in text.trim_matches(is_blank).chars() {
         let character = if character.is_control() { ' ' } else { character };
         if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
             break;
         }
         cleaned.push(character);
     }
+    cleaned.truncate(cleaned.trim_end().len());
     cleaned
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::property::tried;
 
     #[test]
     fn statuses_are_judged_as_the_contract_says() {
@@ -189,7 +194,9 @@ mod tests {
     fn the_reason_is_the_participants_message_or_the_start_of_its_answer() {
         assert_eq!(judge(409, br#"{"message": "no money", "x": 1e200000}"#).1.unwrap(), "no money");
         assert_eq!(judge(409, b"plain words").1.unwrap(), "plain words");
-        assert_eq!(judge(409, b"").1.unwrap(), "HTTP status 409");
+        for nothing in [&b""[..], b" \n", b"\0\0\x1b", br#"{"message": "\u0000"}"#] {
+            assert_eq!(judge(409, nothing).1.unwrap(), "HTTP status 409", "{nothing:?}");
+        }
         assert_eq!(judge(409, br#"{"message": 7}"#).1.unwrap(), r#"{"message": 7}"#);
     }
 
@@ -205,6 +212,96 @@ mod tests {
             let message = judge(409, body).1.unwrap();
             assert!(message.len() <= MESSAGE_BYTES_MAX);
             assert!(!message.contains('\0'));
+        }
+    }
+
+    #[test]
+    fn every_status_means_what_the_contract_says_whatever_its_body() {
+        for body in [&b""[..], b"no", br#"{"message": "no"}"#, b"\xff\x00"] {
+            for status in 100..=999 {
+                let expected = match status {
+                    200 | 201 | 204 => Outcome::Success,
+                    409 => Outcome::Failure,
+                    202 | 425 => Outcome::Ongoing,
+                    429 => Outcome::Unsent,
+                    _ => Outcome::Unknown,
+                };
+                let (outcome, message) = judge(status, body);
+                assert_eq!(outcome, expected, "status {status}");
+                assert_eq!(message.is_none(), outcome == Outcome::Success, "status {status}");
+            }
+        }
+    }
+
+    /// Bytes that are nearly an answer.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let fragment = prop::sample::select(vec![
+            &b"{"[..],
+            b"}",
+            b"[",
+            b"]",
+            b":",
+            b",",
+            b"\"",
+            b"\"message\"",
+            b"\"dtm_result\"",
+            b"\"FAILURE\"",
+            b"\"ONGOING\"",
+            b"\"SUCCESS\"",
+            b"\\u0000",
+            b"\\ud800",
+            b"\\u202e",
+            b"\xef\xbb\xbf",
+            b"\xed\xa0\x80",
+            b"\x1b[2J",
+            b"\r\n",
+            b"\xc2\x9b",
+            b"1e400",
+            b"null",
+            b" ",
+            "é😀".as_bytes(),
+        ]);
+        let pieced = prop::collection::vec(fragment, 0..40).prop_map(|fragments| fragments.concat());
+        let said =
+            (prop::collection::vec(any::<char>(), 0..2000), any::<bool>()).prop_map(|(text, as_json)| {
+                let text: String = text.into_iter().collect();
+                if as_json {
+                    serde_json::json!({ "message": text }).to_string().into_bytes()
+                } else {
+                    text.into_bytes()
+                }
+            });
+        prop_oneof![prop::collection::vec(any::<u8>(), 0..3000), pieced, said]
+    }
+
+    proptest! {
+        #![proptest_config(tried())]
+
+        #[test]
+        fn whatever_is_answered_the_message_is_short_clean_text(status in 100..=999_u16, body in bodies()) {
+            let (outcome, message) = judge(status, &body);
+            prop_assert_eq!(message.is_none(), outcome == Outcome::Success);
+            if let Some(message) = message {
+                prop_assert!((1..=MESSAGE_BYTES_MAX).contains(&message.len()), "{} bytes", message.len());
+                // NUL, which no text of Postgres holds, and all that moves a cursor.
+                prop_assert!(!message.chars().any(char::is_control), "{message:?}");
+                prop_assert_eq!(&clean(&message), &message, "what is clean stays as it is");
+            }
+            if !matches!(status, 200 | 201 | 204) {
+                prop_assert_eq!(outcome, judge(status, b"").0, "only a success is looked into");
+            }
+        }
+
+        #[test]
+        fn a_body_that_may_say_no_is_never_a_success(
+            before in "[ \n\t]*", after in prop::collection::vec(any::<u8>(), 0..40), cut in any::<prop::sample::Index>(),
+        ) {
+            let no = [before.as_bytes(), b"{\"dtm_result\":\"FAILURE\",\"message\":\""].concat();
+            prop_assert_ne!(judge(200, &[&no[..], &after].concat()).0, Outcome::Success);
+            // Cut off before its key ends, it names no key; from there on it may say no.
+            let named = no.len() - b"\":\"FAILURE\",\"message\":\"".len();
+            let at = named + cut.index(no.len() - named);
+            prop_assert_eq!(judge(200, &no[..at]).0, Outcome::Unknown);
         }
     }
 }
