@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgsaga: {error}");
+            commands::complain(&error);
             ExitCode::from(error.exit_code())
         }
     }

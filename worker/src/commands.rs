@@ -70,6 +70,19 @@ fn table_of(header: &[&str]) -> Table {
     table
 }
 
+/// Prints JSON on standard output, so that it can be read on a terminal as well as by a program.
+///
+/// # Errors
+/// See [`out`].
+fn out_json(json: impl Display) -> Result<(), Error> {
+    out(words::printable_json(&json.to_string()))
+}
+
+/// Says on standard error what went wrong. It may quote what others wrote.
+pub(crate) fn complain(what: impl Display) {
+    eprintln!("pgsaga: {}", words::printable_lines(&what.to_string()));
+}
+
 /// Prints a line on standard output. A reader who has seen enough (`pgsaga list | head`) ends the command, not with a panic.
 ///
 /// # Errors

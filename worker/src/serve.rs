@@ -1,17 +1,33 @@
-//! `/metrics`, `/healthz` and `/readyz` on one port.
+//! `/metrics`, `/healthz` and `/readyz` on one port, for everybody who can reach it: who holds connections open, or sends
+//! slowly or without end, takes no more than a bounded part of the worker's memory and descriptors, and keeps nobody out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::Worker;
+
+/// Connections at once; one more ends the oldest, so that those who come to ask find room.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a request's head may take to arrive, and a connection may be idle: longer than Prometheus usually waits between
+/// two scrapes.
+const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// The longest head of a request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Clone)]
 struct Served {
@@ -20,22 +36,54 @@ struct Served {
 }
 
 /// Serves until `done`.
-///
-/// # Errors
-/// When the listener breaks.
 pub async fn run(
-    listener: TcpListener,
+    mut listener: TcpListener,
     worker: Arc<Worker>,
     recorder: PrometheusHandle,
     done: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         // The process runs: it says nothing about Postgres, or an outage there would restart the whole fleet.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(Served { worker, recorder });
-    axum::serve(listener, router).with_graceful_shutdown(async move { done.cancelled().await }).await
+    let service = TowerToHyperService::new(router);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let mut connections = Connections::default();
+    loop {
+        // A failed accept, for want of descriptors say, is tried again a second later.
+        let (stream, _) = tokio::select! {
+            () = done.cancelled() => return,
+            accepted = Listener::accept(&mut listener) => accepted,
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        connections.add(async move {
+            // What a client does wrong is told to it, and concerns nobody else.
+            let _ = connection.await;
+        });
+    }
+}
+
+/// Those that are open. Dropped, all end.
+#[derive(Default)]
+struct Connections {
+    running: JoinSet<()>,
+    oldest_first: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.running.try_join_next().is_some() {}
+        self.oldest_first.retain(|connection| !connection.is_finished());
+        if self.oldest_first.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        self.oldest_first.push_back(self.running.spawn(connection));
+    }
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {

@@ -287,7 +287,8 @@ fn log(finished: &Finished, status: Option<&str>, reason: Option<&str>, turned: 
     let (gid, step, op, attempt) = (&task.saga.gid, task.step_name(), task.now.op.as_str(), task.now.attempt);
     if let Some(Ended { outcome, message: Some(message), .. }) = &finished.ended {
         let (outcome, retry_ms) = (outcome.as_str(), delay_us.map(|us| us / 1000));
-        tracing::debug!(gid, step, op, attempt, outcome, message, retry_ms, "a try did not succeed");
+        // Not `message`: that names the event, and a participant's words could name another.
+        tracing::debug!(gid, step, op, attempt, outcome, said = message, retry_ms, "a try did not succeed");
     }
     if status == Some("stuck") {
         tracing::error!(gid, step, op, attempt, reason, "a saga is stuck");

@@ -4,9 +4,13 @@ use clap::Args;
 use pgsaga_sql::CHECKS;
 use sqlx::{Executor as _, Row as _};
 
-use super::{Database, out};
+use super::words::printable;
+use super::{Database, out, out_json};
 use crate::db;
 use crate::error::Error;
+
+/// Characters of what is broken.
+const TEXT_CHARS_MAX: usize = 2_000;
 
 /// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
 #[derive(Debug, Args)]
@@ -38,9 +42,12 @@ impl Doctor {
         let broken = examine(&self.database.database_url).await?;
         for place in &broken {
             if self.json {
-                out(format_args!("{}", serde_json::json!(place)))?;
+                out_json(serde_json::json!(place))?;
             } else {
-                out(format_args!("{}: saga {}: {}", place.check, place.gid, place.found))?;
+                // Whoever changed a row by hand may have written anything.
+                let (gid, found) =
+                    (printable(&place.gid, TEXT_CHARS_MAX), printable(&place.found, TEXT_CHARS_MAX));
+                out(format_args!("{}: saga {gid}: {found}", place.check))?;
             }
         }
         if broken.is_empty() {

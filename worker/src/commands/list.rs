@@ -10,7 +10,7 @@ use pgsaga_sql::query;
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::filter::{self, Label, duration, label, micros, participant};
-use super::{Database, connect, out};
+use super::{Database, connect, out, out_json};
 use crate::error::Error;
 use row::Row;
 
@@ -96,7 +96,7 @@ impl List {
         let rows = self.read(&pool).await?;
         pool.close().await;
         if self.json {
-            return rows.iter().try_for_each(|row| out(row.json()));
+            return rows.iter().try_for_each(|row| out_json(row.json()));
         }
         out(row::table(&rows))
     }

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 
 use super::decide::refusal;
 use super::words::{count, printable, span_us, time};
-use super::{Database, connect, out, table_of};
+use super::{Database, connect, out, out_json, table_of};
 use crate::error::Error;
 
 /// Pause a queue
@@ -95,7 +95,7 @@ impl Queues {
             let paused_at: Option<DateTime<Utc>> = row.try_get("paused_at")?;
             let paused_by: Option<String> = row.try_get("paused_by")?;
             if self.json {
-                out(serde_json::json!({
+                out_json(serde_json::json!({
                     "queue": queue, "priority": priority, "due": due, "waiting": waiting, "running": running,
                     "oldest_due_seconds": oldest as f64 / 1e6,
                     "paused_at": paused_at.map(|at| at.to_rfc3339()), "paused_by": paused_by,

@@ -65,8 +65,16 @@ pub(super) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Text from outside on one line of a terminal: nothing in it can move the cursor, change colours or turn the direction of
-/// writing; at most `chars_max` characters.
+/// Whether a character moves the cursor, changes colours or turns the direction of writing.
+pub(super) fn is_unprintable(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || turns
+}
+
+/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is unprintable.
 pub(super) fn printable(text: &str, chars_max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(chars_max * 4));
     for (nth, character) in text.chars().enumerate() {
@@ -74,9 +82,27 @@ pub(super) fn printable(text: &str, chars_max: usize) -> String {
             shown.push('…');
             break;
         }
-        let turns =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        shown.push(if character.is_control() || turns { ' ' } else { character });
+        shown.push(if is_unprintable(character) { ' ' } else { character });
+    }
+    shown
+}
+
+/// The same of lines, in full.
+pub(super) fn printable_lines(text: &str) -> String {
+    let shown = |character| if character != '\n' && is_unprintable(character) { ' ' } else { character };
+    text.chars().map(shown).collect()
+}
+
+/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as it is, is escaped.
+pub(super) fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Below a space only the white space between the values is left. Beyond the basic plane nothing is unprintable.
+        if character > '~' && is_unprintable(character) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
     }
     shown
 }
@@ -116,7 +142,19 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_write_to_the_terminal() {
         assert_eq!(printable("a\x1b[31mb\nc\u{9b}d\u{202e}e", 20), "a [31mb c d e");
+        assert_eq!(printable_lines("a\x1b[31mb\nc\u{9b}d\u{202e}e"), "a [31mb\nc d e");
         assert_eq!(printable("äöüß", 3), "äöü…");
         assert_eq!(printable("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn json_stays_the_same_and_can_be_shown() {
+        let text = "a\u{9b}31m\u{7f}\u{202e}\u{61c}\n\u{1b}é😀";
+        let json = serde_json::json!({ text: [text, 1.5] });
+        for written in [json.to_string(), serde_json::to_string_pretty(&json).unwrap()] {
+            let shown = printable_json(&written);
+            assert!(!shown.replace('\n', "").contains(is_unprintable), "{shown:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json);
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{List, row};
 use crate::commands::words::time;
-use crate::commands::{connect, out};
+use crate::commands::{complain, connect, out, out_json};
 use crate::db::Class;
 use crate::error::Error;
 use crate::signals;
@@ -54,7 +54,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
                         sqlx::Error::PoolTimedOut => "no answer".to_owned(),
                         error => error.to_string(),
                     };
-                    eprintln!("pgsaga: the database: {why}; trying again");
+                    complain(format_args!("the database: {why}; trying again"));
                 }
                 away = true;
                 continue;
@@ -62,7 +62,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
             Err(error) => return Err(error.into()),
         };
         if std::mem::take(&mut away) {
-            eprintln!("pgsaga: the database answers again");
+            complain("the database answers again");
         }
         if terminal.is_term() && !list.json {
             draw(&terminal, &rows, every)?;
@@ -73,7 +73,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
         for row in rows.iter().rev() {
             let version = row.version();
             if known.get(&row.gid) != Some(&version) {
-                out(if list.json { row.json() } else { row.line() })?;
+                if list.json { out_json(row.json()) } else { out(row.line()) }?;
             }
             seen.insert(row.gid.clone(), version);
         }

@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::read::{Head, Saga, Stuck, Task};
-use crate::commands::out;
+use crate::commands::{out, out_json};
 use crate::definition::default_step_name;
 use crate::error::Error;
 use crate::plan::Op;
@@ -109,7 +109,7 @@ fn raw<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Er
 pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
     let whole = serde_json::to_string_pretty(&whole(saga)).map_err(unreadable)?;
     // The history becomes the object's last key.
-    out(format_args!("{},\n  \"history\": [", whole.trim_end_matches(['\n', '}'])))?;
+    out_json(format_args!("{},\n  \"history\": [", whole.trim_end_matches(['\n', '}'])))?;
     let mut after = 0;
     let mut ready: Option<String> = None;
     while let Some(last) = saga.head.last_seq.filter(|&last| after < last) {
@@ -122,12 +122,12 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
             let event = event(saga, row)?;
             after = event.seq;
             if let Some(before) = ready.replace(serde_json::to_string(&event).map_err(unreadable)?) {
-                out(format_args!("    {before},"))?;
+                out_json(format_args!("    {before},"))?;
             }
         }
     }
     if let Some(event) = ready {
-        out(format_args!("    {event}"))?;
+        out_json(format_args!("    {event}"))?;
     }
     out("  ]\n}")
 }

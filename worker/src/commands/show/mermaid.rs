@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::read::{Saga, Step, Tries};
 use super::standing;
 use crate::commands::out;
-use crate::commands::words::counted;
+use crate::commands::words::{counted, is_unprintable};
 use crate::error::Error;
 use crate::progress::State;
 
@@ -247,7 +247,7 @@ fn label(text: &str, chars_max: usize) -> String {
             '.' | '-' | '_' if inside => label.push(character),
             '…' | ',' => label.push(character),
             _ if character.is_alphanumeric() => label.push(character),
-            _ if character.is_control() => label.push(' '),
+            _ if is_unprintable(character) => label.push(' '),
             _ => label.push_str(&format!("#{};", u32::from(character))),
         }
     }
