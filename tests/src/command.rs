@@ -105,6 +105,14 @@ impl Running {
         self.out.lock().unwrap().clone()
     }
 
+    /// What it has complained of so far.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn err(&self) -> String {
+        self.err.lock().unwrap().clone()
+    }
+
     /// Waits until it has written this.
     ///
     /// # Panics

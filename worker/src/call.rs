@@ -152,7 +152,7 @@ fn value(text: String) -> Result<HeaderValue, String> {
 
 /// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
 /// bytes, and jsonb prints 131,072.)
-fn json(body: &[u8], bytes_max: usize) -> Option<String> {
+pub fn json(body: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?.trim();
     let measure = pgsaga_producer::measure_json(text)?;
     (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())

@@ -192,7 +192,22 @@ fn start_log(log: &Log) -> Result<(), Error> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Json => subscriber.json().with_writer(|| JsonLog).init(),
     }
     Ok(())
+}
+
+/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is in it.
+struct JsonLog;
+
+impl std::io::Write for JsonLog {
+    /// A whole event each.
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        let event_shown = commands::printable_json(&String::from_utf8_lossy(event));
+        std::io::stderr().write_all(event_shown.as_bytes()).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

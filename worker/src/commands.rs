@@ -23,6 +23,7 @@ use sqlx::postgres::PgPool;
 
 use crate::db;
 use crate::error::Error;
+pub(crate) use words::printable_json;
 
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
@@ -75,7 +76,7 @@ fn table_of(header: &[&str]) -> Table {
 /// # Errors
 /// See [`out`].
 fn out_json(json: impl Display) -> Result<(), Error> {
-    out(words::printable_json(&json.to_string()))
+    out(printable_json(&json.to_string()))
 }
 
 /// Says on standard error what went wrong. It may quote what others wrote.

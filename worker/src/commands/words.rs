@@ -94,7 +94,7 @@ pub(super) fn printable_lines(text: &str) -> String {
 }
 
 /// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as it is, is escaped.
-pub(super) fn printable_json(json: &str) -> String {
+pub(crate) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
         // Below a space only the white space between the values is left. Beyond the basic plane nothing is unprintable.
