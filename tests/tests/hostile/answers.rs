@@ -44,7 +44,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str)> {
         ("status-000", http("000 x", b""), "unknown"),
         ("status-999", http("999 x", b""), "unknown"),
         ("status-1000", http("1000 x", b""), "unknown"),
-        ("status-2OO", http("2OO OK", b""), "unknown"),
+        ("status-letters", http("2OO OK", b""), "unknown"),
         ("status-minus", http("-200 OK", b""), "unknown"),
         ("no-reason", http("200", b"{}"), "success"),
         ("long-reason", http(&format!("200 {}", "x".repeat(3_000)), b"{}"), "success"),

@@ -20,14 +20,18 @@ const DESCRIPTORS_MORE: usize = CONNECTIONS_MAX + 30;
 const GROWTH_MAX: u64 = 64 * 1024 * 1024;
 /// For one answer; the tests share two cores.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// For a request that may never be whole.
+const A_MOMENT: Duration = Duration::from_millis(10);
 
-/// What comes back for these bytes, once we have said all: the first bytes, or nothing.
-async fn ask(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+/// What comes back for these bytes: the first bytes, or nothing. Waits so long before it says that no more will come; a
+/// request that is whole is answered before.
+async fn ask(address: SocketAddr, bytes: &[u8], patience: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // It may hang up before all is written; then what it said before may be lost as well.
     let _ = stream.write_all(bytes).await;
-    let _ = stream.shutdown().await;
     let mut answer = Vec::new();
+    let _ = tokio::time::timeout(patience, stream.read_buf(&mut answer)).await;
+    let _ = stream.shutdown().await;
     let read = tokio::time::timeout(ANSWER_MAX, (&mut stream).take(65_536).read_to_end(&mut answer)).await;
     assert!(
         read.is_ok(),
@@ -103,7 +107,8 @@ async fn no_request_is_a_surprise() {
         (Vec::new(), &[]),
     ];
     for (bytes, allowed) in &asked {
-        let answer = ask(address, bytes).await;
+        let patience = if allowed.is_empty() { Duration::ZERO } else { ANSWER_MAX };
+        let answer = ask(address, bytes, patience).await;
         // A refusal may be lost when the worker hangs up on what it has not read.
         let said = status(&answer);
         let fits = said.map_or(bytes.is_empty() || allowed != &[200], |said| allowed.contains(&said));
@@ -125,7 +130,7 @@ async fn no_request_is_a_surprise() {
                 dice.mutated(valid.as_bytes())
             }
         };
-        let answer = ask(address, &bytes).await;
+        let answer = ask(address, &bytes, A_MOMENT).await;
         let fits = answer.is_empty() || status(&answer).is_some_and(|status| (200..500).contains(&status));
         assert!(fits, "{:?}; HOSTILE_SEED={seed}", String::from_utf8_lossy(&bytes));
     }
@@ -140,7 +145,7 @@ fn ways() -> [Vec<u8>; 5] {
     [
         Vec::new(),
         b"GET /metrics HTTP/1.1\r\nhost: a\r\nx: ".to_vec(),
-        b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2_000),
+        b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(500),
         b"POST /metrics HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\nx".to_vec(),
         b"POST /metrics HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
     ]

@@ -202,7 +202,8 @@ async fn a_log_holds_no_words_of_a_participant_as_its_own() {
                 .as_str()
                 .unwrap()
                 .starts_with("listening"),
-            _ => line.split_once("pgsaga_worker").is_some_and(|(_, rest)| rest.contains(": listening")),
+            // After the time, the level and the target.
+            _ => line.split_once(": ").is_some_and(|(_, event)| event.starts_with("listening")),
         };
         let whole = &log[..=log.rfind('\n').unwrap()];
         assert_eq!(whole.lines().filter(listening).count(), 1, "{log}");
