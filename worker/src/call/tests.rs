@@ -206,7 +206,7 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
     assert_eq!(headers.get_all("saga-action-key").iter().count(), usize::from(op == Op::Compensate));
     for (name, value) in headers {
         let is_line_break = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
-        assert!(!value.as_bytes().iter().any(|byte| is_line_break(byte)), "{name}: {value:?}");
+        assert!(!value.as_bytes().iter().any(is_line_break), "{name}: {value:?}");
     }
     let pairs: Vec<_> = request.url().query_pairs().collect();
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (&**key, &**value)).collect();
