@@ -1,10 +1,17 @@
 -- Raises worker $1's counter and shows all counters, in one statement: workers watch each other. Need not survive a
 -- crash, so it does not wait for the disk. `alive` is false when this worker was declared dead meanwhile.
+-- Also whether a release newer than schema version $2 has migrated the database under this worker: `newer` is the newest
+-- version that does not promise that this worker may go on, `expanded` the newest that does (sql/src/lib.rs). A handful of rows.
 with quick as materialized (
   select set_config('synchronous_commit', 'off', true) as off
 ), beaten as (
   update pgsaga.worker w set beat = w.beat + 1, seen_at = clock_timestamp()
   from quick where w.id = $1 and not w.dead and quick.off is not null
   returning w.id
+), migrated as materialized (
+  select max(version) filter (where not starts_with(description, 'expand_')) as newer,
+    max(version) filter (where starts_with(description, 'expand_')) as expanded
+  from pgsaga.migration where success and version > $2
 )
-select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive from pgsaga.worker w order by w.id
+select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive, m.newer, m.expanded
+from pgsaga.worker w cross join migrated m order by w.id

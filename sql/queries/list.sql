@@ -9,7 +9,7 @@
 -- filters come last: $8 reads the definition of each saga that passed the others, $9 the history of each unfinished one.
 select s.gid, s.status, s.reason, s.queue, s.priority, s.labels::text as labels, s.created_at, s.finished_at, jsonb_array_length(s.steps) as steps,
   coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')) as step,
-  t.op, t.attempt, t.worker, t.due_ms, coalesce(t.tasks, 0) as tasks
+  t.op, t.attempt, t.worker, t.format, t.due_ms, coalesce(t.tasks, 0) as tasks
 from (
   select * from pgsaga.saga s
   where ($1::text[] is null or s.status = any ($1))
@@ -36,7 +36,7 @@ from (
   limit $10
 ) s
 left join lateral (
-  select step, op, attempt, worker, (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint as due_ms, count(*) over () as tasks
+  select step, op, attempt, worker, format, (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint as due_ms, count(*) over () as tasks
   from pgsaga.task where saga_id = s.id order by run_at, id limit 1
 ) t on true
 order by s.id desc

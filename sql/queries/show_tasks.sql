@@ -1,6 +1,6 @@
 -- `pgsaga show`: what is queued for saga $1, the earliest first; at most one task a step. When a task was claimed is written
 -- nowhere: it was after it became due and, in a sequential saga, after the last event. Indexes: task_saga, worker_pkey.
-select t.step, t.op, t.attempt, t.counted, t.worker, t.lost, t.interrupt, t.participant, w.host, w.pid, t.run_at,
+select t.step, t.op, t.attempt, t.counted, t.worker, t.format, t.lost, t.interrupt, t.participant, w.host, w.pid, t.run_at,
   (extract(epoch from clock_timestamp() - w.seen_at) * 1000000)::bigint as seen_us,
   (extract(epoch from t.run_at - clock_timestamp()) * 1000)::bigint as due_ms,
   (extract(epoch from clock_timestamp() - case

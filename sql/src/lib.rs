@@ -3,6 +3,12 @@
 pub mod fail;
 
 /// A migration: forward only, never edited once released.
+///
+/// A fleet is upgraded by `pgsaga migrate` first and new workers then, so for a while workers of the release before run next to
+/// the new schema. From version 6 on a migration's name says what they do: `expand_…` promises that they may go on, since all
+/// their statements work and nothing that newer workers write means something else to them (rows that do have a newer `format`);
+/// next to `contract_…` they claim nothing more and wait to be replaced. A worker reads it from pgsaga.migration, without
+/// knowing the migration itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     /// Its number; the schema's version is the newest applied.
@@ -74,6 +80,8 @@ queries! {
     IDLE_LOCK = "idle_lock",
     /// Asks producers to stop notifying.
     IDLE_UNLOCK = "idle_unlock",
+    /// Who may keep a migration waiting.
+    LOCK_HOLDERS = "lock_holders",
     /// Makes history partitions ahead.
     MAKE_HISTORY_PARTITIONS = "make_history_partitions",
     /// Puts off what is due for participants that do not answer.
@@ -179,4 +187,22 @@ checks! {
     "stuck_sagas_have_a_reason",
     "succeeded_sagas_are_done",
     "tasks_do_not_multiply",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+
+    #[test]
+    fn a_migration_says_whether_running_workers_may_go_on() {
+        // The first five are older than the rule.
+        for migration in MIGRATIONS.iter().filter(|migration| migration.version > 5) {
+            assert!(
+                ["expand_", "contract_"].iter().any(|prefix| migration.name.starts_with(prefix)),
+                "{}: found the name {}; allowed: expand_… or contract_…",
+                migration.version,
+                migration.name
+            );
+        }
+    }
 }

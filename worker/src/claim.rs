@@ -64,7 +64,12 @@ pub async fn run(worker: Arc<Worker>) {
             worker.marks.look_back(looked_back_at.elapsed() + longest_gap);
             (looked_back_at, longest_gap) = (Instant::now(), Duration::ZERO);
         }
-        let pause = if !worker.lease.holds() {
+        let fits = worker.schema.fits();
+        if !fits {
+            // Producers need not wake whoever claims nothing.
+            worker.idle.send_if_modified(|idle| std::mem::replace(idle, false));
+        }
+        let pause = if !fits || !worker.lease.holds() {
             POLL_MAX / 4 // a heartbeat or a new registration ends this
         } else {
             nth = nth.wrapping_add(1);

@@ -10,6 +10,16 @@ pub enum Error {
     /// A migration failed; nothing of it remains.
     #[error("a migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the migration that waited.
+    #[error(
+        "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
+    )]
+    LockedOut {
+        /// How long.
+        waited_seconds: u64,
+        /// Who they are, in words.
+        holders: String,
+    },
     /// The schema is not the one that this release is written for.
     #[error("the schema of this database is {found}, and this pgsaga {} needs version {needed}: {advice}", env!("CARGO_PKG_VERSION"))]
     Schema {
@@ -73,7 +83,7 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Schema { .. } => 3,
             Error::NotFound(_) | Error::Absent(_) => 4,
-            Error::Database(_) | Error::Migrate(_) => 5,
+            Error::Database(_) | Error::Migrate(_) | Error::LockedOut { .. } => 5,
             _ => 6,
         }
     }

@@ -22,6 +22,9 @@ pub fn start(worker: &Arc<Worker>, task: Task) {
 }
 
 async fn execute(worker: Arc<Worker>, mut task: Task) {
+    if !worker.schema.fits() {
+        return give_back(&worker, task);
+    }
     if !may_call(&task.saga.shape, &task.event(None)) {
         return uncalled(&worker, task);
     }
@@ -65,6 +68,9 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     if !may_call(&task.saga.shape, &task.event(None)) {
         return uncalled(&worker, task);
     }
+    if !worker.schema.fits() {
+        return give_back(&worker, task);
+    }
     if task.is_suspect() && !mark_alone(&worker, &mut task).await {
         return;
     }
@@ -88,6 +94,13 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
 fn uncalled(worker: &Worker, task: Task) {
     if !worker.stop.is_cancelled() {
         let _ = worker.finished.send(Finished { task, ended: None });
+    }
+}
+
+/// A newer release has migrated the database: its workers know what to do with this task.
+fn give_back(worker: &Worker, task: Task) {
+    if !worker.stop.is_cancelled() {
+        let _ = worker.unfit.send(task);
     }
 }
 

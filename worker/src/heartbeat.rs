@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgsaga_sql::query;
+use pgsaga_sql::{SCHEMA_VERSION, query};
 use sqlx::Row as _;
 use tokio::sync::mpsc;
 
@@ -105,9 +105,15 @@ async fn beat(
 ) -> Result<bool, sqlx::Error> {
     let id = worker.id();
     let sent = Instant::now();
-    let rows = worker.db.run(Lane::Heartbeat, sqlx::query(query::HEARTBEAT).bind(id)).await?;
+    let rows =
+        worker.db.run(Lane::Heartbeat, sqlx::query(query::HEARTBEAT).bind(id).bind(SCHEMA_VERSION)).await?;
     let alive = match rows.first() {
-        Some(row) => row.try_get("alive")?,
+        Some(row) => {
+            if worker.schema.learn(row.try_get("newer")?, row.try_get("expanded")?) {
+                worker.wake.notify_one();
+            }
+            row.try_get("alive")?
+        }
         None => false,
     };
     if !alive {
@@ -121,6 +127,10 @@ async fn beat(
     for row in &rows {
         let other: i64 = row.try_get("id")?;
         if other == id {
+            continue;
+        }
+        if !worker.schema.fits() {
+            // Whoever knows the schema rescues.
             continue;
         }
         if row.try_get("dead")? {

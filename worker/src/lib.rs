@@ -31,6 +31,7 @@ pub mod references;
 pub mod rescue;
 pub mod run;
 pub mod sample;
+pub mod schema;
 pub mod serve;
 pub mod settle;
 pub mod shape;

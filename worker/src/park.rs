@@ -1,5 +1,5 @@
 //! Puts off what participants cannot take now: one that is dead or hangs, however much is due for it, must not slow down
-//! sagas that do not need it. Waits for a breaker are not tries: nothing is counted or recorded.
+//! sagas that do not need it. Also gives back what must not be started next to a newer schema. Waits for a breaker are not tries: nothing is counted or recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub async fn run(worker: Arc<Worker>, mut held: mpsc::UnboundedReceiver<Task>) {
                 }
                 give_back(&worker, &mut tasks).await;
             }
-            _ = tick.tick() => park(&worker, &mut parked).await,
+            _ = tick.tick() => if worker.schema.fits() { park(&worker, &mut parked).await },
         }
     }
 }

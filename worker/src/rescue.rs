@@ -52,7 +52,7 @@ pub async fn run(worker: Arc<Worker>, mut dead: mpsc::UnboundedReceiver<i64>) {
 async fn rescue(worker: &Worker, other: i64) -> Result<i64, sqlx::Error> {
     let mut total = 0;
     loop {
-        let statement = sqlx::query(query::RESCUE).bind(other).bind(BATCH);
+        let statement = sqlx::query(query::RESCUE).bind(other).bind(BATCH).bind(pgsaga_sql::FORMAT);
         let rows = worker.db.run(Lane::Control, statement).await?;
         let Some(row) = rows.first() else { return Ok(total) };
         let (found, rescued): (i64, i64) = (row.try_get("found")?, row.try_get("rescued")?);

@@ -16,6 +16,7 @@ use crate::mark::Marks;
 use crate::metrics::Metrics;
 use crate::participants::Participants;
 use crate::queues::Queues;
+use crate::schema::Schema;
 use crate::settle::Finished;
 use crate::task::{Load, Task};
 
@@ -46,6 +47,8 @@ pub struct Worker {
     pub held: Held,
     /// How long it may believe so.
     pub lease: Lease,
+    /// Whether the database's schema is one that it may work on.
+    pub schema: Schema,
     /// How many bytes of definitions that is.
     pub load: Load,
     /// Definitions that several of its tasks share.
@@ -108,6 +111,7 @@ impl Worker {
             metrics,
             held: Held::default(),
             lease: Lease::new(limits.lease),
+            schema: Schema::default(),
             load: Load::default(),
             definitions: Definitions::default(),
             marks: Marks::default(),
@@ -151,7 +155,7 @@ impl Worker {
         self.first.store(first, Ordering::Relaxed);
     }
 
-    /// Ready to work: registered, lease running, not told to stop.
+    /// Ready to work: registered, lease running, next to a schema that it knows, not told to stop.
     pub fn is_ready(&self) -> Result<(), &'static str> {
         if self.stop.is_cancelled() {
             Err("stopping")
@@ -159,6 +163,8 @@ impl Worker {
             Err("waiting for Postgres")
         } else if !self.lease.holds() {
             Err("no heartbeat was acknowledged for a whole lease")
+        } else if !self.schema.fits() {
+            Err("a newer pgsaga has migrated the database: upgrade this worker")
         } else {
             Ok(())
         }

@@ -456,12 +456,14 @@ async fn a_rescue_that_races_an_abort_takes_a_task_once() {
             rescue_sleeps(&scene).await;
             decide(&scene, "pgsaga.abort('s000', 'x')").await.unwrap();
         };
-        let racing = sqlx::query(sqlx::AssertSqlSafe(rescue)).bind(worker).bind(100i64);
+        let racing =
+            sqlx::query(sqlx::AssertSqlSafe(rescue)).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
         let (row, ()) = tokio::join!(async { racing.fetch_one(&mut rescuer).await.unwrap() }, aborting);
         assert_eq!(row.get::<i64, _>("rescued"), i64::from(control));
         sqlx::query(pgsaga_sql::query::RESCUE)
             .bind(worker)
             .bind(100i64)
+            .bind(pgsaga_sql::FORMAT)
             .fetch_one(&mut rescuer)
             .await
             .unwrap();

@@ -164,7 +164,13 @@ async fn no_claim_commits_after_its_workers_rescue() {
     open.commit().await.unwrap();
     assert_eq!(declare_dead(&mut rescuer).await, 1);
     assert_eq!(claim(&mut slow, worker, 10).await.len(), 0, "a dead worker claims nothing");
-    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(pgsaga_sql::FORMAT)
+        .fetch_one(&mut rescuer)
+        .await
+        .unwrap();
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 1));
     sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
@@ -177,7 +183,13 @@ async fn no_claim_commits_after_its_workers_rescue() {
         sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(&mut rescuer).await.unwrap().len(),
         1
     );
-    sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();
+    sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(pgsaga_sql::FORMAT)
+        .fetch_one(&mut rescuer)
+        .await
+        .unwrap();
     sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
     open.commit().await.unwrap();
     let found = broken(scene.pool()).await;
@@ -223,10 +235,16 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
             .await
             .unwrap();
     };
-    let rescue = sqlx::query(AssertSqlSafe(slow_rescue())).bind(worker).bind(100i64);
+    let rescue = sqlx::query(AssertSqlSafe(slow_rescue())).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
     let (row, ()) = tokio::join!(async { rescue.fetch_one(&mut rescuer).await.unwrap() }, moving);
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 0));
-    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut rescuer).await.unwrap();
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(pgsaga_sql::FORMAT)
+        .fetch_one(&mut rescuer)
+        .await
+        .unwrap();
     assert_eq!(row.get::<i64, _>("rescued"), 1, "the next look has it");
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 
@@ -256,7 +274,13 @@ async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
     sqlx::query(query::RETIRE).bind(worker).execute(&mut session).await.unwrap();
     let buried = sqlx::query(query::BURY).bind(worker).execute(&mut session).await.unwrap();
     assert_eq!(buried.rows_affected(), 0, "nobody is buried who holds something");
-    let row = sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(&mut session).await.unwrap();
+    let row = sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(pgsaga_sql::FORMAT)
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
     assert_eq!(row.get::<i64, _>("rescued"), 1);
     let lost: i16 = sqlx::query_scalar("select lost from pgsaga.task").fetch_one(&mut session).await.unwrap();
     assert_eq!(lost, 0, "a worker that signed off did not die");
@@ -412,6 +436,7 @@ async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {
         sqlx::query(query::RESCUE)
             .bind(worker)
             .bind(100i64)
+            .bind(pgsaga_sql::FORMAT)
             .fetch_one(&mut rescuer)
             .await
             .unwrap()

@@ -1,14 +1,16 @@
 //! `pgsaga migrate`: a command of its own, because replicas that migrate at start can deadlock with each other's DDL.
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use pgsaga_sql::{MIGRATIONS, ROLES, SCHEMA_VERSION, fail};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::PgConnection;
+use pgsaga_sql::{MIGRATIONS, ROLES, SCHEMA_VERSION, fail, query};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
 use super::out;
+use crate::db::sqlstate;
 use crate::error::Error;
 
 /// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
@@ -34,9 +36,17 @@ pub struct Migrate {
     /// Do not create roles: a person has run roles.sql
     #[arg(long)]
     skip_roles: bool,
+    /// How long to go on trying where others' transactions hold locks, 0 to 3,600 seconds. It waits for two seconds at a time,
+    /// so that those who come after it are not held up for longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    lock_wait_seconds: u64,
 }
 
 const TABLE: &str = "pgsaga.migration";
+/// The pause between two waits for locks, in which everybody who queued behind the first one gets on.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// `migrate` of the demo and others that have the database to themselves.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|migration| {
@@ -61,7 +71,7 @@ impl Migrate {
     pub async fn run(self) -> Result<(), Error> {
         match self.database_url {
             Some(url) if !self.print => {
-                migrate(&url, self.skip_roles).await?;
+                patiently(&url, self.skip_roles, Duration::from_secs(self.lock_wait_seconds)).await?;
                 out(format_args!("the schema pgsaga is at version {SCHEMA_VERSION}"))?;
                 Ok(())
             }
@@ -77,33 +87,78 @@ impl Migrate {
 /// # Errors
 /// What the database says.
 pub async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
-    let options = crate::db::connect_options(url, true, std::time::Duration::from_secs(30))?;
-    let mut connection = PgConnection::connect_with(&options).await?;
-    sqlx::raw_sql("set client_min_messages = warning").execute(&mut connection).await?;
+    patiently(url, skip_roles, LOCK_WAIT).await
+}
+
+/// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes after it, and a wait without a
+/// bound outlives the process that asked for it.
+async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<(), Error> {
+    let options = crate::db::connect_options(url, true, Duration::from_secs(30))?;
+    let started = Instant::now();
+    loop {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let error = match once(&mut connection, skip_roles).await {
+            Ok(()) => return Ok(connection.close().await?),
+            Err(MigrateError::VersionMissing(version)) => {
+                return Err(Error::Schema {
+                    found: format!("at version {version}"),
+                    needed: SCHEMA_VERSION,
+                    advice: "a newer pgsaga has migrated the database: use that release",
+                });
+            }
+            Err(error) => error,
+        };
+        drop(connection);
+        if !is_locked_out(&error) {
+            return Err(error.into());
+        }
+        let holders = lock_holders(&options).await.unwrap_or_default();
+        let holders = if holders.is_empty() { "others".to_owned() } else { holders.join("; ") };
+        let waited = started.elapsed();
+        if waited >= patience {
+            return Err(Error::LockedOut { waited_seconds: waited.as_secs(), holders });
+        }
+        tracing::warn!(%holders, waited_seconds = waited.as_secs(), "a lock is held by others: trying again");
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+async fn once(connection: &mut PgConnection, skip_roles: bool) -> Result<(), MigrateError> {
+    sqlx::raw_sql("set client_min_messages = warning; set lock_timeout = '2s'")
+        .execute(&mut *connection)
+        .await?;
     fail::point("migrate:before");
     if !skip_roles {
-        sqlx::raw_sql(ROLES).execute(&mut connection).await?;
+        sqlx::raw_sql(ROLES).execute(&mut *connection).await?;
         fail::point("migrate:roles");
     }
     // Objects belong to pgsaga_owner, not to whoever migrates.
-    sqlx::raw_sql("set role pgsaga_owner").execute(&mut connection).await?;
-    let result = migrator().run(&mut connection).await;
+    sqlx::raw_sql("set role pgsaga_owner").execute(&mut *connection).await?;
+    migrator().run(&mut *connection).await?;
     fail::point("migrate:after");
+    Ok(())
+}
+
+/// A lock did not come in time, or two migrations of releases old and new met in another order.
+fn is_locked_out(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    matches!(sqlstate(error).as_deref(), Some("55P03" | "40P01"))
+}
+
+/// Looked up after the wait, so whoever held a lock for just that long may be gone.
+async fn lock_holders(options: &PgConnectOptions) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let holders = sqlx::query_scalar(query::LOCK_HOLDERS).fetch_all(&mut connection).await?;
     connection.close().await?;
-    match result {
-        Ok(()) => Ok(()),
-        Err(sqlx::migrate::MigrateError::VersionMissing(version)) => Err(Error::Schema {
-            found: format!("at version {version}"),
-            needed: SCHEMA_VERSION,
-            advice: "a newer pgsaga has migrated the database: use that release",
-        }),
-        Err(error) => Err(error.into()),
-    }
+    Ok(holders)
 }
 
 /// The same as one script, with the bookkeeping that lets a later `pgsaga migrate` go on from here.
 fn script(from: i64, skip_roles: bool) -> String {
-    let mut script = String::new();
+    // Better an error than everybody queueing behind a lock that does not come.
+    let mut script = String::from("set lock_timeout = '10s';\n");
     if !skip_roles {
         script.push_str(ROLES);
     }
@@ -123,6 +178,6 @@ fn script(from: i64, skip_roles: bool) -> String {
             migration.version, migration.description
         ));
     }
-    script.push_str("reset role;\n");
+    script.push_str("reset role;\nreset lock_timeout;\n");
     script
 }

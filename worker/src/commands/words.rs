@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use pgsaga_sql::FORMAT;
 
 /// A time, in UTC.
 pub(super) fn time(at: DateTime<Utc>) -> String {
@@ -45,6 +46,13 @@ pub(super) fn when(worker: Option<i64>, due_ms: i64) -> String {
         None if due_ms > 0 => format!("in {}", span_us(due_ms.saturating_mul(1000))),
         None => format!("due for {}", span_us(due_ms.saturating_mul(-1000))),
     }
+}
+
+/// Why workers of this release leave a task alone, where its row is of a newer format than they know.
+pub(super) fn newer_format(format: i16) -> Option<String> {
+    (format > FORMAT).then(|| {
+        format!("its row has format {format}, workers of this release know formats up to {FORMAT}: a newer `pgsaga work` runs it")
+    })
 }
 
 /// With thousands separated.

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::commands::table_of;
-use crate::commands::words::{count, printable, time, when};
+use crate::commands::words::{count, newer_format, printable, time, when};
 
 /// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
@@ -34,6 +34,7 @@ struct Next {
     op: String,
     attempt: i32,
     worker: Option<i64>,
+    format: i16,
     due_ms: i64,
     /// How many tries are queued in all.
     tasks: i64,
@@ -47,6 +48,7 @@ impl Row {
                 op,
                 attempt: row.try_get("attempt")?,
                 worker: row.try_get("worker")?,
+                format: row.try_get("format")?,
                 due_ms: row.try_get("due_ms")?,
                 tasks: row.try_get("tasks")?,
             }),
@@ -104,7 +106,8 @@ impl Row {
         let Some(next) = &self.next else { return String::new() };
         let more = if next.tasks > 1 { format!(", +{} more", count(next.tasks - 1)) } else { String::new() };
         let when = when(next.worker, next.due_ms);
-        format!("{} of {}, try {}, {when}{more}", next.op, next.step, count(next.attempt.into()))
+        let newer = newer_format(next.format).map(|why| format!("; {why}")).unwrap_or_default();
+        format!("{} of {}, try {}, {when}{more}{newer}", next.op, next.step, count(next.attempt.into()))
     }
 
     fn reason(&self) -> String {

@@ -8,7 +8,7 @@ use super::draw::some_names;
 use super::read::{Saga, Step, Stuck, Task};
 use crate::backoff::RETRY_DELAY_MAX;
 use crate::commands::out;
-use crate::commands::words::{count, counted, printable, span, span_us, time};
+use crate::commands::words::{count, counted, newer_format, printable, span, span_us, time};
 use crate::error::Error;
 use crate::outcome::MESSAGE_BYTES_MAX;
 use crate::plan::{Op, Wait, nominal_delay};
@@ -99,6 +99,9 @@ fn queued(saga: &Saga, task: &Task) -> String {
             line += &format!("in {}, at {}", span_us(task.due_ms.saturating_mul(1000)), time(task.run_at));
         }
         None => line += &format!("due for {}", span_us(task.due_ms.saturating_mul(-1000))),
+    }
+    if let Some(why) = newer_format(task.format) {
+        return format!("{line}; {why}");
     }
     match (task.interrupt.as_deref(), task.op) {
         (Some("skip"), _) => line += "; it counts as done, as a person decided",
