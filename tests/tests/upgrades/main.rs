@@ -1,0 +1,9 @@
+//! Upgrades: what older releases left in a database is finished by today's worker; workers next to a schema or a row format
+//! that they do not know leave it alone, and say why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod beside;
+mod cast;
+mod each_version;
+mod migrating;
+mod old;

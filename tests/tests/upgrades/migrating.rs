@@ -1,0 +1,111 @@
+//! `pgsaga migrate` on a database that is in use.
+
+use std::time::Duration;
+
+use pgsaga_sql::SCHEMA_VERSION;
+use pgsaga_tests::command::{Running, run};
+use pgsaga_tests::eventually;
+use pgsaga_tests::scene::{PATIENCE, Scene, broken};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::old;
+
+/// An application's transaction that has written a saga and goes on.
+async fn open_transaction(scene: &Scene) -> (PgConnection, i32) {
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    session.execute("begin; update pgsaga.saga set labels = '{}' where gid = 'untouched'").await.unwrap();
+    let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+    (session, pid)
+}
+
+/// How many backends of a migration wait for a lock.
+async fn waiting(scene: &Scene) -> i64 {
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'pgsaga' and wait_event_type = 'Lock' and query ~ 'alter table pgsaga.saga'";
+    sqlx::query_scalar(waiting).fetch_one(scene.pool()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_again_is_quiet_and_changes_nothing() {
+    let scene = old::with_rows(2).await;
+    run(&scene.db, &["migrate"]).fine();
+    let applied = "select string_agg(version || ' ' || installed_on || ' ' || execution_time, E'\\n' order by version) from pgsaga.migration";
+    let first: String = sqlx::query_scalar(applied).fetch_one(scene.pool()).await.unwrap();
+    let again = run(&scene.db, &["migrate"]);
+    assert_eq!(again.err, "");
+    assert_eq!(again.fine(), format!("the schema pgsaga is at version {SCHEMA_VERSION}\n"));
+    assert_eq!(sqlx::query_scalar::<_, String>(applied).fetch_one(scene.pool()).await.unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_for_an_open_transaction_says_whose_it_is_and_lets_others_pass() {
+    let scene = old::with_rows(2).await;
+    let (mut session, pid) = open_transaction(&scene).await;
+    let mut migrate = Running::start(&scene.db, &["migrate"]);
+    migrate.wait_for_err(&format!("process {pid} "), PATIENCE).await;
+    // It does not wait just now, or not for long: what queues behind its lock gets on.
+    scene.saga("meanwhile").step("a").insert().await;
+    assert!(migrate.is_running());
+    assert_eq!(old::version(scene.pool()).await, 2);
+    session.execute("commit").await.unwrap();
+    assert!(migrate.ended(PATIENCE).await.success());
+    assert_eq!(old::version(scene.pool()).await, SCHEMA_VERSION);
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_may_not_wait_ends_with_who_holds_it_up_and_leaves_the_old_version() {
+    let scene = old::with_rows(2).await;
+    let (mut session, pid) = open_transaction(&scene).await;
+    let said = run(&scene.db, &["migrate", "--lock-wait-seconds", "0"]);
+    assert_eq!(said.code, Some(5), "{}", said.err);
+    assert!(
+        said.err.contains(&format!("process {pid} of postgres, idle in transaction"))
+            && said.err.contains("--lock-wait-seconds"),
+        "{}",
+        said.err
+    );
+    assert_eq!(old::version(scene.pool()).await, 2);
+    session.execute("commit").await.unwrap();
+    run(&scene.db, &["migrate"]).fine();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_at_once_all_end_well() {
+    for version in [0, 2] {
+        let scene = if version == 0 { Scene::new().await } else { old::with_rows(version).await };
+        if version == 0 {
+            sqlx::raw_sql("drop schema pgsaga cascade").execute(scene.pool()).await.unwrap();
+        }
+        let mut all: Vec<Running> = (0..4).map(|_| Running::start(&scene.db, &["migrate"])).collect();
+        for migrate in &mut all {
+            let status = migrate.ended(PATIENCE).await;
+            assert!(status.success(), "from version {version}: {status}, {}", migrate.out());
+        }
+        assert_eq!(old::version(scene.pool()).await, SCHEMA_VERSION);
+        assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_is_killed_leaves_the_old_version_and_the_next_one_succeeds() {
+    let scene = old::with_rows(2).await;
+    let (mut session, _) = open_transaction(&scene).await;
+    let migrate = Running::start(&scene.db, &["migrate"]);
+    eventually(PATIENCE, "it waits for the lock", async || (waiting(&scene).await == 1).then_some(())).await;
+    // SIGKILL.
+    drop(migrate);
+    // Its server process does not wait for ever behind the application's transaction, holding up everybody else.
+    eventually(Duration::from_secs(10), "its server process ends", async || {
+        (waiting(&scene).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(old::version(scene.pool()).await, 2);
+    let columns = "select count(*) from information_schema.columns where table_schema = 'pgsaga' and column_name = 'abort_reason'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(columns).fetch_one(scene.pool()).await.unwrap(), 0);
+    session.execute("commit").await.unwrap();
+    run(&scene.db, &["migrate"]).fine();
+    assert_eq!(old::version(scene.pool()).await, SCHEMA_VERSION);
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
