@@ -90,7 +90,8 @@ with kept as materialized (
       reason = case
         when t.saga_status = 'stuck' then t.saga_reason
         when t.saga_status = 'awaiting' or t.saga_status = 'ending' and s.ending = 'succeeded' then null
-        else coalesce(s.abort_reason, t.saga_reason) end,
+        -- A worker of 0.1 that was not stopped for the upgrade knows no abort_reason.
+        else coalesce(s.abort_reason, t.saga_reason, s.reason) end,
       abort_reason = case when t.saga_status = 'stuck' then s.abort_reason else coalesce(s.abort_reason, t.saga_reason) end,
       finished_at = case when t.saga_status in ('failed', 'ending') then clock_timestamp() end
   from settled t

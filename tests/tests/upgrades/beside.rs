@@ -1,10 +1,12 @@
-//! A worker next to what a newer release has made: a schema, or rows.
+//! A worker next to what a newer release has made, a schema or rows, or what an older one still makes.
 
 use pgsaga_sql::{FORMAT, SCHEMA_VERSION};
 use pgsaga_tests::command::run;
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use pgsaga_tests::{Behaviour, Gate, Worker, eventually};
 use sqlx::AssertSqlSafe;
+
+use crate::old;
 
 async fn sql(scene: &Scene, statement: String) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(scene.pool()).await.unwrap();
@@ -164,4 +166,14 @@ async fn rows_of_a_newer_format_are_left_alone_and_people_are_told_why() {
     for gid in newer {
         scene.expect(gid, "succeeded", None, &["pay action"]).await;
     }
+}
+
+/// The changelog says to stop them first; one that was forgotten writes columns of its own time only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_a_forgotten_worker_of_0_1_turned_back_after_the_upgrade_is_undone() {
+    let mut scene = old::with_rows(2).await;
+    run(&scene.db, &["migrate"]).fine();
+    sql(&scene, "update pgsaga.saga set abort_reason = null where gid = 'aborting-midway'".to_owned()).await;
+    scene.start_worker(&[]).await;
+    scene.expect("aborting-midway", "failed", Some("c: no money"), &["a compensate"]).await;
 }

@@ -58,14 +58,10 @@ async fn a_migration_waits_for_an_open_transaction_says_whose_it_is_and_lets_oth
 async fn a_migration_that_may_not_wait_ends_with_who_holds_it_up_and_leaves_the_old_version() {
     let scene = old::with_rows(2).await;
     let (mut session, pid) = open_transaction(&scene).await;
-    let said = run(&scene.db, &["migrate", "--lock-wait-seconds", "0"]);
-    assert_eq!(said.code, Some(5), "{}", said.err);
-    assert!(
-        said.err.contains(&format!("process {pid} of postgres, idle in transaction"))
-            && said.err.contains("--lock-wait-seconds"),
-        "{}",
-        said.err
-    );
+    let mut migrate = Running::start(&scene.db, &["migrate", "--lock-wait-seconds", "0"]);
+    migrate.wait_for_err(&format!("process {pid} of postgres, idle in transaction"), PATIENCE).await;
+    migrate.wait_for_err("--lock-wait-seconds", PATIENCE).await;
+    assert_eq!(migrate.ended(PATIENCE).await.code(), Some(5));
     assert_eq!(old::version(scene.pool()).await, 2);
     session.execute("commit").await.unwrap();
     run(&scene.db, &["migrate"]).fine();
@@ -86,6 +82,27 @@ async fn migrations_at_once_all_end_well() {
         assert_eq!(old::version(scene.pool()).await, SCHEMA_VERSION);
         assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
     }
+}
+
+/// Catalogs do not wait for each other: whoever makes the same schema a moment later fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_for_one_that_is_about_to_make_the_schema() {
+    let scene = Scene::new().await;
+    sqlx::raw_sql("drop schema pgsaga cascade").execute(scene.pool()).await.unwrap();
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    session.execute("begin").await.unwrap();
+    sqlx::raw_sql(pgsaga_sql::ROLES).execute(&mut session).await.unwrap();
+    let mut migrate = Running::start(&scene.db, &["migrate"]);
+    let locked = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'pgsaga' and wait_event_type = 'Lock'";
+    eventually(PATIENCE, "it waits", async || {
+        let locked: i64 = sqlx::query_scalar(locked).fetch_one(scene.pool()).await.unwrap();
+        (locked == 1).then_some(())
+    })
+    .await;
+    session.execute("commit").await.unwrap();
+    assert!(migrate.ended(PATIENCE).await.success());
+    assert_eq!(old::version(scene.pool()).await, SCHEMA_VERSION);
 }
 
 #[tokio::test(flavor = "multi_thread")]
