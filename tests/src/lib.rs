@@ -12,6 +12,7 @@
 pub mod binary;
 pub mod cluster;
 pub mod command;
+pub mod ledger;
 pub mod participant;
 pub mod scene;
 pub mod tool;

@@ -1,6 +1,7 @@
 //! A participant: an HTTP service inside the test process that behaves as it is told and records every call.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+mod barrier;
 mod behaviour;
 mod call;
 mod line;
@@ -21,6 +23,8 @@ pub use behaviour::{Behaviour, Gate};
 pub use call::Call;
 
 use crate::eventually;
+use crate::ledger::{Did, Entry, Folder, Keeps, Ledger, Source};
+use barrier::Barrier;
 use behaviour::{Answer, Said};
 use line::{Line, Lines};
 
@@ -36,14 +40,27 @@ pub struct Participant {
 struct Shared {
     book: Mutex<Book>,
     lines: line::Open,
+    ledger: Option<(Folder, Ledger)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Book {
     scripts: HashMap<(String, String), Script>,
+    rule: Option<Rule>,
+    barrier: Option<Barrier>,
+    forgets: bool,
     calls: Vec<Call>,
     running: HashMap<String, usize>,
     running_max: HashMap<String, usize>,
+}
+
+/// What every call gets that has no script, from the call alone.
+type Rule = Arc<dyn Fn(&Call) -> Behaviour + Send + Sync>;
+
+impl fmt::Debug for Book {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Book").field("calls", &self.calls.len()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -65,9 +82,23 @@ impl Participant {
     /// # Panics
     /// When no port is free.
     pub async fn start() -> Self {
+        Self::start_as(Shared::default()).await
+    }
+
+    /// Starts one that writes every call to a file, and to the disk before it answers.
+    ///
+    /// # Panics
+    /// When no port is free or no file can be written.
+    pub async fn with_ledger() -> Self {
+        let folder = Folder::new();
+        let ledger = Ledger::open(&folder.file("participant")).unwrap();
+        Self::start_as(Shared { ledger: Some((folder, ledger)), ..Shared::default() }).await
+    }
+
+    async fn start_as(shared: Shared) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self { address, shared, server }
     }
@@ -87,6 +118,35 @@ impl Participant {
         let script = Script { behaviour, calls: HashMap::new() };
         self.shared.book().scripts.insert((path.to_owned(), op.to_owned()), script);
         self
+    }
+
+    /// From now on, calls without a script get what this says of the call; [`Call::attempt`] is where a sequence stands.
+    pub fn ruled_by(&self, rule: impl Fn(&Call) -> Behaviour + Send + Sync + 'static) -> &Self {
+        self.shared.book().rule = Some(Arc::new(rule));
+        self
+    }
+
+    /// From now on it does the work of each op of a step once, and none that was undone before it came.
+    pub fn behind_a_barrier(&self) -> &Self {
+        self.shared.book().barrier = Some(Barrier::default());
+        self
+    }
+
+    /// From now on calls are in its ledger alone: for runs with millions of them.
+    pub fn without_memory(&self) -> &Self {
+        self.shared.book().forgets = true;
+        self
+    }
+
+    /// Its ledger, with all that it has noted so far, for the oracle.
+    ///
+    /// # Panics
+    /// When it has none, or the file could not be written.
+    pub async fn ledger(&self) -> Source {
+        let (folder, ledger) = self.shared.ledger.as_ref().expect("started without a ledger");
+        ledger.synced().await.unwrap();
+        let keeps = if self.shared.book().barrier.is_some() { Keeps::Barrier } else { Keeps::Nothing };
+        Source { file: folder.file("participant"), keeps }
     }
 
     /// Every call so far, in the order of arrival.
@@ -172,9 +232,10 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let call = Call::new(method, uri.path(), &query, headers, body);
+    let timeout = call.timeout;
     let (behaviour, running) = Running::begin(&shared, call);
-    let answer = behaviour.answer().await;
-    match running.finish(answer) {
+    let answer = behaviour.answer(timeout).await;
+    match running.finish(answer).await {
         Some((status, headers, body)) => {
             let mut response =
                 Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
@@ -194,45 +255,85 @@ async fn answer(
 /// A call that is being answered. It ends when it is dropped too: that is a caller who hung up.
 struct Running {
     shared: Arc<Shared>,
-    index: usize,
-    key: String,
+    call: Call,
+    /// Its place in the book, unless that forgets.
+    index: Option<usize>,
+    entry: Option<Entry>,
 }
 
 impl Running {
     fn begin(shared: &Arc<Shared>, call: Call) -> (Behaviour, Self) {
-        let key = call.key.clone();
+        let key = &call.key;
         let mut guard = shared.book();
         let book = &mut *guard;
         let script = book.scripts.get_mut(&(call.path.clone(), call.op.clone()));
-        let behaviour = script.map_or(Behaviour::Ok, |script| {
-            let calls = script.calls.entry(key.clone()).or_default();
-            *calls += 1;
-            script.behaviour.at(*calls - 1)
-        });
+        let behaviour = match (script, &book.rule) {
+            (Some(script), _) => {
+                let calls = script.calls.entry(key.clone()).or_default();
+                *calls += 1;
+                script.behaviour.at(*calls - 1)
+            }
+            (None, Some(rule)) => rule(&call).at(call.attempt.saturating_sub(1) as usize),
+            (None, None) => Behaviour::Ok,
+        };
         let running = book.running.entry(key.clone()).or_default();
         *running += 1;
-        let max = book.running_max.entry(key.clone()).or_default();
-        *max = (*max).max(*running);
-        book.calls.push(call);
-        (behaviour, Self { shared: Arc::clone(shared), index: book.calls.len() - 1, key })
+        if !book.forgets || *running > 1 {
+            let max = book.running_max.entry(key.clone()).or_default();
+            *max = (*max).max(*running);
+        }
+        let index = (!book.forgets).then(|| {
+            book.calls.push(call.clone());
+            book.calls.len() - 1
+        });
+        let entry = shared.ledger.as_ref().map(|(_, ledger)| ledger.begin(call.asked()));
+        drop(guard);
+        (behaviour, Self { shared: Arc::clone(shared), call, index, entry })
     }
 
-    /// Records what the participant did, and gives what it says about it.
-    fn finish(self, answer: Answer) -> Option<Said> {
-        let mut book = self.shared.book();
-        let call = &mut book.calls[self.index];
-        call.worked = answer.worked;
-        call.status = answer.said.as_ref().map(|(status, ..)| *status);
+    /// Does what the participant does and notes it, and gives what it says about it.
+    async fn finish(self, answer: Answer) -> Option<Said> {
+        if answer.worked {
+            self.work();
+        }
+        if !answer.after.is_zero() {
+            tokio::time::sleep(answer.after).await;
+        }
+        let status = answer.said.as_ref().map(|(status, ..)| *status);
+        if let Some(index) = self.index {
+            self.shared.book().calls[index].status = status;
+        }
+        if let Some(entry) = &self.entry {
+            let did = status.map_or(Did::HungUp, |status| Did::Answered { status });
+            entry.note(did).on_disk().await.unwrap();
+        }
         answer.said
+    }
+
+    /// What the barrier says and what the ledger says are of one moment, so their order is the same.
+    fn work(&self) {
+        let mut book = self.shared.book();
+        let proceed = book.barrier.as_mut().is_none_or(|barrier| barrier.enter(&self.call));
+        if let Some(index) = self.index {
+            book.calls[index].worked = proceed;
+        }
+        if let Some(entry) = &self.entry {
+            drop(entry.note(if proceed { Did::Worked } else { Did::Skipped }));
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let mut book = self.shared.book();
-        book.calls[self.index].ended = Some(Instant::now());
-        if let Some(running) = book.running.get_mut(&self.key) {
+        if let Some(index) = self.index {
+            book.calls[index].ended = Some(Instant::now());
+        }
+        if let Some(running) = book.running.get_mut(&self.call.key) {
             *running -= 1;
+            if *running == 0 {
+                book.running.remove(&self.call.key);
+            }
         }
     }
 }

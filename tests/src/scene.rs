@@ -32,6 +32,12 @@ impl Scene {
         Scene { workers: Vec::new(), participant: Participant::start().await, db: cluster.database().await }
     }
 
+    /// In a cluster of the test's own, with a participant that writes every call to a file before it answers.
+    pub async fn with_ledger(cluster: &Cluster) -> Scene {
+        let participant = Participant::with_ledger().await;
+        Scene { workers: Vec::new(), participant, db: cluster.database().await }
+    }
+
     /// With one ready worker: the lease is two seconds, so that tests of its end are short.
     pub async fn with_worker() -> Scene {
         let mut scene = Scene::new().await;

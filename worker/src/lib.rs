@@ -15,6 +15,7 @@ pub mod hand_back;
 pub mod heartbeat;
 pub mod held;
 pub mod lease;
+pub mod ledger;
 pub mod listen;
 pub mod mark;
 pub mod metrics;

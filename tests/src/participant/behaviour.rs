@@ -38,6 +38,10 @@ pub enum Behaviour {
     CloseAfter,
     /// [`Behaviour::Ok`] after so long.
     Slow(Duration),
+    /// Does the work, then answers 200 when the caller has waited twice as long as it said it would.
+    Late,
+    /// Answers this status and so many bytes; it did the work when that is a 2xx.
+    Flood(u16, usize),
     /// [`Behaviour::Ok`] once the gate is open.
     Gate(Gate),
     /// The other behaviour, once the gate is open.
@@ -46,9 +50,10 @@ pub enum Behaviour {
     Sequence(Vec<Behaviour>),
 }
 
-/// What the participant did, and what it said: nothing is a closed connection.
+/// What the participant does, when it says so, and what: nothing is a closed connection.
 pub(super) struct Answer {
     pub(super) worked: bool,
+    pub(super) after: Duration,
     pub(super) said: Option<Said>,
 }
 
@@ -56,6 +61,27 @@ pub(super) struct Answer {
 pub(super) type Said = (u16, Vec<(String, String)>, Vec<u8>);
 
 impl Behaviour {
+    /// Answers this status with these headers and these bytes.
+    pub fn raw(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::Raw { status, headers, body: body.into() }
+    }
+
+    /// Answers this status, and asks to be called again after so many seconds.
+    pub fn retry_after(status: u16, seconds: u32) -> Self {
+        Self::raw(status, &[("retry-after", &seconds.to_string())], "")
+    }
+
+    /// Sends the caller elsewhere, who must not go: it would be one more call, of a path that the test knows.
+    pub fn redirect(status: u16, location: &str) -> Self {
+        Self::raw(status, &[("location", location)], "")
+    }
+
+    /// Answers this status and bytes that are neither JSON nor text.
+    pub fn garbage(status: u16) -> Self {
+        Self::raw(status, &[], (0..=255).rev().collect::<Vec<u8>>())
+    }
+
     /// This, once the gate is open.
     #[must_use]
     pub fn behind(self, gate: &Gate) -> Self {
@@ -74,7 +100,8 @@ impl Behaviour {
         }
     }
 
-    pub(super) async fn answer(self) -> Answer {
+    /// What comes of a call whose caller waits so long.
+    pub(super) async fn answer(self, timeout: Duration) -> Answer {
         let mut behaviour = self;
         while let Self::Behind(gate, behind) = behaviour {
             gate.wait().await;
@@ -83,13 +110,13 @@ impl Behaviour {
         match behaviour.at(0) {
             Self::Status(status) => say(status, String::new()),
             Self::Json(status, body) => say(status, body.to_string()),
-            Self::Raw { status, headers, body } => {
-                Answer { worked: (200..300).contains(&status), said: Some((status, headers, body)) }
-            }
+            Self::Raw { status, headers, body } => answer(status, headers, body),
+            Self::Flood(status, bytes) => answer(status, Vec::new(), vec![b'x'; bytes]),
+            Self::Late => Answer { after: 2 * timeout, ..success() },
             Self::Refuse(message) => say(409, json!({ "message": message }).to_string()),
             Self::Hang => pending().await,
-            Self::CloseBefore => Answer { worked: false, said: None },
-            Self::CloseAfter => Answer { worked: true, said: None },
+            Self::CloseBefore => Answer { worked: false, after: Duration::ZERO, said: None },
+            Self::CloseAfter => Answer { worked: true, after: Duration::ZERO, said: None },
             Self::Slow(time) => {
                 tokio::time::sleep(time).await;
                 success()
@@ -109,7 +136,12 @@ fn success() -> Answer {
 }
 
 fn say(status: u16, body: String) -> Answer {
-    Answer { worked: (200..300).contains(&status), said: Some((status, Vec::new(), body.into_bytes())) }
+    answer(status, Vec::new(), body.into_bytes())
+}
+
+fn answer(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Answer {
+    let worked = (200..300).contains(&status);
+    Answer { worked, after: Duration::ZERO, said: Some((status, headers, body)) }
 }
 
 /// What calls wait at until the test opens it. Clones are the same gate; it starts closed.

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method};
+use pgsaga_worker::ledger::Asked;
 
 /// One call as it arrived, and what became of it. Query parameters and headers that are missing are empty.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ pub struct Call {
     pub op: String,
     /// The header `Idempotency-Key`.
     pub key: String,
+    /// The header `Saga-Attempt`; 0 where it is missing.
+    pub attempt: u32,
+    /// The header `Saga-Timeout-Ms`; 0 where it is missing.
+    pub timeout: Duration,
     /// All headers.
     pub headers: HeaderMap,
     /// The body's very bytes.
@@ -53,12 +58,25 @@ impl Call {
             branch_id: parameter("branch_id"),
             op: parameter("op"),
             key: text(&headers, "idempotency-key"),
+            attempt: number(&headers, "saga-attempt"),
+            timeout: Duration::from_millis(number(&headers, "saga-timeout-ms").into()),
             headers,
             body,
             started: Instant::now(),
             ended: None,
             worked: false,
             status: None,
+        }
+    }
+
+    /// The same for a ledger.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            key: self.key.clone(),
+            gid: self.gid.clone(),
+            step: self.branch_id.clone(),
+            op: self.op.clone(),
+            attempt: self.attempt,
         }
     }
 
@@ -70,4 +88,8 @@ impl Call {
 
 fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn number(headers: &HeaderMap, name: &str) -> u32 {
+    text(headers, name).parse().unwrap_or_default()
 }

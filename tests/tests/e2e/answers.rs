@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use Behaviour::{Ok, Raw, Sequence, Status};
-use pgsaga_tests::Behaviour;
+use Behaviour::{CloseAfter, CloseBefore, Flood, Hang, Late, Ok, Refuse, Sequence, Slow, Status};
 use pgsaga_tests::scene::Scene;
+use pgsaga_tests::{Behaviour, Cluster};
 use serde_json::json;
-
-fn raw(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Behaviour {
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Raw { status, headers, body: body.into() }
-}
 
 /// RACES 17: decoded and encoded again, 1.10 becomes 1.1.
 #[tokio::test]
@@ -77,8 +72,9 @@ async fn no_answer_can_break_a_settle() {
         ("ten-megabytes", vec![b'x'; 10 * 1024 * 1024]),
     ];
     for (gid, body) in &hostile {
-        scene.saga(gid).step("pay").action(raw(409, &[], body.clone())).insert().await;
-        let refused_twice = Sequence(vec![raw(500, &[], body.clone()), raw(200, &[], body.clone())]);
+        scene.saga(gid).step("pay").action(Behaviour::raw(409, &[], body.clone())).insert().await;
+        let refused_twice =
+            Sequence(vec![Behaviour::raw(500, &[], body.clone()), Behaviour::raw(200, &[], body.clone())]);
         scene.saga(&format!("{gid}-unknown")).step("pay").action(refused_twice).insert().await;
     }
     for (gid, _) in &hostile {
@@ -116,7 +112,7 @@ async fn a_group_that_cannot_be_settled_is_halved_until_the_culprit_is_alone_and
 async fn a_redirect_is_not_followed() {
     let scene = Scene::with_worker().await;
     let elsewhere = scene.participant.url("/elsewhere");
-    let redirect = Sequence(vec![raw(307, &[("location", &elsewhere)], ""), Ok]);
+    let redirect = Sequence(vec![Behaviour::raw(307, &[("location", &elsewhere)], ""), Ok]);
     scene.saga("s").step("pay").action(redirect).insert().await;
     scene.expect("s", "succeeded", None, &["pay action"; 2]).await;
     assert!(scene.participant.calls().iter().all(|call| call.path == "/s/pay"));
@@ -126,7 +122,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn retry_after_replaces_the_wait_shorter_and_longer() {
     let scene = Scene::with_worker().await;
-    let soon = Sequence(vec![raw(429, &[("retry-after", "0")], "")]);
+    let soon = Sequence(vec![Behaviour::raw(429, &[("retry-after", "0")], "")]);
     scene.saga("soon").column("retry_interval", "'1 hour'").step("pay").action(soon).insert().await;
     scene.expect("soon", "succeeded", None, &["pay action"; 2]).await;
     assert_eq!(
@@ -135,7 +131,7 @@ async fn retry_after_replaces_the_wait_shorter_and_longer() {
         "429 was not accepted: nothing to compensate"
     );
 
-    let later = Sequence(vec![raw(503, &[("retry-after", "1")], "")]);
+    let later = Sequence(vec![Behaviour::raw(503, &[("retry-after", "1")], "")]);
     scene.saga("later").column("retry_interval", "'1 millisecond'").step("pay").action(later).insert().await;
     scene.expect("later", "succeeded", None, &["pay action"; 2]).await;
     let calls = scene.participant.calls_for("later");
@@ -154,4 +150,94 @@ async fn dtms_own_words_in_a_json_answer_count_as_its_statuses() {
     assert_eq!(scene.participant.ops_for("failure"), ["stock action", "pay action", "stock compensate"]);
     scene.saga("client-error").step("pay").action(Sequence(vec![Status(404)])).insert().await;
     scene.expect("client-error", "succeeded", None, &["pay action"; 2]).await;
+}
+
+/// One row a way to answer, each with the outcome that DESIGN.md §5 gives it and whether the participant did the work.
+#[tokio::test]
+async fn each_way_to_answer_has_the_outcome_of_the_contract() {
+    let scene = Scene::with_worker().await;
+    let elsewhere = scene.participant.url("/elsewhere");
+    let table = [
+        ("ok", Ok, "success", true),
+        ("created", Status(201), "success", true),
+        ("no-content", Status(204), "success", true),
+        ("garbage", Behaviour::garbage(200), "success", true),
+        ("flood", Flood(200, 10 * 1024 * 1024), "success", true),
+        ("slow", Slow(Duration::from_millis(100)), "success", true),
+        ("refused", Refuse("no".into()), "failure", false),
+        ("accepted", Status(202), "ongoing", true),
+        ("early", Status(425), "ongoing", false),
+        ("bad-request", Status(400), "unknown", false),
+        ("not-found", Status(404), "unknown", false),
+        ("too-many", Behaviour::retry_after(429, 0), "unsent", false),
+        ("error", Status(500), "unknown", false),
+        ("unavailable", Behaviour::retry_after(503, 0), "unknown", false),
+        ("garbage-error", Behaviour::garbage(500), "unknown", false),
+        ("flood-error", Flood(500, 10 * 1024 * 1024), "unknown", false),
+        ("moved", Behaviour::redirect(301, &elsewhere), "unknown", false),
+        ("see-other", Behaviour::redirect(303, &elsewhere), "unknown", false),
+        ("temporary", Behaviour::redirect(308, &elsewhere), "unknown", false),
+        ("close-before", CloseBefore, "unknown", false),
+        ("close-after", CloseAfter, "unknown", true),
+        ("hang", Hang, "unknown", false),
+        ("late", Late, "unknown", true),
+    ];
+    for (gid, behaviour, ..) in &table {
+        // An answer that is later than the timeout is given at twice the timeout; nothing else takes so long.
+        let timeout = if matches!(behaviour, Hang | Late) { "'300 milliseconds'" } else { "'20 seconds'" };
+        let saga = scene.saga(gid).column("request_timeout", timeout).step("pay");
+        saga.action(Sequence(vec![behaviour.clone()])).insert().await;
+    }
+    for (gid, behaviour, outcome, worked) in &table {
+        let refused = matches!(behaviour, Refuse(_));
+        let (status, _) = scene.ended(gid).await;
+        assert_eq!(status, if refused { "failed" } else { "succeeded" }, "{gid}");
+        assert_eq!(scene.history(gid).await[0], format!("pay action 1 {outcome}"), "{gid}");
+        assert_eq!(scene.participant.calls_for(gid)[0].worked, *worked, "{gid}");
+    }
+    assert!(scene.participant.calls().iter().all(|call| call.path != "/elsewhere"));
+    scene.healthy().await;
+}
+
+/// What came too late was done all the same.
+#[tokio::test]
+async fn what_an_answer_after_the_timeout_says_was_done_is_undone() {
+    let scene = Scene::with_worker().await;
+    let saga = scene.saga("s").column("request_timeout", "'200 milliseconds'").column("retry_limit", "0");
+    saga.step("pay").action(Late).insert().await;
+    scene.expect("s", "failed", Some("pay: retry limit 0 reached"), &["pay action", "pay compensate"]).await;
+    assert!(scene.participant.calls_for("s").iter().all(|call| call.worked));
+}
+
+/// The file says what was done before the answer does, also where nobody gets an answer.
+#[tokio::test]
+async fn a_participants_ledger_has_every_call_and_what_was_done_with_it() {
+    let cluster = Cluster::shared().await;
+    let mut scene = Scene::with_ledger(cluster).await;
+    scene.participant.behind_a_barrier();
+    scene.start_worker(&[]).await;
+    let pay = Sequence(vec![CloseAfter, Status(500), Ok]);
+    scene.saga("s").step("pay").action(pay).step("ship").action(Refuse("no".into())).insert().await;
+    scene.ended("s").await;
+    let ledger = scene.participant.ledger().await;
+    let said: Vec<String> = ledger
+        .lines()
+        .map(|line| format!("{} {} {:?}", line.asked.key, line.asked.attempt, line.did))
+        .collect();
+    let expected = [
+        "s/pay/action 1 Arrived",
+        "s/pay/action 1 Worked",
+        "s/pay/action 1 HungUp",
+        "s/pay/action 2 Arrived",
+        "s/pay/action 2 Answered { status: 500 }",
+        "s/pay/action 3 Arrived",
+        "s/pay/action 3 Skipped",
+        "s/pay/action 3 Answered { status: 200 }",
+        "s/ship/action 1 Arrived",
+        "s/ship/action 1 Answered { status: 409 }",
+        "s/pay/compensate 1 Arrived",
+        "s/pay/compensate 1 Worked",
+        "s/pay/compensate 1 Answered { status: 200 }",
+    ];
+    assert_eq!(said, expected);
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::mishap::Mishap;
 use crate::commands::Database;
 use crate::db;
 use crate::error::Error;
+use crate::ledger::{Asked, Did, Entry, Ledger};
 
 /// Accounts of a bank, numbered from 1.
 pub(super) const ACCOUNTS: i32 = 100;
@@ -46,6 +48,9 @@ pub struct Bank {
     /// Chooses which calls go wrong
     #[arg(long)]
     seed: u64,
+    /// Write each call to this file, and to the disk, before it is answered
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
 }
 
 /// The two banks.
@@ -68,6 +73,7 @@ impl Name {
 struct Books {
     pool: PgPool,
     seed: u64,
+    ledger: Option<Ledger>,
 }
 
 impl Bank {
@@ -93,7 +99,9 @@ impl Bank {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
         writeln!(std::io::stdout(), "http://{address}").map_err(io)?;
-        let router = Router::new().fallback(answer).with_state(Arc::new(Books { pool, seed: self.seed }));
+        let ledger = self.ledger.as_deref().map(Ledger::open).transpose().map_err(io)?;
+        let books = Books { pool, seed: self.seed, ledger };
+        let router = Router::new().fallback(answer).with_state(Arc::new(books));
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>());
         tokio::select! {
             served = server.into_future() => served.map_err(io),
@@ -150,41 +158,72 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let barrier = Barrier::from_query(&query.unwrap_or_default());
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let number = |name: &str| header(name).parse::<u32>().unwrap_or_default();
-    let mishap = Mishap::of(books.seed, header("idempotency-key"), number("saga-attempt"));
+    let (key, attempt) = (header("idempotency-key"), number("saga-attempt"));
+    let mishap = Mishap::of(books.seed, key, attempt);
+    let entry = books.ledger.as_ref().map(|ledger| ledger.begin(asked(&barrier, key, attempt)));
+    let sleep = 2 * Duration::from_millis(number("saga-timeout-ms").into());
+    let answer = decide(&books, mishap, sleep, &entry, barrier, uri.path(), &body).await;
+    let hangs_up = mishap == Some(Mishap::Drop);
+    if let Some(entry) = &entry {
+        let did = if hangs_up { Did::HungUp } else { Did::Answered { status: answer.status().as_u16() } };
+        if let Err(error) = entry.note(did).on_disk().await {
+            return say(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
+        }
+    }
+    if hangs_up {
+        line.hang_up();
+    }
+    answer
+}
+
+/// What a call asks for; what its query does not say is empty.
+fn asked(barrier: &Result<Barrier, pgsaga_producer::Error>, key: &str, attempt: u32) -> Asked {
+    let of = |part: fn(&Barrier) -> &str| barrier.as_ref().map(part).unwrap_or_default().to_owned();
+    let (gid, step, op) = (of(Barrier::gid), of(Barrier::branch_id), of(Barrier::op));
+    Asked { key: key.to_owned(), gid, step, op, attempt }
+}
+
+async fn decide(
+    books: &Arc<Books>,
+    mishap: Option<Mishap>,
+    sleep: Duration,
+    entry: &Option<Entry>,
+    barrier: Result<Barrier, pgsaga_producer::Error>,
+    path: &str,
+    body: &[u8],
+) -> Response {
     match mishap {
         Some(Mishap::Error) => return say(StatusCode::INTERNAL_SERVER_ERROR, "the bank fell over"),
         Some(Mishap::Early) => return say(StatusCode::TOO_EARLY, "the bank is not open yet"),
         Some(Mishap::Hang) => {
-            tokio::time::sleep(2 * Duration::from_millis(number("saga-timeout-ms").into())).await;
+            tokio::time::sleep(sleep).await;
             return say(StatusCode::INTERNAL_SERVER_ERROR, "the bank fell asleep");
         }
         Some(Mishap::Drop) | None => {}
     }
-    let barrier = match Barrier::from_query(&query.unwrap_or_default()) {
+    let barrier = match barrier {
         Ok(barrier) => barrier,
         Err(error) => return say(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let movement: Movement = match serde_json::from_slice(&body) {
+    let movement: Movement = match serde_json::from_slice(body) {
         Ok(movement) => movement,
         Err(error) => return say(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let Some((change, undo)) = change(uri.path(), movement.amount) else {
+    let Some((change, undo)) = change(path, movement.amount) else {
         return say(StatusCode::NOT_FOUND, "allowed: /withdraw, /withdraw/undo, /deposit, /deposit/undo");
     };
     // A task of its own: the server drops this handler when the caller hangs up, and a transaction must not be dropped.
-    let work = tokio::spawn(async move { books.work(barrier, movement, change, undo).await });
-    let answer = match work.await {
+    let (books, entry) = (Arc::clone(books), entry.clone());
+    let work = tokio::spawn(async move { books.work(barrier, movement, change, undo, entry).await });
+    match work.await {
         Ok(Ok(Ok(()))) => say(StatusCode::OK, "done"),
         Ok(Ok(Err(refusal))) => say(StatusCode::CONFLICT, &refusal),
         Ok(Err(error)) => say(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    };
-    if mishap == Some(Mishap::Drop) {
-        line.hang_up();
     }
-    answer
 }
 
 fn say(status: StatusCode, message: &str) -> Response {
@@ -200,10 +239,14 @@ impl Books {
         movement: Movement,
         change: i64,
         undo: bool,
+        entry: Option<Entry>,
     ) -> Result<Result<(), String>, Error> {
+        // Waited for with the line of the answer.
+        let note = |did| drop(entry.as_ref().map(|entry| entry.note(did)));
         let mut transaction = self.pool.begin().await?;
         if barrier.enter(&mut transaction).await? == Verdict::Skip {
             transaction.commit().await?;
+            note(Did::Skipped);
             return Ok(Ok(()));
         }
         let moved = sqlx::query(include_str!("move.sql"))
@@ -214,6 +257,7 @@ impl Books {
             .await?;
         if moved.is_some() {
             transaction.commit().await?;
+            note(Did::Worked);
             return Ok(Ok(()));
         }
         let account = sqlx::query(include_str!("account.sql"))
