@@ -13,6 +13,7 @@ pub mod binary;
 pub mod cluster;
 pub mod command;
 pub mod ledger;
+pub mod oracle;
 pub mod participant;
 pub mod scene;
 pub mod tool;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPool;
 
+use crate::oracle::Oracle;
 use crate::{Behaviour, Cluster, Database, Participant, Worker, eventually};
 
 /// How long anything may take that should take milliseconds; the machines are shared.
@@ -131,6 +132,11 @@ impl Scene {
     /// No invariant is broken.
     pub async fn healthy(&self) {
         assert_eq!(broken(self.pool()).await, Vec::<String>::new());
+    }
+
+    /// The judge of a scene with a ledger, to be told what else is known.
+    pub async fn oracle(&self) -> Oracle {
+        Oracle::new(self.pool()).ledger(self.participant.ledger().await)
     }
 
     /// Every saga and what it came to, as a count.

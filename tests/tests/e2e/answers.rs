@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use Behaviour::{CloseAfter, CloseBefore, Flood, Hang, Late, Ok, Refuse, Sequence, Slow, Status};
+use pgsaga_tests::oracle::Fate;
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Behaviour, Cluster};
 use serde_json::json;
@@ -240,4 +241,5 @@ async fn a_participants_ledger_has_every_call_and_what_was_done_with_it() {
         "s/pay/compensate 1 Answered { status: 200 }",
     ];
     assert_eq!(said, expected);
+    scene.oracle().await.told([("s".to_owned(), Fate::Committed)]).judge().await.holds();
 }
