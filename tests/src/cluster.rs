@@ -40,7 +40,15 @@ impl Cluster {
     /// # Panics
     /// When Postgres does not start or `pgsaga migrate` fails.
     pub async fn own(fsync: bool, tcp: bool) -> Self {
-        let settings = vec![("max_connections".into(), "300".into())];
+        Self::with_connections(fsync, tcp, 300).await
+    }
+
+    /// The same with so many connections at most.
+    ///
+    /// # Panics
+    /// As for [`Self::own`].
+    pub async fn with_connections(fsync: bool, tcp: bool, connections_max: u32) -> Self {
+        let settings = vec![("max_connections".into(), connections_max.to_string())];
         let binaries = env::var_os("PGSAGA_PG_BIN").map(PathBuf::from);
         let options = Options { binaries, fsync, settings, tcp_port: tcp.then(free_port) };
         spawn_blocking(move || Server::start(&options, pgsaga()).map(Self::new))

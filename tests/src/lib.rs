@@ -9,7 +9,9 @@
     reason = "a harness that cannot go on fails its test"
 )]
 
+pub mod bank;
 pub mod binary;
+mod child;
 pub mod cluster;
 pub mod command;
 pub mod ledger;

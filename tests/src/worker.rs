@@ -1,11 +1,11 @@
 //! A worker: `pgsaga work` as a real process.
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{binary, eventually, pgsaga};
+use crate::child::{self, Spawned};
+use crate::eventually;
 
 const READY_SECONDS_MAX: u64 = 20;
 const LOG_LINES_SHOWN: usize = 60;
@@ -50,40 +51,11 @@ impl Worker {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn_program(program: &Path, database_url: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = binary::command_of(program);
-        // Through the child that dies with us: a worker never ends because its database is gone.
-        command
-            .args([
-                "postgres-child",
-                "--signal",
-                "SIGKILL",
-                "--parent",
-                &std::process::id().to_string(),
-                "--",
-            ])
-            .arg(program)
-            .args(["work", "--database-url", database_url, "--listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .envs(env.iter().copied());
-
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let log_ended = Arc::new(AtomicBool::new(false));
-        let (lines, ended) = (Arc::clone(&log), Arc::clone(&log_ended));
-        let (send, receive) = mpsc::channel();
-        // The thread that starts the worker counts as its parent, so it stays to read the log to its end.
-        thread::spawn(move || {
-            let mut child = command.spawn().expect("failed to start pgsaga work");
-            let stderr = child.stderr.take().unwrap();
-            send.send(child).unwrap();
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
-            }
-            ended.store(true, Ordering::Release);
-        });
-        Self { child: receive.recv().expect("failed to start pgsaga work"), log, log_ended }
+        let mut args =
+            vec!["work", "--database-url", database_url, "--listen", "127.0.0.1:0", "--log-format", "json"];
+        args.extend(flags);
+        let Spawned { child, log, log_ended } = child::spawn(program, &args, env, Stdio::null());
+        Self { child, log, log_ended }
     }
 
     /// Its process id.

@@ -4,7 +4,6 @@
 mod answers;
 mod atomic;
 mod barrier;
-mod chaos;
 mod cli;
 mod commands;
 mod compensation;

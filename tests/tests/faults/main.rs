@@ -2,5 +2,6 @@
 //! for everything here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod chaos;
 mod long;
 mod points;
