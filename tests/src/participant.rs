@@ -34,13 +34,15 @@ pub struct Participant {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
+    /// Of its ledger. Not shared: whether a test has failed is known where the participant is dropped.
+    folder: Option<Folder>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     book: Mutex<Book>,
     lines: line::Open,
-    ledger: Option<(Folder, Ledger)>,
+    ledger: Option<Ledger>,
 }
 
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl Participant {
     /// # Panics
     /// When no port is free.
     pub async fn start() -> Self {
-        Self::start_as(Shared::default()).await
+        Self::start_as(Shared::default(), None).await
     }
 
     /// Starts one that writes every call to a file, and to the disk before it answers.
@@ -92,15 +94,15 @@ impl Participant {
     pub async fn with_ledger() -> Self {
         let folder = Folder::new();
         let ledger = Ledger::open(&folder.file("participant")).unwrap();
-        Self::start_as(Shared { ledger: Some((folder, ledger)), ..Shared::default() }).await
+        Self::start_as(Shared { ledger: Some(ledger), ..Shared::default() }, Some(folder)).await
     }
 
-    async fn start_as(shared: Shared) -> Self {
+    async fn start_as(shared: Shared, folder: Option<Folder>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(shared);
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
-        Self { address, shared, server }
+        Self { address, shared, server, folder }
     }
 
     /// The URL of one of its endpoints; any path is one.
@@ -143,7 +145,8 @@ impl Participant {
     /// # Panics
     /// When it has none, or the file could not be written.
     pub async fn ledger(&self) -> Source {
-        let (folder, ledger) = self.shared.ledger.as_ref().expect("started without a ledger");
+        let folder = self.folder.as_ref().expect("started without a ledger");
+        let ledger = self.shared.ledger.as_ref().expect("started without a ledger");
         ledger.synced().await.unwrap();
         let keeps = if self.shared.book().barrier.is_some() { Keeps::Barrier } else { Keeps::Nothing };
         Source { file: folder.file("participant"), keeps }
@@ -286,7 +289,7 @@ impl Running {
             book.calls.push(call.clone());
             book.calls.len() - 1
         });
-        let entry = shared.ledger.as_ref().map(|(_, ledger)| ledger.begin(call.asked()));
+        let entry = shared.ledger.as_ref().map(|ledger| ledger.begin(call.asked()));
         drop(guard);
         (behaviour, Self { shared: Arc::clone(shared), call, index, entry })
     }

@@ -23,6 +23,7 @@ mod saga;
 
 use fault::{Deck, Fault, World};
 use fleet::Fleet;
+use producer::CLIENTS;
 use saga::{Draft, Places};
 
 /// The longest that all may take to end after the last fault.
@@ -107,7 +108,7 @@ impl Run {
         let db = cluster.database().await;
         // Never waits long for a Postgres that is away: that is what is tested.
         let pool = PgPoolOptions::new()
-            .max_connections(6)
+            .max_connections(CLIENTS as u32 + 3)
             .acquire_timeout(Duration::from_secs(2))
             .connect_lazy(db.url())
             .unwrap();

@@ -69,13 +69,17 @@ pub(crate) async fn operate(
     decisions
 }
 
-/// Tries again whatever is stuck.
+/// Tries again whatever is stuck, and skips what cannot even be sent: past its pivot, a step that refers to an answer
+/// which was none.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn retry_stuck(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("select pgsaga.retry(gid, 'the tail') from pgsaga.saga where status = 'stuck' and id in (select saga_id from pgsaga.stuck)")
-        .execute(pool)
-        .await
-        .map(drop)
+    for statement in [
+        "select pgsaga.skip(gid, step, 'the tail') from pgsaga.stuck k join pgsaga.saga s on s.id = saga_id where k.reason like '%: not sent: %'",
+        "select pgsaga.retry(gid, 'the tail') from pgsaga.saga where status = 'stuck' and id in (select saga_id from pgsaga.stuck)",
+    ] {
+        sqlx::query(statement).execute(pool).await?;
+    }
+    Ok(())
 }

@@ -283,7 +283,7 @@ fn mishap(random: &mut StdRng) -> Behaviour {
         30..32 => Status(200),
         32 => once(Flood(200, 10 * 1024 * 1024)),
         33 => once(Flood(500, 10 * 1024 * 1024)),
-        34..45 => Slow(Duration::from_millis(random.random_range(1..200))),
+        34..50 => Slow(Duration::from_millis(random.random_range(1..300))),
         _ => Ok,
     }
 }
