@@ -125,7 +125,9 @@ impl Draft {
     /// Inserts it, and says what the client knows then.
     pub(crate) async fn submit(&self, pool: &PgPool, places: &Places) -> Fate {
         if self.submission == Submission::Plain {
-            return match self.insert(pool, places).await {
+            // What was never sent is not there.
+            let Result::Ok(mut connection) = pool.acquire().await else { return Fate::RolledBack };
+            return match self.insert(&mut *connection, places).await {
                 Result::Ok(()) => Fate::Committed,
                 Err(error) => {
                     let class = error.as_database_error().and_then(|error| error.code());
