@@ -26,8 +26,8 @@ pub use tail::{Tail, WorkerTail};
 
 /// Cases that are in memory at once: a run of hours has many more.
 const CASES_MAX: usize = 20_000;
-/// Findings that are shown; one fault breaks many sagas.
-const SHOWN_MAX: usize = 20;
+/// Findings of each rule that are shown; one fault breaks many sagas.
+const SHOWN_MAX: usize = 5;
 
 /// What a run is judged by. Ask it when all has ended.
 #[derive(Debug)]
@@ -144,8 +144,15 @@ impl Verdict {
     /// # Panics
     /// With the rules that do not.
     pub fn holds(&self) {
-        let shown: String =
-            self.broken.iter().take(SHOWN_MAX).map(|broken| format!("\n  {broken}")).collect();
-        assert!(self.broken.is_empty(), "{} times a rule does not hold:{shown}", self.broken.len());
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut shown = String::new();
+        for broken in &self.broken {
+            let count = counts.entry(broken.rule).or_default();
+            *count += 1;
+            if *count <= SHOWN_MAX {
+                shown.push_str(&format!("\n  {broken}"));
+            }
+        }
+        assert!(self.broken.is_empty(), "rules that do not hold, and how often: {counts:?}{shown}");
     }
 }
