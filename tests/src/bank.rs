@@ -6,10 +6,10 @@ use std::process::Stdio;
 use sqlx::postgres::PgPool;
 use tokio::task::spawn_blocking;
 
-use crate::Database;
 use crate::child::{self, Spawned};
 use crate::ledger::{Folder, Keeps, Source};
 use crate::oracle::{Account, Money};
+use crate::{Database, pgsaga};
 
 const BANKS: [&str; 2] = ["bank_a", "bank_b"];
 /// What an account holds at first, and how many a bank has: `worker/src/commands/demo/bank.rs`.

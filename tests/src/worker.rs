@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::child::{self, Spawned};
-use crate::eventually;
+use crate::{eventually, pgsaga};
 
 const READY_SECONDS_MAX: u64 = 20;
 const LOG_LINES_SHOWN: usize = 60;
