@@ -17,6 +17,7 @@ pub mod command;
 pub mod ledger;
 pub mod oracle;
 pub mod participant;
+pub mod proxy;
 pub mod scene;
 pub mod tool;
 pub mod worker;
@@ -24,6 +25,7 @@ pub mod worker;
 pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
 pub use participant::{Behaviour, Call, Gate, Participant};
+pub use proxy::{Fault, Proxy};
 pub use tool::tool;
 pub use worker::Worker;
 

@@ -5,3 +5,4 @@
 mod chaos;
 mod long;
 mod points;
+mod proxy;

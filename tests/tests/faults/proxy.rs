@@ -1,0 +1,26 @@
+//! A proxy between Postgres and its clients cuts, stalls and resets their connections (`pgsaga_tests::proxy`).
+
+use pgsaga_tests::scene::Scene;
+use pgsaga_tests::{Cluster, Proxy, Worker};
+use tokio::sync::OnceCell;
+
+mod itself;
+
+/// Fsync on, TCP; shared by these tests, and ended by the kernel with this process.
+async fn cluster() -> &'static Cluster {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    SHARED.get_or_init(|| Cluster::own(true, true)).await
+}
+
+/// A scene, and a proxy in front of its database.
+async fn scene() -> (Scene, Proxy) {
+    let scene = Scene::on(cluster().await).await;
+    let proxy = Proxy::start(scene.db.tcp_url().unwrap()).await;
+    (scene, proxy)
+}
+
+/// A worker behind the proxy, its lease two seconds and its statements one; not yet ready.
+fn spawn(scene: &mut Scene, proxy: &Proxy, flags: &[&str]) {
+    let all = [&["--lease-seconds", "2", "--database-timeout-seconds", "1"], flags].concat();
+    scene.workers.push(Worker::spawn(proxy.url(), &all));
+}
