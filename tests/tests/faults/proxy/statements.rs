@@ -1,0 +1,330 @@
+//! Every statement of a worker that writes loses its reply, its request, and its replies for longer than the lease: all
+//! ends by contract, nothing is called twice, and the worker goes on without a restart.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
+use pgsaga_sql::query;
+use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::{Behaviour, Fault, Proxy, eventually};
+use serde_json::json;
+
+use super::{marker, scene, spawn};
+
+/// What a statement is provoked by, what the log calls it, and its test.
+struct Row {
+    statement: &'static str,
+    doing: &'static str,
+    provoke: fn(Provocation<'_>) -> LocalBoxFuture<'_, ()>,
+}
+
+/// One round of a test: sagas of this round bear its name.
+struct Provocation<'a> {
+    scene: &'a mut Scene,
+    proxy: &'a Proxy,
+    round: &'static str,
+}
+
+/// Statements that a running worker provokes from within; those of its start and its end have tests of their own.
+const RUNNING: &[Row] = &[
+    Row { statement: "claim", doing: "claim", provoke: |round| round.saga_that_turns_back().boxed_local() },
+    Row { statement: "settle", doing: "settle", provoke: |round| round.saga_that_turns_back().boxed_local() },
+    Row {
+        statement: "settle_parallel",
+        doing: "settle",
+        provoke: |round| round.parallel_saga().boxed_local(),
+    },
+    Row {
+        statement: "heartbeat",
+        doing: "heartbeat",
+        provoke: |round| round.saga_that_turns_back().boxed_local(),
+    },
+    Row {
+        statement: "hand_back",
+        doing: "hand back",
+        provoke: |round| round.forgotten_claim().boxed_local(),
+    },
+    Row { statement: "declare_dead", doing: "heartbeat", provoke: |round| round.dead_worker().boxed_local() },
+    Row { statement: "rescue", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
+    Row { statement: "bury", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
+    Row { statement: "run_alone", doing: "run alone", provoke: |round| round.suspect().boxed_local() },
+    Row { statement: "park", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
+];
+const STARTING: &[&str] = &["make_history_partitions", "register"];
+const ENDING: &[&str] = &["retire", "bury", "hand_back"];
+/// What a worker only reads with, or holds no row by.
+const READING: &[&str] =
+    &["details", "held", "idle_lock", "idle_unlock", "progress", "schema_version", "still_held"];
+
+fn is_run_by_people_or_producers(name: &str) -> bool {
+    let prefixes = ["producer_", "decide_", "select_", "show_"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+        || ["list", "pause", "resume", "queues"].contains(&name)
+}
+
+#[test]
+fn every_writing_statement_of_a_worker_is_in_a_table() {
+    for (name, sql) in query::ALL.iter().filter(|(name, _)| !is_run_by_people_or_producers(name)) {
+        let tested = RUNNING.iter().any(|row| row.statement == *name)
+            || STARTING.contains(name)
+            || ENDING.contains(name);
+        let reads = READING.contains(name);
+        assert!(tested || reads, "no test loses the replies of {name}, nor is it said to write nothing");
+        let code: String = sql.lines().filter(|line| !line.starts_with("--")).collect();
+        let writes = ["insert into", "update pgsaga", "delete from", "make_history_partitions"]
+            .iter()
+            .any(|word| code.contains(word));
+        assert_eq!(writes, tested, "{name}");
+        let alike = query::ALL.iter().filter(|(_, other)| other.contains(marker(name))).count();
+        assert_eq!(alike, 1, "the first line of {name} is not its own");
+    }
+}
+
+impl Provocation<'_> {
+    /// Advances in place, turns back, compensates, ends.
+    async fn saga_that_turns_back(self) {
+        let gid = self.round;
+        self.scene
+            .saga(gid)
+            .step("stock")
+            .step("pay")
+            .step("ship")
+            .action(Behaviour::Refuse("no".into()))
+            .insert()
+            .await;
+        self.scene.ended(gid).await;
+        let ops = ["stock action", "pay action", "ship action", "pay compensate", "stock compensate"];
+        self.scene.expect(gid, "failed", Some("ship: no"), &ops).await;
+    }
+
+    async fn parallel_saga(self) {
+        let gid = self.round;
+        let none = json!([]);
+        let saga =
+            self.scene.saga(gid).step("hotel").with("after", none.clone()).step("flight").with("after", none);
+        let refuse = Behaviour::Refuse("no".into());
+        saga.step("pay").with("after", json!(["hotel", "flight"])).action(refuse).insert().await;
+        assert_eq!(self.scene.ended(gid).await, ("failed".to_owned(), Some("pay: no".to_owned())));
+        let mut ops = self.scene.participant.ops_for(gid);
+        ops.sort();
+        let each = ["flight action", "flight compensate", "hotel action", "hotel compensate", "pay action"];
+        assert_eq!(ops, each);
+    }
+
+    /// What a lost reply makes the worker forget, reconciling hands back.
+    async fn forgotten_claim(self) {
+        let forgotten = self.proxy.inject(Fault::cut_before_reply(marker("claim")));
+        // A claim that finds nothing forgets nothing.
+        self.scene.saga(self.round).step("pay").insert().await;
+        let ops: &[&str] = &["pay action"];
+        self.scene.expect(self.round, "succeeded", None, ops).await;
+        forgotten.lift();
+        // Every claim's reply is lost while the saga is due, so that one of them has claimed it.
+        let gid = format!("{}-forgotten", self.round);
+        let forgotten = self.proxy.inject(Fault::cut_before_reply(marker("claim")).always());
+        self.scene.saga(&gid).step("pay").insert().await;
+        eventually(PATIENCE, "it is claimed", async || {
+            let claimed = "select t.worker is not null from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id where s.gid = $1";
+            let claimed: bool =
+                sqlx::query_scalar(claimed).bind(&gid).fetch_one(self.scene.pool()).await.unwrap();
+            claimed.then_some(())
+        })
+        .await;
+        forgotten.lift();
+        self.scene.expect(&gid, "succeeded", None, ops).await;
+    }
+
+    /// One that somebody else holds, whose counter stands still.
+    async fn dead_worker(self) {
+        let gid = self.round;
+        let mut transaction = self.scene.pool().begin().await.unwrap();
+        let worker = "insert into pgsaga.worker (lease_ms, host, pid, version) values (300, 'gone', 1, '0') returning id";
+        let dead: i64 = sqlx::query_scalar(worker).fetch_one(&mut *transaction).await.unwrap();
+        let steps = self.scene.saga(gid).step("pay").steps();
+        let insert = "insert into pgsaga.saga (gid, steps) values ($1, $2)";
+        sqlx::query(insert).bind(gid).bind(steps).execute(&mut *transaction).await.unwrap();
+        let claim = "update pgsaga.task set worker = $1, epoch = epoch + 1
+            where saga_id = (select id from pgsaga.saga where gid = $2)";
+        sqlx::query(claim).bind(dead).bind(gid).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
+        assert_eq!(self.scene.history(gid).await, ["pay action 1 unknown", "pay action 2 success"]);
+        eventually(PATIENCE, "the dead worker is buried", async || {
+            let rows = "select count(*) from pgsaga.worker where id = $1";
+            let rows: i64 = sqlx::query_scalar(rows).bind(dead).fetch_one(self.scene.pool()).await.unwrap();
+            (rows == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// A task that lost three workers.
+    async fn suspect(self) {
+        let gid = self.round;
+        let mut transaction = self.scene.pool().begin().await.unwrap();
+        let steps = self.scene.saga(gid).step("pay").steps();
+        let insert = "insert into pgsaga.saga (gid, steps) values ($1, $2)";
+        sqlx::query(insert).bind(gid).bind(steps).execute(&mut *transaction).await.unwrap();
+        let lost =
+            "update pgsaga.task set lost = 3 where saga_id = (select id from pgsaga.saga where gid = $1)";
+        sqlx::query(lost).bind(gid).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
+    }
+
+    /// Its breaker opens, and what is due for it is parked while the fault lasts.
+    async fn dead_participant(self) {
+        self.scene.participant.refuse_connections().await;
+        let lost = format!("{} ", self.round);
+        for n in 0..25 {
+            self.scene.saga(&format!("{}-{n}", self.round)).step("pay").insert().await;
+        }
+        let before = errors(self.scene).await;
+        eventually(PATIENCE, &format!("{lost}parking fails"), async || {
+            (errors(self.scene).await > before).then_some(())
+        })
+        .await;
+        self.scene.participant.accept_again().await;
+        for n in 0..25 {
+            self.scene.expect(&format!("{}-{n}", self.round), "succeeded", None, &["pay action"]).await;
+        }
+    }
+}
+
+async fn errors(scene: &Scene) -> f64 {
+    scene.metric("pgsaga_database_errors_total{class=\"connection\"}").await
+}
+
+async fn survives(row: &Row) {
+    let (mut scene, proxy) = scene().await;
+    spawn(&mut scene, &proxy, &[]);
+    scene.workers[0].ready().await;
+    let faults = [
+        ("reply", Fault::cut_before_reply(marker(row.statement))),
+        ("request", Fault::cut_before_request(marker(row.statement))),
+        ("replies", Fault::cut_before_reply(marker(row.statement)).always()),
+    ];
+    for (round, fault) in faults {
+        let before = errors(&scene).await;
+        let lost = proxy.inject(fault);
+        let lasting = lost.clone();
+        let lift = async move {
+            if round == "replies" {
+                // Longer than the lease. What was committed although its reply was lost may not come again.
+                lasting.wait_until_struck(1, PATIENCE).await;
+                tokio::time::sleep(Duration::from_millis(2200)).await;
+                lasting.lift();
+            }
+        };
+        let provocation = Provocation { scene: &mut scene, proxy: &proxy, round };
+        let provoke = async {
+            (row.provoke)(provocation).await;
+            Instant::now()
+        };
+        let (ended, lifted) = tokio::join!(provoke, async {
+            lift.await;
+            Instant::now()
+        });
+        lost.wait_until_struck(1, PATIENCE).await;
+        let took = ended.saturating_duration_since(lifted);
+        assert!(
+            round != "replies" || took < Duration::from_secs(8),
+            "{}: {took:?} after the link was whole",
+            row.statement
+        );
+        eventually(PATIENCE, &format!("a metric says that {} failed", row.statement), async || {
+            (errors(&scene).await > before).then_some(())
+        })
+        .await;
+        let named = format!("\"doing\":\"{}\"", row.doing);
+        scene.workers[0].wait_for_log(&named, PATIENCE).await;
+    }
+    assert!(!scene.workers[0].log().iter().any(|line| line.contains("declared dead; it drops")));
+    assert!(scene.workers[0].is_running());
+    scene.workers[0].ready().await;
+    scene.saga("after").step("pay").insert().await;
+    scene.expect("after", "succeeded", None, &["pay action"]).await;
+}
+
+/// Runs tests at once: nearly all of their time they wait.
+async fn all<F: Future<Output = ()>>(tests: impl Iterator<Item = (String, F)>) {
+    let caught = tests.map(async |(name, test)| {
+        let started = Instant::now();
+        let result = AssertUnwindSafe(test).catch_unwind().await;
+        eprintln!("{name}: {:?}", started.elapsed());
+        result.err().map(|_| name)
+    });
+    let failed: Vec<String> = join_all(caught).await.into_iter().flatten().collect();
+    assert_eq!(failed, Vec::<String>::new(), "what failed is above");
+}
+
+#[tokio::test]
+async fn no_lost_reply_or_request_of_a_running_worker_skips_repeats_or_loses_anything() {
+    all(RUNNING.iter().map(|row| (row.statement.to_owned(), survives(row)))).await;
+}
+
+/// Waits until the database knows only workers that live: orphans of lost registrations are buried.
+async fn only_the_living_are_registered(scene: &Scene, living: i64) {
+    eventually(PATIENCE, "orphans are buried", async || {
+        let workers = "select count(*) from pgsaga.worker";
+        let workers: i64 = sqlx::query_scalar(workers).fetch_one(scene.pool()).await.unwrap();
+        (workers == living).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_first_statements_are_lost_starts_in_the_end_and_leaves_no_orphan() {
+    for statement in STARTING {
+        let (mut scene, proxy) = scene().await;
+        let reply = proxy.inject(Fault::cut_before_reply(marker(statement)).times(3));
+        let request = proxy.inject(Fault::cut_before_request(marker(statement)));
+        spawn(&mut scene, &proxy, &[]);
+        scene.workers[0].ready().await;
+        assert_eq!((reply.struck(), request.struck()), (3, 1), "{statement}");
+        scene.workers[0].wait_for_log("waiting for Postgres", PATIENCE).await;
+        assert_eq!(errors(&scene).await, 4.0, "{statement}");
+        scene.saga("s").step("pay").insert().await;
+        scene.expect("s", "succeeded", None, &["pay action"]).await;
+        only_the_living_are_registered(&scene, 1).await;
+    }
+}
+
+async fn goes_home(statement: &'static str, fault: Fault) {
+    let (mut scene, proxy) = scene().await;
+    // One call runs, another is held and not started.
+    spawn(&mut scene, &proxy, &["--concurrency", "1", "--grace-seconds", "10"]);
+    scene.workers[0].ready().await;
+    let gate = pgsaga_tests::Gate::new();
+    for gid in ["a", "b"] {
+        let saga = scene.saga(gid).column("request_timeout", "'60 seconds'").step("pay");
+        saga.action(Behaviour::Gate(gate.clone())).insert().await;
+    }
+    scene.participant.wait_for_calls(1, PATIENCE).await;
+    eventually(PATIENCE, "the other one is held", async || {
+        (scene.metric("pgsaga_tasks_held").await == 2.0).then_some(())
+    })
+    .await;
+    let lost = proxy.inject(fault);
+    scene.workers[0].terminate();
+    scene.workers[0].wait_for_log("draining", PATIENCE).await;
+    gate.open();
+    let exit = scene.workers[0].wait_exit(Duration::from_secs(10)).await;
+    assert_eq!((exit.code(), lost.struck()), (Some(0), 1), "{statement}");
+    scene.workers.clear();
+    scene.start_worker(&[]).await;
+    for gid in ["a", "b"] {
+        scene.expect(gid, "succeeded", None, &["pay action"]).await;
+    }
+    only_the_living_are_registered(&scene, 1).await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_last_statements_are_lost_goes_home_and_what_it_held_goes_on() {
+    all(ENDING.iter().flat_map(|statement| {
+        let marker = marker(statement);
+        [("reply", Fault::cut_before_reply(marker)), ("request", Fault::cut_before_request(marker))]
+            .map(|(lost, fault)| (format!("{statement} {lost}"), goes_home(statement, fault)))
+    }))
+    .await;
+}
