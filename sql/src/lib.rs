@@ -62,6 +62,8 @@ macro_rules! queries {
 }
 
 queries! {
+    /// Asks for a sign of life.
+    ALIVE = "alive",
     /// Removes a dead worker's row.
     BURY = "bury",
     /// Claims due tasks.

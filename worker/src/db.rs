@@ -1,7 +1,8 @@
 //! The worker's connections: how they are made, how long a statement may take, and what an error means.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pgsaga_sql::query;
 use sqlx::Postgres;
@@ -20,6 +21,8 @@ pub const PLANNER: [(&str, &str); 3] =
 
 /// The longest wait for a connection: none of the pools is ever asked for more than it has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// How long [`Db::close`] waits for connections that are still in use.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Three pools and how to speak through them: heartbeats wait behind nothing, and give up early on a connection that
 /// stalls, since a lease hangs on them.
@@ -32,6 +35,23 @@ pub struct Db {
     connect: PgConnectOptions,
     pooled: bool,
     timeout: Duration,
+    link: Link,
+}
+
+/// When a connection last broke or fell silent. Those made before it are suspects: on a link that died without a word each
+/// would cost its statement the whole timeout, one after the other.
+#[derive(Debug, Clone, Default)]
+struct Link(Arc<Mutex<Option<Instant>>>);
+
+impl Link {
+    fn broke(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection of this age was made since.
+    fn trusts(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|broke| age < broke.elapsed())
+    }
 }
 
 /// What connections are made with.
@@ -67,13 +87,19 @@ impl Db {
     /// [`Error::Usage`] where the URL cannot be read.
     pub fn new(options: &Options) -> Result<Db, Error> {
         let connect = connect_options(&options.url, options.pooled, options.timeout)?;
+        let link = Link::default();
         let pool = |connections_max: u32, timeout: Duration| {
+            let link = link.clone();
             PgPoolOptions::new()
                 .max_connections(connections_max)
                 .acquire_timeout(timeout.min(ACQUIRE_MAX))
                 .idle_timeout(Duration::from_secs(600))
                 .max_lifetime(Duration::from_secs(3600))
                 .test_before_acquire(false)
+                .before_acquire(move |_, meta| {
+                    let trusted = link.trusts(meta.age);
+                    Box::pin(async move { Ok(trusted) })
+                })
                 .connect_lazy_with(connect.clone())
         };
         Ok(Db {
@@ -84,7 +110,13 @@ impl Db {
             connect,
             pooled: options.pooled,
             timeout: options.timeout,
+            link,
         })
+    }
+
+    /// The longest that a statement may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Runs one statement that commits itself. After a timeout or a broken connection its result is unknown, and the
@@ -119,13 +151,21 @@ impl Db {
             transaction.commit().await?;
             Ok(rows)
         };
-        let result = tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| Err(no_answer()));
+        let result = within(timeout, run).await;
         #[cfg(feature = "fail-points")]
         pgsaga_sql::fail::after(text.as_str());
-        if let Err(error) = &result
-            && Class::of(error) == Class::Connection
-        {
-            connection.close_on_drop();
+        match &result {
+            Err(error) if Class::of(error) == Class::Connection => {
+                connection.close_on_drop();
+                if !matches!(error, sqlx::Error::Database(_)) {
+                    self.link.broke();
+                }
+            }
+            // sqlx asks for a sign of life before it keeps a connection, and waits for it for ever: on a link that fell
+            // silent meanwhile its place in the pool would be lost, and with the only one for heartbeats, the worker.
+            _ => {
+                tokio::spawn(tokio::time::timeout(timeout.min(ACQUIRE_MAX), connection.return_to_pool()));
+            }
         }
         result
     }
@@ -135,8 +175,7 @@ impl Db {
     /// # Errors
     /// Why nobody answers.
     pub async fn answers(&self) -> Result<(), sqlx::Error> {
-        let answer = async { PgConnection::connect_with(&self.connect).await?.close().await };
-        tokio::time::timeout(ACQUIRE_MAX, answer).await.unwrap_or_else(|_| Err(no_answer()))
+        within(ACQUIRE_MAX, async { PgConnection::connect_with(&self.connect).await?.close().await }).await
     }
 
     /// Checks that the schema is the one that this release's statements are written for.
@@ -169,11 +208,14 @@ impl Db {
         }
     }
 
-    /// Closes all connections.
+    /// Closes all connections. One that waits for an answer is left to end with the process: there may never be any.
     pub async fn close(&self) {
-        self.work.close().await;
-        self.control.close().await;
-        self.heartbeat.close().await;
+        let close = async {
+            self.work.close().await;
+            self.control.close().await;
+            self.heartbeat.close().await;
+        };
+        let _ = tokio::time::timeout(CLOSE_MAX, close).await;
     }
 }
 
@@ -210,6 +252,11 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
             ("statement_timeout", timeout_ms.as_str()),
             ("lock_timeout", timeout_ms.as_str()),
             ("idle_in_transaction_session_timeout", "60000"),
+            // The session of a worker that vanished without a word ends within a minute, and with it the lock that makes
+            // producers notify.
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
         ])
         .options(PLANNER))
 }
@@ -223,6 +270,17 @@ pub fn is_unverified(options: &PgConnectOptions) -> bool {
         || host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
+}
+
+/// Waits for an answer no longer than this.
+///
+/// # Errors
+/// What the future says; after that time an I/O error of kind `TimedOut`.
+pub async fn within<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// A pool for the commands of a person: few connections, no special settings.

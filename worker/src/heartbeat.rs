@@ -156,7 +156,9 @@ async fn beat(
 }
 
 async fn declare_dead(worker: &Worker, other: i64, beat: i64) -> Result<bool, sqlx::Error> {
-    let rows = worker.db.run(Lane::Control, sqlx::query(query::DECLARE_DEAD).bind(other).bind(beat)).await?;
+    // As short as a heartbeat: the next one waits for it, and with it this worker's own lease.
+    let rows =
+        worker.db.run(Lane::Heartbeat, sqlx::query(query::DECLARE_DEAD).bind(other).bind(beat)).await?;
     if rows.is_empty() {
         return Ok(false);
     }

@@ -7,27 +7,26 @@ use std::time::Duration;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::time::{Instant, interval_at};
 
 use crate::backoff::Reconnect;
+use crate::db::within;
 use crate::worker::Worker;
 
 const CHANNEL: &str = "pgsaga";
 /// How often an idle worker tries again for a lock that another idle worker, or a producer for a moment, has.
 const LOCK_AGAIN: Duration = Duration::from_secs(3);
+/// How often the server is asked for a sign of life, or once a lease where that is shorter. A connection on which nothing is
+/// sent never learns that its other end is gone, and NATs forget those that are silent.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Listens until everything is done; connects again by itself.
 pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .acquire_timeout(Duration::from_secs(10))
-        .connect_lazy_with(options);
     let mut reconnect = Reconnect::new();
     while !worker.done.is_cancelled() {
         let listened = tokio::select! {
             () = worker.done.cancelled() => return,
-            listened = listen(&worker, &pool, &mut reconnect) => listened,
+            listened = listen(&worker, options.clone(), &mut reconnect) => listened,
         };
         worker.metrics.listener_up.set(0.0);
         if let Err(error) = listened {
@@ -43,16 +42,31 @@ pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {
 }
 
 /// Returns when the connection is lost.
-async fn listen(worker: &Worker, pool: &sqlx::PgPool, reconnect: &mut Reconnect) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
+async fn listen(
+    worker: &Worker,
+    options: PgConnectOptions,
+    reconnect: &mut Reconnect,
+) -> Result<(), sqlx::Error> {
+    // A pool for each try: a listener that is dropped says farewell first, and where nobody answers it keeps its place.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_lazy_with(options);
+    let timeout = worker.db.timeout();
+    let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
+    within(timeout, listener.listen(CHANNEL)).await?;
     reconnect.reset();
     worker.metrics.listener_up.set(1.0);
     worker.wake.notify_one();
     let mut idle = worker.idle.subscribe();
     idle.mark_changed();
     let mut locked = false;
+    let alive_every = worker.limits.lease.min(ALIVE_EVERY);
+    let mut alive_at = interval_at(Instant::now() + alive_every, alive_every);
+    alive_at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wanted = *idle.borrow();
         tokio::select! {
@@ -62,16 +76,20 @@ async fn listen(worker: &Worker, pool: &sqlx::PgPool, reconnect: &mut Reconnect)
                 None => return Ok(()),
             },
             () = tokio::time::sleep(LOCK_AGAIN), if wanted && !locked => {}
+            _ = alive_at.tick() => {
+                within(timeout, sqlx::query(query::ALIVE).fetch_one(&mut listener)).await?;
+            }
         }
         let wanted = *idle.borrow_and_update();
         if wanted && !locked {
-            locked = sqlx::query(query::IDLE_LOCK).fetch_one(&mut listener).await?.try_get("locked")?;
+            let row = within(timeout, sqlx::query(query::IDLE_LOCK).fetch_one(&mut listener)).await?;
+            locked = row.try_get("locked")?;
             if locked {
                 // An insert before this moment did not notify (RACES 19).
                 worker.wake.notify_one();
             }
         } else if !wanted && locked {
-            sqlx::query(query::IDLE_UNLOCK).fetch_one(&mut listener).await?;
+            within(timeout, sqlx::query(query::IDLE_UNLOCK).fetch_one(&mut listener)).await?;
             locked = false;
         }
     }

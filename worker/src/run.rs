@@ -19,7 +19,9 @@ use crate::{claim, heartbeat, listen, park, reconcile, rescue, sample, settle};
 /// How often the worker looks whether history partitions must be made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(30);
 /// How long the loops may take to end after the drain.
-const LOOPS_END_MAX: Duration = Duration::from_secs(5);
+const LOOPS_END_MAX: Duration = Duration::from_secs(3);
+/// How long the farewell may take. Where Postgres does not answer, the others rescue what was held after the lease.
+const SIGN_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Works until `worker.stop`, then drains: no new call starts, running calls may end within the grace, everything is
 /// settled, and what was not started goes back.
@@ -64,7 +66,12 @@ pub async fn run(
     worker.done.cancel();
     // A loop may be in the middle of a statement; its own timeout bounds it, and nothing below depends on its end.
     let _ = tokio::time::timeout(LOOPS_END_MAX, loops.join()).await;
-    sign_off(&worker, settled, started).await;
+    if tokio::time::timeout(SIGN_OFF_MAX, sign_off(&worker, settled, started)).await.is_err() {
+        tracing::warn!(
+            held = worker.held.len(),
+            "the database did not answer the farewell: what was held is rescued after the lease"
+        );
+    }
     fail::point("drain:after");
     Ok(())
 }
@@ -82,9 +89,16 @@ async fn wait_for_postgres(worker: &Worker) -> Result<bool, Error> {
             () = worker.stop.cancelled() => break,
             fits = fits => fits,
         };
-        // Not in the select: a registration that is dropped half-way leaves a row that nobody signs off.
+        // Dropped half-way it may leave a row that nobody signs off, and that the others bury after the lease.
+        let given_up = async {
+            worker.stop.cancelled().await;
+            tokio::time::sleep(SIGN_OFF_MAX).await;
+        };
         let started = match fits {
-            Ok(()) => heartbeat::register(worker).await.map_err(Error::from),
+            Ok(()) => tokio::select! {
+                registered = heartbeat::register(worker) => registered.map_err(Error::from),
+                () = given_up => break,
+            },
             Err(error) => Err(error),
         };
         match started {

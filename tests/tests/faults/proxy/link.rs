@@ -233,3 +233,102 @@ async fn a_worker_that_is_told_to_stop_while_the_link_is_stalled_ends_within_the
     eprintln!("ended after {:?}", told.elapsed());
     assert_eq!(exit.code(), Some(0));
 }
+
+/// The heartbeat loop declares the dead: it must not cost its own lease.
+#[tokio::test]
+async fn a_stalled_declaration_of_a_death_does_not_cost_the_lease_of_the_living() {
+    let (mut scene, proxy) = scene().await;
+    spawn(&mut scene, &proxy, &["--database-timeout-seconds", "30"]);
+    scene.workers[0].ready().await;
+    let stalled = proxy.inject(Fault::stall().on(marker("declare_dead")));
+    sqlx::query("insert into pgsaga.worker (lease_ms, host, pid, version) values (300, 'gone', 1, '0')")
+        .execute(scene.pool())
+        .await
+        .unwrap();
+    stalled.wait_until_struck(1, PATIENCE).await;
+    eventually(PATIENCE, "the dead worker is buried", async || {
+        let dead: i64 = sqlx::query_scalar("select count(*) from pgsaga.worker where host = 'gone'")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+        (dead == 0).then_some(())
+    })
+    .await;
+    let ended = "no heartbeat was acknowledged for a whole lease";
+    assert!(!scene.workers[0].log().iter().any(|line| line.contains(ended)));
+    stalled.lift();
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_while_its_registration_is_stalled_ends_within_ten_seconds() {
+    let (mut scene, proxy) = scene().await;
+    let stalled = proxy.inject(Fault::stall().on(marker("register")));
+    spawn(&mut scene, &proxy, &["--database-timeout-seconds", "30"]);
+    stalled.wait_until_struck(1, PATIENCE).await;
+    scene.workers[0].terminate();
+    assert_eq!(scene.workers[0].wait_exit(Duration::from_secs(10) + SLACK).await.code(), Some(0));
+    // What was stalled arrives: a registration of nobody, which others bury.
+    stalled.lift();
+    scene.start_worker(&[]).await;
+    eventually(PATIENCE, "nobody is buried", async || {
+        let workers: i64 =
+            sqlx::query_scalar("select count(*) from pgsaga.worker").fetch_one(scene.pool()).await.unwrap();
+        (workers == 1).then_some(())
+    })
+    .await;
+}
+
+/// All connections are gone at once and without a word: that costs one timeout, not one for each of them.
+#[tokio::test]
+async fn a_link_that_died_without_a_word_costs_one_timeout_and_not_one_for_each_connection() {
+    let (mut scene, proxy) = scene().await;
+    spawn(&mut scene, &proxy, &["--database-timeout-seconds", "3"]);
+    scene.workers[0].ready().await;
+    let load = async |name: &str| {
+        for n in 0..30 {
+            let saga = scene.saga(&format!("{name}-{n}")).step("stock");
+            saga.action(Behaviour::Slow(Duration::from_millis(20))).step("pay").insert().await;
+        }
+    };
+    load("before").await;
+    scene.all_ended(PATIENCE).await;
+    let gone = proxy.inject(Fault::server_gone().now());
+    assert!(gone.struck() >= 5, "only {} connections are open", gone.struck());
+    let died = Instant::now();
+    load("after").await;
+    scene.all_ended(PATIENCE).await;
+    let took = died.elapsed();
+    eprintln!("over {took:?} after the link died");
+    assert!(took < Duration::from_secs(3 + 3), "{took:?}");
+    assert_eq!(scene.participant.calls().len(), 120);
+}
+
+/// Only Linux shows the timers of others' sockets.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_server_asks_whether_its_workers_are_still_there_after_half_a_minute_of_silence() {
+    let (mut scene, proxy) = scene().await;
+    spawn(&mut scene, &proxy, &[]);
+    scene.workers[0].ready().await;
+    let address = scene.db.tcp_url().unwrap().split_once('@').unwrap().1.split_once('/').unwrap().0;
+    let port: u16 = address.split_once(':').unwrap().1.parse().unwrap();
+    let sessions = "select client_port::int from pg_stat_activity
+        where datname = current_database() and application_name = 'pgsaga' and client_port > 0";
+    eventually(PATIENCE, "a keepalive timer below half a minute runs for each", async || {
+        let clients: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(scene.pool()).await.unwrap();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        // sl local_address rem_address st tx_queue:rx_queue tr:tm->when; timer 2 is keepalive, in hundredths.
+        let timed = clients.iter().filter(|client| {
+            table.lines().any(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                fields[1].ends_with(&format!(":{port:04X}"))
+                    && fields[2].ends_with(&format!(":{client:04X}"))
+                    && fields[5].split_once(':').is_some_and(|(timer, when)| {
+                        timer == "02" && u32::from_str_radix(when, 16).is_ok_and(|when| when <= 3000)
+                    })
+            })
+        });
+        (clients.len() >= 3 && timed.count() == clients.len()).then_some(())
+    })
+    .await;
+}

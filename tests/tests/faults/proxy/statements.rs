@@ -55,7 +55,7 @@ const STARTING: &[&str] = &["make_history_partitions", "register"];
 const ENDING: &[&str] = &["retire", "bury", "hand_back"];
 /// What a worker only reads with, or holds no row by.
 const READING: &[&str] =
-    &["details", "held", "idle_lock", "idle_unlock", "progress", "schema_version", "still_held"];
+    &["alive", "details", "held", "idle_lock", "idle_unlock", "progress", "schema_version", "still_held"];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
     let prefixes = ["producer_", "decide_", "select_", "show_"];
