@@ -3,9 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgsaga_sql::query;
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::error::WaitError;
 use crate::submit::{Producer, Status};
@@ -16,7 +16,8 @@ const INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// After a failed look.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A look that hangs, say on a dead network, is given up. It is a single read, so nothing is left half done.
+/// A look that hangs, say on a dead network, is given up, and its connection with it. It is a single read, so nothing is left
+/// half done.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 /// Gids of one statement; the rest wait for the next look.
 const GIDS_MAX: usize = 10_000;
@@ -229,24 +230,29 @@ impl Shared {
         Some(Due { gids: gids.map(|(gid, _)| gid.clone()).take(GIDS_MAX).collect(), next })
     }
 
-    /// In a task of its own: a future that owns a transaction must not be dropped at a timeout.
-    async fn look(self: &Arc<Self>, gids: &[String]) -> Result<Vec<Row>, String> {
-        let (shared, gids) = (Arc::clone(self), gids.to_vec());
-        let look = tokio::spawn(async move { shared.read(&gids).await });
-        match timeout(LOOK_MAX, look).await {
-            Ok(Ok(rows)) => rows.map_err(|error| error.to_string()),
-            Ok(Err(panicked)) => Err(panicked.to_string()),
-            Err(_) => Err(format!("no answer within {} s", LOOK_MAX.as_secs())),
+    async fn look(&self, gids: &[String]) -> Result<Vec<Row>, String> {
+        let no_answer = || format!("no answer within {} s", LOOK_MAX.as_secs());
+        let deadline = Instant::now() + LOOK_MAX;
+        let connection = timeout_at(deadline, self.pool.acquire()).await.map_err(|_| no_answer())?;
+        let mut connection = connection.map_err(|error| error.to_string())?;
+        match timeout_at(deadline, self.read(&mut connection, gids)).await {
+            Ok(rows) => rows.map_err(|error| error.to_string()),
+            Err(_) => {
+                // In the pool again, it would be waited for until the network gives it up, which may be never; and what is
+                // dropped here may own a transaction.
+                connection.close_on_drop();
+                Err(no_answer())
+            }
         }
     }
 
-    async fn read(&self, gids: &[String]) -> Result<Vec<Row>, sqlx::Error> {
+    async fn read(&self, connection: &mut PgConnection, gids: &[String]) -> Result<Vec<Row>, sqlx::Error> {
         let rows = sqlx::query_as(query::PRODUCER_WAIT).bind(gids);
         if self.producer.persistent {
-            return rows.fetch_all(&self.pool).await;
+            return rows.fetch_all(connection).await;
         }
         // The transaction keeps both halves of the query on one server connection.
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         let rows = rows.persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)

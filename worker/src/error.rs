@@ -7,6 +7,14 @@ pub enum Error {
     /// The database answered with an error, or not at all.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The answer to a decision never came.
+    #[error("the database: {error}; it may have been decided all the same: {advice}")]
+    Unanswered {
+        /// Why not.
+        error: sqlx::Error,
+        /// What helps.
+        advice: &'static str,
+    },
     /// A migration failed; nothing of it remains.
     #[error("a migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -83,7 +91,7 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Schema { .. } => 3,
             Error::NotFound(_) | Error::Absent(_) => 4,
-            Error::Database(_) | Error::Migrate(_) | Error::LockedOut { .. } => 5,
+            Error::Database(_) | Error::Unanswered { .. } | Error::Migrate(_) | Error::LockedOut { .. } => 5,
             _ => 6,
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 
 mod itself;
 mod link;
+mod producers;
 mod statements;
 
 /// Fsync on, TCP; shared by these tests, and ended by the kernel with this process.

@@ -178,6 +178,14 @@ impl Decision<'_> {
         }
     }
 
+    /// What to do when nobody knows whether it was taken.
+    fn repeating(&self) -> &'static str {
+        match self {
+            Decision::Abort { .. } => "repeating it is safe",
+            _ => "look with `pgsaga show` before you repeat it",
+        }
+    }
+
     /// Takes it, in a statement of its own.
     async fn take(&self, pool: &PgPool, gid: &str) -> Result<Taken, Error> {
         let sql = self.sql();
@@ -190,7 +198,10 @@ impl Decision<'_> {
             Decision::Resolve { ending, comment } => statement.bind(ending.word()).bind(comment),
         };
         fail::before(sql);
-        let row = statement.fetch_one(pool).await.map_err(refusal)?;
+        let row = statement.fetch_one(pool).await.map_err(|error| match error.as_database_error() {
+            None => Error::Unanswered { error, advice: self.repeating() },
+            Some(_) => refusal(error),
+        })?;
         fail::after(sql);
         let after: String = row.try_get("after")?;
         Ok(Taken { before: row.try_get::<Option<_>, _>("before")?.unwrap_or_else(|| after.clone()), after })
