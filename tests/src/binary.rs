@@ -81,14 +81,20 @@ pub fn command_of(program: &Path) -> Command {
     command
 }
 
-/// Builds and names the executables.
-fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
+/// The cargo that builds these tests, as if a person had started it.
+pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
         if OF_THIS_CRATE.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
             cargo.env_remove(name);
         }
     }
+    cargo
+}
+
+/// Builds and names the executables.
+fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
+    let mut cargo = cargo();
     cargo
         .args(["build", "--quiet", "--locked", "--message-format=json"])
         .args(arguments)

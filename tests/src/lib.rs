@@ -14,6 +14,7 @@ pub mod binary;
 mod child;
 pub mod cluster;
 pub mod command;
+pub mod controls;
 pub mod ledger;
 pub mod oracle;
 pub mod participant;

@@ -256,9 +256,11 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     sqlx::raw_sql("update pgsaga.task set lost = 12, lost_alone = 9").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
-    // This one waits for its turn while the worker dies; it has lost as many workers, but none while it ran alone.
+    // This one waits for its turn while the worker dies: it has lost as many workers, and as many while it ran alone, but
+    // this death is not its own.
     scene.saga("unlucky").step("pay").insert().await;
-    let held = "update pgsaga.task set lost = 12 where worker is not null and lost = 0 returning id";
+    let held =
+        "update pgsaga.task set lost = 12, lost_alone = 9 where worker is not null and lost = 0 returning id";
     eventually(PATIENCE, "it is held", async || {
         sqlx::query(held).fetch_optional(scene.pool()).await.unwrap()
     })

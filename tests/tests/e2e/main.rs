@@ -4,6 +4,7 @@
 mod answers;
 mod atomic;
 mod barrier;
+mod claims;
 mod cli;
 mod commands;
 mod compensation;
@@ -11,7 +12,10 @@ mod crash;
 mod decisions;
 mod dtm;
 mod fairness;
+mod fences;
+mod lease;
 mod list;
+mod locks;
 mod order;
 mod pivot;
 mod pooler;

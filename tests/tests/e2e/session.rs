@@ -85,6 +85,8 @@ pub(crate) enum Ends {
     Advances,
     /// The saga, well.
     Succeeds,
+    /// The same step once more, now.
+    Again,
 }
 
 pub(crate) fn settle_statement(
@@ -94,7 +96,9 @@ pub(crate) fn settle_statement(
     ends: Ends,
 ) -> Query<'static, Postgres, PgArguments> {
     let n = tasks.len();
-    let advances = matches!(ends, Ends::Advances);
+    let (advances, goes_on) = (matches!(ends, Ends::Advances), !matches!(ends, Ends::Succeeds));
+    let next_step = |task: &Claimed| goes_on.then_some(task.step + i16::from(advances));
+    let next_attempt = goes_on.then_some(if advances { 1i32 } else { 2 });
     sqlx::query(AssertSqlSafe(sql.to_owned()))
         .bind(worker)
         .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
@@ -105,23 +109,45 @@ pub(crate) fn settle_statement(
         .bind(vec![1000i32; n])
         .bind(vec![None::<String>; n])
         .bind(vec![advances; n])
-        .bind(tasks.iter().map(|t| advances.then_some(t.step + 1)).collect::<Vec<_>>())
-        .bind(vec![advances.then_some("action"); n])
-        .bind(vec![advances.then_some(1i32); n])
-        .bind(vec![advances.then_some(0i32); n])
-        .bind(vec![advances.then_some(false); n])
+        .bind(tasks.iter().map(next_step).collect::<Vec<_>>())
+        .bind(vec![goes_on.then_some("action"); n])
+        .bind(vec![next_attempt; n])
+        .bind(vec![goes_on.then_some(0i32); n])
+        .bind(vec![goes_on.then_some(false); n])
         .bind(vec![None::<String>; n])
-        .bind(vec![None::<i64>; n])
-        .bind(vec![(!advances).then_some("succeeded"); n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![None::<String>; n])
+        .bind(vec![matches!(ends, Ends::Again).then_some(0i64); n])
+        .bind(vec![(!goes_on).then_some("succeeded"); n])
         .bind(vec![None::<String>; n])
         .bind(vec![None::<String>; n])
+        .bind(vec![None::<String>; n])
+        .bind(vec![goes_on.then_some(""); n])
         .bind(vec![false; n])
         .bind(vec![true; n])
         .bind(vec![false; n])
         .bind(None::<String>)
         .bind(None::<String>)
+}
+
+/// Gives tasks back, due at once.
+pub(crate) async fn hand_back(connection: &mut PgConnection, worker: i64, tasks: &[Claimed]) {
+    let n = tasks.len();
+    let statement = sqlx::query(query::HAND_BACK)
+        .bind(worker)
+        .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.epoch).collect::<Vec<_>>())
+        .bind(vec![0i64; n])
+        .bind(vec![None::<String>; n]);
+    assert_eq!(statement.fetch_all(connection).await.unwrap().len(), n);
+}
+
+/// How many rows of the worker's could be declared dead: none while a statement of it is open.
+pub(crate) async fn declare_dead(connection: &mut PgConnection, worker: i64) -> usize {
+    sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(connection).await.unwrap().len()
+}
+
+/// Requeues what a worker held; how many there were.
+pub(crate) async fn rescue(connection: &mut PgConnection, worker: i64) -> i64 {
+    sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(connection).await.unwrap().get("rescued")
 }
 
 /// Settles tasks and returns the ids of those that were applied.

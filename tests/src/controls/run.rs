@@ -1,0 +1,166 @@
+//! Runs controls one after the other, and says what they came to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use comfy_table::{Table, TableStyle};
+
+use super::trial::{self, Built};
+use super::{Control, Error, Ran, Rule, SourceCopy, Verdict, judge};
+
+/// What is run, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The workspace.
+    pub root: PathBuf,
+    /// Where its copy and what is built of it are kept between runs.
+    pub folder: PathBuf,
+    /// A test that has not ended after so many seconds is killed.
+    pub test_seconds_max: u64,
+    /// The same for the tests of one binary, before anything is broken.
+    pub baseline_seconds_max: u64,
+}
+
+/// What one control came to.
+#[derive(Debug)]
+struct Outcome<'a> {
+    rule: &'a str,
+    name: &'a str,
+    verdict: Verdict,
+    build_seconds: f64,
+    test_seconds: f64,
+}
+
+/// Runs the controls of `rules`, and prints a table. True when every one of them is red.
+///
+/// # Errors
+/// Where the source cannot be copied, or a program cannot be run.
+pub fn run(options: &Options, rules: &[Rule]) -> Result<bool, Error> {
+    let copy = SourceCopy::new(&options.root, options.folder.join("source"))?;
+    let trials = Trials { copy, target: options.folder.join("target"), options };
+    let mut controls: Vec<(&str, &Control)> = rules
+        .iter()
+        .flat_map(|rule| rule.controls.iter().map(|control| (rule.name.as_str(), control)))
+        .collect();
+    // Neighbours change the same crate, so that little is built between two of them.
+    controls.sort_by_key(|(_, control)| (control.file.split('/').next(), control.build()));
+    if !trials.are_green_unbroken(&controls)? {
+        return Ok(false);
+    }
+    let mut outcomes = Vec::with_capacity(controls.len());
+    for (nth, (rule, control)) in controls.iter().enumerate() {
+        eprint!("[{:>2}/{}] {rule}: {} … ", nth + 1, controls.len(), control.name);
+        let outcome = trials.outcome(rule, control)?;
+        eprintln!(
+            "{} (built in {:.0} s, run in {:.0} s)",
+            outcome.verdict.as_str(),
+            outcome.build_seconds,
+            outcome.test_seconds
+        );
+        if let Some(detail) = outcome.verdict.detail() {
+            eprintln!("{detail}");
+        }
+        outcomes.push(outcome);
+    }
+    outcomes.sort_by_key(|outcome| outcome.rule);
+    println!("{}", table(&outcomes));
+    let red = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Red).count();
+    println!("{red} of {} controls are red", outcomes.len());
+    Ok(red == outcomes.len())
+}
+
+struct Trials<'a> {
+    copy: SourceCopy,
+    target: PathBuf,
+    options: &'a Options,
+}
+
+impl Trials<'_> {
+    /// What is red already shows nothing.
+    fn are_green_unbroken(&self, controls: &[(&str, &Control)]) -> Result<bool, Error> {
+        let mut binaries: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        for (_, control) in controls {
+            binaries.entry(control.build()).or_default().push(&control.test);
+        }
+        let mut green = true;
+        for (binary, mut tests) in binaries {
+            tests.sort_unstable();
+            tests.dedup();
+            eprintln!("unbroken: {} tests of {} {}", tests.len(), binary.0, binary.1);
+            let built = match self.build(binary)? {
+                Ok(built) => built,
+                Err(said) => {
+                    eprintln!("  does not compile:\n{said}");
+                    green = false;
+                    continue;
+                }
+            };
+            let ran = trial::run(&built, &self.target, &tests, self.options.baseline_seconds_max)?;
+            for test in tests {
+                match judge(&ran, test, "") {
+                    Verdict::StayedGreen => {}
+                    verdict => {
+                        green = false;
+                        let words =
+                            if verdict == Verdict::Red { "red without any change" } else { verdict.as_str() };
+                        eprintln!("  {test}: {words}");
+                    }
+                }
+            }
+        }
+        Ok(green)
+    }
+
+    fn build(&self, binary: (&str, &str)) -> Result<Result<Built, String>, Error> {
+        trial::build(self.copy.path(), &self.target, binary)
+    }
+
+    fn outcome<'a>(&self, rule: &'a str, control: &'a Control) -> Result<Outcome<'a>, Error> {
+        let mut outcome = Outcome {
+            rule,
+            name: &control.name,
+            verdict: Verdict::DidNotRun,
+            build_seconds: 0.0,
+            test_seconds: 0.0,
+        };
+        let _broken = match self.copy.without(control) {
+            Ok(broken) => broken,
+            Err(error @ Error::NotOnce { .. }) => {
+                outcome.verdict = Verdict::DidNotApply(error.to_string());
+                return Ok(outcome);
+            }
+            Err(error) => return Err(error),
+        };
+        let started = Instant::now();
+        let built = self.build(control.build())?;
+        outcome.build_seconds = started.elapsed().as_secs_f64();
+        let built = match built {
+            Ok(built) => built,
+            Err(said) => {
+                outcome.verdict = Verdict::DidNotCompile(said);
+                return Ok(outcome);
+            }
+        };
+        let started = Instant::now();
+        let ran: Ran = trial::run(&built, &self.target, &[&control.test], self.options.test_seconds_max)?;
+        outcome.test_seconds = started.elapsed().as_secs_f64();
+        outcome.verdict = judge(&ran, &control.test, &control.says);
+        Ok(outcome)
+    }
+}
+
+fn table(outcomes: &[Outcome<'_>]) -> Table {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new()).set_header(["rule", "what is taken away", "", "build s", "test s"]);
+    for outcome in outcomes {
+        table.add_row([
+            outcome.rule.to_owned(),
+            outcome.name.to_owned(),
+            outcome.verdict.as_str().to_owned(),
+            format!("{:.0}", outcome.build_seconds),
+            format!("{:.0}", outcome.test_seconds),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,121 @@
+//! Builds a test binary of the copy, and runs tests of it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Error, Ran};
+use crate::binary;
+
+/// How often a running test is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A test binary, and the folder of its package, where cargo would run it.
+#[derive(Debug, Clone)]
+pub(super) struct Built {
+    executable: PathBuf,
+    folder: PathBuf,
+}
+
+/// Builds; the inner error is what the compiler says.
+pub(super) fn build(
+    source: &Path,
+    target: &Path,
+    (package, name): (&str, &str),
+) -> Result<Result<Built, String>, Error> {
+    let mut cargo = binary::cargo();
+    cargo.args([
+        "test",
+        "--locked",
+        "--no-run",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+        "-p",
+        package,
+    ]);
+    match name {
+        "lib" => cargo.arg("--lib"),
+        name => cargo.args(["--test", name]),
+    };
+    // Only the planner's search needs an optimised worker; unoptimised it is also the one that the e2e tests build.
+    cargo.args(["--config", "profile.test.package.pgsaga-worker.opt-level=0"]);
+    let output = in_target(&mut cargo, target)
+        .current_dir(source)
+        .output()
+        .map_err(|error| Error::file("run cargo in", source, error))?;
+    if !output.status.success() {
+        return Ok(Err(last_lines(&String::from_utf8_lossy(&output.stderr))));
+    }
+    let built = output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|message| {
+            let is_lib = message["target"]["kind"]
+                .as_array()
+                .is_some_and(|kinds| kinds.iter().any(|kind| kind == "lib"));
+            message["profile"]["test"] == true
+                && (message["target"]["name"] == name || name == "lib" && is_lib)
+        })
+        .find_map(|message| {
+            let executable = PathBuf::from(message["executable"].as_str()?);
+            let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+            Some(Built { executable, folder })
+        });
+    built.map(Ok).ok_or_else(|| Error::Program {
+        program: "cargo",
+        status: output.status.to_string(),
+        said: format!("it named no test binary {name} of {package}"),
+    })
+}
+
+/// Runs tests by their whole names, and kills what has not ended after `seconds_max`.
+pub(super) fn run(built: &Built, target: &Path, tests: &[&str], seconds_max: u64) -> Result<Ran, Error> {
+    let mut command = Command::new(&built.executable);
+    in_target(&mut command, target)
+        .arg("--exact")
+        .args(tests)
+        .current_dir(&built.folder)
+        // The words of a panic end where a backtrace would begin.
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let failed = |error| Error::file("run", &built.executable, error);
+    let mut child = command.spawn().map_err(failed)?;
+    let mut pipe = child.stdout.take();
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = &mut pipe {
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let ends = Instant::now() + Duration::from_secs(seconds_max);
+    let mut hung = false;
+    while child.try_wait().map_err(failed)?.is_none() {
+        if Instant::now() >= ends {
+            hung = true;
+            // Its workers and its Postgres end with it.
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(Ran { out: reader.join().unwrap_or_default(), hung })
+}
+
+/// For cargo, and for the cargo that the tests run to build `pgsaga`.
+fn in_target<'a>(command: &'a mut Command, target: &Path) -> &'a mut Command {
+    command.env("CARGO_TARGET_DIR", target).env("CARGO_PROFILE_DEV_DEBUG", "0")
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}

@@ -1,0 +1,98 @@
+//! What keeps a worker from writing what is not its own any more.
+
+use pgsaga_sql::query;
+use pgsaga_tests::scene::{Scene, broken};
+use sqlx::{Connection as _, Row as _};
+
+use crate::session::{
+    Claimed, Claims, Ends, claim, claims, connect, declare_dead, hand_back, insert, register, rescue, settle,
+};
+
+async fn run_alone(connection: &mut sqlx::PgConnection, worker: i64, task: &Claimed) -> Option<i32> {
+    let statement = sqlx::query(query::RUN_ALONE).bind(worker).bind(task.id).bind(task.epoch);
+    statement.fetch_optional(connection).await.unwrap().map(|row| row.get("epoch"))
+}
+
+/// RACES 1: an epoch that every write raises, also where the row is replaced: what was known of it before fits nothing.
+#[tokio::test]
+async fn every_write_to_a_task_raises_its_epoch() {
+    let scene = Scene::new().await;
+    insert(&scene, 1, 3).await;
+    let mut session = connect(&scene).await;
+    let worker = register(&mut session).await;
+    let mut last = 0;
+    let mut raised = async |by: &str| {
+        let epoch: i32 =
+            sqlx::query_scalar("select epoch from pgsaga.task").fetch_one(scene.pool()).await.unwrap();
+        assert!(epoch > last, "{by} leaves the epoch at {epoch}, it was {last}");
+        last = epoch;
+    };
+    let make_due = "update pgsaga.task set run_at = clock_timestamp() - interval '1 minute'";
+
+    sqlx::raw_sql(make_due).execute(&mut session).await.unwrap();
+    let parked: i64 = sqlx::query(query::PARK)
+        .bind(vec![scene.participant.address().to_string()])
+        .bind(0i64)
+        .bind(vec![1i32])
+        .bind(vec![chrono::DateTime::UNIX_EPOCH])
+        .bind(10i64)
+        .fetch_one(&mut session)
+        .await
+        .unwrap()
+        .get("parked");
+    assert_eq!(parked, 1);
+    raised("park").await;
+
+    let tasks = claim(&mut session, worker, 1).await;
+    raised("claim").await;
+    hand_back(&mut session, worker, &tasks).await;
+    raised("hand_back").await;
+    let mut tasks = claim(&mut session, worker, 1).await;
+    raised("claim").await;
+    tasks[0].epoch = run_alone(&mut session, worker, &tasks[0]).await.unwrap();
+    raised("run_alone").await;
+    assert_eq!(settle(&mut session, worker, &tasks, Ends::Advances).await.len(), 1);
+    raised("the advance in place").await;
+
+    tasks[0].epoch += 1;
+    assert_eq!(settle(&mut session, worker, &tasks, Ends::Again).await.len(), 1);
+    raised("the task of the next try").await;
+    assert_eq!(claim(&mut session, worker, 1).await.len(), 1);
+    raised("claim").await;
+    assert_eq!(declare_dead(&mut session, worker).await, 1);
+    assert_eq!(rescue(&mut session, worker).await, 1);
+    raised("the task that a rescue makes").await;
+}
+
+/// RACES 12 for the statements that move claimed rows: none commits after its worker was declared dead.
+#[tokio::test]
+async fn no_settle_commits_after_its_workers_rescue() {
+    let Claims { scene, mut session, worker, tasks } = claims(2, 2).await;
+    let mut rescuer = connect(&scene).await;
+
+    let mut open = session.begin().await.unwrap();
+    assert_eq!(settle(&mut open, worker, &tasks[..1], Ends::Advances).await.len(), 1);
+    assert_eq!(
+        declare_dead(&mut rescuer, worker).await,
+        0,
+        "while its settle is open it cannot be declared dead"
+    );
+    open.commit().await.unwrap();
+
+    let mut open = session.begin().await.unwrap();
+    assert!(run_alone(&mut open, worker, &tasks[1]).await.is_some());
+    assert_eq!(declare_dead(&mut rescuer, worker).await, 0, "nor while it marks a task as running alone");
+    open.commit().await.unwrap();
+
+    assert_eq!(declare_dead(&mut rescuer, worker).await, 1);
+    let now = Claimed { epoch: tasks[0].epoch + 1, ..tasks[0].clone() };
+    assert_eq!(
+        settle(&mut session, worker, &[now], Ends::Advances).await.len(),
+        0,
+        "a dead worker settles nothing"
+    );
+    let now = Claimed { epoch: tasks[1].epoch + 1, ..tasks[1].clone() };
+    assert_eq!(run_alone(&mut session, worker, &now).await, None);
+    assert_eq!(rescue(&mut rescuer, worker).await, 2);
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
