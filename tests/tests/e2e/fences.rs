@@ -1,7 +1,8 @@
 //! What keeps a worker from writing what is not its own any more.
 
 use pgsaga_sql::query;
-use pgsaga_tests::scene::{Scene, broken};
+use pgsaga_tests::eventually;
+use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use sqlx::{Connection as _, Row as _};
 
 use crate::session::{
@@ -94,5 +95,48 @@ async fn no_settle_commits_after_its_workers_rescue() {
     let now = Claimed { epoch: tasks[1].epoch + 1, ..tasks[1].clone() };
     assert_eq!(run_alone(&mut session, worker, &now).await, None);
     assert_eq!(rescue(&mut rescuer, worker).await, 2);
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
+
+/// RACES 6: what is written for a saga follows from the task that was locked, not from what the worker says.
+#[tokio::test]
+async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
+    let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;
+    hand_back(&mut session, worker, &tasks).await;
+    let other = register(&mut session).await;
+    assert_eq!(claim(&mut session, other, 1).await.len(), 1);
+    assert_eq!(settle(&mut session, worker, &tasks, Ends::Succeeds).await.len(), 0);
+    let status = scene.status("s000").await.unwrap().0;
+    assert_eq!(status, "submitted", "finished by a settle whose task was another's");
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}
+
+/// RACES 5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does so behind his back.
+#[tokio::test]
+async fn what_inserts_or_deletes_tasks_locks_the_saga_first() {
+    let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;
+    let mut turning = connect(&scene).await;
+    let mut open = turning.begin().await.unwrap();
+    sqlx::raw_sql("select from pgsaga.saga for no key update").execute(&mut *open).await.unwrap();
+    let again = settle(&mut session, worker, &tasks, Ends::Again).await;
+    assert_eq!(again.len(), 0, "a settle goes on without the saga's lock");
+    let mut rescuer = connect(&scene).await;
+    assert_eq!(declare_dead(&mut rescuer, worker).await, 1);
+    assert_eq!(rescue(&mut rescuer, worker).await, 0, "a rescue goes on without the saga's lock");
+
+    let pool = scene.pool().clone();
+    let abort = tokio::spawn(async move {
+        sqlx::query_scalar::<_, String>("select pgsaga.abort('s000', 'x')").fetch_one(&pool).await.unwrap()
+    });
+    let waiting = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+    eventually(PATIENCE, "the abort waits", async || {
+        sqlx::query_scalar::<_, bool>(waiting).fetch_one(scene.pool()).await.unwrap().then_some(())
+    })
+    .await;
+    let free = sqlx::query("select id from pgsaga.task for update skip locked").fetch_all(scene.pool()).await;
+    assert_eq!(free.unwrap().len(), 1, "an abort locks tasks before the saga");
+    open.commit().await.unwrap();
+    assert_eq!(abort.await.unwrap(), "aborting");
+    assert_eq!(rescue(&mut rescuer, worker).await, 1);
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
