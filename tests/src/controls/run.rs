@@ -1,7 +1,8 @@
 //! Runs controls one after the other, and says what they came to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use comfy_table::{Table, TableStyle};
@@ -37,6 +38,7 @@ struct Outcome<'a> {
 /// # Errors
 /// Where the source cannot be copied, or a program cannot be run.
 pub fn run(options: &Options, rules: &[Rule]) -> Result<bool, Error> {
+    let _alone = lock(&options.folder)?;
     let copy = SourceCopy::new(&options.root, options.folder.join("source"))?;
     let trials = Trials { copy, target: options.folder.join("target"), options };
     let mut controls: Vec<(&str, &Control)> = rules
@@ -68,6 +70,16 @@ pub fn run(options: &Options, rules: &[Rule]) -> Result<bool, Error> {
     let red = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Red).count();
     println!("{red} of {} controls are red", outcomes.len());
     Ok(red == outcomes.len())
+}
+
+/// Two runs in one folder would break each other's source.
+fn lock(folder: &Path) -> Result<File, Error> {
+    fs::create_dir_all(folder).map_err(|error| Error::file("make", folder, error))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|error| Error::file("make", &path, error))?;
+    // Held until the file is closed, or the process has ended, however.
+    file.try_lock().map_err(|error| Error::file("lock, since another run has it,", &path, error.into()))?;
+    Ok(file)
 }
 
 struct Trials<'a> {

@@ -13,6 +13,7 @@ mod decisions;
 mod dtm;
 mod fairness;
 mod fences;
+mod joins;
 mod lease;
 mod list;
 mod locks;

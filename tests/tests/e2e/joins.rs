@@ -1,0 +1,140 @@
+//! Parallel sagas: a settle writes only what was planned from the row as it stands (RACES 7).
+
+use pgsaga_sql::query;
+use pgsaga_tests::scene::{Scene, broken};
+use serde_json::json;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use crate::session::{Claimed, claim, connect, declare_dead, register, rescue};
+
+/// Two steps that end at the same moment, and one that waits for both.
+struct Join {
+    scene: Scene,
+    session: PgConnection,
+    /// Holds `a`.
+    one: i64,
+    a: Claimed,
+    /// Holds `b`.
+    two: i64,
+    b: Claimed,
+}
+
+impl Join {
+    async fn claimed_by_two() -> Join {
+        let scene = Scene::new().await;
+        let saga = scene.saga("s").step("a").step("b").with("after", json!([]));
+        saga.step("join").with("after", json!(["a", "b"])).insert().await;
+        let mut session = connect(&scene).await;
+        let (one, two) = (register(&mut session).await, register(&mut session).await);
+        let mut first = claim(&mut session, one, 1).await.remove(0);
+        let mut second = claim(&mut session, two, 1).await.remove(0);
+        let (mut one, mut two) = (one, two);
+        if first.step > second.step {
+            (first, second, one, two) = (second, first, two, one);
+        }
+        Join { scene, session, one, a: first, two, b: second }
+    }
+
+    /// What a worker reads before it plans.
+    async fn version(&mut self) -> (i32, String) {
+        let row = sqlx::query(query::PROGRESS).bind(vec![self.a.saga_id]).fetch_one(&mut self.session).await;
+        let row = row.unwrap();
+        (row.get("version"), row.get("progress"))
+    }
+
+    /// Settles a success that was planned from `version`; whether it was applied.
+    async fn settle(
+        &mut self,
+        worker: i64,
+        task: &Claimed,
+        version: i32,
+        progress: &str,
+        join: bool,
+    ) -> bool {
+        let queued = if join { vec![task.saga_id] } else { vec![] };
+        let statement = sqlx::query(query::SETTLE_PARALLEL)
+            .bind(worker)
+            .bind(vec![task.id])
+            .bind(vec![task.epoch])
+            .bind(vec![task.saga_id])
+            .bind(vec!["success"])
+            .bind(vec![200i16])
+            .bind(vec![1000i32])
+            .bind(vec![None::<String>])
+            .bind(vec![None::<String>])
+            .bind(vec![None::<i32>])
+            .bind(vec![None::<i32>])
+            .bind(vec![None::<bool>])
+            .bind(vec![None::<String>])
+            .bind(vec![None::<i64>])
+            .bind(vec![false])
+            .bind(vec![None::<String>])
+            .bind(vec![None::<String>])
+            .bind(vec![task.saga_id])
+            .bind(vec![version])
+            .bind(vec![progress.to_owned()])
+            .bind(vec![None::<String>])
+            .bind(vec![None::<String>])
+            .bind(vec![false])
+            .bind(vec![None::<i16>])
+            .bind(vec![true])
+            .bind(queued.clone())
+            .bind(vec![3i16; queued.len()])
+            .bind(vec!["action"; queued.len()])
+            .bind(vec![""; queued.len()])
+            .bind(None::<String>)
+            .bind(None::<String>);
+        !statement.fetch_all(&mut self.session).await.unwrap().is_empty()
+    }
+}
+
+/// The second waits for nothing and sees that it is late; planned anew, it starts the join.
+#[tokio::test]
+async fn of_two_settles_that_were_planned_from_one_version_the_second_plans_anew() {
+    let mut join = Join::claimed_by_two().await;
+    let (one, a, two, b) = (join.one, join.a.clone(), join.two, join.b.clone());
+    let (version, progress) = join.version().await;
+    assert_eq!(progress, "aa.");
+    assert!(join.settle(one, &a, version, "da.", false).await);
+    assert!(
+        !join.settle(two, &b, version, "ad.", false).await,
+        "the join is lost: neither has seen the other"
+    );
+    let (version, progress) = join.version().await;
+    assert_eq!(progress, "da.");
+    assert!(join.settle(two, &b, version, "dda", true).await);
+    assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_planned_before_a_rescue_is_planned_anew() {
+    let mut join = Join::claimed_by_two().await;
+    let (one, a, two) = (join.one, join.a.clone(), join.two);
+    let (version, _) = join.version().await;
+    assert_eq!(declare_dead(&mut join.session, two).await, 1);
+    assert_eq!(rescue(&mut join.session, two).await, 1);
+    assert!(
+        !join.settle(one, &a, version, "da.", false).await,
+        "a settle goes past the rescue that it has not seen"
+    );
+    let (version, _) = join.version().await;
+    assert!(join.settle(one, &a, version, "da.", false).await);
+    assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());
+}
+
+/// A skip of `b` leaves the task of `a` as it is: only the version tells of it.
+#[tokio::test]
+async fn what_was_planned_before_a_decision_is_planned_anew() {
+    let mut join = Join::claimed_by_two().await;
+    let (one, a) = (join.one, join.a.clone());
+    let (version, _) = join.version().await;
+    sqlx::raw_sql("select pgsaga.skip('s', 'b', 'done by hand')").execute(&mut join.session).await.unwrap();
+    assert!(
+        !join.settle(one, &a, version, "da.", false).await,
+        "a settle goes past the decision that it has not seen"
+    );
+    let (version, _) = join.version().await;
+    assert!(join.settle(one, &a, version, "da.", false).await);
+    assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());
+}
