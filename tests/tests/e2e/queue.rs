@@ -6,7 +6,8 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-const BIG: i64 = 200_000;
+/// Elements of each array of a statement that is planned with its values.
+const GROUP: usize = 1000;
 
 /// Every node of a plan that reads one of our big tables, with the tables it names.
 fn nodes<'a>(plan: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
@@ -18,17 +19,22 @@ fn nodes<'a>(plan: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
     }
 }
 
-/// Prepares a statement, forces the generic plan that workers use, and returns its nodes.
-async fn plan(connection: &mut PgConnection, name: &str, sql: &str) -> Value {
+/// Prepares a statement, has it planned without its values (as workers do) or with them (as they do behind a pooler, where
+/// no statement is kept), and returns the plan.
+async fn plan(connection: &mut PgConnection, name: &str, sql: &str, with_values: bool) -> Value {
     connection.execute(AssertSqlSafe(format!("prepare p_{name} as {sql}"))).await.unwrap();
-    let count: i32 =
-        sqlx::query_scalar("select cardinality(parameter_types) from pg_prepared_statements where name = $1")
-            .bind(format!("p_{name}"))
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
-    let nulls = vec!["null"; count as usize].join(", ");
-    let explain = format!("explain (format json) execute p_{name}({nulls})");
+    let types: Vec<String> = sqlx::query_scalar(
+        "select unnest(parameter_types)::text from pg_prepared_statements where name = $1",
+    )
+    .bind(format!("p_{name}"))
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let value = |of: &String| if with_values { value(of) } else { "null".to_owned() };
+    let values: Vec<String> = types.iter().map(value).collect();
+    let mode = if with_values { "force_custom_plan" } else { "force_generic_plan" };
+    connection.execute(AssertSqlSafe(format!("set plan_cache_mode = {mode}"))).await.unwrap();
+    let explain = format!("explain (format json) execute p_{name}({})", values.join(", "));
     let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
         .persistent(false)
         .fetch_one(&mut *connection)
@@ -36,6 +42,18 @@ async fn plan(connection: &mut PgConnection, name: &str, sql: &str) -> Value {
         .unwrap();
     connection.execute(AssertSqlSafe(format!("deallocate p_{name}"))).await.unwrap();
     plan[0]["Plan"].clone()
+}
+
+/// A value of this type: an array is as long as a group under load.
+fn value(of: &str) -> String {
+    let (element, array) = of.strip_suffix("[]").map_or((of, false), |element| (element, true));
+    let value = match element {
+        "boolean" => "true",
+        "jsonb" => "{}",
+        "timestamp with time zone" => "-infinity",
+        _ => "1",
+    };
+    if array { format!("'{{{}}}'", vec![value; GROUP].join(",")) } else { format!("'{value}'") }
 }
 
 const HOT: [(&str, &str); 9] = [
@@ -50,13 +68,15 @@ const HOT: [(&str, &str); 9] = [
     ("run_alone", query::RUN_ALONE),
 ];
 
-async fn assert_index_loops(scene: &Scene, when: &str) {
+async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {
     let mut connection = PgConnection::connect(scene.db.url()).await.unwrap();
-    for (setting, value) in pgsaga_worker::db::PLANNER {
+    // Behind a pooler there are no settings, and each plan is of its moment.
+    let settings: &[_] = if with_values { &[("jit", "off")] } else { &pgsaga_worker::db::PLANNER };
+    for (setting, value) in settings {
         connection.execute(AssertSqlSafe(format!("set {setting} = {value}"))).await.unwrap();
     }
     for (name, sql) in HOT {
-        let plan = plan(&mut connection, name, sql).await;
+        let plan = plan(&mut connection, name, sql, with_values).await;
         let mut found = Vec::new();
         nodes(&plan, &mut found);
         for (node, table) in found {
@@ -69,15 +89,14 @@ async fn assert_index_loops(scene: &Scene, when: &str) {
     }
 }
 
-#[tokio::test]
-async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
+/// Looks at the plans with the statistics of every moment in the life of `rows` sagas.
+async fn assert_index_loops_at_every_moment(rows: i64, with_values: bool) {
     let scene = Scene::new().await;
     let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
-    assert_index_loops(
-        &scene,
-        "new and empty, as a worker plans that will keep its plan while the tables grow",
-    )
-    .await;
+    if !with_values {
+        let when = "new and empty, as a worker plans that will keep its plan while the tables grow";
+        assert_index_loops(&scene, with_values, when).await;
+    }
     session
         .execute(
             "alter table pgsaga.task set (autovacuum_enabled = off); alter table pgsaga.saga set (autovacuum_enabled = off);
@@ -86,27 +105,40 @@ async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
         .await
         .unwrap();
     let many = format!(
-        "insert into pgsaga.saga (gid, steps) select 'n' || n, '[{{\"action\": \"\"}}]' from generate_series(1, {BIG}) n"
+        "insert into pgsaga.saga (gid, steps) select 'n' || n, '[{{\"action\": \"\"}}]' from generate_series(1, {rows}) n"
     );
     session.execute(AssertSqlSafe(many.clone())).await.unwrap();
-    assert_index_loops(&scene, "analysed while empty, then 200,000 rows").await;
+    let look =
+        async |when: &str| assert_index_loops(&scene, with_values, &format!("{rows} rows, {when}")).await;
+    look("analysed while empty").await;
 
     session.execute("analyze pgsaga.task; analyze pgsaga.saga").await.unwrap();
-    assert_index_loops(&scene, "200,000 due tasks, analysed").await;
+    look("due tasks, analysed").await;
 
     session
         .execute("delete from pgsaga.task; update pgsaga.saga set status = 'succeeded', finished_at = clock_timestamp()")
         .await
         .unwrap();
-    assert_index_loops(&scene, "after a mass delete").await;
+    look("after a mass delete").await;
     session.execute("vacuum analyze pgsaga.task").await.unwrap();
     session.execute("analyze pgsaga.saga").await.unwrap();
-    assert_index_loops(&scene, "200,000 finished sagas and an empty queue, vacuumed").await;
+    look("finished sagas and an empty queue, vacuumed").await;
 
     let mut rolled_back = session.begin().await.unwrap();
     rolled_back.execute(AssertSqlSafe(many.replace("'n'", "'r'"))).await.unwrap();
     rolled_back.rollback().await.unwrap();
-    assert_index_loops(&scene, "after a rolled back insert").await;
+    look("after a rolled back insert").await;
+}
+
+#[tokio::test]
+async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
+    assert_index_loops_at_every_moment(200_000, false).await;
+}
+
+/// Not so many rows that any plan would use the index: reading them all would cost less than a thousand look-ups.
+#[tokio::test]
+async fn the_hot_statements_use_index_loops_also_when_they_are_planned_with_their_values() {
+    assert_index_loops_at_every_moment(20_000, true).await;
 }
 
 /// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them (DESIGN.md §7).

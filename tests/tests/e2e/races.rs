@@ -206,9 +206,8 @@ async fn a_farewell_waits_for_the_workers_own_open_claim() {
     let scene = Scene::new().await;
     insert(&scene, 2, 1).await;
     let (mut slow, mut leaving) = (connect(&scene).await, connect(&scene).await);
-    for (retire, waits) in
-        [(query::RETIRE.to_owned(), true), (without(query::RETIRE, " for update", ""), false)]
-    {
+    for waits in [true, false] {
+        let retire = if waits { query::RETIRE.to_owned() } else { without(query::RETIRE, " for update", "") };
         let worker = register(&mut leaving).await;
         let mut open = slow.begin().await.unwrap();
         assert_eq!(claim(&mut open, worker, 1).await.len(), 1);
