@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use Behaviour::{CloseAfter, CloseBefore, Flood, Hang, Late, Ok, Refuse, Sequence, Slow, Status};
 use pgsaga_tests::oracle::Fate;
-use pgsaga_tests::scene::Scene;
-use pgsaga_tests::{Behaviour, Cluster};
+use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::{Behaviour, Cluster, Gate};
 use serde_json::json;
 
 /// RACES 17: decoded and encoded again, 1.10 becomes 1.1.
@@ -91,21 +91,27 @@ async fn no_answer_can_break_a_settle() {
 /// RACES 9: values that the database refuses fail one saga, not its group.
 #[tokio::test]
 async fn a_group_that_cannot_be_settled_is_halved_until_the_culprit_is_alone_and_stuck() {
-    let mut scene = Scene::new().await;
+    let scene = Scene::with_worker().await;
     sqlx::raw_sql("alter table pgsaga.history add constraint no_poison check (message <> 'poison')")
         .execute(scene.pool())
         .await
         .unwrap();
-    for n in 0..50 {
-        scene.saga(&format!("good-{n}")).step("pay").insert().await;
+    // All are answered at one moment, so that they are settled together: alone each would show nothing.
+    let gate = Gate::new();
+    for n in 0..60 {
+        let saga = scene.saga(&format!("s{n}")).column("request_timeout", "'60 seconds'").step("pay");
+        let answer = if n % 20 == 10 { Refuse("poison".into()) } else { Ok };
+        saga.action(answer.behind(&gate)).insert().await;
     }
-    scene.saga("bad").step("stock").step("pay").action(Behaviour::Refuse("poison".into())).insert().await;
-    scene.start_worker(&[]).await;
-    scene.all_ended(pgsaga_tests::scene::PATIENCE).await;
-    assert_eq!(scene.count("succeeded").await, 50);
-    let (status, reason) = scene.ended("bad").await;
-    assert_eq!(status, "stuck");
-    assert!(reason.as_ref().unwrap().starts_with("pay: its outcome cannot be settled"), "{reason:?}");
+    scene.participant.wait_for_calls(60, PATIENCE).await;
+    gate.open();
+    scene.all_ended(PATIENCE).await;
+    assert_eq!(scene.count("succeeded").await, 57);
+    for gid in ["s10", "s30", "s50"] {
+        let (status, reason) = scene.ended(gid).await;
+        assert_eq!(status, "stuck");
+        assert!(reason.as_ref().unwrap().starts_with("pay: its outcome cannot be settled"), "{reason:?}");
+    }
     scene.healthy().await;
 }
 

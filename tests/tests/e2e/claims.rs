@@ -85,6 +85,8 @@ async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     for n in (0..12).filter(|n| ![3, 7].contains(n)) {
         assert_eq!(scene.ended(&format!("s{n:03}")).await.0, "succeeded");
     }
+    let failed = scene.metric("pgsaga_claims_total{result=\"error\"}").await;
+    assert_eq!(failed, 0.0, "a claim failed because of one row");
     let mut session = connect(&scene).await;
     let worker = register(&mut session).await;
     sqlx::raw_sql("update pgsaga.task set run_at = clock_timestamp()").execute(&mut session).await.unwrap();
