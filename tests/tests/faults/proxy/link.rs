@@ -60,7 +60,7 @@ async fn past_its_lease_a_stalled_worker_starts_no_call_another_takes_over_and_i
     assert!(took < LEASE + 2 * SLACK, "taken over only after {took:?}");
     assert_eq!(scene.participant.ops_for(running), ["pay action", "pay action", "ship action"]);
     assert_eq!(scene.participant.ops_for(held), ["pay action", "ship action"], "its lease was over");
-    assert_eq!(was_declared_dead(&scene, 0), false);
+    assert!(!was_declared_dead(&scene, 0));
     scene.healthy().await;
 
     stall.lift();
@@ -103,7 +103,7 @@ async fn a_stalled_heartbeat_is_tried_on_another_connection_before_the_lease_end
         stalled.lift();
     }
     assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0);
-    assert_eq!(was_declared_dead(&scene, 0), false);
+    assert!(!was_declared_dead(&scene, 0));
 }
 
 /// sqlx asks for a sign of life before it keeps a connection, and would wait for it for ever.
@@ -152,7 +152,7 @@ async fn goes_on(fault: Fault, name: &str) {
     assert!(took < 2 * SLACK, "{name}: {took:?}");
     assert_eq!((scene.count("succeeded").await, scene.count("failed").await), (40, 10), "{name}");
     assert_eq!(scene.participant.calls().len(), 110, "{name}: each once, and nobody else could have rescued");
-    assert_eq!(was_declared_dead(&scene, 0), false, "{name}");
+    assert!(!was_declared_dead(&scene, 0), "{name}");
     scene.healthy().await;
     struck.lift();
 }
