@@ -6,6 +6,7 @@
 --   $8 queues to serve, null = all  $9 how many of each
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
 --   $12 participants that get only a few more, and $13 how many
+--   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/src/identity.rs)
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
 -- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the
@@ -19,7 +20,8 @@
 -- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12).
 with me as materialized (
-  select id from pgsaga.worker where id = $1 and not dead for key share
+  select id from pgsaga.worker
+  where coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), lanes as materialized (
   select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,

@@ -1,5 +1,6 @@
 -- Raises worker $1's counter and shows all counters, in one statement: workers watch each other. Need not survive a
--- crash, so it does not wait for the disk. `alive` is false when this worker was declared dead meanwhile.
+-- crash, so it does not wait for the disk. `alive` is false when this worker was declared dead meanwhile. `server` says
+-- which server this is: on another one than the worker knows, it must look first whether its memory is of this history.
 -- Also whether a release newer than schema version $2 has migrated the database under this worker: `newer` is the newest
 -- version that does not promise that this worker may go on, `expanded` the newest that does (sql/src/lib.rs). A handful of rows.
 with quick as materialized (
@@ -13,5 +14,6 @@ with quick as materialized (
     max(version) filter (where starts_with(description, 'expand_')) as expanded
   from pgsaga.migration where success and version > $2
 )
-select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive, m.newer, m.expanded
+select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive, m.newer, m.expanded,
+  pg_postmaster_start_time() as server, clock_timestamp() as now
 from pgsaga.worker w cross join migrated m order by w.id

@@ -11,6 +11,7 @@
 --   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the mark `turn`
 --   $23 it keeps the deadline  $24 the deadline turns the saga back
 --   $25 answers that are kept, by task  $26 results, by saga
+--   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/src/identity.rs)
 --
 -- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED): what somebody else
 -- has locked is left out and settled with the next group (RACES 8). Every write comes from `settled`, the rows that both
@@ -28,7 +29,8 @@ with kept as materialized (
     in_place, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, delay_us,
     saga_status, saga_reason, step_name, interrupt, next_participant, next_turns, keep_deadline, overdue)
 ), me as materialized (
-  select id from pgsaga.worker where id = $1 and not dead for key share
+  select id from pgsaga.worker
+  where coalesce($27, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), paused as materialized (
   select coalesce(array_agg(l.id), '{}') as lanes
   from pgsaga.lane l join pgsaga.queue q on q.name = l.queue where q.paused_at is not null

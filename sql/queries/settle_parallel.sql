@@ -13,6 +13,7 @@
 --   arrays, one element a task that is new:
 --   $26 saga  $27 step  $28 op  $29 participant
 --   $30 answers that are kept, by task  $31 results, by saga
+--   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
 --
 -- Two steps that settle at the same moment on two workers must neither lose nor double the join (RACES 7): whoever locks
 -- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
@@ -29,7 +30,8 @@ with kept as materialized (
   select * from unnest($18::bigint[], $19::int[], $20::text[], $21::text[], $22::text[], $23::boolean[], $24::smallint[], $25::boolean[])
   as p(saga_id, version, progress, saga_status, saga_reason, turned, overdue_step, keep_deadline)
 ), me as materialized (
-  select id from pgsaga.worker where id = $1 and not dead for key share
+  select id from pgsaga.worker
+  where coalesce($32, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), locked_saga as materialized (
   select p.*, s.deadline
   from (select * from planned where exists (select from me)) p

@@ -110,6 +110,10 @@ queries! {
     RUN_ALONE = "run_alone",
     /// What keeps the tables from being vacuumed.
     SAMPLE = "sample",
+    /// Which server this is, and of which history.
+    SERVER_HISTORY = "server_history",
+    /// Whether a server takes writes.
+    SERVER_ROLE = "server_role",
     /// The newest applied migration.
     SCHEMA_VERSION = "schema_version",
     /// Settles a group of sequential sagas.

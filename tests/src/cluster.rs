@@ -117,6 +117,20 @@ impl Database {
         Cluster::shared().await.database().await
     }
 
+    /// From now on this is the same database on another server: the old one is gone, and this one has its copy.
+    pub fn move_to(&mut self, server: &Server) {
+        self.url = server.url(&self.name);
+        self.tcp_url = server.tcp_url(&self.name);
+        self.admin_url = server.url("postgres");
+        self.pool =
+            PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).connect_lazy(&self.url).unwrap();
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its URL, over the Unix socket.
     pub fn url(&self) -> &str {
         &self.url
@@ -164,6 +178,6 @@ fn migrate(url: &str) {
 }
 
 /// Free just now; Postgres cannot be asked to choose one itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -20,6 +20,7 @@ pub mod oracle;
 pub mod participant;
 pub mod proxy;
 pub mod scene;
+pub mod standby;
 pub mod tool;
 pub mod worker;
 
@@ -27,6 +28,7 @@ pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
 pub use participant::{Behaviour, Call, Gate, Participant};
 pub use proxy::{Fault, Proxy};
+pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;
 pub use worker::Worker;
 

@@ -15,6 +15,7 @@ use crate::backoff::Reconnect;
 use crate::db::Lane;
 use crate::execute;
 use crate::hand_back::{self, Returned};
+use crate::identity::Identity;
 use crate::mark::Seen;
 use crate::plan::may_call;
 use crate::task::HELD_BYTES_MAX;
@@ -158,8 +159,8 @@ async fn claim(
     nth: u32,
 ) -> Result<Claimed, sqlx::Error> {
     let asked = places.num_permits();
-    let id = worker.id();
     let moving = worker.gate.read().await;
+    let Identity { id, server } = worker.identity();
     let started = Instant::now();
     let blocked = worker.participants.blocked();
     worker.metrics.breakers_open.set(blocked.open as f64);
@@ -178,7 +179,8 @@ async fn claim(
         .bind((nth % 1024) as i32)
         .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY))
         .bind(blocked.few.0)
-        .bind(blocked.few.1);
+        .bind(blocked.few.1)
+        .bind(server);
     let rows = worker.db.run(Lane::Work, statement).await?;
     worker.metrics.claim_seconds.record(started.elapsed().as_secs_f64());
     let Some(header) = rows.first() else { return Ok(Claimed { found: 0, asked, next_due: None }) };
@@ -242,7 +244,7 @@ async fn claim(
                         delay,
                         participant: Some(name.to_owned()),
                     });
-                } else if worker.id() == id && worker.held.take(task_id, epoch) {
+                } else if worker.held.take(id, task_id, epoch) {
                     execute::start(worker, task);
                 }
             }

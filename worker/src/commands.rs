@@ -28,8 +28,9 @@ pub(crate) use words::printable_json;
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
 pub struct Database {
-    /// The Postgres database, such as postgres://user:password@host:5432/name. Only `work --pooled` may go through a
-    /// pooler in transaction mode
+    /// The Postgres database, such as postgres://user:password@host:5432/name. Several hosts may be named as libpq allows,
+    /// such as host1:5432,host2:5432: the one that takes writes is used (target_session_attrs=any, read-write or primary).
+    /// Only `work --pooled` may go through a pooler in transaction mode
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: String,
 }

@@ -1,17 +1,28 @@
 //! The worker's connections: how they are made, how long a statement may take, and what an error means.
 
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod hosts;
+mod link;
+mod url;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{Connection as _, Row as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Reconnect;
 use crate::error::Error;
+
+pub use hosts::Hosts;
+use link::Link;
+pub use link::{Lane, Options};
+pub use url::of_database;
 
 /// What the planner of a worker's session is told. The hot statements are written for index loops; their plans are shown not
 /// to need the statistics, and planning them anew each time costs more than it finds. A plan that is made while a table has a
@@ -21,63 +32,22 @@ pub const PLANNER: [(&str, &str); 3] =
 
 /// The longest wait for a connection: none of the pools is ever asked for more than it has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
-/// How long [`Db::close`] waits for connections that are still in use.
-const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// Three pools and how to speak through them: heartbeats wait behind nothing, and give up early on a connection that
-/// stalls, since a lease hangs on them.
+/// How to speak to the database: to its one host, or to the primary among several. Where several are named, every broken
+/// connection starts a search for the one that takes writes; once it is another, all that goes on with the old one is
+/// given up, so that no worker speaks to two servers.
 #[derive(Debug, Clone)]
-pub struct Db {
-    work: PgPool,
-    control: PgPool,
-    heartbeat: PgPool,
-    heartbeat_timeout: Duration,
-    connect: PgConnectOptions,
-    pooled: bool,
-    timeout: Duration,
-    link: Link,
-}
+pub struct Db(Arc<Shared>);
 
-/// When a connection last broke or fell silent. Those made before it are suspects: on a link that died without a word each
-/// would cost its statement the whole timeout, one after the other.
-#[derive(Debug, Clone, Default)]
-struct Link(Arc<Mutex<Option<Instant>>>);
-
-impl Link {
-    fn broke(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Whether a connection of this age was made since.
-    fn trusts(&self, age: Duration) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|broke| age < broke.elapsed())
-    }
-}
-
-/// What connections are made with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The database.
-    pub url: String,
-    /// `url` leads through a pooler in transaction mode: no settings, no prepared statements that outlive a transaction.
-    pub pooled: bool,
-    /// Connections for claims and settles.
-    pub connections_max: u32,
-    /// The longest that a statement may take.
-    pub timeout: Duration,
-    /// The longest that a heartbeat may take, before it is tried on another connection.
-    pub heartbeat_timeout: Duration,
-}
-
-/// Which pool a statement uses.
-#[derive(Debug, Clone, Copy)]
-pub enum Lane {
-    /// Claims and settles.
-    Work,
-    /// Rescues, reconciling, registration.
-    Control,
-    /// Heartbeats.
-    Heartbeat,
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    hosts: Hosts,
+    link: RwLock<Arc<Link>>,
+    /// The primary's place in the list, once it was found.
+    primary: watch::Sender<Option<usize>>,
+    searching: AtomicBool,
+    closed: CancellationToken,
 }
 
 impl Db {
@@ -85,38 +55,17 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Usage`] where the URL cannot be read.
-    pub fn new(options: &Options) -> Result<Db, Error> {
-        let connect = connect_options(&options.url, options.pooled, options.timeout)?;
-        let link = Link::default();
-        let pool = |connections_max: u32, timeout: Duration| {
-            let link = link.clone();
-            PgPoolOptions::new()
-                .max_connections(connections_max)
-                .acquire_timeout(timeout.min(ACQUIRE_MAX))
-                .idle_timeout(Duration::from_secs(600))
-                .max_lifetime(Duration::from_secs(3600))
-                .test_before_acquire(false)
-                .before_acquire(move |_, meta| {
-                    let trusted = link.trusts(meta.age);
-                    Box::pin(async move { Ok(trusted) })
-                })
-                .connect_lazy_with(connect.clone())
-        };
-        Ok(Db {
-            work: pool(options.connections_max, options.timeout),
-            control: pool(2, options.timeout),
-            heartbeat: pool(1, options.heartbeat_timeout),
-            heartbeat_timeout: options.heartbeat_timeout,
-            connect,
-            pooled: options.pooled,
-            timeout: options.timeout,
-            link,
-        })
+    pub fn new(options: Options) -> Result<Db, Error> {
+        let hosts = Hosts::read(&options.url, options.pooled, options.timeout)?;
+        let link = RwLock::new(Arc::new(Link::new(&options, &hosts, 0)));
+        let (primary, searching, closed) =
+            (watch::Sender::new(None), AtomicBool::new(false), CancellationToken::new());
+        Ok(Db(Arc::new(Shared { options, hosts, link, primary, searching, closed })))
     }
 
     /// The longest that a statement may take.
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.0.options.timeout
     }
 
     /// Runs one statement that commits itself. After a timeout or a broken connection its result is unknown, and the
@@ -129,53 +78,101 @@ impl Db {
         lane: Lane,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        #[cfg(feature = "fail-points")]
-        let (statement, text) = with_text(statement);
-        #[cfg(feature = "fail-points")]
-        pgsaga_sql::fail::before(text.as_str());
-        let (pool, timeout) = match lane {
-            Lane::Work => (&self.work, self.timeout),
-            Lane::Control => (&self.control, self.timeout),
-            Lane::Heartbeat => (&self.heartbeat, self.heartbeat_timeout),
-        };
-        let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
-        let pooled = self.pooled;
-        let run = async {
-            if !pooled {
-                return statement.fetch_all(&mut *connection).await;
-            }
-            // sqlx sends Parse and Bind with a Sync between them. Outside a transaction the pooler may give each to
-            // another server connection, where the unnamed statement is missing or somebody else's.
-            let mut transaction = connection.begin().await?;
-            let rows = statement.persistent(false).fetch_all(&mut *transaction).await?;
-            transaction.commit().await?;
-            Ok(rows)
-        };
-        let result = within(timeout, run).await;
-        #[cfg(feature = "fail-points")]
-        pgsaga_sql::fail::after(text.as_str());
-        match &result {
-            Err(error) if Class::of(error) == Class::Connection => {
-                connection.close_on_drop();
-                if !matches!(error, sqlx::Error::Database(_)) {
-                    self.link.broke();
-                }
-            }
-            // sqlx asks for a sign of life before it keeps a connection, and waits for it for ever: on a link that fell
-            // silent meanwhile its place in the pool would be lost, and with the only one for heartbeats, the worker.
-            _ => {
-                tokio::spawn(tokio::time::timeout(timeout.min(ACQUIRE_MAX), connection.return_to_pool()));
-            }
+        let link = self.link();
+        let result = link.run(lane, statement).await;
+        if let Err(error) = &result
+            && Class::of(error) == Class::Connection
+        {
+            self.lost(&link);
         }
         result
     }
 
-    /// Connects once, outside the pools, whose own error would only say that they waited.
+    /// Connects once, outside the pools, whose own error would only say that they waited. Of several hosts, finds the one
+    /// to speak to.
     ///
     /// # Errors
-    /// Why nobody answers.
+    /// Why nobody answers, or what each of several hosts is.
     pub async fn answers(&self) -> Result<(), sqlx::Error> {
-        within(ACQUIRE_MAX, async { PgConnection::connect_with(&self.connect).await?.close().await }).await
+        let connected = tokio::time::timeout(self.0.hosts.patience(ACQUIRE_MAX), self.0.hosts.connect());
+        let (host, connection) = connected.await.unwrap_or_else(|_| Err(no_answer()))?;
+        self.move_to(host);
+        // It has answered; that it also says goodbye is not needed.
+        let _ = tokio::time::timeout(ACQUIRE_MAX, connection.close()).await;
+        Ok(())
+    }
+
+    /// Told whenever the primary is another host.
+    pub fn primary(&self) -> watch::Receiver<Option<usize>> {
+        self.0.primary.subscribe()
+    }
+
+    fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.0.link.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A connection broke: the primary may be another host by now. One search at a time.
+    fn lost(&self, link: &Arc<Link>) {
+        if !self.0.hosts.chooses()
+            || !Arc::ptr_eq(link, &self.link())
+            || self.0.searching.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let db = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = db.0.closed.cancelled() => {}
+                () = db.search() => {}
+            }
+            db.0.searching.store(false, Ordering::Release);
+        });
+    }
+
+    /// Looks for as long as it takes.
+    async fn search(&self) {
+        let mut reconnect = Reconnect::new();
+        let mut said = String::new();
+        loop {
+            match self.0.hosts.connect().await {
+                Ok((host, connection)) => {
+                    self.move_to(host);
+                    let _ = tokio::time::timeout(ACQUIRE_MAX, connection.close()).await;
+                    return;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != said {
+                        tracing::warn!(error, "no host can be used; looking until one can");
+                        said = error;
+                    }
+                }
+            }
+            tokio::time::sleep(reconnect.pause()).await;
+        }
+    }
+
+    /// From now on everything goes to this host.
+    fn move_to(&self, host: usize) {
+        if !self.0.hosts.chooses() {
+            return;
+        }
+        let left = {
+            let mut link = self.0.link.write().unwrap_or_else(PoisonError::into_inner);
+            if link.host == host && !link.is_refused() {
+                None
+            } else {
+                Some(std::mem::replace(&mut *link, Arc::new(Link::new(&self.0.options, &self.0.hosts, host))))
+            }
+        };
+        if let Some(left) = left {
+            left.leave();
+        }
+        let before = self.0.primary.send_replace(Some(host));
+        if before != Some(host) {
+            let before = before.map(|host| self.0.hosts.name(host));
+            tracing::info!(host = self.0.hosts.name(host), before, "this host takes writes");
+        }
     }
 
     /// Checks that the schema is the one that this release's statements are written for.
@@ -210,44 +207,21 @@ impl Db {
 
     /// Closes all connections. One that waits for an answer is left to end with the process: there may never be any.
     pub async fn close(&self) {
-        let close = async {
-            self.work.close().await;
-            self.control.close().await;
-            self.heartbeat.close().await;
-        };
-        let _ = tokio::time::timeout(CLOSE_MAX, close).await;
+        self.0.closed.cancel();
+        self.link().close().await;
     }
 }
 
-/// A statement gives its text only when it is taken apart.
-#[cfg(feature = "fail-points")]
-fn with_text(
-    mut statement: Query<'_, Postgres, PgArguments>,
-) -> (Query<'_, Postgres, PgArguments>, sqlx::SqlStr) {
-    use sqlx::Execute as _;
-    let arguments = statement.take_arguments().ok().flatten().unwrap_or_default();
-    let text = statement.sql();
-    (sqlx::query_with(text.clone(), arguments), text)
-}
-
-/// Options for one kind of connection.
-///
-/// # Errors
-/// [`Error::Usage`] where the URL cannot be read. The URL itself, which may hold a password, is not in the message.
-pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgConnectOptions, Error> {
-    let options = PgConnectOptions::from_str(url).map_err(|error| {
-        Error::Usage(format!(
-            "the database URL cannot be read: {error}; it looks like postgres://user:password@host:5432/name"
-        ))
-    })?;
+/// The settings of one kind of connection.
+fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConnectOptions {
     // Statements are files with names; their text in every log line would hide the events.
     let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
     if pooled {
         // PgBouncer refuses start-up parameters that it does not track.
-        return Ok(options.extra_float_digits(None));
+        return options.extra_float_digits(None);
     }
     let timeout_ms = timeout.as_millis().to_string();
-    Ok(options
+    options
         .options([
             ("statement_timeout", timeout_ms.as_str()),
             ("lock_timeout", timeout_ms.as_str()),
@@ -258,12 +232,12 @@ pub fn connect_options(url: &str, pooled: bool, timeout: Duration) -> Result<PgC
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
         ])
-        .options(PLANNER))
+        .options(PLANNER)
 }
 
 /// Whether the link to this database is neither local nor verified: `sslmode` below `verify-full` lets somebody in between
 /// read and change everything, and the default, `prefer`, even goes on without TLS.
-pub fn is_unverified(options: &PgConnectOptions) -> bool {
+fn is_unverified(options: &PgConnectOptions) -> bool {
     let host = options.get_host().trim_matches(['[', ']']);
     let local = options.get_socket().is_some()
         || host.starts_with('/')
@@ -283,17 +257,27 @@ pub async fn within<T>(
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
-/// A pool for the commands of a person: few connections, no special settings.
+/// A pool for the commands of a person: few connections, no special settings. Of several hosts, to the one that takes
+/// writes.
 ///
 /// # Errors
 /// [`Error::Usage`] for a bad URL, [`Error::Database`] where nobody answers.
 pub async fn connect(url: &str) -> Result<PgPool, Error> {
-    let options = connect_options(url, true, Duration::from_secs(30))?;
+    let options = choose(url).await?;
     Ok(PgPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await?)
+}
+
+/// How to connect to a database for a person. Of several hosts, to the one that takes writes just now.
+///
+/// # Errors
+/// As [`connect`]; one host is not asked whether it answers.
+pub async fn choose(url: &str) -> Result<PgConnectOptions, Error> {
+    let hosts = Hosts::read(url, true, Duration::from_secs(30))?;
+    Ok(hosts.choose().await?.clone())
 }
 
 fn no_answer() -> sqlx::Error {
@@ -376,9 +360,11 @@ mod tests {
             ("postgres://u@127.0.0.1/x", false),
             ("postgres://u@[::1]/x", false),
             ("postgres:///x?host=/run/postgresql", false),
+            ("postgres://u@localhost,db.example/x", true),
+            ("postgres://u@localhost,db.example/x?sslmode=verify-full", false),
         ] {
-            let options = connect_options(url, false, Duration::from_secs(1)).unwrap();
-            assert_eq!(is_unverified(&options), unverified, "{url}");
+            let hosts = Hosts::read(url, false, Duration::from_secs(1)).unwrap();
+            assert_eq!(hosts.is_unverified(), unverified, "{url}");
         }
     }
 }

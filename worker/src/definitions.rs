@@ -19,6 +19,11 @@ impl Definitions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&saga_id)?.upgrade()
     }
 
+    /// Forgets all: the numbers of sagas may be given again.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Remembers it.
     pub fn keep(&self, saga_id: i64, definition: &Arc<Definition>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

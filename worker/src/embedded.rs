@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,11 +87,34 @@ impl Server {
         let account = account::unprivileged()?;
         let directory = Directory::new(account)?;
         initdb(&binaries, &directory, account)?;
-        let process = launch(options, &binaries, pgsaga_binary, account, &directory)?;
+        Self::start_on(directory, options, binaries, pgsaga_binary, account)
+    }
+
+    /// Copies a running server and starts the copy as its standby, by streaming replication over the primary's socket.
+    ///
+    /// It needs the primary's own settings, and a TCP port of its own where the primary has one.
+    ///
+    /// # Errors
+    /// When the copy fails, or the standby does not start; the error holds what they said.
+    pub fn standby_of(primary: &Server, options: &Options) -> Result<Self, Error> {
+        let (binaries, account) = (primary.binaries.clone(), primary.account);
+        let directory = Directory::new(account)?;
+        copy(primary, &directory)?;
+        Self::start_on(directory, options, binaries, &primary.pgsaga, account)
+    }
+
+    fn start_on(
+        directory: Directory,
+        options: &Options,
+        binaries: PathBuf,
+        pgsaga: &Path,
+        account: Option<Account>,
+    ) -> Result<Self, Error> {
+        let process = launch(options, &binaries, pgsaga, account, &directory)?;
         Ok(Self {
             options: options.clone(),
             binaries,
-            pgsaga: pgsaga_binary.to_owned(),
+            pgsaga: pgsaga.to_owned(),
             account,
             process: Mutex::new(process),
             directory,
@@ -201,7 +224,48 @@ fn initdb(binaries: &Path, directory: &Directory, account: Option<Account>) -> R
     let mut command = Command::new(binaries.join("initdb"));
     command
         .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
-        .arg(directory.data())
+        .arg(directory.data());
+    let output = make(command, "initdb", directory, account)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(Error::Initdb { status: output.status, output: directory::tail(&text) })
+}
+
+/// A copy that starts as a standby: `-R` writes down whom it follows.
+fn copy(primary: &Server, directory: &Directory) -> Result<(), Error> {
+    let mut command = Command::new(primary.binaries.join("pg_basebackup"));
+    command
+        .args([
+            "--username=postgres",
+            "--no-password",
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            "--no-sync",
+            "-R",
+        ])
+        .arg("--host")
+        .arg(primary.directory.socket())
+        .arg(format!("--port={}", primary.port()))
+        .arg("-D")
+        .arg(directory.data());
+    let output = make(command, "pg_basebackup", directory, primary.account)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(Error::Copy { status: output.status, output: directory::tail(&text) })
+}
+
+/// Runs a program that fills the data folder.
+fn make(
+    mut command: Command,
+    program: &str,
+    directory: &Directory,
+    account: Option<Account>,
+) -> Result<Output, Error> {
+    command
         // Without it, initdb complains that it cannot enter our own working folder as another user.
         .current_dir(directory.path())
         .env("LC_ALL", "C")
@@ -209,12 +273,7 @@ fn initdb(binaries: &Path, directory: &Directory, account: Option<Account>) -> R
     if let Some(account) = account {
         account.apply(&mut command);
     }
-    let output = command.output().map_err(|source| Error::Run { program: "initdb".into(), source })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].concat();
-    Err(Error::Initdb { status: output.status, output: directory::tail(&text) })
+    command.output().map_err(|source| Error::Run { program: program.into(), source })
 }
 
 /// Starts the server, and starts it again while the children of a killed one hold its shared memory.
@@ -298,7 +357,7 @@ fn await_ready(process: &Process, postmaster_pid: &Path, deadline: Instant) -> b
     while process.status().is_none() && Instant::now() < deadline {
         let text = fs::read_to_string(postmaster_pid).unwrap_or_default();
         let mut lines = text.lines().map(str::trim);
-        if lines.next() == Some(pid.as_str()) && lines.nth(6) == Some("ready") {
+        if lines.next() == Some(pid.as_str()) && matches!(lines.nth(6), Some("ready" | "standby")) {
             return true;
         }
         thread::sleep(POLL);

@@ -77,7 +77,7 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     if !may_start(&worker, &task).await {
         return;
     }
-    worker.held.start(task.id);
+    worker.held.start(task.worker, task.id);
     worker.metrics.in_flight.increment(1);
     fail::point("call:before");
     let ended = worker.caller.call(&task).await;
@@ -135,7 +135,7 @@ async fn mark_alone(worker: &Worker, task: &mut Task) -> bool {
                 "a suspect runs alone"
             );
             task.epoch = epoch;
-            worker.held.advance(task.id, epoch);
+            worker.held.advance(task.worker, task.id, epoch);
             true
         }
         _ => {
@@ -144,7 +144,7 @@ async fn mark_alone(worker: &Worker, task: &mut Task) -> bool {
             }
             drop(moving);
             // Unknown to memory, the row is handed back by reconciling.
-            worker.held.forget(task.id);
+            worker.held.forget(task.worker, task.id);
             worker.doubt.notify_one();
             false
         }

@@ -39,7 +39,7 @@ pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
     match worker.db.run(Lane::Control, statement).await {
         Ok(rows) => {
             for returned in tasks {
-                worker.held.forget(returned.task);
+                worker.held.forget(id, returned.task);
             }
             rows.len()
         }

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use pgsaga_sql::{SCHEMA_VERSION, query};
 use sqlx::Row as _;
 use tokio::sync::mpsc;
 
-use crate::db::Lane;
+use crate::db::{Class, Lane};
+use crate::identity::{Identity, Server};
 use crate::worker::Worker;
 
 /// The longest pause between heartbeats. Two of them are the slack between the end of a lease and a rescue.
@@ -27,11 +29,24 @@ struct Outage {
     lease_ended: bool,
 }
 
-/// Registers this worker under a new id.
+/// What a heartbeat found.
+enum Found {
+    /// All is well.
+    Alive,
+    /// This worker's row is gone, or declared dead.
+    Dead,
+    /// Another history of the database than the one that this worker's memory is of.
+    OtherHistory,
+}
+
+/// Registers this worker under a new id. What it held under an old one is dropped.
 ///
 /// # Errors
 /// Whatever the database says.
 pub async fn register(worker: &Worker) -> Result<(), sqlx::Error> {
+    // Alone: whoever claims or settles just now does so under the old id.
+    let _still = worker.gate.write().await;
+    let server = history(worker, Lane::Control).await?;
     let sent = Instant::now();
     let lease_ms = i32::try_from(worker.limits.lease.as_millis()).unwrap_or(i32::MAX);
     let statement = sqlx::query(query::REGISTER)
@@ -43,11 +58,25 @@ pub async fn register(worker: &Worker) -> Result<(), sqlx::Error> {
         .bind(std::process::id() as i32)
         .bind(env!("CARGO_PKG_VERSION"));
     let rows = worker.db.run(Lane::Control, statement).await?;
-    let id: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("id")?;
-    worker.set_id(id);
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (id, started): (i64, _) = (row.try_get("id")?, row.try_get("server")?);
+    let server = server.filter(|server| server.started == started);
+    worker.begin(id, server.unwrap_or(Server { started, history: None }), row.try_get("now")?);
     worker.lease.renew(sent);
     tracing::info!(worker = id, lease_ms, "registered");
     Ok(())
+}
+
+/// The line of history that a server continues; `None` where it does not tell.
+async fn history(worker: &Worker, lane: Lane) -> Result<Option<Server>, sqlx::Error> {
+    let rows = match worker.db.run(lane, sqlx::query(query::SERVER_HISTORY)).await {
+        Ok(rows) => rows,
+        // Nobody was asked yet, so nothing follows from it.
+        Err(error) if matches!(Class::of(&error), Class::Connection | Class::Conflict) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Some(Server { started: row.try_get("server")?, history: row.try_get("history")? }))
 }
 
 /// Beats until everything is done; names the dead to the rescue loop.
@@ -63,23 +92,34 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
             _ = tick.tick() => {}
         }
         match beat(&worker, &mut watched, &dead).await {
-            Ok(true) => {
+            Ok(Found::Alive) => {
                 if let Some(Outage { since, .. }) = outage.take() {
                     let outage_ms = since.elapsed().as_millis() as u64;
                     tracing::info!(outage_ms, "heartbeats are acknowledged again");
                 }
             }
-            Ok(false) if worker.stop.is_cancelled() => worker.lease.end(),
-            Ok(false) => {
+            Ok(Found::Dead) if worker.stop.is_cancelled() => worker.lease.end(),
+            Ok(Found::Dead) => {
                 worker.lease.end();
                 tracing::warn!(
                     worker = worker.id(),
                     "this worker was declared dead; it drops what it held and registers anew"
                 );
-                if let Err(error) = register(&worker).await {
-                    worker.database_failed("register", &error);
+                register_anew(&worker).await;
+            }
+            Ok(Found::OtherHistory) => {
+                worker.lease.end();
+                tracing::warn!(
+                    worker = worker.id(),
+                    "the database is another server, or continues another history: this worker drops what it held and registers anew"
+                );
+                watched.clear();
+                // What it held is rescued without waiting for a lease.
+                let retire = sqlx::query(query::RETIRE).bind(worker.id());
+                if let Err(error) = worker.db.run(Lane::Control, retire).await {
+                    worker.database_failed("retire", &error);
                 }
-                worker.wake.notify_one();
+                register_anew(&worker).await;
             }
             Err(error) => {
                 worker.database_failed("heartbeat", &error);
@@ -97,28 +137,43 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
     }
 }
 
-/// False when this worker's own row is gone or declared dead.
+async fn register_anew(worker: &Worker) {
+    if let Err(error) = register(worker).await {
+        worker.database_failed("register", &error);
+    }
+    worker.wake.notify_one();
+}
+
 async fn beat(
     worker: &Worker,
     watched: &mut HashMap<i64, Watched>,
     dead: &mpsc::UnboundedSender<i64>,
-) -> Result<bool, sqlx::Error> {
-    let id = worker.id();
+) -> Result<Found, sqlx::Error> {
+    let Identity { id, server: known } = worker.identity();
     let sent = Instant::now();
-    let rows =
-        worker.db.run(Lane::Heartbeat, sqlx::query(query::HEARTBEAT).bind(id).bind(SCHEMA_VERSION)).await?;
-    let alive = match rows.first() {
-        Some(row) => {
-            if worker.schema.learn(row.try_get("newer")?, row.try_get("expanded")?) {
-                worker.wake.notify_one();
-            }
-            row.try_get("alive")?
-        }
-        None => false,
-    };
-    if !alive {
-        return Ok(false);
+    let statement = sqlx::query(query::HEARTBEAT).bind(id).bind(SCHEMA_VERSION);
+    let rows = worker.db.run(Lane::Heartbeat, statement).await?;
+    let Some(row) = rows.first() else { return Ok(Found::Dead) };
+    if worker.schema.learn(row.try_get("newer")?, row.try_get("expanded")?) {
+        worker.wake.notify_one();
     }
+    if !row.try_get("alive")? {
+        return Ok(Found::Dead);
+    }
+    let server: DateTime<Utc> = row.try_get("server")?;
+    if known != Some(server) {
+        // Not a word of it is believed before that is known.
+        watched.clear();
+        match history(worker, Lane::Heartbeat).await? {
+            Some(next) if next.started == server && worker.known.goes_on_with(next.clone()) => {
+                tracing::info!(worker = id, "Postgres was restarted; this worker goes on with what it holds");
+                worker.marks.reset();
+                worker.doubt.notify_one();
+            }
+            _ => return Ok(Found::OtherHistory),
+        }
+    }
+    worker.known.see(row.try_get("now")?);
     worker.lease.renew(sent);
     worker.metrics.heartbeats.increment(1);
     let now = Instant::now();
@@ -152,7 +207,7 @@ async fn beat(
     }
     *watched = seen;
     worker.set_first(first);
-    Ok(true)
+    Ok(Found::Alive)
 }
 
 async fn declare_dead(worker: &Worker, other: i64, beat: i64) -> Result<bool, sqlx::Error> {

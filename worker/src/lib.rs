@@ -14,6 +14,7 @@ pub mod execute;
 pub mod hand_back;
 pub mod heartbeat;
 pub mod held;
+pub mod identity;
 pub mod lease;
 pub mod ledger;
 pub mod listen;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::{Instant, interval_at};
 
 use crate::backoff::Reconnect;
-use crate::db::within;
+use crate::db::{Hosts, within};
 use crate::worker::Worker;
 
 const CHANNEL: &str = "pgsaga";
@@ -21,12 +21,12 @@ const LOCK_AGAIN: Duration = Duration::from_secs(3);
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Listens until everything is done; connects again by itself.
-pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {
+pub async fn run(worker: Arc<Worker>, hosts: Hosts) {
     let mut reconnect = Reconnect::new();
     while !worker.done.is_cancelled() {
         let listened = tokio::select! {
             () = worker.done.cancelled() => return,
-            listened = listen(&worker, options.clone(), &mut reconnect) => listened,
+            listened = listen(&worker, &hosts, &mut reconnect) => listened,
         };
         worker.metrics.listener_up.set(0.0);
         if let Err(error) = listened {
@@ -41,19 +41,17 @@ pub async fn run(worker: Arc<Worker>, options: PgConnectOptions) {
     }
 }
 
-/// Returns when the connection is lost.
-async fn listen(
-    worker: &Worker,
-    options: PgConnectOptions,
-    reconnect: &mut Reconnect,
-) -> Result<(), sqlx::Error> {
+/// Returns when the connection is lost, or the primary is another host: a dead one may keep its connections open for long.
+async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Result<(), sqlx::Error> {
+    let mut primary = worker.db.primary();
+    primary.mark_unchanged();
     // A pool for each try: a listener that is dropped says farewell first, and where nobody answers it keeps its place.
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(Duration::from_secs(10))
-        .connect_lazy_with(options);
+        .connect_lazy_with(hosts.choose().await?.clone());
     let timeout = worker.db.timeout();
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
@@ -71,6 +69,7 @@ async fn listen(
         let wanted = *idle.borrow();
         tokio::select! {
             changed = idle.changed() => if changed.is_err() { return Ok(()) },
+            _ = primary.changed() => return Ok(()),
             notification = listener.try_recv() => match notification? {
                 Some(_) => worker.wake.notify_one(),
                 None => return Ok(()),

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgsaga_sql::{fail, query};
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::backoff::Reconnect;
-use crate::db::{Class, Lane};
+use crate::db::{Class, Hosts, Lane};
 use crate::error::Error;
 use crate::hand_back::{Returned, hand_back};
 use crate::worker::{Receivers, Worker};
@@ -31,7 +30,7 @@ const SIGN_OFF_MAX: Duration = Duration::from_secs(5);
 pub async fn run(
     worker: Arc<Worker>,
     Receivers { finished, unfit }: Receivers,
-    listen_on: Option<PgConnectOptions>,
+    listen_on: Option<Hosts>,
 ) -> Result<(), Error> {
     if !wait_for_postgres(&worker).await? {
         return Ok(());
@@ -46,7 +45,7 @@ pub async fn run(
     loops.spawn("sample", sample::run(Arc::clone(&worker)));
     loops.spawn("partitions", keep_partitions_ahead(Arc::clone(&worker)));
     match listen_on {
-        Some(options) => loops.spawn("listen", listen::run(Arc::clone(&worker), options)),
+        Some(hosts) => loops.spawn("listen", listen::run(Arc::clone(&worker), hosts)),
         None => tracing::info!("no direct connection for LISTEN: this worker polls"),
     }
     loops.spawn("claim", claim::run(Arc::clone(&worker)));

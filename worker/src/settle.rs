@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::backoff::{Reconnect, retry_delay};
 use crate::db::{Class, Lane};
+use crate::identity::Identity;
 use crate::outcome::{Ended, Outcome};
 use crate::plan::{Interrupt, Wait, Why};
 use crate::task::{STUCK_AFTER_LOST_ALONE, Task};
@@ -87,8 +88,15 @@ trait Unit: Sized {
     /// How many tasks it holds.
     fn tasks(&self) -> usize;
 
-    /// Writes a group in one statement that commits itself.
-    async fn settle(worker: &Worker, group: &[Self]) -> Result<Self::Settled, sqlx::Error>;
+    /// The worker id that holds them.
+    fn worker(&self) -> i64;
+
+    /// Writes a group, all of it held under this identity, in one statement that commits itself.
+    async fn settle(
+        worker: &Worker,
+        identity: Identity,
+        group: &[Self],
+    ) -> Result<Self::Settled, sqlx::Error>;
 
     /// Tells each task what became of it. Returns what must be planned and settled again.
     fn answer(worker: &Arc<Worker>, group: Vec<Self>, settled: Self::Settled) -> Vec<Finished>;
@@ -157,8 +165,18 @@ async fn settle_group<U: Unit>(worker: &Arc<Worker>, units: Vec<U>) -> Vec<Finis
         }
         group.units.sort_unstable_by_key(U::saga_id);
         let moving = worker.gate.read().await;
+        // While the database was away, this worker may have become another.
+        let identity = worker.identity();
+        group.units.retain(|unit| {
+            let late = unit.worker() != identity.id;
+            worker.metrics.settled[1].increment(if late { unit.tasks() as u64 } else { 0 });
+            !late
+        });
+        if group.units.is_empty() {
+            continue;
+        }
         let started = Instant::now();
-        let error = match U::settle(worker, &group.units).await {
+        let error = match U::settle(worker, identity, &group.units).await {
             Ok(settled) => {
                 worker.metrics.settle_seconds.record(started.elapsed().as_secs_f64());
                 let tasks: usize = group.units.iter().map(U::tasks).sum();
@@ -250,7 +268,7 @@ impl StillHeld {
             attempt = task.now.attempt,
             "a late answer changed nothing: the task is another's"
         );
-        worker.held.forget(task.id);
+        worker.held.forget(task.worker, task.id);
         // If it was our own settle whose reply was lost, the row may be ours without our knowing it.
         worker.doubt.notify_one();
         None

@@ -1,9 +1,10 @@
 //! What the loops of one worker share. No loop owns another: each takes this and runs until told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, RwLock, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,7 @@ use crate::call::Caller;
 use crate::db::{Class, Db};
 use crate::definitions::Definitions;
 use crate::held::Held;
+use crate::identity::{Identity, Known, Server};
 use crate::lease::Lease;
 use crate::mark::Marks;
 use crate::metrics::Metrics;
@@ -79,7 +81,8 @@ pub struct Worker {
     pub stop: CancellationToken,
     /// Everything that could be settled is: all loops end.
     pub done: CancellationToken,
-    id: AtomicI64,
+    /// Who it is.
+    pub known: Known,
     first: AtomicBool,
 }
 
@@ -127,7 +130,7 @@ impl Worker {
             unfit,
             stop,
             done: CancellationToken::new(),
-            id: AtomicI64::new(0),
+            known: Known::default(),
             first: AtomicBool::new(false),
             limits,
         };
@@ -136,13 +139,21 @@ impl Worker {
 
     /// The id under which it claims now.
     pub fn id(&self) -> i64 {
-        self.id.load(Ordering::Acquire)
+        self.identity().id
     }
 
-    /// It registered anew. What the old id held is another's.
-    pub fn set_id(&self, id: i64) {
-        self.held.forget_all();
-        self.id.store(id, Ordering::Release);
+    /// That id, and the server that it is known to.
+    pub fn identity(&self) -> Identity {
+        self.known.identity()
+    }
+
+    /// It registered anew. What the old id held is another's, and what is known of rows by their numbers may be of others:
+    /// nothing that uses either may run meanwhile, so the caller holds the [`Worker::gate`] alone.
+    pub fn begin(&self, id: i64, server: Server, now: DateTime<Utc>) {
+        self.held.begin(id);
+        self.definitions.clear();
+        self.marks.reset();
+        self.known.begin(id, server, now);
     }
 
     /// Whether its id was the lowest of all the living when it last saw them: what one worker does for all is its duty.

@@ -49,6 +49,18 @@ pub(crate) async fn claim_from(
     limit: i64,
     mark: DateTime<Utc>,
 ) -> Vec<Claimed> {
+    claim_on(connection, sql, worker, limit, mark, None).await
+}
+
+/// The same for a worker that knows a server; `None` takes any.
+pub(crate) async fn claim_on(
+    connection: &mut PgConnection,
+    sql: &str,
+    worker: i64,
+    limit: i64,
+    mark: DateTime<Utc>,
+    server: Option<DateTime<Utc>>,
+) -> Vec<Claimed> {
     let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
         .bind(worker)
         .bind(limit)
@@ -62,7 +74,8 @@ pub(crate) async fn claim_from(
         .bind(0i32)
         .bind(false)
         .bind(Vec::<String>::new())
-        .bind(Vec::<i64>::new());
+        .bind(Vec::<i64>::new())
+        .bind(server);
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,
@@ -95,6 +108,17 @@ pub(crate) fn settle_statement(
     tasks: &[Claimed],
     ends: Ends,
 ) -> Query<'static, Postgres, PgArguments> {
+    settle_on(sql, worker, tasks, ends, None)
+}
+
+/// The same for a worker that knows a server; `None` takes any.
+pub(crate) fn settle_on(
+    sql: &str,
+    worker: i64,
+    tasks: &[Claimed],
+    ends: Ends,
+    server: Option<DateTime<Utc>>,
+) -> Query<'static, Postgres, PgArguments> {
     let n = tasks.len();
     let (advances, goes_on) = (matches!(ends, Ends::Advances), !matches!(ends, Ends::Succeeds));
     let next_step = |task: &Claimed| goes_on.then_some(task.step + i16::from(advances));
@@ -126,6 +150,7 @@ pub(crate) fn settle_statement(
         .bind(vec![false; n])
         .bind(None::<String>)
         .bind(None::<String>)
+        .bind(server)
 }
 
 /// Gives tasks back, due at once.

@@ -147,7 +147,8 @@ async fn tries_that_ended_alike_are_told_once_and_what_waits_says_how_long() {
         &output,
         &[
             "▸ pay runs",
-            "action of pay, try 1: held by worker 1 (process ",
+            "action of pay, try 1: held by worker ",
+            " (process ",
             ", heard from ",
             " ago) for at most ",
         ],

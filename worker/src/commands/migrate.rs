@@ -16,8 +16,9 @@ use crate::error::Error;
 /// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// The Postgres database, such as postgres://user:password@host:5432/name. The user may create roles and schemas, or
-    /// a person has run roles.sql (see --print) and granted pgsaga_owner to it
+    /// The Postgres database, such as postgres://user:password@host:5432/name; of several hosts, such as
+    /// host1:5432,host2:5432, the one that takes writes is used. The user may create roles and schemas, or a person has run
+    /// roles.sql (see --print) and granted pgsaga_owner to it
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -93,7 +94,7 @@ pub async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
 /// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes after it, and a wait without a
 /// bound outlives the process that asked for it.
 async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<(), Error> {
-    let options = crate::db::connect_options(url, true, Duration::from_secs(30))?;
+    let options = crate::db::choose(url).await?;
     let started = Instant::now();
     loop {
         let mut connection = PgConnection::connect_with(&options).await?;

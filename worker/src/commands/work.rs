@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Database;
 use crate::call::Caller;
-use crate::db::{self, Db};
+use crate::db::{self, Db, Hosts};
 use crate::error::Error;
 use crate::metrics::{self, Metrics};
 use crate::participants::Participants;
@@ -27,7 +27,7 @@ pub struct Work {
     /// settings, and no LISTEN unless --direct-database-url is given
     #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pooled: bool,
-    /// The same database without a pooler, for LISTEN
+    /// The same database without a pooler, for LISTEN; it may name several hosts as well
     #[arg(long, env = "PGSAGA_DIRECT_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     direct_database_url: Option<String>,
     /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four of their own
@@ -94,13 +94,13 @@ impl Work {
         tokio::spawn(metrics::upkeep(recorder.clone()));
         let timeout = Duration::from_secs(self.database_timeout_seconds);
         let url = self.database.database_url;
-        let connect = db::connect_options(&url, self.pooled, timeout)?;
+        let hosts = Hosts::read(&url, self.pooled, timeout)?;
         let listen_on = match (&self.direct_database_url, self.pooled) {
-            (Some(direct), _) => Some(db::connect_options(direct, false, timeout)?),
-            (None, false) => Some(connect.clone()),
+            (Some(direct), _) => Some(Hosts::read(direct, false, timeout)?),
+            (None, false) => Some(hosts.clone()),
             (None, true) => None,
         };
-        let db = Db::new(&db::Options {
+        let db = Db::new(db::Options {
             url,
             pooled: self.pooled,
             connections_max: self.database_connections,
@@ -119,7 +119,7 @@ impl Work {
             .map_err(|source| Error::Listen { address: self.listen, source })?;
         let address = listener.local_addr().map_or(self.listen, |address| address);
         tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
-        if db::is_unverified(&connect) || listen_on.as_ref().is_some_and(db::is_unverified) {
+        if hosts.is_unverified() || listen_on.as_ref().is_some_and(Hosts::is_unverified) {
             tracing::warn!(
                 "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
             );

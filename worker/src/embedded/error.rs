@@ -51,6 +51,14 @@ pub enum Error {
         /// The end of its output.
         output: String,
     },
+    /// `pg_basebackup` failed.
+    #[error("copy a server: pg_basebackup ended with {status} and said:\n{output}")]
+    Copy {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of its output.
+        output: String,
+    },
     /// The server ended, or did not become ready.
     #[error("start Postgres: {ended}; the end of its log:\n{log}")]
     Start {

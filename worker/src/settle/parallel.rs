@@ -8,6 +8,7 @@ use sqlx::Row as _;
 
 use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
 use crate::db::Lane;
+use crate::identity::Identity;
 use crate::outcome::{Outcome, clean};
 use crate::plan::{End, Op, Plan, Then, Try, Why, plan as fold};
 use crate::progress::{Progress, State};
@@ -235,7 +236,11 @@ impl Unit for Batch {
         self.finished.len()
     }
 
-    async fn settle(worker: &Worker, group: &[Batch]) -> Result<Settled, sqlx::Error> {
+    fn worker(&self) -> i64 {
+        self.finished.first().map_or(0, |finished| finished.task.worker)
+    }
+
+    async fn settle(worker: &Worker, identity: Identity, group: &[Batch]) -> Result<Settled, sqlx::Error> {
         fn tasks<'a, T>(group: &'a [Batch], value: impl Fn(&'a Finished, &'a Again) -> T) -> Vec<T> {
             let pairs = group.iter().flat_map(|batch| batch.finished.iter().zip(&batch.next.tasks));
             pairs.map(|(finished, again)| value(finished, again)).collect()
@@ -254,7 +259,7 @@ impl Unit for Batch {
             .filter_map(|finished| Some((finished.task.id, finished.kept_answer()?)));
         let results = group.iter().filter_map(|batch| Some((batch.saga_id, batch.next.result.as_deref()?)));
         let statement = sqlx::query(query::SETTLE_PARALLEL)
-            .bind(worker.id())
+            .bind(identity.id)
             .bind(tasks(group, |finished, _| finished.task.id))
             .bind(tasks(group, |finished, _| finished.task.epoch))
             .bind(tasks(group, |finished, _| finished.task.saga_id))
@@ -289,7 +294,8 @@ impl Unit for Batch {
             .bind(queued(group, |_, first| first.op.as_str()))
             .bind(queued(group, participant))
             .bind(by_id(answers))
-            .bind(by_id(results));
+            .bind(by_id(results))
+            .bind(identity.server);
         let mut settled = HashSet::with_capacity(group.len());
         let mut any_queued = false;
         for row in worker.db.run(Lane::Work, statement).await? {
@@ -327,7 +333,7 @@ impl Unit for Batch {
                 let (status, turned) = (task.stuck_reason.as_ref().map(|_| "stuck"), next.turned && nth == 0);
                 let reason = task.stuck_reason.as_deref().or(next.reason.as_deref());
                 log(finished, status, reason, turned, task.delay_us);
-                worker.held.forget(finished.task.id);
+                worker.held.forget(finished.task.worker, finished.task.id);
             }
         }
         if settled.queued {

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
 use crate::db::Lane;
 use crate::execute;
+use crate::identity::Identity;
 use crate::outcome::{Outcome, clean};
 use crate::plan::{End, Op, Plan, Then, Try, Why, plan};
 use crate::progress::Progress;
@@ -139,7 +140,11 @@ impl Unit for Item {
         1
     }
 
-    async fn settle(worker: &Worker, group: &[Item]) -> Result<Settled, sqlx::Error> {
+    fn worker(&self) -> i64 {
+        self.finished.task.worker
+    }
+
+    async fn settle(worker: &Worker, identity: Identity, group: &[Item]) -> Result<Settled, sqlx::Error> {
         fn column<'a, T>(group: &'a [Item], value: impl Fn(&'a Item) -> T) -> Vec<T> {
             group.iter().map(value).collect()
         }
@@ -163,7 +168,7 @@ impl Unit for Item {
         let results =
             group.iter().filter_map(|item| Some((item.finished.task.saga_id, item.next.result.as_deref()?)));
         let statement = sqlx::query(query::SETTLE)
-            .bind(worker.id())
+            .bind(identity.id)
             .bind(column(group, |item| item.finished.task.id))
             .bind(column(group, |item| item.finished.task.epoch))
             .bind(column(group, |item| item.finished.task.saga_id))
@@ -196,7 +201,8 @@ impl Unit for Item {
             .bind(flags(group, |next| next.keeps_deadline && !next.in_place))
             .bind(flags(group, |next| next.overdue))
             .bind(by_id(answers))
-            .bind(by_id(results));
+            .bind(by_id(results))
+            .bind(identity.server);
         let mut tasks = HashMap::with_capacity(group.len());
         let mut queued = HashMap::new();
         for row in worker.db.run(Lane::Work, statement).await? {
@@ -237,7 +243,7 @@ impl Unit for Item {
             let mut task = finished.task;
             let chained = if advanced { Some(task.id) } else { settled.queued.get(&task.saga_id).copied() };
             if chained != Some(task.id) {
-                worker.held.forget(task.id);
+                worker.held.forget(task.worker, task.id);
             }
             let (Some(now), Some(id)) = (next.task, chained) else {
                 if next.delay_us == Some(0) {
@@ -261,7 +267,7 @@ impl Unit for Item {
             if to != task.ticket.participant() {
                 task.ticket = worker.participants.hold(to);
             }
-            worker.held.advance(id, task.epoch);
+            worker.held.advance(task.worker, id, task.epoch);
             execute::start(worker, task);
         }
         again

@@ -83,7 +83,8 @@ impl Bank {
     /// When the database cannot be used or no port is free.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let io = |source| Error::Io { doing: "serve a bank".to_owned(), source };
-        let options = db::connect_options(&self.database.database_url, true, Duration::from_secs(30))?
+        let options = db::choose(&self.database.database_url)
+            .await?
             .statement_cache_capacity(100)
             .options([("search_path", self.name.as_str())]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;

@@ -1,7 +1,5 @@
 //! Where the demo's data lives: a Postgres of its own, or a scratch database on a given server.
 
-use std::time::Duration;
-
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -41,7 +39,12 @@ impl Place {
             }
             Some(server_url) => {
                 let name = format!("pgsaga_demo_{:08x}", rand::random::<u32>());
-                let url = of_database(&server_url, &name)?;
+                let url = db::of_database(&server_url, &name).ok_or_else(|| {
+                    Error::Usage(
+                        "DATABASE_URL cannot be read; it looks like postgres://user:password@host:5432/name"
+                            .to_owned(),
+                    )
+                })?;
                 let mut connection = connect(&server_url).await?;
                 let create = include_str!("create_scratch.sql").replace("{name}", &name);
                 sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
@@ -89,51 +92,10 @@ impl Place {
 }
 
 async fn connect(url: &str) -> Result<PgConnection, Error> {
-    let options = db::connect_options(url, true, Duration::from_secs(30))?;
+    let options = db::choose(url).await?;
     Ok(PgConnection::connect_with(&options).await?)
-}
-
-/// The same server, another database. The text is not in the error: it may hold a password.
-fn of_database(url: &str, name: &str) -> Result<String, Error> {
-    let bad = |error: String| {
-        Error::Usage(format!(
-            "DATABASE_URL cannot be read: {error}; it looks like postgres://user:password@host:5432/name"
-        ))
-    };
-    let mut parsed = reqwest::Url::parse(url).map_err(|error| bad(error.to_string()))?;
-    if parsed.cannot_be_a_base() {
-        return Err(bad("it has no //".to_owned()));
-    }
-    parsed.set_path(name);
-    // Would win over the path.
-    let others: Vec<_> = parsed.query_pairs().into_owned().filter(|(key, _)| key != "dbname").collect();
-    parsed.set_query(None);
-    if !others.is_empty() {
-        parsed.query_pairs_mut().extend_pairs(others);
-    }
-    Ok(parsed.into())
 }
 
 fn io(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Io { doing: doing.to_owned(), source: std::io::Error::other(error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_database_of_the_same_server() {
-        let of = |url| of_database(url, "scratch").ok();
-        assert_eq!(
-            of("postgres://u:p%40@h:1/app?sslmode=require"),
-            Some("postgres://u:p%40@h:1/scratch?sslmode=require".into())
-        );
-        assert_eq!(of("postgresql://h"), Some("postgresql://h/scratch".into()));
-        assert_eq!(
-            of("postgres:///app?host=%2Ftmp%2Fx&dbname=y"),
-            Some("postgres:///scratch?host=%2Ftmp%2Fx".into())
-        );
-        assert!(of("postgres:app").is_none() && of("app").is_none());
-    }
 }

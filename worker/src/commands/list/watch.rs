@@ -34,7 +34,7 @@ pub(super) async fn run(list: &List, every: Duration) -> Result<(), Error> {
 }
 
 async fn follow(list: &List, every: Duration) -> Result<(), Error> {
-    let pool = connect(&list.database.database_url).await?;
+    let mut pool = connect(&list.database.database_url).await?;
     let terminal = Term::stdout();
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -57,6 +57,12 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
                     complain(format_args!("the database: {why}; trying again"));
                 }
                 away = true;
+                // Of several hosts another may be the primary by now.
+                if let Ok(Ok(again)) =
+                    tokio::time::timeout(LOOK_MAX, connect(&list.database.database_url)).await
+                {
+                    pool = again;
+                }
                 continue;
             }
             Err(error) => return Err(error.into()),
