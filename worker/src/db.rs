@@ -36,6 +36,10 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 /// How to speak to the database: to its one host, or to the primary among several. Where several are named, every broken
 /// connection starts a search for the one that takes writes; once it is another, all that goes on with the old one is
 /// given up, so that no worker speaks to two servers.
+///
+/// Which server is the primary is for whoever promotes to decide. An old primary that still takes writes must be fenced
+/// (stopped, or cut off from everybody) *before* the standby is promoted: a worker that reaches only the old one goes on
+/// there, and two fleets would call the same steps.
 #[derive(Debug, Clone)]
 pub struct Db(Arc<Shared>);
 
