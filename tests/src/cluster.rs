@@ -24,6 +24,7 @@ pub struct Cluster {
     /// Copying through the WAL takes 36 ms instead of 2 s, from Postgres 15 on.
     strategy: &'static str,
     databases: AtomicU32,
+    keeps: bool,
 }
 
 impl Cluster {
@@ -60,7 +61,7 @@ impl Cluster {
     }
 
     fn new(server: Server) -> Self {
-        Self { server, strategy: "", databases: AtomicU32::new(0) }
+        Self { server, strategy: "", databases: AtomicU32::new(0), keeps: false }
     }
 
     async fn with_template(mut self) -> Self {
@@ -76,6 +77,14 @@ impl Cluster {
         admin.close().await.unwrap();
         let url = self.server.url(TEMPLATE);
         spawn_blocking(move || migrate(&url)).await.unwrap();
+        self
+    }
+
+    /// Databases that are no longer used go with the cluster: to drop one costs a checkpoint, and with fsync on that holds
+    /// up every other test.
+    #[must_use]
+    pub fn keeping_databases(mut self) -> Self {
+        self.keeps = true;
         self
     }
 
@@ -97,6 +106,7 @@ impl Cluster {
         admin.close().await.unwrap();
         let url = self.server.url(&name);
         let pool = PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).connect_lazy(&url).unwrap();
+        let admin_url = (!self.keeps).then_some(admin_url);
         Database { tcp_url: self.server.tcp_url(&name), name, url, admin_url, pool }
     }
 }
@@ -107,7 +117,8 @@ pub struct Database {
     name: String,
     url: String,
     tcp_url: Option<String>,
-    admin_url: String,
+    /// For who drops it.
+    admin_url: Option<String>,
     pool: PgPool,
 }
 
@@ -149,7 +160,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let (url, name) = (self.admin_url.clone(), self.name.clone());
+        let (Some(url), name) = (self.admin_url.take(), self.name.clone()) else { return };
         // A thread, for the test's own runtime cannot wait here. When the server is gone, so is the database.
         let dropped = std::thread::spawn(move || {
             runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

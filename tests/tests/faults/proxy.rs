@@ -1,5 +1,9 @@
 //! A proxy between Postgres and its clients cuts, stalls and resets their connections (`pgsaga_tests::proxy`).
 
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures_util::future::{FutureExt as _, join_all};
 use pgsaga_sql::query;
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Cluster, Proxy, Worker};
@@ -13,7 +17,7 @@ mod statements;
 /// Fsync on, TCP; shared by these tests, and ended by the kernel with this process.
 async fn cluster() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_init(|| Cluster::own(true, true)).await
+    SHARED.get_or_init(async || Cluster::own(true, true).await.keeping_databases()).await
 }
 
 /// A scene, and a proxy in front of its database.
@@ -23,11 +27,13 @@ async fn scene() -> (Scene, Proxy) {
     (scene, proxy)
 }
 
-/// A worker behind the proxy, its lease two seconds and its statements one; not yet ready.
+/// A worker behind the proxy, its lease two seconds and its statements one unless the flags say otherwise; not yet ready.
 fn spawn(scene: &mut Scene, proxy: &Proxy, flags: &[&str]) {
-    let mut all = [&["--lease-seconds", "2"], flags].concat();
-    if !flags.contains(&"--database-timeout-seconds") {
-        all.extend(["--database-timeout-seconds", "1"]);
+    let mut all = flags.to_vec();
+    for [name, value] in [["--lease-seconds", "2"], ["--database-timeout-seconds", "1"]] {
+        if !flags.contains(&name) {
+            all.extend([name, value]);
+        }
     }
     scene.workers.push(Worker::spawn(proxy.url(), &all));
 }
@@ -36,4 +42,16 @@ fn spawn(scene: &mut Scene, proxy: &Proxy, flags: &[&str]) {
 fn marker(statement: &str) -> &'static str {
     let (_, sql) = query::ALL.iter().find(|(name, _)| *name == statement).expect("a statement of this name");
     sql.lines().next().unwrap()
+}
+
+/// Runs tests at once: nearly all of their time they wait.
+async fn all<F: Future<Output = ()>>(tests: impl Iterator<Item = (String, F)>) {
+    let caught = tests.map(async |(name, test)| {
+        let started = Instant::now();
+        let result = AssertUnwindSafe(test).catch_unwind().await;
+        eprintln!("{name}: {:?}", started.elapsed());
+        result.err().map(|_| name)
+    });
+    let failed: Vec<String> = join_all(caught).await.into_iter().flatten().collect();
+    assert_eq!(failed, Vec::<String>::new(), "what failed is above");
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Fault, Gate, Proxy, eventually};
 
-use super::{marker, scene, spawn};
+use super::{all, marker, scene, spawn};
 
 /// Lease and statement timeout of the workers here.
 const LEASE: Duration = Duration::from_secs(2);
@@ -106,24 +107,27 @@ async fn a_stalled_heartbeat_is_tried_on_another_connection_before_the_lease_end
     assert!(!was_declared_dead(&scene, 0));
 }
 
+async fn replaces_what_falls_silent_after(statement: &str) {
+    let (mut scene, proxy) = scene().await;
+    spawn(&mut scene, &proxy, &["--database-connections", "2"]);
+    scene.workers[0].ready().await;
+    let silent = proxy.inject(Fault::server_gone().after(marker(statement)).times(3));
+    silent.wait_until_struck(3, PATIENCE).await;
+    let beats = scene.workers[0].metric("pgsaga_heartbeats_total").await.unwrap();
+    scene.saga("s").step("pay").insert().await;
+    scene.expect("s", "succeeded", None, &["pay action"]).await;
+    eventually(SLACK, "heartbeats go on", async || {
+        (scene.workers[0].metric("pgsaga_heartbeats_total").await.unwrap() > beats + 3.0).then_some(())
+    })
+    .await;
+    assert_eq!(scene.workers[0].get("/readyz").await.unwrap().0, 200, "{statement}");
+}
+
 /// sqlx asks for a sign of life before it keeps a connection, and would wait for it for ever.
 #[tokio::test]
 async fn a_connection_that_falls_silent_after_its_statement_is_replaced() {
-    for statement in ["heartbeat", "claim", "held"] {
-        let (mut scene, proxy) = scene().await;
-        spawn(&mut scene, &proxy, &["--database-connections", "2"]);
-        scene.workers[0].ready().await;
-        let silent = proxy.inject(Fault::server_gone().after(marker(statement)).times(3));
-        silent.wait_until_struck(3, PATIENCE).await;
-        let beats = scene.workers[0].metric("pgsaga_heartbeats_total").await.unwrap();
-        scene.saga("s").step("pay").insert().await;
-        scene.expect("s", "succeeded", None, &["pay action"]).await;
-        eventually(SLACK, "heartbeats go on", async || {
-            (scene.workers[0].metric("pgsaga_heartbeats_total").await.unwrap() > beats + 3.0).then_some(())
-        })
-        .await;
-        assert_eq!(scene.workers[0].get("/readyz").await.unwrap().0, 200, "{statement}");
-    }
+    let statements = ["heartbeat", "claim", "held"];
+    all(statements.map(|name| (name.to_owned(), replaces_what_falls_silent_after(name))).into_iter()).await;
 }
 
 /// A worker under load: all its connections are open.
@@ -158,18 +162,13 @@ async fn goes_on(fault: Fault, name: &str) {
 }
 
 #[tokio::test]
-async fn fifty_sagas_survive_that_all_connections_are_reset() {
-    goes_on(Fault::reset(), "reset").await;
-}
-
-#[tokio::test]
-async fn fifty_sagas_survive_that_all_connections_lose_their_server_without_a_word() {
-    goes_on(Fault::server_gone(), "server gone").await;
-}
-
-#[tokio::test]
-async fn fifty_sagas_survive_that_the_server_does_not_see_the_ends_of_all_connections() {
-    goes_on(Fault::client_gone(), "client gone").await;
+async fn fifty_sagas_survive_that_all_connections_are_reset_or_lose_one_of_their_ends_without_a_word() {
+    let faults = [
+        ("reset", Fault::reset()),
+        ("server gone", Fault::server_gone()),
+        ("client gone", Fault::client_gone()),
+    ];
+    all(faults.map(|(name, fault)| (name.to_owned(), goes_on(fault, name))).into_iter()).await;
 }
 
 #[tokio::test]
@@ -216,7 +215,13 @@ async fn a_listening_connection_without_a_server_is_noticed_within_two_leases() 
 }
 
 #[tokio::test]
-async fn a_worker_that_is_told_to_stop_while_the_link_is_stalled_ends_within_the_grace_and_ten_seconds() {
+async fn a_worker_that_is_told_to_stop_on_a_stalled_link_ends_within_the_grace_and_ten_seconds() {
+    let at_work = ("at work".to_owned(), stops_at_work().boxed_local());
+    let registering = ("registering".to_owned(), stops_while_it_registers().boxed_local());
+    all([at_work, registering].into_iter()).await;
+}
+
+async fn stops_at_work() {
     let (mut scene, proxy) = scene().await;
     // As most run: statements may take long.
     spawn(&mut scene, &proxy, &["--database-timeout-seconds", "30", "--grace-seconds", "1"]);
@@ -259,8 +264,7 @@ async fn a_stalled_declaration_of_a_death_does_not_cost_the_lease_of_the_living(
     stalled.lift();
 }
 
-#[tokio::test]
-async fn a_worker_that_is_told_to_stop_while_its_registration_is_stalled_ends_within_ten_seconds() {
+async fn stops_while_it_registers() {
     let (mut scene, proxy) = scene().await;
     let stalled = proxy.inject(Fault::stall().on(marker("register")));
     spawn(&mut scene, &proxy, &["--database-timeout-seconds", "30"]);

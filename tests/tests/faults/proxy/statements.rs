@@ -1,16 +1,15 @@
 //! Every statement of a worker that writes loses its reply, its request, and its replies for longer than the lease: all
 //! ends by contract, nothing is called twice, and the worker goes on without a restart.
 
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use pgsaga_sql::query;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Fault, Proxy, eventually};
 use serde_json::json;
 
-use super::{marker, scene, spawn};
+use super::{all, marker, scene, spawn};
 
 /// What a statement is provoked by, what the log calls it, and its test.
 struct Row {
@@ -120,18 +119,8 @@ impl Provocation<'_> {
         let ops: &[&str] = &["pay action"];
         self.scene.expect(self.round, "succeeded", None, ops).await;
         forgotten.lift();
-        // Every claim's reply is lost while the saga is due, so that one of them has claimed it.
         let gid = format!("{}-forgotten", self.round);
-        let forgotten = self.proxy.inject(Fault::cut_before_reply(marker("claim")).always());
-        self.scene.saga(&gid).step("pay").insert().await;
-        eventually(PATIENCE, "it is claimed", async || {
-            let claimed = "select t.worker is not null from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id where s.gid = $1";
-            let claimed: bool =
-                sqlx::query_scalar(claimed).bind(&gid).fetch_one(self.scene.pool()).await.unwrap();
-            claimed.then_some(())
-        })
-        .await;
-        forgotten.lift();
+        claim_and_forget(self.scene, self.proxy, &gid).await;
         self.scene.expect(&gid, "succeeded", None, ops).await;
     }
 
@@ -191,6 +180,19 @@ impl Provocation<'_> {
     }
 }
 
+/// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one has found it.
+async fn claim_and_forget(scene: &Scene, proxy: &Proxy, gid: &str) {
+    let forgotten = proxy.inject(Fault::cut_before_reply(marker("claim")).always());
+    scene.saga(gid).step("pay").insert().await;
+    eventually(PATIENCE, "it is claimed", async || {
+        let claimed = "select t.worker is not null from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id where s.gid = $1";
+        let claimed: bool = sqlx::query_scalar(claimed).bind(gid).fetch_one(scene.pool()).await.unwrap();
+        claimed.then_some(())
+    })
+    .await;
+    forgotten.lift();
+}
+
 async fn errors(scene: &Scene) -> f64 {
     scene.metric("pgsaga_database_errors_total{class=\"connection\"}").await
 }
@@ -246,21 +248,23 @@ async fn survives(row: &Row) {
     scene.expect("after", "succeeded", None, &["pay action"]).await;
 }
 
-/// Runs tests at once: nearly all of their time they wait.
-async fn all<F: Future<Output = ()>>(tests: impl Iterator<Item = (String, F)>) {
-    let caught = tests.map(async |(name, test)| {
-        let started = Instant::now();
-        let result = AssertUnwindSafe(test).catch_unwind().await;
-        eprintln!("{name}: {:?}", started.elapsed());
-        result.err().map(|_| name)
-    });
-    let failed: Vec<String> = join_all(caught).await.into_iter().flatten().collect();
-    assert_eq!(failed, Vec::<String>::new(), "what failed is above");
-}
-
 #[tokio::test]
 async fn no_lost_reply_or_request_of_a_running_worker_skips_repeats_or_loses_anything() {
     all(RUNNING.iter().map(|row| (row.statement.to_owned(), survives(row)))).await;
+}
+
+#[tokio::test]
+async fn what_a_lost_claim_forgot_comes_back_at_once_and_without_a_death() {
+    let (mut scene, proxy) = scene().await;
+    // No lease and no death could bring it back within the test.
+    spawn(&mut scene, &proxy, &["--lease-seconds", "60"]);
+    scene.workers[0].ready().await;
+    claim_and_forget(&scene, &proxy, "s").await;
+    let whole = Instant::now();
+    scene.expect("s", "succeeded", None, &["pay action"]).await;
+    assert!(whole.elapsed() < Duration::from_secs(5), "{:?}", whole.elapsed());
+    assert!(scene.metric("pgsaga_reconciled_total").await >= 1.0);
+    assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0);
 }
 
 /// Waits until the database knows only workers that live: orphans of lost registrations are buried.
@@ -273,21 +277,23 @@ async fn only_the_living_are_registered(scene: &Scene, living: i64) {
     .await;
 }
 
+async fn starts(statement: &'static str) {
+    let (mut scene, proxy) = scene().await;
+    let reply = proxy.inject(Fault::cut_before_reply(marker(statement)).times(3));
+    let request = proxy.inject(Fault::cut_before_request(marker(statement)));
+    spawn(&mut scene, &proxy, &[]);
+    scene.workers[0].ready().await;
+    assert_eq!((reply.struck(), request.struck()), (3, 1), "{statement}");
+    scene.workers[0].wait_for_log("waiting for Postgres", PATIENCE).await;
+    assert_eq!(errors(&scene).await, 4.0, "{statement}");
+    scene.saga("s").step("pay").insert().await;
+    scene.expect("s", "succeeded", None, &["pay action"]).await;
+    only_the_living_are_registered(&scene, 1).await;
+}
+
 #[tokio::test]
 async fn a_worker_whose_first_statements_are_lost_starts_in_the_end_and_leaves_no_orphan() {
-    for statement in STARTING {
-        let (mut scene, proxy) = scene().await;
-        let reply = proxy.inject(Fault::cut_before_reply(marker(statement)).times(3));
-        let request = proxy.inject(Fault::cut_before_request(marker(statement)));
-        spawn(&mut scene, &proxy, &[]);
-        scene.workers[0].ready().await;
-        assert_eq!((reply.struck(), request.struck()), (3, 1), "{statement}");
-        scene.workers[0].wait_for_log("waiting for Postgres", PATIENCE).await;
-        assert_eq!(errors(&scene).await, 4.0, "{statement}");
-        scene.saga("s").step("pay").insert().await;
-        scene.expect("s", "succeeded", None, &["pay action"]).await;
-        only_the_living_are_registered(&scene, 1).await;
-    }
+    all(STARTING.iter().map(|statement| ((*statement).to_owned(), starts(statement)))).await;
 }
 
 async fn goes_home(statement: &'static str, fault: Fault) {
