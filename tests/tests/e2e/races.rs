@@ -374,20 +374,24 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     assert_eq!(claim(&mut session, worker, 10).await.len(), 1);
 }
 
-/// RACES 19: nobody is idle when an INSERT runs, the worker looks, then the producer commits. The wake-up is a hint; early
-/// polls are quick.
+/// RACES 19: nobody is idle when an INSERT runs, so it does not notify; a worker looks, becomes idle, and looks again; then
+/// the producer commits. The wake-up is only a hint: the worker goes on looking.
 #[tokio::test]
 async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
-    let scene = Scene::with_worker().await;
+    let mut scene = Scene::new().await;
     let steps = scene.saga("s").step("pay").steps();
     let mut session = connect(&scene).await;
     let mut open = session.begin().await.unwrap();
-    sqlx::raw_sql("set pgsaga.notify = off").execute(&mut *open).await.unwrap();
     sqlx::query("insert into pgsaga.saga (gid, steps) values ('s', $1)")
         .bind(steps)
         .execute(&mut *open)
         .await
         .unwrap();
+    scene.start_worker(&[]).await;
+    eventually(PATIENCE, "it has looked for half a second", async || {
+        (scene.metric("pgsaga_claims_total{result=\"empty\"}").await >= 9.0).then_some(())
+    })
+    .await;
     open.commit().await.unwrap();
     let committed = std::time::Instant::now();
     let call = scene.participant.wait_for_calls(1, PATIENCE).await.remove(0);
