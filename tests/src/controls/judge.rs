@@ -53,8 +53,9 @@ impl Verdict {
     }
 }
 
-/// What became of `test` in a run of its binary, and whether it failed because of what `says` names.
-pub fn judge(ran: &Ran, test: &str, says: &str) -> Verdict {
+/// What became of `test` in a run of its binary. It is red where it failed with words that contain `says`; where nothing was
+/// taken away there are no such words.
+pub fn judge(ran: &Ran, test: &str, says: Option<&str>) -> Verdict {
     let result = ran
         .out
         .lines()
@@ -64,7 +65,7 @@ pub fn judge(ran: &Ran, test: &str, says: &str) -> Verdict {
         // With its time, where that is asked for.
         Some(result) if result == "ok" || result.starts_with("ok ") => Verdict::StayedGreen,
         Some(result) if result.starts_with("FAILED") => match panic(&ran.out, test) {
-            said if said.contains(says) => Verdict::Red,
+            said if says.is_some_and(|says| said.contains(says)) => Verdict::Red,
             said => Verdict::OtherReason(said.to_owned()),
         },
         _ => Verdict::DidNotRun,
@@ -116,8 +117,8 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 100 filtered out
 
     #[test]
     fn red_is_the_named_test_with_its_own_words() {
-        assert_eq!(judge(&ran(FAILED), "races::late", "the repeat finds another epoch"), Verdict::Red);
-        let Verdict::OtherReason(said) = judge(&ran(FAILED), "races::late", "a saga is stuck") else {
+        assert_eq!(judge(&ran(FAILED), "races::late", Some("the repeat finds another epoch")), Verdict::Red);
+        let Verdict::OtherReason(said) = judge(&ran(FAILED), "races::late", Some("a saga is stuck")) else {
             panic!("the worker's log is not what the test says")
         };
         assert!(said.starts_with("panicked at ") && said.ends_with("right: 0"), "{said}");
@@ -125,8 +126,11 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 100 filtered out
 
     #[test]
     fn a_test_that_passes_stayed_green_whatever_fails_beside_it() {
-        assert_eq!(judge(&ran(FAILED), "races::other", "the repeat"), Verdict::StayedGreen);
-        assert_eq!(judge(&ran("test races::late ... ok <0.1s>\n"), "races::late", ""), Verdict::StayedGreen);
+        assert_eq!(judge(&ran(FAILED), "races::other", Some("the repeat")), Verdict::StayedGreen);
+        assert_eq!(
+            judge(&ran("test races::late ... ok <0.1s>\n"), "races::late", Some("")),
+            Verdict::StayedGreen
+        );
     }
 
     #[test]
@@ -139,13 +143,13 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 100 filtered out
             "test races::later ... FAILED\n",
             "test races::late ... ",
         ] {
-            assert_eq!(judge(&ran(out), "races::late", ""), Verdict::DidNotRun, "{out:?}");
+            assert_eq!(judge(&ran(out), "races::late", Some("")), Verdict::DidNotRun, "{out:?}");
         }
     }
 
     #[test]
     fn what_had_to_be_killed_is_not_red() {
         let hung = Ran { hung: true, ..ran(FAILED) };
-        assert_eq!(judge(&hung, "races::late", "the repeat finds another epoch"), Verdict::Hung);
+        assert_eq!(judge(&hung, "races::late", Some("the repeat finds another epoch")), Verdict::Hung);
     }
 }

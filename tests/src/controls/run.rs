@@ -110,14 +110,14 @@ impl Trials<'_> {
             };
             let ran = trial::run(&built, &self.target, &tests, self.options.baseline_seconds_max)?;
             for test in tests {
-                match judge(&ran, test, "") {
-                    Verdict::StayedGreen => {}
-                    verdict => {
-                        green = false;
-                        let words =
-                            if verdict == Verdict::Red { "red without any change" } else { verdict.as_str() };
-                        eprintln!("  {test}: {words}");
-                    }
+                let verdict = judge(&ran, test, None);
+                if verdict != Verdict::StayedGreen {
+                    green = false;
+                    let words = match verdict {
+                        Verdict::OtherReason(said) => format!("red without any change: {said}"),
+                        verdict => verdict.as_str().to_owned(),
+                    };
+                    eprintln!("  {test}: {words}");
                 }
             }
         }
@@ -157,7 +157,7 @@ impl Trials<'_> {
         let started = Instant::now();
         let ran: Ran = trial::run(&built, &self.target, &[&control.test], self.options.test_seconds_max)?;
         outcome.test_seconds = started.elapsed().as_secs_f64();
-        outcome.verdict = judge(&ran, &control.test, &control.says);
+        outcome.verdict = judge(&ran, &control.test, Some(&control.says));
         Ok(outcome)
     }
 }
