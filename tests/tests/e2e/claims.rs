@@ -83,11 +83,16 @@ async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     .await
     .unwrap();
     scene.start_worker(&[]).await;
+    let failed = eventually(PATIENCE, "it has claimed", async || {
+        let hit = scene.metric("pgsaga_claims_total{result=\"hit\"}").await;
+        let failed = scene.metric("pgsaga_claims_total{result=\"error\"}").await;
+        (hit + failed > 0.0).then_some(failed)
+    })
+    .await;
+    assert_eq!(failed, 0.0, "a claim failed because of one row");
     for n in (0..12).filter(|n| ![3, 7].contains(n)) {
         assert_eq!(scene.ended(&format!("s{n:03}")).await.0, "succeeded");
     }
-    let failed = scene.metric("pgsaga_claims_total{result=\"error\"}").await;
-    assert_eq!(failed, 0.0, "a claim failed because of one row");
     let waiting = "select count(*) from pgsaga.task where worker is null and run_at > clock_timestamp()";
     eventually(PATIENCE, "both wait for a worker that knows better", async || {
         let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(scene.pool()).await.unwrap();

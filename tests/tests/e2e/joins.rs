@@ -123,17 +123,20 @@ async fn what_was_planned_before_a_rescue_is_planned_anew() {
     assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());
 }
 
-/// A skip of `b` leaves the task of `a` as it is: only the version tells of it.
+/// A retry that a person asks for marks no task: only the version tells of it.
 #[tokio::test]
 async fn what_was_planned_before_a_decision_is_planned_anew() {
     let mut join = Join::claimed_by_two().await;
     let (one, a) = (join.one, join.a.clone());
+    sqlx::query("update pgsaga.task set worker = null, run_at = run_at + interval '1 hour' where id = $1")
+        .bind(join.b.id)
+        .execute(&mut join.session)
+        .await
+        .unwrap();
     let (version, _) = join.version().await;
-    sqlx::raw_sql("select pgsaga.skip('s', 'b', 'done by hand')").execute(&mut join.session).await.unwrap();
-    assert!(
-        !join.settle(one, &a, version, "da.", false).await,
-        "a settle goes past the decision that it has not seen"
-    );
+    sqlx::raw_sql("select pgsaga.retry('s')").execute(&mut join.session).await.unwrap();
+    let applied = join.settle(one, &a, version, "da.", false).await;
+    assert!(!applied, "a settle goes past the decision that it has not seen");
     let (version, _) = join.version().await;
     assert!(join.settle(one, &a, version, "da.", false).await);
     assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());

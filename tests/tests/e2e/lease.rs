@@ -77,7 +77,7 @@ async fn a_worker_that_comes_back_later_than_another_is_not_dead() {
     let cluster = Cluster::own(false, false).await;
     let mut scene = Scene::on(&cluster).await;
     for _ in 0..2 {
-        scene.start_worker(&["--lease-seconds", "5"]).await;
+        scene.start_worker(&["--lease-seconds", "8"]).await;
     }
     let beats = "pgsaga_heartbeats_total";
     for worker in &scene.workers {
@@ -94,8 +94,9 @@ async fn a_worker_that_comes_back_later_than_another_is_not_dead() {
     scene.workers[1].stop_signal();
     cluster.server().start_again().unwrap();
     let before = scene.workers[0].metric(beats).await.unwrap();
+    // More often than it has connections that broke: a statement on one of them says nothing.
     eventually(PATIENCE, "the first is back", async || {
-        scene.workers[0].metric(beats).await.filter(|n| *n >= before + 2.0)
+        scene.workers[0].metric(beats).await.filter(|n| *n >= before + 4.0)
     })
     .await;
     scene.workers[1].continue_signal();
