@@ -132,7 +132,7 @@ impl Database {
     pub fn move_to(&mut self, server: &Server) {
         self.url = server.url(&self.name);
         self.tcp_url = server.tcp_url(&self.name);
-        self.admin_url = server.url("postgres");
+        self.admin_url = Some(server.url("postgres"));
         self.pool =
             PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).connect_lazy(&self.url).unwrap();
     }

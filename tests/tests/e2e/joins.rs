@@ -84,7 +84,8 @@ impl Join {
             .bind(vec!["action"; queued.len()])
             .bind(vec![""; queued.len()])
             .bind(None::<String>)
-            .bind(None::<String>);
+            .bind(None::<String>)
+            .bind(None::<chrono::DateTime<chrono::Utc>>);
         !statement.fetch_all(&mut self.session).await.unwrap().is_empty()
     }
 }

@@ -172,7 +172,14 @@ pub(crate) async fn declare_dead(connection: &mut PgConnection, worker: i64) -> 
 
 /// Requeues what a worker held; how many there were.
 pub(crate) async fn rescue(connection: &mut PgConnection, worker: i64) -> i64 {
-    sqlx::query(query::RESCUE).bind(worker).bind(100i64).fetch_one(connection).await.unwrap().get("rescued")
+    sqlx::query(query::RESCUE)
+        .bind(worker)
+        .bind(100i64)
+        .bind(pgsaga_sql::FORMAT)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+        .get("rescued")
 }
 
 /// Settles tasks and returns the ids of those that were applied.
