@@ -100,7 +100,7 @@ async fn silence_from_before_an_outage_does_not_count_after_it() {
     // More often than it has connections that broke: a statement on one of them says nothing.
     beat(&scene.workers[0], 4.0).await;
     scene.workers[1].continue_signal();
-    scene.workers[1].wait_for_log("heartbeats are acknowledged again", PATIENCE).await;
+    scene.workers[1].wait_for_log("Postgres was restarted; this worker goes on", PATIENCE).await;
     assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0, "silence before an outage was counted");
     scene.saga("after").step("pay").insert().await;
     scene.expect("after", "succeeded", None, &["pay action"]).await;

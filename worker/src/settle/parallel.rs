@@ -46,6 +46,8 @@ struct Again {
     next: Option<Try>,
     delay_us: Option<i64>,
     marked: bool,
+    /// The history gets no words. They stay in memory: what a lock leaves out is planned anew, and must come to the same.
+    wordless: bool,
     stuck_reason: Option<String>,
 }
 
@@ -172,7 +174,7 @@ fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
             Then::Gone => Again::default(),
             Then::Again { next, wait, awaited } => {
                 let delay_us = Some(finished.delay_us(wait));
-                Again { next: Some(next), delay_us, marked: awaited, stuck_reason: None }
+                Again { next: Some(next), delay_us, marked: awaited, stuck_reason: None, wordless: false }
             }
             Then::Stick { next: again, why } => {
                 let reason = finished.reason(why);
@@ -269,7 +271,9 @@ impl Unit for Batch {
                 let duration = finished.ended.as_ref()?.duration;
                 Some(i32::try_from(duration.as_micros()).unwrap_or(i32::MAX))
             }))
-            .bind(tasks(group, |finished, _| finished.ended.as_ref()?.message.as_deref()))
+            .bind(tasks(group, |finished, again| {
+                finished.ended.as_ref()?.message.as_deref().filter(|_| !again.wordless)
+            }))
             .bind(tasks(group, |finished, _| finished.task.interrupt.map(|interrupt| interrupt.as_str())))
             .bind(tasks(group, |_, again| again.next.map(|next| next.attempt as i32)))
             .bind(tasks(group, |_, again| again.next.map(|next| next.counted as i32)))
@@ -366,9 +370,7 @@ impl Unit for Batch {
         }
         let why = format!("its outcome cannot be settled: {error}");
         self.next = stuck(self.before.as_ref(), &self.finished, &why);
-        for ended in self.finished.iter_mut().filter_map(|finished| finished.ended.as_mut()) {
-            ended.message = None;
-        }
+        self.next.tasks.iter_mut().for_each(|again| again.wordless = true);
         true
     }
 

@@ -28,6 +28,8 @@ struct Next {
     task: Option<Try>,
     /// Microseconds; `None` with a task is the chain: claimed by this worker at once.
     delay_us: Option<i64>,
+    /// The history gets no words. They stay in memory: what a lock leaves out is planned anew, and must come to the same.
+    wordless: bool,
     /// The next task bears the mark `turn`.
     marked: bool,
     keeps_deadline: bool,
@@ -175,7 +177,9 @@ impl Unit for Item {
             .bind(ended(group, |ended| ended.outcome.as_str()))
             .bind(column(group, |item| item.finished.ended.as_ref()?.status_code.map(|code| code as i16)))
             .bind(ended(group, |ended| i32::try_from(ended.duration.as_micros()).unwrap_or(i32::MAX)))
-            .bind(sparse(group, |item| item.finished.ended.as_ref()?.message.as_deref()))
+            .bind(sparse(group, |item| {
+                item.finished.ended.as_ref()?.message.as_deref().filter(|_| !item.next.wordless)
+            }))
             .bind(column(group, |item| item.next.in_place))
             .bind(next(group, |next| (next.step + 1) as i16))
             .bind(next(group, |next| next.op.as_str()))
@@ -289,10 +293,8 @@ impl Unit for Item {
         if next.saga_status == Some("stuck") {
             return false;
         }
-        *next = stuck(finished, &format!("its outcome cannot be settled: {error}"));
-        if let Some(ended) = &mut finished.ended {
-            ended.message = None;
-        }
+        let why = format!("its outcome cannot be settled: {error}");
+        *next = Next { wordless: true, ..stuck(finished, &why) };
         true
     }
 
