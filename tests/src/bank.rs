@@ -1,5 +1,6 @@
 //! The demo's two banks: participants that are processes of their own, each behind the barrier in its own schema.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -71,31 +72,43 @@ impl Banks {
         }
     }
 
-    /// What their accounts hold, and what the succeeded sagas in the same database say that they should.
+    /// Their database: the accounts, and the barrier's table.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// What their accounts hold, and what the succeeded sagas of this database say that they should.
     ///
     /// # Panics
-    /// When the database does not answer.
-    pub async fn money(&self) -> Money {
-        let accounts: Vec<(String, i64, i64)> = sqlx::query_as(
-            "with moved as (
-               select split_part(e.body ->> 'action', '/', 3) as host, (e.body -> 'payload' ->> 'account')::int as id,
-                 sum((e.body -> 'payload' ->> 'amount')::bigint * case e.body ->> 'name' when 'withdraw' then -1 else 1 end)::bigint as moved
-               from pgsaga.saga s cross join lateral jsonb_array_elements(s.steps) as e (body)
-               where s.status = 'succeeded' and e.body ->> 'name' in ('withdraw', 'deposit')
-               group by 1, 2
-             ), account as (
-               select 'bank_a' as bank, $1 as host, id, balance from bank_a.account
-               union all
-               select 'bank_b', $2, id, balance from bank_b.account
-             )
-             select bank || '/' || a.id, balance, coalesce(moved, 0) from account a left join moved using (host, id)",
+    /// When a database does not answer.
+    pub async fn money(&self, sagas: &PgPool) -> Money {
+        let moved: Vec<(String, i32, i64)> = sqlx::query_as(
+            "select split_part(e.body ->> 'action', '/', 3), (e.body -> 'payload' ->> 'account')::int,
+               sum((e.body -> 'payload' ->> 'amount')::bigint * case e.body ->> 'name' when 'withdraw' then -1 else 1 end)::bigint
+             from pgsaga.saga s cross join lateral jsonb_array_elements(s.steps) as e (body)
+             where s.status = 'succeeded' and e.body ->> 'name' in ('withdraw', 'deposit')
+             group by 1, 2",
+        )
+        .fetch_all(sagas)
+        .await
+        .unwrap();
+        let moved: HashMap<(String, i32), i64> =
+            moved.into_iter().map(|(host, id, moved)| ((host, id), moved)).collect();
+        let accounts: Vec<(String, String, i32, i64)> = sqlx::query_as(
+            "select 'bank_a', $1, id, balance from bank_a.account
+             union all
+             select 'bank_b', $2, id, balance from bank_b.account",
         )
         .bind(self.banks[0].host())
         .bind(self.banks[1].host())
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        let account = |(name, balance, moved)| Account { name, balance, moved };
+        let account = |(bank, host, id, balance)| Account {
+            name: format!("{bank}/{id}"),
+            balance,
+            moved: moved.get(&(host, id)).copied().unwrap_or(0),
+        };
         Money { opening: OPENING, accounts: accounts.into_iter().map(account).collect() }
     }
 }

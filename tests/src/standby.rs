@@ -38,27 +38,49 @@ impl Pair {
     /// # Panics
     /// When one does not start.
     pub async fn new(replication: Replication) -> Pair {
-        let primary = Cluster::own(true, true).await;
-        let settings = vec![("max_connections".into(), "300".into())];
+        Self::with_connections(replication, 300).await
+    }
+
+    /// The same with so many connections at most, each.
+    ///
+    /// # Panics
+    /// As for [`Self::new`].
+    pub async fn with_connections(replication: Replication, connections_max: u32) -> Pair {
+        let primary = Cluster::with_connections(true, true, connections_max).await;
+        let settings = vec![
+            ("max_connections".into(), connections_max.to_string()),
+            // Back soon after the primary crashed: until then no synchronous commit ends.
+            ("wal_retrieve_retry_interval".into(), "100ms".into()),
+        ];
         let options = Options { settings, tcp_port: Some(free_port()), ..Options::default() };
         let standby = block_in_place(|| Server::standby_of(primary.server(), &options))
             .unwrap_or_else(|error| panic!("failed to {error}"));
         let pair = Pair { standby, primary };
+        // A crash and its checkpoint must not remove what the standby has yet to receive.
+        execute(pair.primary.server(), "alter system set wal_keep_size = '256MB'").await;
         if replication == Replication::Synchronous {
             // Not before there is one: no commit would end.
             execute(pair.primary.server(), "alter system set synchronous_standby_names = '*'").await;
-            execute(pair.primary.server(), "select pg_reload_conf()").await;
         }
+        execute(pair.primary.server(), "select pg_reload_conf()").await;
+        pair.follows(replication).await;
+        pair
+    }
+
+    /// Waits until the standby receives what the primary writes, and is waited for as was asked.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub async fn follows(&self, replication: Replication) {
         let state = if replication == Replication::Synchronous { "sync" } else { "async" };
         eventually(PATIENCE, "the standby follows", async || {
-            let mut session = PgConnection::connect(&pair.primary.server().url("postgres")).await.ok()?;
+            let mut session = PgConnection::connect(&self.primary.server().url("postgres")).await.ok()?;
             let follows =
                 "select count(*) from pg_stat_replication where state = 'streaming' and sync_state = $1";
             let count: i64 = sqlx::query_scalar(follows).bind(state).fetch_one(&mut session).await.ok()?;
             (count == 1).then_some(())
         })
         .await;
-        pair
     }
 
     /// The URL of a database that names both hosts, the primary first.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use pgsaga_tests::bank::Banks;
 use pgsaga_tests::oracle::{Fate, Oracle, Tail, WorkerTail};
 use pgsaga_tests::scene::PATIENCE;
-use pgsaga_tests::{Cluster, Database, Participant, eventually};
+use pgsaga_tests::{Participant, eventually};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 
 mod fault;
@@ -20,18 +20,20 @@ mod fleet;
 mod operator;
 mod producer;
 mod saga;
+mod servers;
 
 use fault::{Deck, Fault, World};
 use fleet::Fleet;
 use producer::CLIENTS;
 use saga::{Draft, Places};
+use servers::Servers;
 
 /// The longest that all may take to end after the last fault.
 const TAIL_MAX: Duration = Duration::from_secs(60);
 /// Of the seconds of a run, those that are left for its tail.
 const TAIL_SECONDS: u64 = 15;
-/// Few, so that somebody else can use them all up in a moment.
-const CONNECTIONS_MAX: u32 = 100;
+/// How far into the faults the standby is promoted.
+const PROMOTED_AT: std::ops::Range<f64> = 0.6..0.7;
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -43,26 +45,25 @@ async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {
     let seed = setting("SEED", 20_261_122);
     let seconds = setting("CHAOS_SECONDS", 60);
     println!("SEED={seed} CHAOS_SECONDS={seconds}");
-    let cluster = Cluster::with_connections(true, false, CONNECTIONS_MAX).await;
-    let mut run = Run::start(&cluster, seed).await;
+    let mut run = Run::start(seed).await;
     let (stop, stopped) = watch::channel(false);
     let producer =
-        tokio::spawn(producer::produce(seed, run.pool.clone(), Arc::clone(&run.places), stopped.clone()));
-    let operator = tokio::spawn(operator::operate(seed, run.pool.clone(), stopped));
+        tokio::spawn(producer::produce(seed, run.pool().clone(), Arc::clone(&run.places), stopped.clone()));
+    let operator = tokio::spawn(operator::operate(seed, run.pool().clone(), stopped));
 
     let faults = Duration::from_secs(seconds - TAIL_SECONDS.min(seconds / 4));
-    let counts = run.faults(&cluster, seed, faults).await;
+    let counts = run.faults(seed, faults).await;
     stop.send_replace(true);
     let told = producer.await.unwrap();
     let decisions = operator.await.unwrap();
     let tail = run.tail().await;
 
-    let mut oracle = Oracle::new(&run.pool)
+    let mut oracle = Oracle::new(run.pool())
         .ledger(run.world.open.ledger().await)
         .ledger(run.world.closed.ledger().await)
-        .barrier(&run.pool)
+        .barrier(run.world.banks.pool())
         .told(told.iter().enumerate().map(|(n, fate)| (saga::gid(n as u64), *fate)))
-        .money(run.world.banks.money().await)
+        .money(run.world.banks.money(run.pool()).await)
         .tail(tail.clone());
     for ledger in run.world.banks.ledgers() {
         oracle = oracle.ledger(ledger);
@@ -73,13 +74,14 @@ async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {
     let fates = |fate| told.iter().filter(|told| **told == fate).count();
     println!(
         "{} committed, {} rolled back, {} unknown; {:?}; {} calls; {rescues} tries lost with their workers\n\
-         faults: {counts:?}\ndecisions: {decisions:?}\n\
+         faults: {counts:?}; {}\ndecisions: {decisions:?}\n\
          {:?} from the last fault to the end of the last saga; judged in {:.1} s; {} MB",
         fates(Fate::Committed),
         fates(Fate::RolledBack),
         fates(Fate::Unknown),
         verdict.sagas,
         verdict.calls,
+        run.world.servers.story(),
         tail.ended_after,
         began.elapsed().as_secs_f64(),
         memory_mb(),
@@ -99,44 +101,41 @@ async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {
 struct Run {
     world: World,
     places: Arc<Places>,
-    pool: PgPool,
-    _db: Database,
 }
 
 impl Run {
-    async fn start(cluster: &Cluster, seed: u64) -> Run {
-        let db = cluster.database().await;
-        // Never waits long for a Postgres that is away: that is what is tested.
-        let pool = PgPoolOptions::new()
-            .max_connections(CLIENTS as u32 + 3)
-            .acquire_timeout(Duration::from_secs(2))
-            .connect_lazy(db.url())
-            .unwrap();
+    async fn start(seed: u64) -> Run {
+        let servers = Servers::start(CLIENTS as u32 + 3).await;
         let (open, closed) = (Participant::with_ledger().await, Participant::with_ledger().await);
         for participant in [&open, &closed] {
             participant.without_memory().ruled_by(move |call| saga::behaviour(seed, call));
         }
         closed.behind_a_barrier();
-        let banks = Banks::open(&db, seed).await;
+        let banks = Banks::open(servers.banks(), seed).await;
         let places = Arc::new(Places {
             open: open.url(""),
             closed: closed.url(""),
             banks: banks.urls().map(str::to_owned),
         });
-        let fleet = Fleet::start(db.url()).await;
-        let world = World { fleet, open, closed, banks, pool: pool.clone(), url: db.url().to_owned() };
-        Run { world, places, pool, _db: db }
+        let fleet = Fleet::start(&servers.both_hosts()).await;
+        Run { world: World { fleet, open, closed, banks, servers }, places }
+    }
+
+    fn pool(&self) -> &PgPool {
+        self.world.servers.pool()
     }
 
     /// One fault after the other. Returns how many of each kind.
-    async fn faults(&mut self, cluster: &Cluster, seed: u64, time: Duration) -> BTreeMap<Fault, usize> {
+    async fn faults(&mut self, seed: u64, time: Duration) -> BTreeMap<Fault, usize> {
         let mut random = StdRng::seed_from_u64(seed);
         let mut deck = Deck::default();
         let mut counts = BTreeMap::new();
+        let promoted_at = time.mul_f64(random.random_range(PROMOTED_AT));
         let (began, mut shown) = (Instant::now(), Instant::now());
-        while began.elapsed() < time {
-            let fault = deck.deal(&mut random);
-            fault.strike(&mut self.world, cluster, &mut random).await;
+        while began.elapsed() < time || !counts.contains_key(&Fault::Promote) {
+            let promotes = began.elapsed() > promoted_at && !counts.contains_key(&Fault::Promote);
+            let fault = if promotes { Fault::Promote } else { deck.deal(&mut random) };
+            fault.strike(&mut self.world, &mut random).await;
             *counts.entry(fault).or_default() += 1;
             let pause = Instant::now() + Duration::from_millis(random.random_range(100..1200));
             while Instant::now() < pause {
@@ -159,7 +158,7 @@ impl Run {
         let counted: Result<(i64, i64, i64), _> = sqlx::query_as(
             "select count(*), count(*) filter (where finished_at is null), count(*) filter (where status = 'stuck') from pgsaga.saga",
         )
-        .fetch_one(&self.pool)
+        .fetch_one(self.pool())
         .await;
         let sagas = counted.map_or("Postgres is away".to_owned(), |(all, open, stuck)| {
             format!("{all} sagas, {open} open, {stuck} stuck")
@@ -174,9 +173,9 @@ impl Run {
         let last_fault = Instant::now();
         let mut ended_after = None;
         while ended_after.is_none() && last_fault.elapsed() < TAIL_MAX {
-            let _ = operator::retry_stuck(&self.pool).await;
+            let _ = operator::retry_stuck(self.pool()).await;
             let open = "select count(*) from pgsaga.saga where finished_at is null";
-            if let Ok(0) = sqlx::query_scalar::<_, i64>(open).fetch_one(&self.pool).await {
+            if let Ok(0) = sqlx::query_scalar::<_, i64>(open).fetch_one(self.pool()).await {
                 ended_after = Some(last_fault.elapsed());
             }
             self.world.tick().await;
@@ -187,7 +186,7 @@ impl Run {
                 "select to_jsonb(s)::text || coalesce(' task ' || to_jsonb(t)::text, ' no task') from pgsaga.saga s
                  left join pgsaga.task t on t.saga_id = s.id where s.finished_at is null order by s.id limit 5",
             )
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool())
             .await
             .unwrap();
             println!("not ended: {open:#?}");
@@ -195,7 +194,7 @@ impl Run {
         self.world.fleet.settle_down().await;
         let workers = self.late_sagas().await;
         let sagas = sqlx::query_as("select gid, status from pgsaga.saga where gid like 'tail-%'")
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool())
             .await
             .unwrap();
         Tail { bound: TAIL_MAX, ended_after, sagas, workers }
@@ -209,12 +208,12 @@ impl Run {
         loop {
             for n in 0..40 {
                 let draft = Draft::tail(batch * 40 + n);
-                draft.insert(&self.pool, &self.places).await.unwrap();
+                draft.insert(self.pool(), &self.places).await.unwrap();
             }
             batch += 1;
             eventually(PATIENCE, "the last sagas end", async || {
                 let open = "select count(*) from pgsaga.saga where finished_at is null and gid like 'tail-%'";
-                let open: i64 = sqlx::query_scalar(open).fetch_one(&self.pool).await.unwrap();
+                let open: i64 = sqlx::query_scalar(open).fetch_one(self.pool()).await.unwrap();
                 (open == 0).then_some(())
             })
             .await;
@@ -238,7 +237,7 @@ impl Run {
         sqlx::query_scalar(
             "select count(*) from pgsaga.history where outcome = 'unknown' and duration_us is null",
         )
-        .fetch_one(&self.pool)
+        .fetch_one(self.pool())
         .await
         .unwrap()
     }

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use pgsaga_tests::bank::Banks;
 use pgsaga_tests::scene::PATIENCE;
-use pgsaga_tests::{Cluster, Participant, eventually};
+use pgsaga_tests::{Participant, eventually};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 
 use super::fleet::Fleet;
 use super::saga::SIDE_QUEUE;
+use super::servers::{Servers, Whose};
 
 /// All that can be hit.
 pub(crate) struct World {
@@ -22,8 +24,7 @@ pub(crate) struct World {
     /// Behind a barrier.
     pub(crate) closed: Participant,
     pub(crate) banks: Banks,
-    pub(crate) pool: PgPool,
-    pub(crate) url: String,
+    pub(crate) servers: Servers,
 }
 
 /// A kind of fault. Clocks that are off and participants that misbehave are there all the time.
@@ -47,10 +48,12 @@ pub(crate) enum Fault {
     Pause,
     /// A participant accepts no connections.
     Away,
+    /// The primary is lost for ever, and its standby promoted. Once in a run.
+    Promote,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 9] = [
+    pub(crate) const ALL: [Fault; 10] = [
         Fault::Kill,
         Fault::Freeze,
         Fault::Backends,
@@ -60,10 +63,11 @@ impl Fault {
         Fault::Rolling,
         Fault::Pause,
         Fault::Away,
+        Fault::Promote,
     ];
 
     /// Lets it happen. What lasts beyond it ends in [`World::tick`].
-    pub(crate) async fn strike(self, world: &mut World, cluster: &Cluster, random: &mut StdRng) {
+    pub(crate) async fn strike(self, world: &mut World, random: &mut StdRng) {
         match self {
             Fault::Kill => world.fleet.kill(random),
             Fault::Freeze => world.fleet.freeze(random),
@@ -71,24 +75,37 @@ impl Fault {
                 let terminate = "select pg_terminate_backend(pid) from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid() order by random() limit $1";
                 let count = random.random_range(1..8_i64);
-                // Postgres may be away, or our own connection gone.
-                let _ = sqlx::query(terminate).bind(count).execute(&world.pool).await;
+                for pool in [world.servers.pool(), world.banks.pool()] {
+                    // Postgres may be away, or our own connection gone.
+                    let _ = sqlx::query(terminate).bind(count).execute(pool).await;
+                }
             }
             Fault::Crash => {
-                tokio::task::block_in_place(|| cluster.server().restart_immediate()).unwrap();
+                for server in world.servers.of(Whose::any(random)) {
+                    tokio::task::block_in_place(|| server.restart_immediate()).unwrap();
+                }
             }
             Fault::Outage => {
-                tokio::task::block_in_place(|| cluster.server().kill()).unwrap();
+                let whose = Whose::any(random);
+                for server in world.servers.of(whose) {
+                    tokio::task::block_in_place(|| server.kill()).unwrap();
+                }
                 world.pass(Duration::from_millis(random.random_range(2_500..4_000))).await;
-                tokio::task::block_in_place(|| cluster.server().start_again()).unwrap();
+                for server in world.servers.of(whose) {
+                    tokio::task::block_in_place(|| server.start_again()).unwrap();
+                }
             }
             Fault::Connections => {
                 let time = Duration::from_millis(random.random_range(1_000..3_000));
-                use_up_connections(&world.url, time).await;
+                let urls = [world.servers.url(), world.servers.banks_url()];
+                join_all(urls.map(|url| use_up_connections(url, time))).await;
             }
             Fault::Rolling => world.fleet.roll(),
             Fault::Pause => {
-                let _ = sqlx::query("select pgsaga.pause($1)").bind(SIDE_QUEUE).execute(&world.pool).await;
+                let _ = sqlx::query("select pgsaga.pause($1)")
+                    .bind(SIDE_QUEUE)
+                    .execute(world.servers.pool())
+                    .await;
                 world.pass(Duration::from_millis(random.random_range(500..2_000))).await;
                 world.resume().await;
             }
@@ -98,11 +115,16 @@ impl Fault {
                 tokio::time::sleep(Duration::from_millis(random.random_range(200..1_500))).await; // how long it is away
                 participant.accept_again().await;
             }
+            Fault::Promote => {
+                world.servers.lose_primary(random).await;
+                world.pass(Duration::from_millis(random.random_range(300..2_000))).await;
+                world.servers.promote().await;
+            }
         }
     }
 }
 
-/// Every kind has its turn before one comes again.
+/// Every kind but [`Fault::Promote`] has its turn before one comes again.
 #[derive(Default)]
 pub(crate) struct Deck(Vec<Fault>);
 
@@ -110,7 +132,7 @@ impl Deck {
     /// The next fault.
     pub(crate) fn deal(&mut self, random: &mut StdRng) -> Fault {
         if self.0.is_empty() {
-            self.0 = Fault::ALL.to_vec();
+            self.0 = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Promote).collect();
             self.0.shuffle(random);
         }
         self.0.pop().unwrap()
@@ -121,6 +143,7 @@ impl World {
     /// What has become due meanwhile.
     pub(crate) async fn tick(&mut self) {
         self.fleet.tick().await;
+        self.servers.tick();
         self.banks.assert_running();
     }
 
@@ -135,7 +158,8 @@ impl World {
     /// The paused queue goes on.
     async fn resume(&self) {
         eventually(PATIENCE, "Postgres lets the queue go on", async || {
-            let resumed = sqlx::query("select pgsaga.resume($1)").bind(SIDE_QUEUE).execute(&self.pool).await;
+            let resumed =
+                sqlx::query("select pgsaga.resume($1)").bind(SIDE_QUEUE).execute(self.servers.pool()).await;
             match resumed {
                 Err(error)
                     if error.as_database_error().and_then(|error| error.code()).as_deref()
@@ -152,8 +176,9 @@ impl World {
     /// No fault lasts any longer.
     pub(crate) async fn calm(&mut self) {
         self.fleet.thaw();
+        self.servers.calm();
         eventually(PATIENCE, "Postgres answers", async || {
-            sqlx::query("select 1").execute(&self.pool).await.ok()
+            sqlx::query("select 1").execute(self.servers.pool()).await.ok()
         })
         .await;
         self.resume().await;
