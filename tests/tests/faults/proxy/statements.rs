@@ -163,16 +163,13 @@ impl Provocation<'_> {
 
     /// Its breaker opens, and what is due for it is parked while the fault lasts.
     async fn dead_participant(self) {
+        let before = errors(self.scene).await;
         self.scene.participant.refuse_connections().await;
-        let lost = format!("{} ", self.round);
         for n in 0..25 {
             self.scene.saga(&format!("{}-{n}", self.round)).step("pay").insert().await;
         }
-        let before = errors(self.scene).await;
-        eventually(PATIENCE, &format!("{lost}parking fails"), async || {
-            (errors(self.scene).await > before).then_some(())
-        })
-        .await;
+        eventually(PATIENCE, "parking fails", async || (errors(self.scene).await > before).then_some(()))
+            .await;
         self.scene.participant.accept_again().await;
         for n in 0..25 {
             self.scene.expect(&format!("{}-{n}", self.round), "succeeded", None, &["pay action"]).await;
@@ -183,6 +180,8 @@ impl Provocation<'_> {
 /// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one has found it.
 async fn claim_and_forget(scene: &Scene, proxy: &Proxy, gid: &str) {
     let forgotten = proxy.inject(Fault::cut_before_reply(marker("claim")).always());
+    // One may be under way, and its reply with it.
+    forgotten.wait_until_struck(1, PATIENCE).await;
     scene.saga(gid).step("pay").insert().await;
     eventually(PATIENCE, "it is claimed", async || {
         let claimed = "select t.worker is not null from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id where s.gid = $1";
