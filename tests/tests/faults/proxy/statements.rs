@@ -53,13 +53,24 @@ const RUNNING: &[Row] = &[
 const STARTING: &[&str] = &["make_history_partitions", "register"];
 const ENDING: &[&str] = &["retire", "bury", "hand_back"];
 /// What a worker only reads with, or holds no row by.
-const READING: &[&str] =
-    &["alive", "details", "held", "idle_lock", "idle_unlock", "progress", "schema_version", "still_held"];
+const READING: &[&str] = &[
+    "alive",
+    "details",
+    "held",
+    "idle_lock",
+    "idle_unlock",
+    "progress",
+    "sample",
+    "schema_version",
+    "server_history",
+    "server_role",
+    "still_held",
+];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
     let prefixes = ["producer_", "decide_", "select_", "show_"];
     prefixes.iter().any(|prefix| name.starts_with(prefix))
-        || ["list", "pause", "resume", "queues"].contains(&name)
+        || ["list", "lock_holders", "pause", "resume", "queues"].contains(&name)
 }
 
 #[test]
