@@ -36,13 +36,13 @@ pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
         .bind(tasks.iter().map(|returned| returned.epoch).collect::<Vec<_>>())
         .bind(column(|returned| returned.delay.as_micros() as i64))
         .bind(tasks.iter().map(|returned| returned.participant.as_deref()).collect::<Vec<_>>());
-    match worker.db.run(Lane::Control, statement).await {
-        Ok(rows) => {
-            for returned in tasks {
-                worker.held.forget(id, returned.task);
-            }
-            rows.len()
-        }
+    let rows = worker.db.run(Lane::Control, statement).await;
+    // Even when the result is unknown: nobody here works on them any more, and reconciling leaves alone what memory knows.
+    for returned in tasks {
+        worker.held.forget(id, returned.task);
+    }
+    match rows {
+        Ok(rows) => rows.len(),
         Err(error) => {
             worker.database_failed("hand back", &error);
             worker.doubt.notify_one();

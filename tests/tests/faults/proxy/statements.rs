@@ -344,3 +344,24 @@ async fn a_worker_whose_last_statements_are_lost_goes_home_and_what_it_held_goes
     }))
     .await;
 }
+
+/// A breaker opens, and all that waits to call its participant goes back at once. Where that is lost, memory may not keep it:
+/// reconciling looks after what the worker does not know.
+#[tokio::test]
+async fn a_task_whose_way_back_to_the_queue_is_lost_is_not_held_for_ever() {
+    let marker = marker("hand_back");
+    for fault in [Fault::cut_before_reply(marker), Fault::cut_before_request(marker)] {
+        let (mut scene, proxy) = scene().await;
+        scene.participant.refuse_connections().await;
+        let steps = scene.saga("s").step("pay").steps();
+        // One claim brings them all, and most have to wait for their turn.
+        let insert = "insert into pgsaga.saga (steps, retry_interval) select $1, '50 milliseconds' from generate_series(1, 100)";
+        sqlx::query(insert).bind(steps).execute(scene.pool()).await.unwrap();
+        let lost = proxy.inject(fault);
+        spawn(&mut scene, &proxy, &["--concurrency", "128"]);
+        lost.wait_until_struck(1, PATIENCE).await;
+        scene.participant.accept_again().await;
+        scene.all_ended(PATIENCE).await;
+        scene.workers[0].wait_for_log("\"doing\":\"hand back\"", PATIENCE).await;
+    }
+}
