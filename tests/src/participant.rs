@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 mod barrier;
@@ -34,6 +34,8 @@ pub struct Participant {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
+    /// Its port while it refuses connections: bound, so that no other test gets it, and not listened on.
+    closed: Option<TcpSocket>,
     /// Of its ledger. Not shared: whether a test has failed is known where the participant is dropped.
     folder: Option<Folder>,
 }
@@ -102,7 +104,7 @@ impl Participant {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(shared);
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
-        Self { address, shared, server, folder }
+        Self { address, shared, server, closed: None, folder }
     }
 
     /// The URL of one of its endpoints; any path is one.
@@ -194,20 +196,27 @@ impl Participant {
         assert!(twice.is_empty(), "called while the same call was still running: {twice:?}");
     }
 
-    /// Closes its port and hangs up on everyone: nobody can connect until [`Self::accept_again`].
+    /// Stops listening and hangs up on everyone: nobody can connect until [`Self::accept_again`].
+    ///
+    /// # Panics
+    /// When somebody else takes the port at that very moment.
     pub async fn refuse_connections(&mut self) {
         self.server.abort();
         // Only after its end is the port closed.
         drop((&mut self.server).await);
         self.shared.lines.hang_up();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.closed = Some(socket);
     }
 
-    /// Opens the same port again.
+    /// Listens on the same port again.
     ///
     /// # Panics
-    /// When somebody else has taken it.
+    /// When it refuses no connections.
     pub async fn accept_again(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let listener = self.closed.take().unwrap().listen(1024).unwrap();
         self.server = tokio::spawn(serve(listener, Arc::clone(&self.shared)));
     }
 }
