@@ -130,12 +130,15 @@ impl Run {
         let mut random = StdRng::seed_from_u64(seed);
         let mut deck = Deck::default();
         let mut counts = BTreeMap::new();
-        let promoted_at = time.mul_f64(random.random_range(PROMOTED_AT));
+        // Dice of its own: how many faults come before it is a matter of time.
+        let mut promotion = StdRng::seed_from_u64(seed.rotate_left(16));
+        let promoted_at = time.mul_f64(promotion.random_range(PROMOTED_AT));
         let (began, mut shown) = (Instant::now(), Instant::now());
         while began.elapsed() < time || !counts.contains_key(&Fault::Promote) {
             let promotes = began.elapsed() > promoted_at && !counts.contains_key(&Fault::Promote);
             let fault = if promotes { Fault::Promote } else { deck.deal(&mut random) };
-            fault.strike(&mut self.world, &mut random).await;
+            let dice = if promotes { &mut promotion } else { &mut random };
+            fault.strike(&mut self.world, dice).await;
             *counts.entry(fault).or_default() += 1;
             let pause = Instant::now() + Duration::from_millis(random.random_range(100..1200));
             while Instant::now() < pause {
