@@ -46,7 +46,7 @@ impl Worker {
         Self::spawn_program(pgsaga(), database_url, flags, env)
     }
 
-    /// The same of another build of `pgsaga`, such as [`binary::failing`].
+    /// The same of another build of `pgsaga`, such as [`crate::binary::failing`].
     ///
     /// # Panics
     /// When it cannot be started.
