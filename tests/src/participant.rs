@@ -99,6 +99,23 @@ impl Participant {
         Self::start_as(Shared { ledger: Some(ledger), ..Shared::default() }, Some(folder)).await
     }
 
+    /// The same, but it refuses connections until [`Self::accept_again`], and nobody else gets its port before.
+    ///
+    /// # Panics
+    /// When no port is free or no file can be written.
+    pub async fn away_with_ledger() -> Self {
+        let socket = bound("127.0.0.1:0".parse().unwrap());
+        let folder = Folder::new();
+        let ledger = Ledger::open(&folder.file("participant")).unwrap();
+        Self {
+            address: socket.local_addr().unwrap(),
+            shared: Arc::new(Shared { ledger: Some(ledger), ..Shared::default() }),
+            server: tokio::spawn(async {}),
+            closed: Some(socket),
+            folder: Some(folder),
+        }
+    }
+
     async fn start_as(shared: Shared, folder: Option<Folder>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -205,10 +222,7 @@ impl Participant {
         // Only after its end is the port closed.
         drop((&mut self.server).await);
         self.shared.lines.hang_up();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.closed = Some(socket);
+        self.closed = Some(bound(self.address));
     }
 
     /// Listens on the same port again.
@@ -219,6 +233,14 @@ impl Participant {
         let listener = self.closed.take().unwrap().listen(1024).unwrap();
         self.server = tokio::spawn(serve(listener, Arc::clone(&self.shared)));
     }
+}
+
+/// A port that is taken and not listened on: whoever connects is refused.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 impl Drop for Participant {

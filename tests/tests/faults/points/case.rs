@@ -157,12 +157,10 @@ struct Stage {
 
 impl Stage {
     async fn set(case: Case, cluster: &Cluster) -> Stage {
-        let mut dead_participant = Participant::with_ledger().await;
-        dead_participant.refuse_connections().await;
         let stage = Stage {
             case,
             scene: Scene::with_ledger(cluster).await,
-            dead_participant,
+            dead_participant: Participant::away_with_ledger().await,
             gate: Gate::new(),
             mortal: None,
             folder: tempfile::tempdir().unwrap(),
