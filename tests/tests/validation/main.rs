@@ -64,7 +64,10 @@ fn pgsaga_check_says_what_the_table_says() {
         let said = String::from_utf8_lossy(&output.stderr);
         let agrees = match &case.error {
             None => output.status.success(),
-            Some(words) => output.status.code() == Some(2) && said.contains(words.as_str()),
+            // What a file holds reaches no terminal as a control character.
+            Some(words) => {
+                output.status.code() == Some(2) && said.contains(&words.replace(char::is_control, " "))
+            }
         };
         if !agrees {
             wrong.push(format!(
