@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::Postgres;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{Connection as _, Row as _};
 use tokio::sync::watch;
@@ -98,11 +98,8 @@ impl Db {
     /// # Errors
     /// Why nobody answers, or what each of several hosts is.
     pub async fn answers(&self) -> Result<(), sqlx::Error> {
-        let connected = tokio::time::timeout(self.0.hosts.patience(ACQUIRE_MAX), self.0.hosts.connect());
-        let (host, connection) = connected.await.unwrap_or_else(|_| Err(no_answer()))?;
-        self.move_to(host);
-        // It has answered; that it also says goodbye is not needed.
-        let _ = tokio::time::timeout(ACQUIRE_MAX, connection.close()).await;
+        let hosts = &self.0.hosts;
+        self.found(within(hosts.patience(ACQUIRE_MAX), hosts.connect()).await?).await;
         Ok(())
     }
 
@@ -139,11 +136,7 @@ impl Db {
         let mut said = String::new();
         loop {
             match self.0.hosts.connect().await {
-                Ok((host, connection)) => {
-                    self.move_to(host);
-                    let _ = tokio::time::timeout(ACQUIRE_MAX, connection.close()).await;
-                    return;
-                }
+                Ok(found) => return self.found(found).await,
                 Err(error) => {
                     let error = error.to_string();
                     if error != said {
@@ -154,6 +147,13 @@ impl Db {
             }
             tokio::time::sleep(reconnect.pause()).await;
         }
+    }
+
+    /// A host that will do was found by connecting to it.
+    async fn found(&self, (host, connection): (usize, PgConnection)) {
+        self.move_to(host);
+        // It has answered; that it also says goodbye is not needed.
+        let _ = within(ACQUIRE_MAX, connection.close()).await;
     }
 
     /// From now on everything goes to this host.

@@ -440,7 +440,7 @@ async fn an_abort_after_a_skip_holds() {
 /// An abort commits between a rescue's snapshot and its locks: the lost try is recorded once, and has one successor.
 #[tokio::test]
 async fn a_rescue_that_races_an_abort_takes_a_task_once() {
-    use crate::session::{claim, connect, insert, register, rescue_sleeps, slow_rescue, without};
+    use crate::session::{claim, connect, insert, register, rescue, rescue_sleeps, slow_rescue, without};
     use sqlx::Row as _;
     for control in [false, true] {
         let scene = Scene::new().await;
@@ -448,25 +448,19 @@ async fn a_rescue_that_races_an_abort_takes_a_task_once() {
         let mut rescuer = connect(&scene).await;
         let worker = register(&mut rescuer).await;
         claim(&mut rescuer, worker, 1).await;
-        let mut rescue = slow_rescue();
+        let mut sleeping = slow_rescue();
         if control {
-            rescue = without(&rescue, "\n      and k.interrupt is not distinct from i.interrupt", "");
+            sleeping = without(&sleeping, "\n      and k.interrupt is not distinct from i.interrupt", "");
         }
         let aborting = async {
             rescue_sleeps(&scene).await;
             decide(&scene, "pgsaga.abort('s000', 'x')").await.unwrap();
         };
         let racing =
-            sqlx::query(sqlx::AssertSqlSafe(rescue)).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
+            sqlx::query(sqlx::AssertSqlSafe(sleeping)).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
         let (row, ()) = tokio::join!(async { racing.fetch_one(&mut rescuer).await.unwrap() }, aborting);
         assert_eq!(row.get::<i64, _>("rescued"), i64::from(control));
-        sqlx::query(pgsaga_sql::query::RESCUE)
-            .bind(worker)
-            .bind(100i64)
-            .bind(pgsaga_sql::FORMAT)
-            .fetch_one(&mut rescuer)
-            .await
-            .unwrap();
+        rescue(&mut rescuer, worker).await;
         let tasks: i64 =
             sqlx::query_scalar("select count(*) from pgsaga.task").fetch_one(scene.pool()).await.unwrap();
         assert_eq!(

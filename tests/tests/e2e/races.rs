@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use crate::session::{
-    Claimed, Claims, Ends, claim, claim_from, claim_with, claims, connect, insert, register, rescue_sleeps,
-    settle, settle_statement, settle_with, slow_rescue, step_of, without,
+    Claimed, Claims, Ends, claim, claim_from, claim_with, claims, connect, insert, register, rescue,
+    rescue_sleeps, settle, settle_statement, settle_with, slow_rescue, step_of, without,
 };
 
 /// RACES 1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
@@ -183,13 +183,7 @@ async fn no_claim_commits_after_its_workers_rescue() {
         sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).fetch_all(&mut rescuer).await.unwrap().len(),
         1
     );
-    sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .bind(pgsaga_sql::FORMAT)
-        .fetch_one(&mut rescuer)
-        .await
-        .unwrap();
+    rescue(&mut rescuer, worker).await;
     sqlx::query(query::BURY).bind(worker).execute(&mut rescuer).await.unwrap();
     open.commit().await.unwrap();
     let found = broken(scene.pool()).await;
@@ -234,17 +228,11 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
             .await
             .unwrap();
     };
-    let rescue = sqlx::query(AssertSqlSafe(slow_rescue())).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
-    let (row, ()) = tokio::join!(async { rescue.fetch_one(&mut rescuer).await.unwrap() }, moving);
+    let sleeping =
+        sqlx::query(AssertSqlSafe(slow_rescue())).bind(worker).bind(100i64).bind(pgsaga_sql::FORMAT);
+    let (row, ()) = tokio::join!(async { sleeping.fetch_one(&mut rescuer).await.unwrap() }, moving);
     assert_eq!((row.get::<i64, _>("found"), row.get::<i64, _>("rescued")), (1, 0));
-    let row = sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .bind(pgsaga_sql::FORMAT)
-        .fetch_one(&mut rescuer)
-        .await
-        .unwrap();
-    assert_eq!(row.get::<i64, _>("rescued"), 1, "the next look has it");
+    assert_eq!(rescue(&mut rescuer, worker).await, 1, "the next look has it");
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 
     let worker = register(&mut rescuer).await;
@@ -273,14 +261,7 @@ async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
     sqlx::query(query::RETIRE).bind(worker).execute(&mut session).await.unwrap();
     let buried = sqlx::query(query::BURY).bind(worker).execute(&mut session).await.unwrap();
     assert_eq!(buried.rows_affected(), 0, "nobody is buried who holds something");
-    let row = sqlx::query(query::RESCUE)
-        .bind(worker)
-        .bind(100i64)
-        .bind(pgsaga_sql::FORMAT)
-        .fetch_one(&mut session)
-        .await
-        .unwrap();
-    assert_eq!(row.get::<i64, _>("rescued"), 1);
+    assert_eq!(rescue(&mut session, worker).await, 1);
     let lost: i16 = sqlx::query_scalar("select lost from pgsaga.task").fetch_one(&mut session).await.unwrap();
     assert_eq!(lost, 0, "a worker that signed off did not die");
 }
@@ -436,14 +417,7 @@ async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {
     );
     let mut rescuer = connect(&scene).await;
     let (applied, rescued) = tokio::join!(settle(&mut session, worker, &tasks, Ends::Succeeds), async {
-        sqlx::query(query::RESCUE)
-            .bind(worker)
-            .bind(100i64)
-            .bind(pgsaga_sql::FORMAT)
-            .fetch_one(&mut rescuer)
-            .await
-            .unwrap()
-            .get::<i64, _>("rescued")
+        rescue(&mut rescuer, worker).await
     });
     assert_eq!((applied.len(), rescued), (0, 50), "a worker that was declared dead settles nothing");
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());

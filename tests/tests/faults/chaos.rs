@@ -2,14 +2,13 @@
 //! A minute by default; an hour: `CHAOS_SECONDS=3600 cargo test -p pgsaga-tests --test faults chaos -- --nocapture`.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgsaga_tests::bank::Banks;
 use pgsaga_tests::oracle::{Fate, Oracle, Tail, WorkerTail};
 use pgsaga_tests::scene::PATIENCE;
-use pgsaga_tests::{Participant, eventually};
+use pgsaga_tests::{Participant, eventually, setting};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::postgres::PgPool;
@@ -35,10 +34,6 @@ const TAIL_SECONDS: u64 = 15;
 /// How far into the faults the standby is promoted.
 const PROMOTED_AT: std::ops::Range<f64> = 0.6..0.7;
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
-
-fn setting(name: &str, default: u64) -> u64 {
-    env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {

@@ -113,7 +113,7 @@ impl Link {
             pooled: options.pooled,
             timeout: options.timeout,
             heartbeat_timeout: options.heartbeat_timeout,
-            broke: broke.clone(),
+            broke,
             left: CancellationToken::new(),
             refused,
         }
