@@ -47,6 +47,11 @@ impl Caller {
         Ok(Caller { client, answer_bytes_max })
     }
 
+    /// The client itself, for who measures it alone.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     /// Makes the call of `task`. Never fails: whatever happens is an outcome.
     pub async fn call(&self, task: &Task) -> Ended {
         let started = Instant::now();

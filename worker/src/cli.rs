@@ -80,6 +80,8 @@ enum Command {
     Echo(commands::echo::Echo),
     /// Watch real sagas succeed and compensate, in an environment of its own
     Demo(commands::demo::Demo),
+    /// Measure speed and costs beside what this machine could do at best
+    Bench(commands::bench::Bench),
     /// Runs the demo's Postgres
     #[command(hide = true)]
     PostgresChild(embedded::ChildArgs),
@@ -111,7 +113,9 @@ fn run(command: Command) -> Result<(), Error> {
     // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let handles_signals = match &command {
-        Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::DemoBank(_) => true,
+        Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::Bench(_) | Command::DemoBank(_) => {
+            true
+        }
         Command::List(list) => list.is_watching(),
         _ => false,
     };
@@ -127,6 +131,7 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Work(work) => work.run(signals::stop_on_signal()?).await,
             Command::Echo(echo) => echo.run(signals::stop_on_signal()?).await,
             Command::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
+            Command::Bench(bench) => bench.run(signals::stop_on_signal()?).await,
             Command::DemoBank(bank) => bank.run(signals::stop_on_signal()?).await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Show(show) => show.run().await,

@@ -1,13 +1,16 @@
 //! One module a command.
 
+pub mod bench;
 pub mod check;
 pub mod decide;
 pub mod demo;
 pub mod doctor;
 pub mod echo;
 mod filter;
+mod fleet;
 pub mod list;
 pub mod migrate;
+mod place;
 pub mod queues;
 pub mod show;
 mod words;

@@ -7,7 +7,9 @@ use clap::Args;
 use sqlx::postgres::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::fleet::{Fleet, binary};
 use crate::commands::migrate::migrate;
+use crate::commands::place::Place;
 use crate::commands::words::count;
 use crate::db;
 use crate::error::Error;
@@ -15,7 +17,6 @@ use crate::error::Error;
 pub mod bank;
 mod fleet;
 mod mishap;
-mod place;
 mod producers;
 mod report;
 mod screen;
@@ -23,8 +24,7 @@ mod transfer;
 mod watch;
 
 use bank::Name;
-use fleet::Fleet;
-use place::Place;
+use fleet::{start_bank, start_worker};
 use producers::Producers;
 use report::Report;
 use screen::Screen;
@@ -74,7 +74,7 @@ impl Demo {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
-        let place = Place::prepare(server_url).await?;
+        let place = Place::prepare(server_url, &[]).await?;
         let result = self.run_at(&place, started, &stop).await;
         let cleared = place.clear_away().await;
         result.and(cleared)
@@ -110,8 +110,8 @@ impl Demo {
         let pool = db::connect(&place.url).await?;
         sqlx::raw_sql(include_str!("demo/orders_table.sql")).execute(&pool).await?;
         // One after the other: both make the barrier's schema.
-        let (pid_a, bank_a) = fleet.start_bank(Name::BankA, seed).await?;
-        let (pid_b, bank_b) = fleet.start_bank(Name::BankB, seed).await?;
+        let (pid_a, bank_a) = start_bank(fleet, Name::BankA, seed).await?;
+        let (pid_b, bank_b) = start_bank(fleet, Name::BankB, seed).await?;
         screen.say(&format!("bank_a: process {pid_a} at {bank_a}; bank_b: process {pid_b} at {bank_b}"));
         let workers = start_workers(fleet, &pool).await?;
         screen.say(&format!("workers: processes {} and {}", workers[0], workers[1]));
@@ -157,7 +157,7 @@ impl Demo {
     }
 
     fn tell(&self, report: &Report, url: &str) -> Result<(), Error> {
-        let pgsaga = fleet::binary()?;
+        let pgsaga = binary()?;
         let pgsaga = pgsaga.display();
         let next = if self.keep {
             let gid = report.gid().unwrap_or("transfer-1");
@@ -189,7 +189,7 @@ impl Demo {
 
 /// Starts the workers and waits until they have registered.
 async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS], Error> {
-    let pids = [fleet.start_worker()?, fleet.start_worker()?];
+    let pids = [start_worker(fleet)?, start_worker(fleet)?];
     let deadline = Instant::now() + Duration::from_secs(WORKERS_READY_SECONDS_MAX);
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     while sqlx::query(include_str!("demo/workers.sql")).fetch_all(pool).await?.len() < WORKERS {

@@ -6,8 +6,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 use tokio::task::JoinHandle;
 
-use super::fleet::Fleet;
+use super::fleet::start_worker;
 use super::screen::{Progress, Screen};
+use crate::commands::fleet::Fleet;
 use crate::error::Error;
 
 /// How often the bars move.
@@ -96,7 +97,7 @@ async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Resu
     }
     fleet.kill(pid.cast_unsigned()).await?;
     let at = Instant::now();
-    let new = fleet.start_worker()?;
+    let new = start_worker(fleet)?;
     screen.say(&format!(
         "halfway: worker {pid} was killed with SIGKILL, holding {held} tasks; process {new} is new"
     ));

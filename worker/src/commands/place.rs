@@ -1,4 +1,4 @@
-//! Where the demo's data lives: a Postgres of its own, or a scratch database on a given server.
+//! Where the data of `demo` and `bench` lives: a Postgres of their own, or a scratch database on a given server.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
@@ -8,7 +8,7 @@ use crate::db;
 use crate::embedded::{Options, Server};
 use crate::error::Error;
 
-/// A database that is the demo's alone.
+/// A database that is one command's alone.
 pub(super) struct Place {
     /// How to connect to it.
     pub(super) url: String,
@@ -23,22 +23,26 @@ enum Kind {
 }
 
 impl Place {
-    /// Starts a server, or creates a scratch database on the one given.
+    /// Starts a server with these settings, or creates a scratch database on the one given, which keeps its own.
     ///
     /// # Errors
     /// When there is no Postgres to start, or the given one does not let us.
-    pub(super) async fn prepare(server_url: Option<String>) -> Result<Place, Error> {
+    pub(super) async fn prepare(
+        server_url: Option<String>,
+        settings: &[(&str, &str)],
+    ) -> Result<Place, Error> {
         let (url, kind, whose) = match server_url {
             None => {
                 let binary = binary()?;
-                let server =
-                    tokio::task::spawn_blocking(move || Server::start(&Options::default(), &binary)).await;
+                let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+                let options = Options { settings: settings.collect(), ..Options::default() };
+                let server = tokio::task::spawn_blocking(move || Server::start(&options, &binary)).await;
                 let server = server.map_err(|error| io("start Postgres", error))??;
                 let whose = format!("of its own, process {}", server.pid());
                 (server.url("postgres"), Kind::Own(Box::new(server)), whose)
             }
             Some(server_url) => {
-                let name = format!("pgsaga_demo_{:08x}", rand::random::<u32>());
+                let name = format!("pgsaga_scratch_{:08x}", rand::random::<u32>());
                 let url = db::of_database(&server_url, &name).ok_or_else(|| {
                     Error::Usage(
                         "DATABASE_URL cannot be read; it looks like postgres://user:password@host:5432/name"
@@ -46,7 +50,7 @@ impl Place {
                     )
                 })?;
                 let mut connection = connect(&server_url).await?;
-                let create = include_str!("create_scratch.sql").replace("{name}", &name);
+                let create = include_str!("place/create_scratch.sql").replace("{name}", &name);
                 sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
                 connection.close().await?;
                 let whose = format!("of DATABASE_URL, scratch database {name}");
@@ -64,9 +68,17 @@ impl Place {
         Ok(place)
     }
 
+    /// The process of a server of our own.
+    pub(super) fn postmaster(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Own(server) => Some(server.pid()),
+            Kind::Scratch { .. } => None,
+        }
+    }
+
     async fn describe(&self, whose: &str) -> Result<String, Error> {
         let mut connection = connect(&self.url).await?;
-        let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut connection).await?;
+        let row = sqlx::query(include_str!("place/server.sql")).fetch_one(&mut connection).await?;
         connection.close().await?;
         let (version, fsync): (String, String) = (row.try_get("version")?, row.try_get("fsync")?);
         Ok(format!("Postgres {version} {whose}, fsync {fsync}"))
@@ -83,7 +95,7 @@ impl Place {
                 .map_err(|error| io("stop Postgres", error)),
             Kind::Scratch { server_url, name } => {
                 let mut connection = connect(&server_url).await?;
-                let statement = include_str!("drop_scratch.sql").replace("{name}", &name);
+                let statement = include_str!("place/drop_scratch.sql").replace("{name}", &name);
                 sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
                 Ok(connection.close().await?)
             }

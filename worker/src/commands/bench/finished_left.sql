@@ -1,0 +1,2 @@
+-- Finished sagas from before the run.
+select count(*) from pgsaga.saga where gid like 'old-%'

@@ -1,0 +1,181 @@
+//! Single INSERTs of many clients, beside the same into a bare table.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pgsaga_sql::query;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Bench;
+use super::super::load::{Load, Pace, Plan};
+use super::super::report::{Bar, Report};
+use super::super::rig::{Database, Rig, Workers, pass};
+use super::super::screen::Screen;
+use super::super::stub::Stub;
+use super::super::times::Times;
+use crate::error::Error;
+
+/// Around the number that is held against the bar.
+const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
+/// More clients must not make it slower than this part of the best.
+const CLIFF: f64 = 0.7;
+const WARM_UP: Duration = Duration::from_secs(1);
+
+pub(in super::super) async fn measure(
+    bench: &Bench,
+    rig: &Rig,
+    screen: &mut Screen,
+) -> Result<Report, Error> {
+    let main = bench.producers.map_or(32, usize::from);
+    let mut clients: Vec<usize> = CLIENTS.into_iter().chain([main]).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    let mut rates = Vec::new();
+    for &clients in &clients {
+        let bare = in_database(rig, bench, screen, clients, Table::Bare).await?;
+        let sagas = in_database(rig, bench, screen, clients, Table::Sagas).await?;
+        rates.push((clients, sagas, bare));
+    }
+    let mut report = Report::new(bench.scenario.name());
+    let (mut best, mut worst): (f64, f64) = (0.0, f64::MAX);
+    for &(clients, sagas, bare) in &rates {
+        best = best.max(sagas);
+        worst = worst.min(sagas / best);
+        if clients == main {
+            report.bar(
+                "to_bare_table",
+                sagas / bare,
+                Bar::AtLeast(0.4),
+                "INSERTs of sagas beside busy workers",
+            );
+        }
+    }
+    report.bar(
+        "worst_to_best_of_fewer_clients",
+        worst,
+        Bar::AtLeast(CLIFF),
+        "no cliff at any number of clients",
+    );
+    report.line("clients", main as f64, "connections, each with one INSERT after the other");
+    for (clients, sagas, bare) in rates {
+        report.line(&format!("inserts_per_second_{clients}"), sagas, "sagas, beside busy workers");
+        report.line(&format!("bare_inserts_per_second_{clients}"), bare, "the same rows into a bare table");
+    }
+    Ok(report)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Bare,
+    Sagas,
+}
+
+async fn in_database(
+    rig: &Rig,
+    bench: &Bench,
+    screen: &mut Screen,
+    clients: usize,
+    into: Table,
+) -> Result<f64, Error> {
+    let database = rig.database().await?;
+    let rate = match into {
+        Table::Bare => bare(bench, &database, screen, clients).await,
+        Table::Sagas => sagas(bench, &database, screen, clients).await,
+    };
+    database.clear_away().await?;
+    rate
+}
+
+/// Single INSERTs through the crate, while a worker works on the sagas that they make.
+async fn sagas(
+    bench: &Bench,
+    database: &Database,
+    screen: &mut Screen,
+    clients: usize,
+) -> Result<f64, Error> {
+    let stub = Arc::new(Stub::start(Times::new(1)).await?);
+    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
+    let rate = async {
+        let plan = Plan {
+            producers: clients,
+            batch: 1,
+            pace: Pace::Open(u64::MAX),
+            ..bench.plan(bench.shape(2), 1)
+        };
+        let mut load = Load::start(database.url(), plan, stub).await?;
+        let phase = format!("INSERTs of {clients} clients beside busy workers");
+        let rate = count_for(bench, screen, &phase, || load.inserted()).await?;
+        workers.check()?;
+        load.stop().await.map(|()| rate)
+    };
+    let rate = rate.await;
+    workers.stop().await;
+    rate
+}
+
+/// The same statement into a table with the same columns and keys, and nothing else.
+async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
+    sqlx::raw_sql(include_str!("../bare_table.sql")).execute(&database.pool).await?;
+    let stub = Stub::start(Times::new(1)).await?;
+    let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
+    let insert = Arc::new(query::PRODUCER_SUBMIT.replace("pgsaga.saga", "bare.saga"));
+    let options = crate::db::choose(database.url()).await?.disable_statement_logging();
+    let pool = PgPoolOptions::new().max_connections(clients as u32).connect_with(options).await?;
+    let (inserted, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let mut running = JoinSet::new();
+    let next = Arc::new(AtomicU64::new(0));
+    for _ in 0..clients {
+        let (pool, stop, insert, steps) =
+            (pool.clone(), stop.clone(), Arc::clone(&insert), Arc::clone(&steps));
+        let (inserted, next) = (Arc::clone(&inserted), Arc::clone(&next));
+        running.spawn(async move {
+            let mut connection = pool.acquire().await?;
+            while !stop.is_cancelled() {
+                let gid = Times::gid(next.fetch_add(1, Ordering::Relaxed));
+                let statement = sqlx::query(AssertSqlSafe(insert.to_string())).bind(gid).bind(steps.as_str());
+                // The rest is null, as it is for sagas without options.
+                let statement = statement
+                    .bind(None::<sqlx::postgres::types::PgInterval>)
+                    .bind(None::<i32>)
+                    .bind(None::<sqlx::postgres::types::PgInterval>)
+                    .bind(None::<String>)
+                    .bind(None::<String>)
+                    .bind(None::<String>)
+                    .bind(None::<i16>)
+                    .bind(None::<chrono::DateTime<chrono::Utc>>)
+                    .bind(None::<sqlx::postgres::types::PgInterval>)
+                    .bind(None::<sqlx::postgres::types::PgInterval>)
+                    .bind(None::<i32>)
+                    .bind(None::<String>);
+                statement.fetch_optional(&mut *connection).await?;
+                inserted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, sqlx::Error>(())
+        });
+    }
+    let phase = format!("INSERTs of {clients} clients into a bare table");
+    let rate = count_for(bench, screen, &phase, || inserted.load(Ordering::Relaxed)).await?;
+    stop.cancel();
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(|error| Error::LoopEnded(error.to_string()))??;
+    }
+    pool.close().await;
+    Ok(rate)
+}
+
+async fn count_for(
+    bench: &Bench,
+    screen: &mut Screen,
+    phase: &str,
+    count: impl Fn() -> u64,
+) -> Result<f64, Error> {
+    tokio::time::sleep(WARM_UP).await;
+    let (before, started) = (count(), Instant::now());
+    pass(screen, phase, bench.duration(10), || Ok(count() - before)).await?;
+    Ok((count() - before) as f64 / started.elapsed().as_secs_f64())
+}
