@@ -4,6 +4,7 @@
 mod answers;
 mod atomic;
 mod barrier;
+mod bench;
 mod claims;
 mod cli;
 mod commands;

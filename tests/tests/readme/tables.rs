@@ -65,9 +65,9 @@ fn flags(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "migrate", "work", "show", "list", "abort", "retry", "skip", "resolve", "force", "queues", "pause",
-    "resume", "check", "doctor", "echo", "demo",
+    "resume", "check", "doctor", "echo", "demo", "bench",
 ];
 
 #[test]

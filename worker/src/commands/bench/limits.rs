@@ -22,8 +22,12 @@ use super::times::Times;
 use crate::call::Caller;
 use crate::error::Error;
 
-/// How long each is measured.
-const PHASE: Duration = Duration::from_secs(4);
+/// How long each is measured at most.
+const PHASE_MAX: Duration = Duration::from_secs(4);
+/// How long it runs before it is measured, at most.
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
+/// Sagas of the statements' measurement, for each second of it.
+const SAGAS_PER_SECOND: f64 = 15_000.0;
 /// Concurrencies at which HTTP is measured, beside the worker's own.
 const CONCURRENCIES: [usize; 2] = [64, 192];
 /// Connections for the stub's own ceiling.
@@ -54,31 +58,44 @@ impl Limits {
     }
 }
 
-/// Measures all. `groups` are the sizes that the workers of this run had.
+/// What the limits are measured for.
+pub(super) struct Subject<'a> {
+    pub(super) plan: &'a Plan,
+    /// Calls at once of a worker.
+    pub(super) concurrency: usize,
+    /// The sizes that the groups of this run's workers had.
+    pub(super) groups: Groups,
+    /// How long the run itself was measured.
+    pub(super) duration: Duration,
+}
+
+/// Measures all.
 ///
 /// # Errors
 /// What kept something from being measured.
-pub(super) async fn measure(
-    rig: &Rig,
-    screen: &mut Screen,
-    plan: &Plan,
-    concurrency: usize,
-    groups: Groups,
-) -> Result<Limits, Error> {
+pub(super) async fn measure(rig: &Rig, screen: &mut Screen, subject: Subject<'_>) -> Result<Limits, Error> {
+    let Subject { plan, concurrency, groups, duration } = subject;
+    let phase = duration.min(PHASE_MAX);
     let mut http: f64 = 0.0;
     for concurrency in CONCURRENCIES.into_iter().chain([concurrency]) {
-        http = http.max(http_calls(screen, plan, concurrency).await?);
+        http = http.max(http_calls(screen, plan, phase, concurrency).await?);
     }
+    let sagas = (phase.as_secs_f64() * SAGAS_PER_SECOND) as i64;
     Ok(Limits {
         http_calls_per_second: http,
-        stub_calls_per_second: raw_calls(screen, plan).await?,
-        sql_sagas_per_second: statements::measure(rig, screen, &plan.shape, groups).await?,
-        produce_sagas_per_second: produce(rig, screen, plan).await?,
+        stub_calls_per_second: raw_calls(screen, plan, phase).await?,
+        sql_sagas_per_second: statements::measure(rig, screen, &plan.shape, groups, sagas).await?,
+        produce_sagas_per_second: produce(rig, screen, plan, phase).await?,
     })
 }
 
 /// Calls a second of the worker's own client, with requests like the worker's.
-async fn http_calls(screen: &mut Screen, plan: &Plan, concurrency: usize) -> Result<f64, Error> {
+async fn http_calls(
+    screen: &mut Screen,
+    plan: &Plan,
+    phase: Duration,
+    concurrency: usize,
+) -> Result<f64, Error> {
     let stub = Arc::new(Stub::start(Times::new(1)).await?);
     let caller = Caller::new(concurrency, 65_536)?;
     let request = request(&stub, plan)?;
@@ -95,8 +112,8 @@ async fn http_calls(screen: &mut Screen, plan: &Plan, concurrency: usize) -> Res
             Ok::<_, reqwest::Error>(())
         });
     }
-    let phase = format!("HTTP alone, {concurrency} calls at once");
-    let rate = count_for(screen, &phase, || stub.calls()).await?;
+    let what = format!("HTTP alone, {concurrency} calls at once");
+    let rate = count_for(screen, &what, phase, || stub.calls()).await?;
     stop.cancel();
     while let Some(ended) = callers.join_next().await {
         ended.map_err(|error| failed(&error.to_string()))?.map_err(|error| failed(&error.to_string()))?;
@@ -131,7 +148,7 @@ fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
 }
 
 /// What the stub could do, were its clients free: each writes the same bytes and counts those that come back.
-async fn raw_calls(screen: &mut Screen, plan: &Plan) -> Result<f64, Error> {
+async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
     let stub = Stub::start(Times::new(1)).await?;
     let payload = "x".repeat(plan.shape.payload_bytes);
     let request = Arc::new(format!(
@@ -161,7 +178,7 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan) -> Result<f64, Error> {
             broken.fetch_add(u64::from(ended.is_err()), Ordering::Relaxed);
         });
     }
-    let rate = count_for(screen, "the stub alone", || stub.calls()).await?;
+    let rate = count_for(screen, "the stub alone", phase, || stub.calls()).await?;
     match broken.load(Ordering::Relaxed) {
         0 => Ok(rate),
         broken => Err(failed(&format!("{broken} connections to the stub broke"))),
@@ -169,13 +186,13 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan) -> Result<f64, Error> {
 }
 
 /// Sagas a second that the producers insert while nobody works on them.
-async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan) -> Result<f64, Error> {
+async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
     let database = rig.database().await?;
     let rate = async {
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
         let plan = Plan { pace: Pace::Open(u64::MAX), ..plan.clone() };
         let mut load = Load::start(database.url(), plan, stub).await?;
-        let rate = count_for(screen, "INSERT alone", || load.inserted()).await?;
+        let rate = count_for(screen, "INSERT alone", phase, || load.inserted()).await?;
         load.stop().await?;
         Ok(rate)
     };
@@ -184,11 +201,19 @@ async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan) -> Result<f64, Err
     rate
 }
 
-/// A second to warm up, then how fast a count grows.
-async fn count_for(screen: &mut Screen, phase: &str, count: impl Fn() -> u64) -> Result<f64, Error> {
-    tokio::time::sleep(Duration::from_secs(1)).await;
+/// How fast a count grows, after a while to warm up.
+///
+/// # Errors
+/// None of its own.
+pub(super) async fn count_for(
+    screen: &mut Screen,
+    what: &str,
+    duration: Duration,
+    count: impl Fn() -> u64,
+) -> Result<f64, Error> {
+    tokio::time::sleep(duration.min(WARM_UP_MAX)).await;
     let (before, started) = (count(), Instant::now());
-    pass(screen, phase, PHASE, || Ok(count() - before)).await?;
+    pass(screen, what, duration, || Ok(count() - before)).await?;
     Ok((count() - before) as f64 / started.elapsed().as_secs_f64())
 }
 

@@ -14,8 +14,8 @@ use super::times::{Percentiles, Times};
 use super::usage::{Wal, Work};
 use crate::error::Error;
 
-/// Until caches are warm, groups have their size, and connections are made.
-const WARM_UP: Duration = Duration::from_secs(5);
+/// Until caches are warm, groups have their size, and connections are made, at most.
+const WARM_UP_MAX: Duration = Duration::from_secs(5);
 /// How long the last sagas may take when nothing comes any more.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// More than a machine of this size can do in a second: how many times are kept depends on it.
@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When something does not start.
     pub(super) async fn start(rig: &'a Rig, database: &'a Database, setup: Setup) -> Result<Run<'a>, Error> {
-        let seconds = (setup.duration + WARM_UP).as_secs();
+        let seconds = (setup.duration + WARM_UP_MAX).as_secs();
         let stub = Arc::new(Stub::start(Times::new(seconds * SAGAS_PER_SECOND_MAX)).await?);
         let workers = Workers::start(database.url(), setup.workers, &setup.flags).await?;
         match Load::start(database.url(), setup.plan.clone(), Arc::clone(&stub)).await {
@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
     }
 
     async fn measure(&mut self, screen: &mut Screen) -> Result<Measured, Error> {
-        self.pass(screen, WARM_UP, "warming up").await?;
+        self.pass(screen, self.setup.duration.min(WARM_UP_MAX), "warming up").await?;
         let (metrics, from) = (self.workers.read().await?, self.moment().await?);
         self.pass(screen, self.setup.duration, "measuring").await?;
         let to = self.moment().await?;

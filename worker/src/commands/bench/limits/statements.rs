@@ -20,8 +20,6 @@ use super::failed;
 use crate::db;
 use crate::error::Error;
 
-/// Sagas that are drained.
-const SAGAS: i64 = 60_000;
 /// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best counts.
 const SESSIONS: [usize; 2] = [2, 3];
 
@@ -31,11 +29,12 @@ pub(super) async fn measure(
     screen: &mut Screen,
     shape: &Shape,
     groups: Groups,
+    sagas: i64,
 ) -> Result<f64, Error> {
     let mut best: f64 = 0.0;
     for sessions in SESSIONS {
         let database = rig.database().await?;
-        let rate = drain(&database, screen, shape, groups, sessions).await;
+        let rate = drain(&database, screen, shape, groups, (sagas, sessions)).await;
         database.clear_away().await?;
         best = best.max(rate?);
     }
@@ -47,11 +46,11 @@ async fn drain(
     screen: &mut Screen,
     shape: &Shape,
     groups: Groups,
-    sessions: usize,
+    (sagas, sessions): (i64, usize),
 ) -> Result<f64, Error> {
     // Nobody is called: the stub only makes the URLs.
     let stub = Stub::start(Times::new(1)).await?;
-    database.fill(&shape.steps_json(&stub)?, SAGAS).await?;
+    database.fill(&shape.steps_json(&stub)?, sagas).await?;
     database.settle_down().await?;
     let ended = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
@@ -73,8 +72,8 @@ async fn drain(
     }
     let seconds = started.elapsed().as_secs_f64();
     match ended.load(Ordering::Relaxed) {
-        all if all == SAGAS.cast_unsigned() => Ok(SAGAS as f64 / seconds),
-        some => Err(failed(&format!("only {some} of {SAGAS} sagas ended"))),
+        all if all == sagas.cast_unsigned() => Ok(sagas as f64 / seconds),
+        some => Err(failed(&format!("only {some} of {sagas} sagas ended"))),
     }
 }
 

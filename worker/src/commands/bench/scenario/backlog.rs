@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::Bench;
-use super::super::limits;
+use super::super::limits::{self, Subject};
 use super::super::report::{Bar, Report};
 use super::super::rig::{Database, Groups, Rig, Workers};
 use super::super::screen::Screen;
@@ -22,6 +22,7 @@ const GROWTH_MAX: f64 = 1.1;
 const SAGAS_PER_SECOND_MIN: u64 = 200;
 
 struct Drained {
+    seconds: f64,
     sagas_per_second: f64,
     groups: Groups,
     peak: Option<u64>,
@@ -38,7 +39,9 @@ pub(in super::super) async fn measure(
     database.clear_away().await?;
     let drained = drained?;
     let plan = bench.plan(bench.shape(2), 1);
-    let limits = limits::measure(rig, screen, &plan, bench.concurrency(), drained.groups).await?;
+    let duration = Duration::from_secs_f64(drained.seconds);
+    let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups: drained.groups, duration };
+    let limits = limits::measure(rig, screen, subject).await?;
     let limit = limits.drained(plan.shape.calls());
     let mut report = Report::new(bench.scenario.name());
     report.limits(&limits, limit);
@@ -95,6 +98,7 @@ async fn watch(
     let seconds = started.elapsed().as_secs_f64();
     let late = workers.memory_now_bytes();
     Ok(Drained {
+        seconds,
         sagas_per_second: sagas as f64 / seconds,
         groups: workers.groups(&[]).await?,
         peak: workers.peak_memory_bytes(),

@@ -9,8 +9,8 @@ use super::super::screen::Screen;
 use super::super::usage::{self, Work};
 use crate::error::Error;
 
-/// Until everybody has seen that there is nothing to do.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Until everybody has seen that there is nothing to do, at most.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 pub(in super::super) async fn measure(
     bench: &Bench,
@@ -47,7 +47,8 @@ async fn rest(
         let (server, own) = (usage::postgres_cpu_seconds(postmaster), workers.cpu_seconds());
         server.zip(own).ok_or_else(nobody_says)
     };
-    pass(screen, "coming to rest", SETTLE, || workers.check().map(|()| 0)).await?;
+    pass(screen, "coming to rest", bench.duration(60).min(SETTLE_MAX), || workers.check().map(|()| 0))
+        .await?;
     let (work, cpu) = (Work::read(&database.pool).await?, read(workers)?);
     pass(screen, "idle", bench.duration(60), || workers.check().map(|()| 0)).await?;
     let (work_after, cpu_after) = (Work::read(&database.pool).await?, read(workers)?);

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Bench;
+use super::super::limits::count_for;
 use super::super::load::{Load, Pace, Plan};
 use super::super::report::{Bar, Report};
-use super::super::rig::{Database, Rig, Workers, pass};
+use super::super::rig::{Database, Rig, Workers};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::Times;
@@ -24,7 +23,6 @@ use crate::error::Error;
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
 /// More clients must not make it slower than this part of the best.
 const CLIFF: f64 = 0.7;
-const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(in super::super) async fn measure(
     bench: &Bench,
@@ -109,7 +107,7 @@ async fn sagas(
         };
         let mut load = Load::start(database.url(), plan, stub).await?;
         let phase = format!("INSERTs of {clients} clients beside busy workers");
-        let rate = count_for(bench, screen, &phase, || load.inserted()).await?;
+        let rate = count_for(screen, &phase, bench.duration(10), || load.inserted()).await?;
         workers.check()?;
         load.stop().await.map(|()| rate)
     };
@@ -159,23 +157,11 @@ async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: 
         });
     }
     let phase = format!("INSERTs of {clients} clients into a bare table");
-    let rate = count_for(bench, screen, &phase, || inserted.load(Ordering::Relaxed)).await?;
+    let rate = count_for(screen, &phase, bench.duration(10), || inserted.load(Ordering::Relaxed)).await?;
     stop.cancel();
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| Error::LoopEnded(error.to_string()))??;
     }
     pool.close().await;
     Ok(rate)
-}
-
-async fn count_for(
-    bench: &Bench,
-    screen: &mut Screen,
-    phase: &str,
-    count: impl Fn() -> u64,
-) -> Result<f64, Error> {
-    tokio::time::sleep(WARM_UP).await;
-    let (before, started) = (count(), Instant::now());
-    pass(screen, phase, bench.duration(10), || Ok(count() - before)).await?;
-    Ok((count() - before) as f64 / started.elapsed().as_secs_f64())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::super::Bench;
-use super::super::limits;
+use super::super::limits::{self, Subject};
 use super::super::load::{Pace, Shape};
 use super::super::report::{Bar, Report};
 use super::super::rig::Rig;
@@ -18,8 +18,8 @@ const WAL_BYTES_MAX: f64 = 2048.0;
 /// Transactions of the workers a saga.
 const COMMITS_MAX: f64 = 0.1;
 const MEMORY_BYTES_MAX: f64 = 100e6;
-/// How long the steady rate is measured before its half.
-const RATE_PHASE: Duration = Duration::from_secs(15);
+/// How long the steady rate is measured before its half, at most.
+const RATE_PHASE_MAX: Duration = Duration::from_secs(15);
 
 /// As fast as it goes, beside the machine's limit.
 pub(in super::super) async fn steady(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -47,8 +47,11 @@ async fn against_limit(
 ) -> Result<Report, Error> {
     let plan = setup.plan.clone();
     let mut report = Report::new(bench.scenario.name());
+    let duration = setup.duration;
     let measured = run(rig, screen, setup).await?;
-    let limits = limits::measure(rig, screen, &plan, bench.concurrency(), measured.groups).await?;
+    let subject =
+        Subject { plan: &plan, concurrency: bench.concurrency(), groups: measured.groups, duration };
+    let limits = limits::measure(rig, screen, subject).await?;
     let limit = limits.composed(plan.shape.calls());
     report.limits(&limits, limit);
     report.bar(
@@ -134,12 +137,13 @@ pub(in super::super) async fn half_load(
     screen: &mut Screen,
 ) -> Result<Report, Error> {
     let mut setup = bench.setup("the steady rate", bench.workers(1));
+    let phase = setup.duration.min(RATE_PHASE_MAX);
     let database = rig.database().await?;
     let full = async {
         let mut run = Run::start(rig, &database, setup.clone()).await?;
         let rate = async {
-            run.pass(screen, RATE_PHASE / 3, "warming up").await?;
-            let rate = run.rate(screen, RATE_PHASE, "measuring").await?;
+            run.pass(screen, phase / 3, "warming up").await?;
+            let rate = run.rate(screen, phase, "measuring").await?;
             run.end(screen).await.map(|()| rate)
         };
         let rate = rate.await;
