@@ -71,7 +71,8 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
     if !worker.schema.fits() {
         return give_back(&worker, task);
     }
-    if task.is_suspect() && !mark_alone(&worker, &mut task).await {
+    // Boxed, or every task would carry room for a statement and be copied with it.
+    if task.is_suspect() && !Box::pin(mark_alone(&worker, &mut task)).await {
         return;
     }
     if !may_start(&worker, &task).await {
