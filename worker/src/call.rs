@@ -1,9 +1,11 @@
 //! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, an [`Ended`] out.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use tokio::time::timeout_at;
 
 use crate::error::Error;
 use crate::outcome::{Ended, Outcome, clean, judge};
@@ -16,6 +18,18 @@ const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
 const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
 const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Far beyond what an INSERT may ask for: the clock must not run over in a row that was changed by hand.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// What is said of a call that took longer than its step allows.
+const TOO_LATE: &str = "no answer within the request timeout";
+
+/// What is added to a URL, without the gid and the step's name.
+const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
+/// Room for the values of our headers, without gids and step names.
+const VALUES_BYTES: usize = 128;
+/// Room for the headers that are set here, by the client's builder and by its connections.
+const HEADERS: usize = 9;
 
 /// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may be.
 const ANSWER_DEPTH_MAX: usize = 64;
@@ -61,9 +75,12 @@ impl Caller {
             Err(message) => return ended(Outcome::Failure, Reached::Nobody, Some(message), started),
         };
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
-        match self.client.execute(request).await {
-            Ok(response) => self.answered(response, wanted, started).await,
-            Err(error) => {
+        // Our own timer: the client's costs five allocations a call.
+        let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout);
+        let ends = started + timeout.min(TIMEOUT_MAX);
+        match timeout_at(ends.into(), self.client.execute(request)).await {
+            Ok(Ok(response)) => self.answered(response, wanted, started, ends).await,
+            Ok(Err(error)) => {
                 let outcome = if error.is_connect() {
                     Outcome::Unsent
                 } else if error.is_builder() {
@@ -75,28 +92,36 @@ impl Caller {
                 let reached = if silent { Reached::Silent } else { Reached::Broken };
                 ended(outcome, reached, Some(words(&error)), started)
             }
+            Err(_) => ended(Outcome::Unknown, Reached::Silent, Some(TOO_LATE.to_owned()), started),
         }
     }
 
-    async fn answered(&self, mut response: reqwest::Response, wanted: bool, started: Instant) -> Ended {
+    async fn answered(
+        &self,
+        mut response: reqwest::Response,
+        wanted: bool,
+        started: Instant,
+        ends: Instant,
+    ) -> Ended {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let mut body = BytesMut::new();
         let whole = loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
+            let broken = match timeout_at(ends.into(), response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
                     let room = self.answer_bytes_max - body.len();
                     body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
                     if chunk.len() > room {
                         break false; // the rest is not read; the connection is closed with it
                     }
+                    continue;
                 }
-                Ok(None) => break true,
-                Err(error) => {
-                    let broken = ended(Outcome::Unknown, Reached::Answered, Some(words(&error)), started);
-                    return Ended { status_code: Some(status), ..broken };
-                }
-            }
+                Ok(Ok(None)) => break true,
+                Ok(Err(error)) => words(&error),
+                Err(_) => TOO_LATE.to_owned(),
+            };
+            let broken = ended(Outcome::Unknown, Reached::Answered, Some(broken), started);
+            return Ended { status_code: Some(status), ..broken };
         };
         let (outcome, message) = judge(status, &body);
         let answer = (wanted && whole && outcome == Outcome::Success)
@@ -117,42 +142,65 @@ impl Caller {
         let Some(url) = step.url(op) else { return Ok(None) };
         let gid = &task.saga.gid;
         // The character sets of gids and step names need no escaping in a query or a header (RACES 16).
+        let mut full = String::with_capacity(url.len() + gid.len() + step.name.len() + QUERY_BYTES);
         let joint = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{joint}gid={gid}&trans_type=saga&branch_id={}&op={}", step.name, op.as_str());
-        let url = reqwest::Url::parse(&url).map_err(|error| format!("the URL cannot be called: {error}"))?;
-        let mut headers = step.headers.clone();
+        full.extend([
+            url,
+            joint.encode_utf8(&mut [0; 1]),
+            "gid=",
+            gid,
+            "&trans_type=saga&branch_id=",
+            &step.name,
+        ]);
+        full.extend(["&op=", op.as_str()]);
+        let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        let mut request = reqwest::Request::new(reqwest::Method::POST, url);
+        let headers = request.headers_mut();
+        headers.reserve(HEADERS + step.headers.len());
+        headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(IDEMPOTENCY_KEY, value(key(task, op))?);
-        headers.insert(SAGA_ATTEMPT, task.now.attempt.into());
-        headers.insert(SAGA_TIMEOUT_MS, HeaderValue::from(step.request_timeout.as_millis() as u64));
+        // Slices of one text: an allocation for all, and none where the client copies its headers.
+        let mut text = String::with_capacity(2 * (gid.len() + step.name.len()) + VALUES_BYTES);
+        let mut ends = Vec::with_capacity(HEADERS);
+        push_key(&mut text, task, op);
+        ends.push((IDEMPOTENCY_KEY, text.len()));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}", task.now.attempt);
+        ends.push((SAGA_ATTEMPT, text.len()));
+        let _ = write!(text, "{}", step.request_timeout.as_millis() as u64);
+        ends.push((SAGA_TIMEOUT_MS, text.len()));
         if op == Op::Compensate {
-            headers.insert(SAGA_ACTION_KEY, value(key(task, Op::Action))?);
+            push_key(&mut text, task, Op::Action);
+            ends.push((SAGA_ACTION_KEY, text.len()));
         }
         if !headers.contains_key(TRACEPARENT) {
-            headers.insert(TRACEPARENT, value(new_traceparent())?);
+            push_traceparent(&mut text);
+            ends.push((TRACEPARENT, text.len()));
         }
-        let mut request = reqwest::Request::new(reqwest::Method::POST, url);
-        *request.headers_mut() = headers;
-        *request.timeout_mut() = Some(step.request_timeout);
+        let text = Bytes::from(text);
+        let mut from = 0;
+        for (name, to) in ends {
+            let value = HeaderValue::from_maybe_shared(text.slice(from..to))
+                .map_err(|error| format!("the request cannot be built: {error}"))?;
+            headers.insert(name, value);
+            from = to;
+        }
         *request.body_mut() = Some(task.saga.body(task.now.step, op, &task.answers)?.into());
         Ok(Some(request))
     }
 }
 
-/// The idempotency key of an op: the same on every try, unless a person gave it a fresh one.
-fn key(task: &Task, op: Op) -> String {
-    let suffix = task.fresh_keys.suffix(task.now.step, op);
-    format!("{}/{}/{}{suffix}", task.saga.gid, task.step_name(), op.as_str())
+/// Adds the idempotency key of an op: the same on every try, unless a person gave it a fresh one.
+fn push_key(text: &mut String, task: &Task, op: Op) {
+    text.extend([&task.saga.gid, "/", task.step_name(), "/", op.as_str()]);
+    text.push_str(&task.fresh_keys.suffix(task.now.step, op));
 }
 
-/// A new trace, version 00, sampled (W3C Trace Context).
-fn new_traceparent() -> String {
+/// Adds a new trace, version 00, sampled (W3C Trace Context).
+fn push_traceparent(text: &mut String) {
     let (trace, span): (u128, u64) = rand::random();
-    format!("00-{trace:032x}-{span:016x}-01")
-}
-
-fn value(text: String) -> Result<HeaderValue, String> {
-    HeaderValue::try_from(text).map_err(|error| format!("the request cannot be built: {error}"))
+    // Writing to a string cannot fail.
+    let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
 }
 
 /// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
@@ -171,7 +219,7 @@ fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: I
 /// An error of the client with its causes, without the URL: it is on the saga, and may be long.
 fn words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no answer within the request timeout".to_owned();
+        return TOO_LATE.to_owned();
     }
     let mut causes = Vec::new();
     let mut cause = std::error::Error::source(error);
