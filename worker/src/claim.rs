@@ -20,7 +20,7 @@ use crate::mark::Seen;
 use crate::plan::may_call;
 use crate::task::HELD_BYTES_MAX;
 use crate::worker::Worker;
-use row::{Row, read_details};
+use row::{Columns, Row, read_details};
 
 /// After a claim that found something but not everything it had room for.
 const POLL_BUSY: Duration = Duration::from_millis(5);
@@ -187,20 +187,21 @@ async fn claim(
     if !header.try_get::<bool, _>("alive")? {
         worker.lease.end();
     }
+    let at = Columns::of(header)?;
     let mut seen = Lanes::default();
     let mut claimed = Vec::new();
     let mut returned = Vec::new();
     for row in &rows {
-        let Some(task) = row.try_get::<Option<i64>, _>("id")? else {
+        let Some(task) = row.try_get::<Option<i64>, _>(at.id)? else {
             seen.learn(worker, header, row)?;
             continue;
         };
-        match Row::read(worker, row, task) {
+        match Row::read(worker, &at, row, task) {
             Ok(row) => claimed.push(row),
             // One row at a time, so that one bad row cannot hide the others (RACES 2).
             Err(error) => {
                 tracing::error!(task, %error, "a claimed task cannot be decoded; it is handed back");
-                returned.push(Returned::undecodable(task, row.try_get("epoch")?, UNDECODABLE_DELAY));
+                returned.push(Returned::undecodable(task, row.try_get(at.epoch)?, UNDECODABLE_DELAY));
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgsaga_sql::query;
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use sqlx::{Column as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::Lane;
@@ -16,6 +16,27 @@ use crate::plan::{Interrupt, Op, Try};
 use crate::references::Answers;
 use crate::task::Task;
 use crate::worker::Worker;
+
+macro_rules! columns {
+    ($($column:ident)*) => {
+        /// Where the columns of a claim are: looked up by name once a claim, not once a row.
+        pub(super) struct Columns {
+            $(pub(super) $column: usize,)*
+        }
+
+        impl Columns {
+            pub(super) fn of(row: &PgRow) -> Result<Columns, sqlx::Error> {
+                Ok(Columns { $($column: row.try_column(stringify!($column))?.ordinal(),)* })
+            }
+        }
+    };
+}
+
+columns! {
+    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited_us
+    deadline_us gid steps headers retry_interval_us retry_limit compensate_retry_limit request_timeout_us timeout_us
+    fresh_keys parallel refers requested
+}
 
 /// A claimed row, before its definition is decoded.
 pub(super) struct Row {
@@ -38,55 +59,54 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn read(worker: &Worker, row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
-        let word = |name: &'static str| row.try_get::<Option<String>, _>(name);
+    pub(super) fn read(worker: &Worker, at: &Columns, row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
+        let word = |at: usize| row.try_get::<Option<&str>, _>(at);
         let wrong = |what: &'static str| sqlx::Error::Decode(what.into());
         let now = Try {
-            step: usize::try_from(row.try_get::<i16, _>("step")? - 1).unwrap_or(usize::MAX),
-            op: word("op")?
-                .as_deref()
+            step: usize::try_from(row.try_get::<i16, _>(at.step)? - 1).unwrap_or(usize::MAX),
+            op: word(at.op)?
                 .and_then(Op::parse)
                 .ok_or_else(|| wrong("op is neither action nor compensate"))?,
-            attempt: row.try_get::<i32, _>("attempt")?.try_into().unwrap_or(1),
-            counted: row.try_get::<i32, _>("counted")?.try_into().unwrap_or(0),
-            unknown_before: row.try_get("unknown_before")?,
-            last: word("last_outcome")?.as_deref().and_then(Outcome::parse),
+            attempt: row.try_get::<i32, _>(at.attempt)?.try_into().unwrap_or(1),
+            counted: row.try_get::<i32, _>(at.counted)?.try_into().unwrap_or(0),
+            unknown_before: row.try_get(at.unknown_before)?,
+            last: word(at.last_outcome)?.and_then(Outcome::parse),
         };
-        let interrupt = match word("interrupt")?.as_deref() {
+        let interrupt = match word(at.interrupt)? {
             None => None,
             Some(interrupt) => {
                 Some(Interrupt::parse(interrupt).ok_or_else(|| wrong("an unknown interrupt"))?)
             }
         };
-        let saga_id = row.try_get("saga_id")?;
-        let parallel = row.try_get("parallel")?;
+        let saga_id = row.try_get(at.saga_id)?;
+        let parallel = row.try_get(at.parallel)?;
         Ok(Row {
             task_id,
             saga_id,
             known: if parallel { worker.definitions.get(saga_id) } else { None },
-            epoch: row.try_get("epoch")?,
-            lane: row.try_get("lane")?,
+            epoch: row.try_get(at.epoch)?,
+            lane: row.try_get(at.lane)?,
             now,
-            lost: row.try_get("lost")?,
-            lost_alone: row.try_get("lost_alone")?,
-            bytes: row.try_get::<i32, _>("bytes")?.try_into().unwrap_or(0),
+            lost: row.try_get(at.lost)?,
+            lost_alone: row.try_get(at.lost_alone)?,
+            bytes: row.try_get::<i32, _>(at.bytes)?.try_into().unwrap_or(0),
             interrupt,
-            requested: row.try_get("requested")?,
-            waited_us: row.try_get("waited_us")?,
-            deadline_us: row.try_get("deadline_us")?,
-            fresh_keys: FreshKeys::read(row.try_get("fresh_keys")?)
+            requested: row.try_get(at.requested)?,
+            waited_us: row.try_get(at.waited_us)?,
+            deadline_us: row.try_get(at.deadline_us)?,
+            fresh_keys: FreshKeys::read(row.try_get(at.fresh_keys)?)
                 .map_err(|error| sqlx::Error::Decode(error.into()))?,
             columns: SagaColumns {
-                gid: row.try_get("gid")?,
-                steps: row.try_get::<Option<String>, _>("steps")?.unwrap_or_default(),
-                headers: row.try_get("headers")?,
-                retry_limit: row.try_get("retry_limit")?,
-                compensate_retry_limit: row.try_get("compensate_retry_limit")?,
-                retry_interval_us: row.try_get("retry_interval_us")?,
-                request_timeout_us: row.try_get("request_timeout_us")?,
-                timeout_us: row.try_get("timeout_us")?,
+                gid: row.try_get(at.gid)?,
+                steps: row.try_get::<Option<String>, _>(at.steps)?.unwrap_or_default(),
+                headers: row.try_get(at.headers)?,
+                retry_limit: row.try_get(at.retry_limit)?,
+                compensate_retry_limit: row.try_get(at.compensate_retry_limit)?,
+                retry_interval_us: row.try_get(at.retry_interval_us)?,
+                request_timeout_us: row.try_get(at.request_timeout_us)?,
+                timeout_us: row.try_get(at.timeout_us)?,
                 parallel,
-                refers: row.try_get("refers")?,
+                refers: row.try_get(at.refers)?,
                 result_mapping: None,
             },
         })
