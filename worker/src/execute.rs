@@ -16,12 +16,12 @@ use crate::worker::Worker;
 
 /// Starts a task's life in this worker. A task that is not started, because the worker stops or lost its identity, is
 /// dropped here: what is held and unstarted is handed back at the end.
-pub fn start(worker: &Arc<Worker>, task: Task) {
+pub fn start(worker: &Arc<Worker>, task: Box<Task>) {
     let worker = Arc::clone(worker);
     tokio::spawn(async move { execute(worker, task).await });
 }
 
-async fn execute(worker: Arc<Worker>, mut task: Task) {
+async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
     if !worker.schema.fits() {
         return give_back(&worker, task);
     }
@@ -92,14 +92,14 @@ async fn execute(worker: Arc<Worker>, mut task: Task) {
 }
 
 /// The task met an interrupt or its deadline: what follows is planned without a call.
-fn uncalled(worker: &Worker, task: Task) {
+fn uncalled(worker: &Worker, task: Box<Task>) {
     if !worker.stop.is_cancelled() {
         let _ = worker.finished.send(Finished { task, ended: None });
     }
 }
 
 /// A newer release has migrated the database: its workers know what to do with this task.
-fn give_back(worker: &Worker, task: Task) {
+fn give_back(worker: &Worker, task: Box<Task>) {
     if !worker.stop.is_cancelled() {
         let _ = worker.unfit.send(task);
     }

@@ -29,8 +29,8 @@ const HALVE_AFTER_FAILURES: u32 = 3;
 /// A task that came back.
 #[derive(Debug)]
 pub struct Finished {
-    /// The task.
-    pub task: Task,
+    /// The task: boxed, since it is moved at every turn of its way.
+    pub task: Box<Task>,
     /// How its call ended; `None` where it met an interrupt or its deadline and was not called.
     pub ended: Option<Ended>,
 }
@@ -229,11 +229,11 @@ struct StillHeld(HashMap<i64, (i32, Option<Interrupt>)>);
 impl StillHeld {
     /// Looks at `missing`, which are as they were in memory. What cannot be looked at counts as held: an outcome that is
     /// dropped would be a try without a record.
-    async fn look(worker: &Worker, missing: &[&Task]) -> StillHeld {
+    async fn look(worker: &Worker, missing: &[&Finished]) -> StillHeld {
         if missing.is_empty() {
             return StillHeld::default();
         }
-        let ids: Vec<i64> = missing.iter().map(|task| task.id).collect();
+        let ids: Vec<i64> = missing.iter().map(|finished| finished.task.id).collect();
         let statement = sqlx::query(query::STILL_HELD).bind(worker.id()).bind(ids);
         let read = async {
             let mut held = HashMap::new();
@@ -246,7 +246,8 @@ impl StillHeld {
         };
         read.await.unwrap_or_else(|error| {
             worker.database_failed("look at unsettled tasks", &error);
-            StillHeld(missing.iter().map(|task| (task.id, (task.epoch, task.interrupt))).collect())
+            let known = |task: &Task| (task.id, (task.epoch, task.interrupt));
+            StillHeld(missing.iter().map(|finished| known(&finished.task)).collect())
         })
     }
 

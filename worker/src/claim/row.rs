@@ -119,7 +119,7 @@ impl Row {
         queue: &str,
         details: &mut HashMap<i64, Details>,
         place: OwnedSemaphorePermit,
-    ) -> Result<Task, String> {
+    ) -> Result<Box<Task>, String> {
         let mut answers = Answers::default();
         let details = if self.needs_details() {
             Some(details.get_mut(&self.saga_id).ok_or("what it needs of its saga cannot be read")?)
@@ -161,7 +161,7 @@ impl Row {
             ));
         };
         let ticket = worker.participants.hold(step.participant(self.now.op));
-        Ok(Task {
+        Ok(Box::new(Task {
             id: self.task_id,
             epoch: self.epoch,
             saga_id: self.saga_id,
@@ -180,7 +180,7 @@ impl Row {
             fresh_keys: self.fresh_keys,
             queue: worker.queues.hold(queue),
             place,
-        })
+        }))
     }
 
     pub(super) fn needs_details(&self) -> bool {

@@ -79,8 +79,7 @@ pub(super) async fn plan(worker: &Worker, finished: Vec<Finished>) -> (Vec<Batch
         }
     }
     find_results(worker, &mut batches).await;
-    let still_held =
-        StillHeld::look(worker, &gone.iter().map(|finished| &finished.task).collect::<Vec<_>>()).await;
+    let still_held = StillHeld::look(worker, &gone.iter().collect::<Vec<_>>()).await;
     let again = gone.into_iter().filter_map(|finished| still_held.again(worker, finished)).collect();
     (batches, again)
 }
@@ -309,7 +308,7 @@ impl Unit for Batch {
         let missing: Vec<_> = group
             .iter()
             .filter(|batch| !settled.contains(&batch.saga_id))
-            .flat_map(|batch| batch.finished.iter().map(|finished| &finished.task))
+            .flat_map(|batch| &batch.finished)
             .collect();
         let still_held = StillHeld::look(worker, &missing).await;
         Ok(Settled { sagas: settled, queued: any_queued, still_held })

@@ -223,8 +223,8 @@ impl Unit for Item {
         }
         let missing: Vec<_> = group
             .iter()
-            .map(|item| &item.finished.task)
-            .filter(|task| !tasks.contains_key(&task.id))
+            .map(|item| &item.finished)
+            .filter(|finished| !tasks.contains_key(&finished.task.id))
             .collect();
         let still_held = StillHeld::look(worker, &missing).await;
         Ok(Settled { tasks, queued, still_held })
