@@ -18,11 +18,10 @@
 -- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the running transactions and xmax the
 -- worker knows when every one that could still commit an older run_at has ended (worker/src/mark.rs).
 -- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
--- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12).
-with me as materialized (
-  select id from pgsaga.worker
-  where coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
-), lanes as materialized (
+-- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
+-- something is due: a claim that finds nothing, as of the workers that were woken and came second, writes nothing, and its commit
+-- does not wait for the disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.
+with lanes as materialized (
   select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,
                        (l.id + $10) % (select count(*) from pgsaga.lane)) as place
@@ -30,10 +29,10 @@ with me as materialized (
   join pgsaga.queue q on q.name = l.queue and q.paused_at is null
   left join unnest($5::int[], $6::timestamptz[]) as m (lane, mark) on m.lane = l.id
   left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
-  where $8::text[] is null or s.queue is not null
+  where ($8::text[] is null or s.queue is not null) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time()
 ), due as materialized (
   select d.row_id, d.run_at, d.bytes, d.participant, l.place
-  from (select * from lanes where exists (select from me) order by place) l
+  from (select * from lanes order by place) l
   cross join lateral (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
     where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
@@ -44,6 +43,10 @@ with me as materialized (
     for update skip locked
   ) d
   limit $2
+), me as materialized (
+  select id from pgsaga.worker
+  where exists (select from due)
+    and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), taken as (
   select row_id, run_at, bytes, place from due where participant <> all ($12::text[])
   union all
@@ -58,7 +61,7 @@ with me as materialized (
       row_number() over (order by place, run_at, row_id) as nth
     from taken
   ) summed
-  where total <= $4 or nth = 1
+  where (total <= $4 or nth = 1) and exists (select from me)
 ), claimed as (
   update pgsaga.task t set worker = $1, epoch = t.epoch + 1
   where t.ctid = any (array(select row_id from fitting))
@@ -67,7 +70,9 @@ with me as materialized (
   select clock_timestamp() as now,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
-    exists (select from me) as alive
+    -- Where nothing is due, the heartbeat is what knows.
+    exists (select from me)
+      or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
 select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark, l.lowest,
   (date_part('epoch', l.next_due - h.now) * 1000)::bigint as next_due_ms,

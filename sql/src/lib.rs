@@ -36,6 +36,7 @@ migrations! {
     3 "sagas_in_full" "0003_sagas_in_full.sql",
     4 "validation_in_full" "0004_validation_in_full.sql",
     5 "decisions" "0005_decisions.sql",
+    6 "expand_status_behind_steps" "0006_expand_status_behind_steps.sql",
 }
 
 /// The schema version that this release's statements are written for.
@@ -84,6 +85,8 @@ queries! {
     IDLE_UNLOCK = "idle_unlock",
     /// Who may keep a migration waiting.
     LOCK_HOLDERS = "lock_holders",
+    /// Whether a claim is worth while.
+    LOOK = "look",
     /// Makes history partitions ahead.
     MAKE_HISTORY_PARTITIONS = "make_history_partitions",
     /// Puts off what is due for participants that do not answer.

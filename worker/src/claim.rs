@@ -56,6 +56,8 @@ pub async fn run(worker: Arc<Worker>) {
     let (mut claimed_at, mut looked_back_at) = (Instant::now(), Instant::now());
     let mut longest_gap = Duration::ZERO;
     let mut empty_in_a_row = 0u32;
+    // Somebody said that something may be due.
+    let mut told = true;
     let mut reconnect = Reconnect::new();
     while let Some(places) = free_places(&worker).await {
         // The backstop of the mark: a step back of the clock that is shorter than a gap between two claims is not seen.
@@ -73,8 +75,20 @@ pub async fn run(worker: Arc<Worker>) {
         let pause = if !fits || !worker.lease.holds() {
             POLL_MAX / 4 // a heartbeat or a new registration ends this
         } else {
-            nth = nth.wrapping_add(1);
-            match claim(&worker, places, nth).await {
+            let claimed = if told || empty_in_a_row == 0 {
+                nth = nth.wrapping_add(1);
+                claim(&worker, places, nth).await
+            } else {
+                match look(&worker, places.num_permits()).await {
+                    Ok(None) => {
+                        nth = nth.wrapping_add(1);
+                        claim(&worker, places, nth).await
+                    }
+                    Ok(Some(nothing)) => Ok(nothing),
+                    Err(error) => Err(error),
+                }
+            };
+            match claimed {
                 Ok(claimed) => {
                     reconnect.reset();
                     if claimed.found > 0 {
@@ -103,12 +117,22 @@ pub async fn run(worker: Arc<Worker>) {
         if pause.is_zero() {
             continue;
         }
-        tokio::select! {
+        told = tokio::select! {
             () = worker.stop.cancelled() => break,
-            () = worker.wake.notified() => worker.metrics.wakeups[0].increment(1),
-            () = worker.participants.room.notified() => {}
-            () = tokio::time::sleep(pause) => worker.metrics.wakeups[1].increment(1),
-        }
+            () = worker.wake.notified() => {
+                worker.metrics.wakeups[0].increment(1);
+                true
+            }
+            () = worker.participants.room.notified() => true,
+            () = worker.look.notified() => {
+                worker.metrics.wakeups[0].increment(1);
+                false
+            }
+            () = tokio::time::sleep(pause) => {
+                worker.metrics.wakeups[1].increment(1);
+                false
+            }
+        };
     }
     worker.idle.send_replace(false);
 }
@@ -151,6 +175,26 @@ async fn free_places(worker: &Worker) -> Option<OwnedSemaphorePermit> {
         places.merge(more);
     }
     Some(places)
+}
+
+/// Whether a claim of `asked` tasks is worth while: `None` where it is.
+async fn look(worker: &Worker, asked: usize) -> Result<Option<Claimed>, sqlx::Error> {
+    let _moving = worker.gate.read().await;
+    let (lanes, marks) = worker.marks.all();
+    let (queues, _) = worker.queues.rooms(asked).unzip();
+    let server = worker.identity().server;
+    let statement = sqlx::query(query::LOOK).bind(lanes).bind(marks).bind(queues).bind(server);
+    let rows = worker.db.run(Lane::Work, statement).await?;
+    let mut seen = Lanes::default();
+    for row in &rows {
+        seen.learn(worker, row, row)?;
+    }
+    if rows.is_empty() || seen.next_due_ms.is_some_and(|due_ms| due_ms <= 0) {
+        return Ok(None);
+    }
+    worker.metrics.oldest_due_seconds.set(0.0);
+    worker.metrics.claims[1].increment(1);
+    Ok(Some(Claimed { found: 0, asked, next_due: seen.next_due() }))
 }
 
 async fn claim(
@@ -265,8 +309,7 @@ async fn claim(
     if !returned.is_empty() {
         hand_back::hand_back(worker, id, &returned).await;
     }
-    let next_due = seen.next_due_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
-    Ok(Claimed { found, asked, next_due: next_due.into_iter().chain(seen.look_back).min() })
+    Ok(Claimed { found, asked, next_due: seen.next_due() })
 }
 
 /// What a claim says of the lanes that it looked at.
@@ -280,6 +323,12 @@ struct Lanes {
 }
 
 impl Lanes {
+    /// When the next claim is worth while.
+    fn next_due(&self) -> Option<Duration> {
+        let next_due = self.next_due_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
+        next_due.into_iter().chain(self.look_back).min()
+    }
+
     fn learn(&mut self, worker: &Worker, header: &PgRow, row: &PgRow) -> Result<(), sqlx::Error> {
         // Without a lane to serve there is one row, and it names none.
         let Some(lane) = row.try_get::<Option<i32>, _>("lane")? else { return Ok(()) };

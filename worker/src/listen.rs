@@ -1,13 +1,15 @@
 //! Wake-ups: LISTEN on a connection of its own. While this worker is idle it also holds an advisory lock there, which
 //! tells producers that a NOTIFY is worth its price (DESIGN.md §6). A wake-up is a hint: the claim loop polls anyway.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgsaga_sql::query;
+use rand::RngExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::backoff::Reconnect;
 use crate::db::{Hosts, within};
@@ -16,6 +18,9 @@ use crate::worker::Worker;
 const CHANNEL: &str = "pgsaga";
 /// How often an idle worker tries again for a lock that another idle worker, or a producer for a moment, has.
 const LOCK_AGAIN: Duration = Duration::from_secs(3);
+/// How much later the others look when the worker that holds the lock is woken. All at once, ten would keep the one that gets
+/// the task from its processor, and most inserts are but one saga.
+const OTHERS_LATER: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(20);
 /// How often the server is asked for a sign of life, or once a lease where that is shorter. A connection on which nothing is
 /// sent never learns that its other end is gone, and NATs forget those that are silent.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
@@ -62,6 +67,7 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
     let mut idle = worker.idle.subscribe();
     idle.mark_changed();
     let mut locked = false;
+    let mut later: Option<Instant> = None;
     let alive_every = worker.limits.lease.min(ALIVE_EVERY);
     let mut alive_at = interval_at(Instant::now() + alive_every, alive_every);
     alive_at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -71,9 +77,14 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
             changed = idle.changed() => if changed.is_err() { return Ok(()) },
             _ = primary.changed() => return Ok(()),
             notification = listener.try_recv() => match notification? {
-                Some(_) => worker.wake.notify_one(),
+                Some(_) if locked => worker.wake.notify_one(),
+                Some(_) => later = later.or_else(|| Some(Instant::now() + rand::rng().random_range(OTHERS_LATER))),
                 None => return Ok(()),
             },
+            () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {
+                later = None;
+                worker.look.notify_one();
+            }
             () = tokio::time::sleep(LOCK_AGAIN), if wanted && !locked => {}
             _ = alive_at.tick() => {
                 within(timeout, sqlx::query(query::ALIVE).fetch_one(&mut listener)).await?;

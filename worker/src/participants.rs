@@ -131,7 +131,10 @@ impl Participants {
 
     /// Everything held for it, running or waiting, that makes sense; `None` is without bound.
     fn held_max(&self, name: &str, known: &Participant, now: Instant) -> Option<usize> {
-        if known.is_silent(now) || self.limits.contains_key(name) {
+        if name.is_empty() {
+            // Nobody is called, so nobody ever answers.
+            None
+        } else if known.is_silent(now) || self.limits.contains_key(name) {
             Some(2 * self.calls_max(name, known, now))
         } else {
             // Nobody knows yet: half of what a worker holds.

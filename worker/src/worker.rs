@@ -69,6 +69,8 @@ pub struct Worker {
     pub gate: RwLock<()>,
     /// Something may be due.
     pub wake: Notify,
+    /// The same, but another idle worker is at it: look before claiming.
+    pub look: Notify,
     /// Something the database holds for us may be unknown to us.
     pub doubt: Notify,
     /// True while there is nothing to do: producers are asked to notify.
@@ -124,6 +126,7 @@ impl Worker {
             turns: Arc::new(Semaphore::new(limits.calls_max)),
             gate: RwLock::new(()),
             wake: Notify::new(),
+            look: Notify::new(),
             doubt: Notify::new(),
             idle: watch::Sender::new(false),
             finished,

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
@@ -56,14 +56,71 @@ impl Broke {
     }
 }
 
+/// For so long a connection is kept at hand. Then the pool gets it back, looks whether it still lives, and how old it is.
+const KEPT_MAX: Duration = Duration::from_secs(60);
+
+/// A pool, and one of its connections. sqlx asks for a sign of life whenever a connection is given back: one more round trip for
+/// each statement, half of what an idle worker would say. So the last one is kept for the next statement, unless somebody
+/// may be waiting for it.
+#[derive(Debug)]
+struct Connections {
+    pool: PgPool,
+    kept: Mutex<Option<Kept>>,
+    /// Whoever uses it does one thing after the other: nobody ever waits.
+    alone: bool,
+}
+
+/// A connection, and since when the pool has not seen it.
+type Kept = (PoolConnection<Postgres>, Instant);
+
+impl Connections {
+    fn new(pool: PgPool, alone: bool) -> Connections {
+        Connections { pool, kept: Mutex::default(), alone }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn acquire(&self, broke: &Broke) -> Result<Kept, sqlx::Error> {
+        let kept = self.kept().take();
+        if let Some((mut connection, since)) = kept {
+            if broke.trusts(since.elapsed()) {
+                return Ok((connection, since));
+            }
+            connection.close_on_drop();
+        }
+        Ok((self.pool.acquire().await?, Instant::now()))
+    }
+
+    /// Keeps a connection, or gives it to the pool, which waits for its sign of life for ever: on a link that fell silent meanwhile
+    /// its place would be lost, and with the only one for heartbeats, the worker.
+    fn give_back(&self, (mut connection, since): Kept, within: Duration) {
+        let spare = self.alone
+            || self.pool.num_idle() > 0
+            || self.pool.size() < self.pool.options().get_max_connections();
+        let mut kept = self.kept();
+        if spare && kept.is_none() && since.elapsed() < KEPT_MAX && !self.pool.is_closed() {
+            *kept = Some((connection, since));
+        } else {
+            tokio::spawn(tokio::time::timeout(within, connection.return_to_pool()));
+        }
+    }
+
+    async fn close(&self) {
+        drop(self.kept().take());
+        self.pool.close().await;
+    }
+}
+
 /// Three pools to one host and how to speak through them: heartbeats wait behind nothing, and give up early on a
 /// connection that stalls, since a lease hangs on them.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) host: usize,
-    work: PgPool,
-    control: PgPool,
-    heartbeat: PgPool,
+    work: Connections,
+    control: Connections,
+    heartbeat: Connections,
     pooled: bool,
     timeout: Duration,
     heartbeat_timeout: Duration,
@@ -107,9 +164,9 @@ impl Link {
         };
         Link {
             host,
-            work: pool(options.connections_max, options.timeout),
-            control: pool(2, options.timeout),
-            heartbeat: pool(1, options.heartbeat_timeout),
+            work: Connections::new(pool(options.connections_max, options.timeout), false),
+            control: Connections::new(pool(2, options.timeout), false),
+            heartbeat: Connections::new(pool(1, options.heartbeat_timeout), true),
             pooled: options.pooled,
             timeout: options.timeout,
             heartbeat_timeout: options.heartbeat_timeout,
@@ -128,12 +185,12 @@ impl Link {
         let (statement, text) = with_text(statement);
         #[cfg(feature = "fail-points")]
         pgsaga_sql::fail::before(text.as_str());
-        let (pool, timeout) = match lane {
+        let (connections, timeout) = match lane {
             Lane::Work => (&self.work, self.timeout),
             Lane::Control => (&self.control, self.timeout),
             Lane::Heartbeat => (&self.heartbeat, self.heartbeat_timeout),
         };
-        let mut connection: PoolConnection<Postgres> = pool.acquire().await?;
+        let (mut connection, since) = connections.acquire(&self.broke).await?;
         if self.is_refused() {
             // What a standby says is of the past, and not even good for reading.
             connection.close_on_drop();
@@ -165,11 +222,7 @@ impl Link {
                     self.broke.now();
                 }
             }
-            // sqlx asks for a sign of life before it keeps a connection, and waits for it for ever: on a link that fell
-            // silent meanwhile its place in the pool would be lost, and with the only one for heartbeats, the worker.
-            _ => {
-                tokio::spawn(tokio::time::timeout(timeout.min(ACQUIRE_MAX), connection.return_to_pool()));
-            }
+            _ => connections.give_back((connection, since), timeout.min(ACQUIRE_MAX)),
         }
         result
     }
@@ -181,9 +234,10 @@ impl Link {
     /// Another host is spoken to now: whatever still runs or waits here ends at once, its result unknown.
     pub(super) fn leave(&self) {
         self.left.cancel();
-        for pool in [&self.work, &self.control, &self.heartbeat] {
+        for connections in [&self.work, &self.control, &self.heartbeat] {
+            drop(connections.kept().take());
             // Marks it closed at once; the rest is courtesy to a server that may be gone.
-            let pool = pool.clone();
+            let pool = connections.pool.clone();
             tokio::spawn(async move { pool.close().await });
         }
     }
