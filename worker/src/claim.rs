@@ -28,6 +28,8 @@ const POLL_BUSY: Duration = Duration::from_millis(5);
 const POLL_FIRST: Duration = Duration::from_millis(2);
 /// The longest pause.
 const POLL_MAX: Duration = Duration::from_secs(1);
+/// The longest pause where another worker looks every second.
+const POLL_REST: Duration = Duration::from_secs(3);
 /// So many empty claims in a row make a worker idle.
 const IDLE_AFTER: u32 = 3;
 /// How often a claim looks behind the mark.
@@ -101,7 +103,8 @@ pub async fn run(worker: Arc<Worker>) {
                     if claimed.found == claimed.asked {
                         Duration::ZERO
                     } else {
-                        pause(empty_in_a_row, claimed.next_due)
+                        let longest = if worker.another_looks() { POLL_REST } else { POLL_MAX };
+                        pause(empty_in_a_row, claimed.next_due, longest)
                     }
                 }
                 Err(error) => {
@@ -137,10 +140,10 @@ pub async fn run(worker: Arc<Worker>) {
     worker.idle.send_replace(false);
 }
 
-fn pause(empty_in_a_row: u32, next_due: Option<Duration>) -> Duration {
+fn pause(empty_in_a_row: u32, next_due: Option<Duration>, longest: Duration) -> Duration {
     let pause = match empty_in_a_row {
         0 => POLL_BUSY,
-        n => POLL_FIRST.saturating_mul(1 << (n - 1).min(16)).min(POLL_MAX),
+        n => POLL_FIRST.saturating_mul(1 << (n - 1).min(16)).min(longest),
     };
     match next_due {
         Some(due) => pause.min(due.max(Duration::from_millis(1))),

@@ -26,9 +26,14 @@ pub use url::of_database;
 
 /// What the planner of a worker's session is told. The hot statements are written for index loops; their plans are shown not
 /// to need the statistics, and planning them anew each time costs more than it finds. A plan that is made while a table has a
-/// few pages, and kept while it grows to millions of rows, must not scan it.
-pub const PLANNER: [(&str, &str); 3] =
-    [("plan_cache_mode", "force_generic_plan"), ("jit", "off"), ("enable_seqscan", "off")];
+/// few pages, and kept while it grows to millions of rows, must not scan it; nor may a claim read all that is due by a bitmap and
+/// sort it, to take the first few hundred.
+pub const PLANNER: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+];
 
 /// The longest wait for a connection: none of the pools is ever asked for more than it has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);

@@ -34,6 +34,7 @@ pub async fn run(worker: Arc<Worker>, hosts: Hosts) {
             listened = listen(&worker, &hosts, &mut reconnect) => listened,
         };
         worker.metrics.listener_up.set(0.0);
+        worker.set_another_looks(false);
         if let Err(error) = listened {
             worker.database_failed("listen", &error);
         }
@@ -66,13 +67,15 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
     worker.wake.notify_one();
     let mut idle = worker.idle.subscribe();
     idle.mark_changed();
-    let mut locked = false;
+    let every_queue = worker.queues.are_all();
+    let (mut locked, mut looks) = (false, false);
     let mut later: Option<Instant> = None;
     let alive_every = worker.limits.lease.min(ALIVE_EVERY);
     let mut alive_at = interval_at(Instant::now() + alive_every, alive_every);
     alive_at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wanted = *idle.borrow();
+        let lacks = !locked || every_queue && !looks;
         tokio::select! {
             changed = idle.changed() => if changed.is_err() { return Ok(()) },
             _ = primary.changed() => return Ok(()),
@@ -85,22 +88,25 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
                 later = None;
                 worker.look.notify_one();
             }
-            () = tokio::time::sleep(LOCK_AGAIN), if wanted && !locked => {}
+            () = tokio::time::sleep(LOCK_AGAIN), if wanted && lacks => {}
             _ = alive_at.tick() => {
                 within(timeout, sqlx::query(query::ALIVE).fetch_one(&mut listener)).await?;
             }
         }
         let wanted = *idle.borrow_and_update();
-        if wanted && !locked {
-            let row = within(timeout, sqlx::query(query::IDLE_LOCK).fetch_one(&mut listener)).await?;
-            locked = row.try_get("locked")?;
-            if locked {
+        if wanted && lacks {
+            let lock = sqlx::query(query::IDLE_LOCK).bind(every_queue);
+            let row = within(timeout, lock.fetch_one(&mut listener)).await?;
+            let (had_lock, looked) = (locked, looks);
+            (locked, looks) = (row.try_get("locked")?, row.try_get("looks")?);
+            if locked && !had_lock || looks && !looked {
                 // An insert before this moment did not notify (RACES 19).
                 worker.wake.notify_one();
             }
-        } else if !wanted && locked {
+            worker.set_another_looks(every_queue && !looks);
+        } else if !wanted && (locked || looks) {
             within(timeout, sqlx::query(query::IDLE_UNLOCK).fetch_one(&mut listener)).await?;
-            locked = false;
+            (locked, looks) = (false, false);
         }
     }
 }

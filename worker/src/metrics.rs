@@ -98,7 +98,11 @@ pub struct Metrics {
 /// What the exporter says of each metric: name, kind, help.
 pub const TABLE: &[(&str, &str, &str)] = &[
     ("pgsaga_claimed_total", "counter", "Tasks that this worker claimed."),
-    ("pgsaga_claims_total", "counter", "Claims by result: hit, empty (a look that found nothing due counts too), error."),
+    (
+        "pgsaga_claims_total",
+        "counter",
+        "Claims by result: hit, empty (a look that found nothing due counts too), error.",
+    ),
     ("pgsaga_claim_seconds", "histogram", "Duration of a claim statement."),
     (
         "pgsaga_claim_tasks",

@@ -63,6 +63,11 @@ impl Queues {
         Queues(served.iter().map(|served| (served.name.clone(), queue(served))).collect())
     }
 
+    /// Whether it serves every queue.
+    pub fn are_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Names and how many tasks of each may be claimed, at most `free`; `None` is every queue without a limit.
     pub fn rooms(&self, free: usize) -> Option<(Vec<&str>, Vec<i64>)> {
         let room = |queue: &Queue| match queue.limit {

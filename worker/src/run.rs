@@ -130,6 +130,10 @@ async fn keep_partitions_ahead(worker: Arc<Worker>) {
             () = worker.done.cancelled() => return,
             _ = tick.tick() => {}
         }
+        // One does it for all: they are made millions of sagas ahead, and each worker has looked when it started.
+        if !worker.is_first() {
+            continue;
+        }
         if let Err(error) = make_history_partitions(&worker).await {
             worker.database_failed("make history partitions", &error);
         }

@@ -86,6 +86,7 @@ pub struct Worker {
     /// Who it is.
     pub known: Known,
     first: AtomicBool,
+    another_looks: AtomicBool,
 }
 
 /// The other ends of a worker's channels.
@@ -135,6 +136,7 @@ impl Worker {
             done: CancellationToken::new(),
             known: Known::default(),
             first: AtomicBool::new(false),
+            another_looks: AtomicBool::new(false),
             limits,
         };
         (Arc::new(worker), Receivers { finished: settling, unfit: parking })
@@ -167,6 +169,17 @@ impl Worker {
     /// A heartbeat has seen who lives.
     pub fn set_first(&self, first: bool) {
         self.first.store(first, Ordering::Relaxed);
+    }
+
+    /// Whether this worker is told of what is inserted, and another idle one that serves every queue looks each second for what
+    /// is inserted without a word.
+    pub fn another_looks(&self) -> bool {
+        self.another_looks.load(Ordering::Relaxed)
+    }
+
+    /// The listening connection was told so, or is gone.
+    pub fn set_another_looks(&self, another: bool) {
+        self.another_looks.store(another, Ordering::Relaxed);
     }
 
     /// Ready to work: registered, lease running, next to a schema that it knows, not told to stop.

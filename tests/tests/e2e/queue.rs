@@ -56,8 +56,9 @@ fn value(of: &str) -> String {
     if array { format!("'{{{}}}'", vec![value; GROUP].join(",")) } else { format!("'{value}'") }
 }
 
-const HOT: [(&str, &str); 9] = [
+const HOT: [(&str, &str); 10] = [
     ("claim", query::CLAIM),
+    ("look", query::LOOK),
     ("details", query::DETAILS),
     ("settle", query::SETTLE),
     ("settle_parallel", query::SETTLE_PARALLEL),
@@ -80,10 +81,9 @@ async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {
         let mut found = Vec::new();
         nodes(&plan, &mut found);
         for (node, table) in found {
-            let fine = matches!(
-                node,
-                "Index Scan" | "Index Only Scan" | "Tid Scan" | "Bitmap Heap Scan" | "ModifyTable"
-            );
+            // A bitmap has no order: a claim would read and sort all that is due. Behind a pooler it knows how many it wants.
+            let fine = matches!(node, "Index Scan" | "Index Only Scan" | "Tid Scan" | "ModifyTable")
+                || with_values && node == "Bitmap Heap Scan";
             assert!(fine || !matches!(table, "task" | "saga"), "{name}, {when}: {node} on {table}\n{plan:#}");
         }
     }

@@ -59,6 +59,7 @@ const READING: &[&str] = &[
     "held",
     "idle_lock",
     "idle_unlock",
+    "look",
     "progress",
     "sample",
     "schema_version",
