@@ -23,7 +23,7 @@ pub fn start(worker: &Arc<Worker>, task: Box<Task>) {
 
 async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
     if !worker.schema.fits() {
-        return give_back(&worker, task);
+        return give_back(&worker, *task);
     }
     if !may_call(&task.saga.shape, &task.event(None)) {
         return uncalled(&worker, task);
@@ -42,7 +42,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
             },
         };
         if admission == Admission::Park {
-            let _ = worker.unfit.send(task);
+            let _ = worker.unfit.send(*task);
             return;
         }
     }
@@ -69,7 +69,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
         return uncalled(&worker, task);
     }
     if !worker.schema.fits() {
-        return give_back(&worker, task);
+        return give_back(&worker, *task);
     }
     // Boxed, or every task would carry room for a statement and be copied with it.
     if task.is_suspect() && !Box::pin(mark_alone(&worker, &mut task)).await {
@@ -99,7 +99,7 @@ fn uncalled(worker: &Worker, task: Box<Task>) {
 }
 
 /// A newer release has migrated the database: its workers know what to do with this task.
-fn give_back(worker: &Worker, task: Box<Task>) {
+fn give_back(worker: &Worker, task: Task) {
     if !worker.stop.is_cancelled() {
         let _ = worker.unfit.send(task);
     }

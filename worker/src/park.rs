@@ -27,7 +27,7 @@ const GROUP_MAX: usize = 1000;
 
 /// Parks until everything is done: tasks that this worker holds and cannot call now, and what lies in the queue for
 /// participants that get no call.
-pub async fn run(worker: Arc<Worker>, mut held: mpsc::UnboundedReceiver<Box<Task>>) {
+pub async fn run(worker: Arc<Worker>, mut held: mpsc::UnboundedReceiver<Task>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut parked = HashMap::new();
@@ -46,7 +46,7 @@ pub async fn run(worker: Arc<Worker>, mut held: mpsc::UnboundedReceiver<Box<Task
     }
 }
 
-async fn give_back(worker: &Worker, tasks: &mut Vec<Box<Task>>) {
+async fn give_back(worker: &Worker, tasks: &mut Vec<Task>) {
     let id = worker.id();
     let returned: Vec<Returned> = tasks
         .iter()

@@ -78,7 +78,7 @@ pub struct Worker {
     /// Finished calls on their way to a settle.
     pub finished: mpsc::UnboundedSender<Finished>,
     /// Tasks whose participant cannot take them now, on their way back to the queue.
-    pub unfit: mpsc::UnboundedSender<Box<Task>>,
+    pub unfit: mpsc::UnboundedSender<Task>,
     /// Claim nothing more.
     pub stop: CancellationToken,
     /// Everything that could be settled is: all loops end.
@@ -95,7 +95,7 @@ pub struct Receivers {
     /// Finished calls.
     pub finished: mpsc::UnboundedReceiver<Finished>,
     /// Tasks whose participant cannot take them now.
-    pub unfit: mpsc::UnboundedReceiver<Box<Task>>,
+    pub unfit: mpsc::UnboundedReceiver<Task>,
 }
 
 impl Worker {
