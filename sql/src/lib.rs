@@ -37,6 +37,7 @@ migrations! {
     4 "validation_in_full" "0004_validation_in_full.sql",
     5 "decisions" "0005_decisions.sql",
     6 "expand_status_behind_steps" "0006_expand_status_behind_steps.sql",
+    7 "expand_retention" "0007_expand_retention.sql",
 }
 
 /// The schema version that this release's statements are written for.
@@ -73,12 +74,16 @@ queries! {
     DECLARE_DEAD = "declare_dead",
     /// What a claim leaves out: steps of parallel sagas, and answers.
     DETAILS = "details",
+    /// Drops a history partition of which no saga is left.
+    DROP_HISTORY_PARTITION = "drop_history_partition",
     /// Gives unstarted tasks back.
     HAND_BACK = "hand_back",
     /// Raises a worker's counter and reads all counters.
     HEARTBEAT = "heartbeat",
     /// What a worker holds.
     HELD = "held",
+    /// The history's partitions.
+    HISTORY_PARTITIONS = "history_partitions",
     /// Asks producers to notify.
     IDLE_LOCK = "idle_lock",
     /// Asks producers to stop notifying.
@@ -103,6 +108,10 @@ queries! {
     PRODUCER_STATUS = "producer_status",
     /// Which of many sagas have ended.
     PRODUCER_WAIT = "producer_wait",
+    /// Deletes history whose saga is gone.
+    PURGE_HISTORY = "purge_history",
+    /// Deletes sagas that finished long ago.
+    PURGE_SAGAS = "purge_sagas",
     /// Registers a worker.
     REGISTER = "register",
     /// Requeues a dead worker's tasks.

@@ -31,6 +31,7 @@ pub mod queues;
 pub mod reconcile;
 pub mod references;
 pub mod rescue;
+pub mod retention;
 pub mod run;
 pub mod sample;
 pub mod schema;

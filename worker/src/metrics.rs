@@ -86,6 +86,12 @@ pub struct Metrics {
     pub parked: Counter,
     /// Breakers that are open.
     pub breakers_open: Gauge,
+    /// Finished sagas deleted by retention.
+    pub purged_sagas: Counter,
+    /// Rows of their history deleted one by one.
+    pub purged_history_rows: Counter,
+    /// History partitions dropped.
+    pub dropped_partitions: Counter,
     /// Wake-ups by notify, by poll.
     pub wakeups: [Counter; 2],
     /// 1 while LISTEN stands.
@@ -156,6 +162,21 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "Due tasks that this worker put off because their participant gets no call now.",
     ),
     ("pgsaga_breakers_open", "gauge", "Participants whose circuit breaker is open in this worker."),
+    (
+        "pgsaga_purged_sagas_total",
+        "counter",
+        "Finished sagas that this worker deleted because they were older than --retention.",
+    ),
+    (
+        "pgsaga_purged_history_rows_total",
+        "counter",
+        "Rows of history that this worker deleted one by one after their saga.",
+    ),
+    (
+        "pgsaga_dropped_partitions_total",
+        "counter",
+        "History partitions that this worker dropped because no saga of theirs was left.",
+    ),
     ("pgsaga_wakeups_total", "counter", "Looks at the queue by source: notify, poll."),
     ("pgsaga_listener_up", "gauge", "1 while the worker can be woken by NOTIFY, else 0 (it polls)."),
     ("pgsaga_ready", "gauge", "1 while the lease holds and work may start, else 0."),
@@ -219,6 +240,9 @@ impl Metrics {
             reconciled: zeroed(counter!("pgsaga_reconciled_total")),
             parked: zeroed(counter!("pgsaga_parked_total")),
             breakers_open: gauge!("pgsaga_breakers_open"),
+            purged_sagas: zeroed(counter!("pgsaga_purged_sagas_total")),
+            purged_history_rows: zeroed(counter!("pgsaga_purged_history_rows_total")),
+            dropped_partitions: zeroed(counter!("pgsaga_dropped_partitions_total")),
             wakeups: ["notify", "poll"].map(|source| labelled("pgsaga_wakeups_total", "source", source)),
             listener_up: gauge!("pgsaga_listener_up"),
             ready: gauge!("pgsaga_ready"),

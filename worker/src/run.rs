@@ -13,7 +13,7 @@ use crate::db::{Class, Hosts, Lane};
 use crate::error::Error;
 use crate::hand_back::{Returned, hand_back};
 use crate::worker::{Receivers, Worker};
-use crate::{claim, heartbeat, listen, park, reconcile, rescue, sample, settle};
+use crate::{claim, heartbeat, listen, park, reconcile, rescue, retention, sample, settle};
 
 /// How often the worker looks whether history partitions must be made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(30);
@@ -44,6 +44,9 @@ pub async fn run(
     loops.spawn("park", park::run(Arc::clone(&worker), unfit));
     loops.spawn("sample", sample::run(Arc::clone(&worker)));
     loops.spawn("partitions", keep_partitions_ahead(Arc::clone(&worker)));
+    if let Some(age) = worker.limits.retention {
+        loops.spawn("retention", retention::run(Arc::clone(&worker), age));
+    }
     match listen_on {
         Some(hosts) => loops.spawn("listen", listen::run(Arc::clone(&worker), hosts)),
         None => tracing::info!("no direct connection for LISTEN: this worker polls"),

@@ -33,6 +33,8 @@ pub struct Limits {
     pub lease: Duration,
     /// How long running calls may take to end after the first signal.
     pub grace: Duration,
+    /// How long finished sagas are kept; `None`: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// The parts of a running worker.

@@ -25,6 +25,7 @@ mod producer;
 mod queue;
 mod races;
 mod results;
+mod retention;
 mod roles;
 mod schema;
 mod session;

@@ -14,7 +14,7 @@ async fn session(scene: &Scene, role: &str) -> PgConnection {
 
 /// A URL that logs in as a new user who is a member of `role` and nothing else. Roles belong to the cluster, which other
 /// tests share: the name is the database's.
-async fn login(scene: &Scene, role: &str) -> String {
+pub(crate) async fn login(scene: &Scene, role: &str) -> String {
     let database: String =
         sqlx::query_scalar("select current_database()::text").fetch_one(scene.pool()).await.unwrap();
     let user = format!("{database}_{role}");

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Database;
+use super::{Database, filter};
 use crate::call::Caller;
 use crate::db::{self, Db, Hosts};
 use crate::error::Error;
@@ -57,6 +57,10 @@ pub struct Work {
     /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
     #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
+    /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m. Without it, nothing is ever
+    /// deleted. Whichever worker has the lowest id does it, so give it to all
+    #[arg(long, env = "PGSAGA_RETENTION", value_name = "DURATION", value_parser = retention)]
+    retention: Option<Duration>,
     /// A network that may be called, such as 10.0.0.0/8; repeatable. In this version everything may be called; a later
     /// one denies internal addresses unless they are named here
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
@@ -68,6 +72,12 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
+}
+
+/// How long finished sagas are kept.
+fn retention(text: &str) -> Result<Duration, String> {
+    let age = filter::duration(text)?;
+    if age < Duration::from_secs(60) { Err("allowed: 1m or more".to_owned()) } else { Ok(age) }
 }
 
 /// Whose calls are limited, as the steps' URLs write it, and to how many.
@@ -113,6 +123,7 @@ impl Work {
             held_max: calls_max * 2,
             lease: Duration::from_secs(self.lease_seconds),
             grace: Duration::from_secs(self.grace_seconds),
+            retention: self.retention,
         };
         let listener = TcpListener::bind(self.listen)
             .await
