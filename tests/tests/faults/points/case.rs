@@ -14,6 +14,9 @@ use tempfile::TempDir;
 use super::STEPS;
 use super::situation::Situation;
 
+/// Of workers that delete what finished longer ago.
+const RETENTION: &[&str] = &["--retention", "1h"];
+
 /// Which of the saga's halves is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -98,6 +101,13 @@ impl Case {
                 stage.dead().await;
                 stage.dead_participant.accept_again().await;
             }
+            Situation::Purging => {
+                stage.arm();
+                stage.start_mortal().await;
+                stage.dead().await;
+                stage.scene.start_worker(RETENTION).await;
+                stage.old_are_gone().await;
+            }
             Situation::Deciding(arguments) => {
                 stage.scene.start_worker(&[]).await;
                 stage.called().await;
@@ -165,6 +175,9 @@ impl Stage {
             mortal: None,
             folder: tempfile::tempdir().unwrap(),
         };
+        if case.situation == Situation::Purging {
+            stage.insert_old().await;
+        }
         stage.insert().await;
         if case.situation == Situation::Parking {
             stage.insert_fillers().await;
@@ -230,6 +243,33 @@ impl Stage {
         }
     }
 
+    /// Two sagas in a history partition that goes as a whole, and one in that of the saga to come. All finished a day ago.
+    async fn insert_old(&self) {
+        self.sql(
+            "begin;
+             set local session_replication_role = replica;
+             insert into pgsaga.saga (id, gid, status, steps, created_at, finished_at) overriding system value
+             select n, 'old-' || n, 'succeeded', '[{\"action\": \"\"}]', clock_timestamp() - interval '1 day', clock_timestamp() - interval '1 day'
+             from unnest('{1000000, 1000001, 2000000}'::bigint[]) n;
+             insert into pgsaga.history (saga_id, step, op, attempt, outcome)
+             select id, 1, 'action', 1, 'success' from pgsaga.saga where gid like 'old-%';
+             select setval('pgsaga.saga_id_seq', 2000000);
+             select pgsaga.make_history_partitions();
+             commit",
+        )
+        .await;
+    }
+
+    /// They are, and so is all their history.
+    async fn old_are_gone(&self) {
+        self.wait_for(
+            "the old sagas are gone",
+            "select where to_regclass('pgsaga.history_1') is null and not exists (select from pgsaga.saga where gid like 'old-%')
+               and not exists (select from pgsaga.history h where not exists (select from pgsaga.saga s where s.id = h.saga_id))",
+        )
+        .await;
+    }
+
     fn armed(&self) -> PathBuf {
         self.folder.path().join("armed")
     }
@@ -242,12 +282,15 @@ impl Stage {
     async fn start_mortal(&mut self) {
         let armed = self.armed();
         let env = [("FAIL_AT", self.case.point), ("FAIL_WHEN", armed.to_str().unwrap())];
-        let flags = [
+        let mut flags = vec![
             "--lease-seconds",
             "2",
             "--concurrency",
             if self.case.situation == Situation::Draining { "1" } else { "64" },
         ];
+        if self.case.situation == Situation::Purging {
+            flags.extend(RETENTION);
+        }
         let program = &binary::failing().pgsaga;
         self.mortal = Some(Worker::spawn_program(program, self.scene.db.url(), &flags, &env));
     }

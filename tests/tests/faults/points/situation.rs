@@ -17,13 +17,17 @@ pub(super) enum Situation {
     Draining,
     /// The step's participant is dead, and a breaker open.
     Parking,
+    /// It deletes sagas that finished long ago.
+    Purging,
     /// A person aborts or forces during the call, pauses the queue, or lets it go on.
     Deciding(&'static [&'static str]),
     /// A person decides about the stuck step.
     Repairing(&'static [&'static str]),
 }
 
-use Situation::{Deciding, Draining, Meanwhile, Parallel, Parking, Repairing, Rescuing, Suspect, Working};
+use Situation::{
+    Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect, Working,
+};
 
 impl Situation {
     pub(super) fn exists(self, step: usize, direction: Direction) -> bool {
@@ -80,6 +84,12 @@ pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
         ("drain:after", Draining),
         ("park:before", Parking),
         ("park:after", Parking),
+        ("purge_sagas:before", Purging),
+        ("purge_sagas:after", Purging),
+        ("purge_history:before", Purging),
+        ("purge_history:after", Purging),
+        ("drop_history_partition:before", Purging),
+        ("drop_history_partition:after", Purging),
         ("decide_abort:before", ABORT),
         ("decide_abort:after", ABORT),
         ("decide_force:before", FORCE),

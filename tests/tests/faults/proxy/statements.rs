@@ -49,6 +49,13 @@ const RUNNING: &[Row] = &[
     Row { statement: "bury", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
     Row { statement: "run_alone", doing: "run alone", provoke: |round| round.suspect().boxed_local() },
     Row { statement: "park", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
+    Row { statement: "purge_sagas", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
+    Row { statement: "purge_history", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
+    Row {
+        statement: "drop_history_partition",
+        doing: "retention",
+        provoke: |round| round.old_sagas().boxed_local(),
+    },
 ];
 const STARTING: &[&str] = &["make_history_partitions", "register"];
 const ENDING: &[&str] = &["retire", "bury", "hand_back"];
@@ -57,6 +64,7 @@ const READING: &[&str] = &[
     "alive",
     "details",
     "held",
+    "history_partitions",
     "idle_lock",
     "idle_unlock",
     "look",
@@ -83,9 +91,10 @@ fn every_writing_statement_of_a_worker_is_in_a_table() {
         let reads = READING.contains(name);
         assert!(tested || reads, "no test loses the replies of {name}, nor is it said to write nothing");
         let code: String = sql.lines().filter(|line| !line.starts_with("--")).collect();
-        let writes = ["insert into", "update pgsaga", "delete from", "make_history_partitions"]
-            .iter()
-            .any(|word| code.contains(word));
+        let writes =
+            ["insert into", "update pgsaga", "delete from", "pgsaga.make_", "pgsaga.purge_", "pgsaga.drop_"]
+                .iter()
+                .any(|word| code.contains(word));
         assert_eq!(writes, tested, "{name}");
         let alike = query::ALL.iter().filter(|(_, other)| other.contains(marker(name))).count();
         assert_eq!(alike, 1, "the first line of {name} is not its own");
@@ -189,6 +198,31 @@ impl Provocation<'_> {
     }
 }
 
+impl Provocation<'_> {
+    /// Some that finished a day ago: one in a history partition that goes as a whole, one beside a saga that stays.
+    async fn old_sagas(self) {
+        let insert =
+            "with part as materialized (select last_value / 1000000 + 1 as n from pgsaga.saga_id_seq),
+            sagas as (
+              insert into pgsaga.saga (id, gid, steps) overriding system value
+              select n * 1000000, 'old-' || n, '[{\"action\": \"\"}]'::jsonb from part
+              union all select (n + 1) * 1000000, 'old-' || n + 1, '[{\"action\": \"\"}]'::jsonb from part
+            )
+            select setval('pgsaga.saga_id_seq', (n + 1) * 1000000) from part";
+        sqlx::query(insert).execute(self.scene.pool()).await.unwrap();
+        sqlx::raw_sql("select pgsaga.make_history_partitions()").execute(self.scene.pool()).await.unwrap();
+        self.scene.all_ended(PATIENCE).await;
+        let old = "update pgsaga.saga set created_at = created_at - interval '1 day', finished_at = finished_at - interval '1 day'";
+        sqlx::raw_sql(old).execute(self.scene.pool()).await.unwrap();
+        eventually(PATIENCE, "all are gone with their history", async || {
+            let left = "select (select count(*) from pgsaga.saga) + (select count(*) from pgsaga.history)";
+            let left: i64 = sqlx::query_scalar(left).fetch_one(self.scene.pool()).await.unwrap();
+            (left == 0).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one has found it.
 async fn claim_and_forget(scene: &Scene, proxy: &Proxy, gid: &str) {
     let forgotten = proxy.inject(Fault::cut_before_reply(marker("claim")).always());
@@ -210,7 +244,8 @@ async fn errors(scene: &Scene) -> f64 {
 
 async fn survives(row: &Row) {
     let (mut scene, proxy) = scene().await;
-    spawn(&mut scene, &proxy, &[]);
+    let flags: &[&str] = if row.doing == "retention" { &["--retention", "1m"] } else { &[] };
+    spawn(&mut scene, &proxy, flags);
     scene.workers[0].ready().await;
     let faults = [
         ("reply", Fault::cut_before_reply(marker(row.statement))),
