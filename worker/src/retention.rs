@@ -11,12 +11,12 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 
-use crate::db::Lane;
+use crate::db::{Class, Lane};
 use crate::worker::Worker;
 
 /// The pause between two passes; shorter where sagas are kept for less than an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// After an error, and while it is another worker's duty.
+/// How often it looks whether it is this worker's duty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Statements take at most one part in so many of the time.
 const PART: u32 = 10;
@@ -42,20 +42,18 @@ pub async fn run(worker: Arc<Worker>, age: Duration) {
         begin: Begin { saga: 0, history: 0, since: Instant::now() },
         worker: &worker,
     };
-    let mut pause = Duration::ZERO;
+    let mut pause = LOOK_EVERY;
     loop {
         tokio::select! {
             () = worker.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        pause = match retention.pass().await {
-            Ok(()) => (age / 60).min(PAUSE_MAX),
-            Err(BrokenOff::OthersDuty) => LOOK_EVERY,
-            Err(BrokenOff::Database(error)) => {
-                worker.database_failed("retention", &error);
-                LOOK_EVERY
-            }
-        };
+        pause = (age / 60).min(PAUSE_MAX);
+        match retention.pass().await {
+            Ok(()) => {}
+            Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
+            Err(BrokenOff::Database(error)) => drop(worker.database_failed("retention", &error)),
+        }
     }
 }
 
@@ -203,7 +201,15 @@ impl Retention<'_> {
     }
 
     async fn drop_partition(&mut self, part: i64, pass: &mut Pass) -> Result<bool, BrokenOff> {
-        let (rows, _) = self.run(sqlx::query(query::DROP_HISTORY_PARTITION).bind(part)).await?;
+        let rows = match self.run(sqlx::query(query::DROP_HISTORY_PARTITION).bind(part)).await {
+            Ok((rows, _)) => rows,
+            // Something of somebody depends on it, say: the others can go.
+            Err(BrokenOff::Database(error)) if Class::of(&error) == Class::Other => {
+                self.worker.database_failed("retention", &error);
+                return Ok(false);
+            }
+            Err(broken_off) => return Err(broken_off),
+        };
         let dropped = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("dropped")?;
         if dropped {
             pass.partitions += 1;
@@ -256,5 +262,25 @@ impl Retention<'_> {
             () = tokio::time::sleep(took * (PART - 1)) => {}
         }
         Ok((rows, took))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_takes_too_long_or_fails_is_followed_by_a_smaller_one() {
+        let mut batch = Batch { size: 1000, size_max: 1000 };
+        let mut sizes = Vec::new();
+        for took_ms in [10, 101, 99, 25, 24, 24] {
+            batch.took(Duration::from_millis(took_ms));
+            sizes.push(batch.size);
+        }
+        assert_eq!(sizes, [1000, 500, 500, 500, 1000, 1000]);
+        for _ in 0..20 {
+            batch.halve();
+        }
+        assert_eq!(batch.size, 1);
     }
 }

@@ -302,6 +302,20 @@ async fn a_drop_gives_up_where_somebody_reads_the_history_for_long() {
 }
 
 #[tokio::test]
+async fn a_partition_that_somebody_depends_on_holds_up_no_other() {
+    let mut scene = Scene::new().await;
+    next_id(&scene, 3_000_000).await;
+    sql(&scene, "create view public.mine as select saga_id from pgsaga.history_0").await;
+    scene.start_worker(&["--retention", "1m"]).await;
+    eventually_counts(&scene, DROPPED, 2.0).await;
+    assert_eq!(partitions(&scene).await, [vec![0], Vec::from_iter(3..=11)].concat());
+    let said = scene.workers[0].wait_for_log("a statement failed", PATIENCE).await;
+    assert!(said.contains("history_0") && said.contains("\"doing\":\"retention\""), "{said}");
+    sql(&scene, "drop view public.mine").await;
+    eventually_counts(&scene, DROPPED, 3.0).await;
+}
+
+#[tokio::test]
 async fn one_worker_does_it_for_all_and_another_after_it() {
     let mut scene = Scene::new().await;
     for _ in 0..2 {
