@@ -39,7 +39,7 @@ async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Resul
         }
         database.settle_down().await?;
         let mut setup = bench.setup(&format!("beside {sagas} finished sagas"), bench.workers(1));
-        setup.flags.extend(["--retain".to_owned(), "1h".to_owned()]);
+        setup.flags.extend(["--retention".to_owned(), "1h".to_owned()]);
         setup.duration = bench.duration(60).max(Duration::from_secs(1));
         let measured = run_in(rig, &database, screen, setup).await?;
         let left = sqlx::query_scalar(include_str!("../finished_left.sql")).fetch_one(&database.pool).await?;
