@@ -56,9 +56,6 @@ impl Broke {
     }
 }
 
-/// For so long a connection is kept at hand. Then the pool gets it back, looks whether it still lives, and how old it is.
-const KEPT_MAX: Duration = Duration::from_secs(60);
-
 /// A pool, and one of its connections. sqlx asks for a sign of life whenever a connection is given back: one more round trip for
 /// each statement, half of what an idle worker would say. So the last one is kept for the next statement, unless somebody
 /// may be waiting for it.
@@ -68,14 +65,16 @@ struct Connections {
     kept: Mutex<Option<Kept>>,
     /// Whoever uses it does one thing after the other: nobody ever waits.
     alone: bool,
+    /// After so long the pool gets it back, looks whether it still lives, and how old it is.
+    kept_max: Duration,
 }
 
 /// A connection, and since when the pool has not seen it.
 type Kept = (PoolConnection<Postgres>, Instant);
 
 impl Connections {
-    fn new(pool: PgPool, alone: bool) -> Connections {
-        Connections { pool, kept: Mutex::default(), alone }
+    fn new(pool: PgPool, alone: bool, kept_max: Duration) -> Connections {
+        Connections { pool, kept: Mutex::default(), alone, kept_max }
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
@@ -100,7 +99,7 @@ impl Connections {
             || self.pool.num_idle() > 0
             || self.pool.size() < self.pool.options().get_max_connections();
         let mut kept = self.kept();
-        if spare && kept.is_none() && since.elapsed() < KEPT_MAX && !self.pool.is_closed() {
+        if spare && kept.is_none() && since.elapsed() < self.kept_max && !self.pool.is_closed() {
             *kept = Some((connection, since));
         } else {
             tokio::spawn(tokio::time::timeout(within, connection.return_to_pool()));
@@ -162,11 +161,13 @@ impl Link {
             }
             pool.connect_lazy_with(hosts.options(host))
         };
+        // A lease.
+        let kept_max = options.heartbeat_timeout * 4;
         Link {
             host,
-            work: Connections::new(pool(options.connections_max, options.timeout), false),
-            control: Connections::new(pool(2, options.timeout), false),
-            heartbeat: Connections::new(pool(1, options.heartbeat_timeout), true),
+            work: Connections::new(pool(options.connections_max, options.timeout), false, kept_max),
+            control: Connections::new(pool(2, options.timeout), false, kept_max),
+            heartbeat: Connections::new(pool(1, options.heartbeat_timeout), true, kept_max),
             pooled: options.pooled,
             timeout: options.timeout,
             heartbeat_timeout: options.heartbeat_timeout,

@@ -226,8 +226,12 @@ impl Provocation<'_> {
 /// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one has found it.
 async fn claim_and_forget(scene: &Scene, proxy: &Proxy, gid: &str) {
     let forgotten = proxy.inject(Fault::cut_before_reply(marker("claim")).always());
-    // One may be under way, and its reply with it.
-    forgotten.wait_until_struck(1, PATIENCE).await;
+    // One may be under way, and its reply with it. An idle worker claims nothing unless it is told to.
+    eventually(PATIENCE, "a claim is lost", async || {
+        sqlx::raw_sql("notify pgsaga").execute(scene.pool()).await.unwrap();
+        (forgotten.struck() > 0).then_some(())
+    })
+    .await;
     scene.saga(gid).step("pay").insert().await;
     eventually(PATIENCE, "it is claimed", async || {
         let claimed = "select t.worker is not null from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id where s.gid = $1";
