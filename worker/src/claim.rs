@@ -24,6 +24,8 @@ use row::{Columns, Row, read_details};
 
 /// After a claim that found something but not everything it had room for.
 const POLL_BUSY: Duration = Duration::from_millis(5);
+/// So many such pauses a full worker waits for more places.
+const FULL_WAITS: u32 = 5;
 /// The first pause of a worker that found nothing; it doubles.
 const POLL_FIRST: Duration = Duration::from_millis(2);
 /// The longest pause.
@@ -158,9 +160,11 @@ async fn free_places(worker: &Worker) -> Option<OwnedSemaphorePermit> {
         () = worker.stop.cancelled() => return None,
         first = Arc::clone(&worker.places).acquire_owned() => first.ok()?,
     };
-    let few = worker.limits.held_max / 8;
-    if worker.places.available_permits() < few {
-        // Nearly full: the settle under way frees places by the group. Claims of one task each would cost a commit each.
+    // Nearly full: the settle under way frees places by the group. Claims of one task each would cost a commit each.
+    for _ in 0..FULL_WAITS {
+        if !worker.is_full() {
+            break;
+        }
         tokio::select! {
             () = worker.stop.cancelled() => return None,
             () = tokio::time::sleep(POLL_BUSY) => {}

@@ -21,6 +21,9 @@ use crate::worker::Worker;
 
 /// The largest group. Beyond it the statement's own time grows as fast as the group.
 const GROUP_MAX: usize = 1000;
+/// A worker that holds all that it may, with calls enough to make, waits so long for a group of a quarter of it: the fixed part of
+/// a settle would cost several workers on one database more than all else. Its tasks waited longer to be claimed.
+const FILL_MAX: Duration = Duration::from_millis(50);
 /// How long a task waits whose saga somebody else has locked, or has changed.
 const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 /// So often a group is said again as it is before it is halved.
@@ -114,6 +117,7 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
     let mut put_aside: Vec<Finished> = Vec::new();
     // A moment, not a pause between arrivals: under load something always arrives.
     let mut again_at = Instant::now();
+    let mut settled_at = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -121,6 +125,7 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
             () = tokio::time::sleep_until(again_at.into()), if !put_aside.is_empty() => arrived.append(&mut put_aside),
             count = finished.recv_many(&mut arrived, GROUP_MAX) => if count == 0 { return },
         }
+        fill(&worker, &mut finished, &mut arrived, settled_at + FILL_MAX).await;
         // A late answer under an old identity changes nothing: its rescue has recorded it as unknown.
         let id = worker.id();
         let before = arrived.len();
@@ -144,6 +149,26 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
         }
         put_aside.extend(again);
         worker.metrics.held.set(worker.held.len() as f64);
+        settled_at = Instant::now();
+    }
+}
+
+/// Lets a group grow until then, while the worker is full.
+async fn fill(
+    worker: &Worker,
+    finished: &mut mpsc::UnboundedReceiver<Finished>,
+    arrived: &mut Vec<Finished>,
+    until: Instant,
+) {
+    let enough = (worker.limits.held_max / 4).min(GROUP_MAX);
+    while arrived.len() < enough && worker.is_full() && !worker.stop.is_cancelled() {
+        let room = enough - arrived.len();
+        tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            () = tokio::time::sleep_until(until.into()) => return,
+            count = finished.recv_many(arrived, room) => if count == 0 { return },
+        }
     }
 }
 

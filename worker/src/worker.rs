@@ -184,6 +184,11 @@ impl Worker {
         self.another_looks.store(another, Ordering::Relaxed);
     }
 
+    /// Whether it holds nearly all that it may: half of that is waiting for its call.
+    pub fn is_full(&self) -> bool {
+        self.places.available_permits() < self.limits.held_max / 8
+    }
+
     /// Ready to work: registered, lease running, next to a schema that it knows, not told to stop.
     pub fn is_ready(&self) -> Result<(), &'static str> {
         if self.stop.is_cancelled() {
