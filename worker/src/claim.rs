@@ -22,8 +22,10 @@ use crate::task::HELD_BYTES_MAX;
 use crate::worker::Worker;
 use row::{Columns, Row, read_details};
 
-/// After a claim that found something but not everything it had room for.
+/// After a claim that found something but not everything it had room for: at least so long, and twice what the claim took, so that
+/// a database that is slow, since others need it, too, is asked less often for more.
 const POLL_BUSY: Duration = Duration::from_millis(5);
+const POLL_BUSY_MAX: Duration = Duration::from_millis(20);
 /// So many such pauses a full worker waits for more places.
 const FULL_WAITS: u32 = 5;
 /// The first pause of a worker that found nothing; it doubles.
@@ -50,6 +52,7 @@ const LOWEST_FIRST_EVERY: u32 = 8;
 struct Claimed {
     found: usize,
     asked: usize,
+    took: Duration,
     /// When the next claim is worth while, as far as is known.
     next_due: Option<Duration>,
 }
@@ -106,7 +109,7 @@ pub async fn run(worker: Arc<Worker>) {
                         Duration::ZERO
                     } else {
                         let longest = if worker.another_looks() { POLL_REST } else { POLL_MAX };
-                        pause(empty_in_a_row, claimed.next_due, longest)
+                        pause(empty_in_a_row, &claimed, longest)
                     }
                 }
                 Err(error) => {
@@ -142,12 +145,12 @@ pub async fn run(worker: Arc<Worker>) {
     worker.idle.send_replace(false);
 }
 
-fn pause(empty_in_a_row: u32, next_due: Option<Duration>, longest: Duration) -> Duration {
+fn pause(empty_in_a_row: u32, claimed: &Claimed, longest: Duration) -> Duration {
     let pause = match empty_in_a_row {
-        0 => POLL_BUSY,
+        0 => (claimed.took * 2).clamp(POLL_BUSY, POLL_BUSY_MAX),
         n => POLL_FIRST.saturating_mul(1 << (n - 1).min(16)).min(longest),
     };
-    match next_due {
+    match claimed.next_due {
         Some(due) => pause.min(due.max(Duration::from_millis(1))),
         None => pause,
     }
@@ -201,7 +204,7 @@ async fn look(worker: &Worker, asked: usize) -> Result<Option<Claimed>, sqlx::Er
     }
     worker.metrics.oldest_due_seconds.set(0.0);
     worker.metrics.claims[1].increment(1);
-    Ok(Some(Claimed { found: 0, asked, next_due: seen.next_due() }))
+    Ok(Some(Claimed { found: 0, asked, took: Duration::ZERO, next_due: seen.next_due() }))
 }
 
 async fn claim(
@@ -233,8 +236,11 @@ async fn claim(
         .bind(blocked.few.1)
         .bind(server);
     let rows = worker.db.run(Lane::Work, statement).await?;
-    worker.metrics.claim_seconds.record(started.elapsed().as_secs_f64());
-    let Some(header) = rows.first() else { return Ok(Claimed { found: 0, asked, next_due: None }) };
+    let took = started.elapsed();
+    worker.metrics.claim_seconds.record(took.as_secs_f64());
+    let Some(header) = rows.first() else {
+        return Ok(Claimed { found: 0, asked, took: Duration::ZERO, next_due: None });
+    };
     if !header.try_get::<bool, _>("alive")? {
         worker.lease.end();
     }
@@ -316,7 +322,7 @@ async fn claim(
     if !returned.is_empty() {
         hand_back::hand_back(worker, id, &returned).await;
     }
-    Ok(Claimed { found, asked, next_due: seen.next_due() })
+    Ok(Claimed { found, asked, took, next_due: seen.next_due() })
 }
 
 /// What a claim says of the lanes that it looked at.

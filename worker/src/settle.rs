@@ -24,6 +24,11 @@ const GROUP_MAX: usize = 1000;
 /// A worker that holds all that it may, with calls enough to make, waits so long for a group of a quarter of it: the fixed part of
 /// a settle would cost several workers on one database more than all else. Its tasks waited longer to be claimed.
 const FILL_MAX: Duration = Duration::from_millis(50);
+/// One that is busy rests between two settles as long as the first of them took, at most so long: half of its time is spent on
+/// them, and a database that is slow, since others need it, too, is asked less often for more.
+const REST_MAX: Duration = Duration::from_millis(20);
+/// With fewer tasks under way a worker is not busy: what one of them waits for would be its alone.
+const BUSY_TASKS: usize = 64;
 /// How long a task waits whose saga somebody else has locked, or has changed.
 const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 /// So often a group is said again as it is before it is halved.
@@ -117,7 +122,7 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
     let mut put_aside: Vec<Finished> = Vec::new();
     // A moment, not a pause between arrivals: under load something always arrives.
     let mut again_at = Instant::now();
-    let mut settled_at = Instant::now();
+    let mut settled = Settled { at: Instant::now(), took: Duration::ZERO };
     loop {
         tokio::select! {
             biased;
@@ -125,7 +130,8 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
             () = tokio::time::sleep_until(again_at.into()), if !put_aside.is_empty() => arrived.append(&mut put_aside),
             count = finished.recv_many(&mut arrived, GROUP_MAX) => if count == 0 { return },
         }
-        fill(&worker, &mut finished, &mut arrived, settled_at + FILL_MAX).await;
+        fill(&worker, &mut finished, &mut arrived, &settled).await;
+        let began = Instant::now();
         // A late answer under an old identity changes nothing: its rescue has recorded it as unknown.
         let id = worker.id();
         let before = arrived.len();
@@ -149,24 +155,37 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
         }
         put_aside.extend(again);
         worker.metrics.held.set(worker.held.len() as f64);
-        settled_at = Instant::now();
+        settled = Settled { at: Instant::now(), took: began.elapsed() };
     }
 }
 
-/// Lets a group grow until then, while the worker is full.
+/// The last settle.
+struct Settled {
+    at: Instant,
+    took: Duration,
+}
+
+/// Lets a group grow while the worker is full or busy.
 async fn fill(
     worker: &Worker,
     finished: &mut mpsc::UnboundedReceiver<Finished>,
     arrived: &mut Vec<Finished>,
-    until: Instant,
+    last: &Settled,
 ) {
     let enough = (worker.limits.held_max / 4).min(GROUP_MAX);
-    while arrived.len() < enough && worker.is_full() && !worker.stop.is_cancelled() {
+    while arrived.len() < enough && !worker.stop.is_cancelled() {
+        let rest = if worker.is_full() {
+            FILL_MAX
+        } else if worker.held.len() >= arrived.len() + BUSY_TASKS {
+            last.took.min(REST_MAX)
+        } else {
+            return;
+        };
         let room = enough - arrived.len();
         tokio::select! {
             biased;
             () = worker.stop.cancelled() => return,
-            () = tokio::time::sleep_until(until.into()) => return,
+            () = tokio::time::sleep_until((last.at + rest).into()) => return,
             count = finished.recv_many(arrived, room) => if count == 0 { return },
         }
     }
