@@ -190,6 +190,7 @@ async fn free_places(worker: &Worker) -> Option<OwnedSemaphorePermit> {
 /// Whether a claim of `asked` tasks is worth while: `None` where it is.
 async fn look(worker: &Worker, asked: usize) -> Result<Option<Claimed>, sqlx::Error> {
     let _moving = worker.gate.read().await;
+    worker.metrics.breakers_open.set(worker.participants.blocked().open as f64);
     let (lanes, marks) = worker.marks.all();
     let (queues, _) = worker.queues.rooms(asked).unzip();
     let server = worker.identity().server;
