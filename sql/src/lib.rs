@@ -38,6 +38,7 @@ migrations! {
     5 "decisions" "0005_decisions.sql",
     6 "expand_status_behind_steps" "0006_expand_status_behind_steps.sql",
     7 "expand_retention" "0007_expand_retention.sql",
+    8 "expand_plain_sagas" "0008_expand_plain_sagas.sql",
 }
 
 /// The schema version that this release's statements are written for.

@@ -9,12 +9,17 @@ use pgsaga_tests::{eventually, pgsaga};
 use serde_json::{Map, Value};
 
 /// A small load: a debug build on a busy machine is done with it in seconds.
-const SMALL: [&str; 7] = ["--json", "--duration-seconds", "1", "--concurrency", "16", "--batch", "20"];
+const SMALL: [&str; 5] = ["--json", "--concurrency", "16", "--batch", "20"];
 
 fn bench(scenario: &str, more: &[&str]) -> Map<String, Value> {
+    bench_for(1, scenario, more)
+}
+
+fn bench_for(seconds: u32, scenario: &str, more: &[&str]) -> Map<String, Value> {
     let output = Command::new(pgsaga())
         .args(["bench", "--scenario", scenario])
         .args(SMALL)
+        .args(["--duration-seconds", &seconds.to_string()])
         .args(more)
         .env_remove("DATABASE_URL")
         .output()
@@ -98,7 +103,7 @@ fn every_short_scenario_measures_its_figure() {
 fn every_long_scenario_measures_its_figure() {
     let backlog = bench("backlog", &["--sagas", "1000"]);
     assert!(number(&backlog, "ratio") > 0.0 && number(&backlog, "memory_growth") > 0.0);
-    let held = bench("held-snapshot", &["--duration-seconds", "3"]);
+    let held = bench_for(3, "held-snapshot", &[]);
     assert!(number(&held, "claim_buffers_first") > 0.0 && number(&held, "claim_buffers_last") > 0.0);
     let history = bench("history", &["--sagas", "2000"]);
     assert!(number(&history, "sagas_deleted") > 0.0, "retention runs meanwhile: {history:?}");

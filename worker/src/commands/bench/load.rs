@@ -90,6 +90,8 @@ pub(super) struct Plan {
     pub(super) batch: usize,
     /// Every fifth saga goes to this URL.
     pub(super) dead: Option<String>,
+    /// The number of the first saga.
+    pub(super) first: u64,
 }
 
 impl Plan {
@@ -119,7 +121,7 @@ impl Load {
             stop: CancellationToken::new(),
             producers: JoinSet::new(),
         };
-        let next = Arc::new(AtomicU64::new(0));
+        let next = Arc::new(AtomicU64::new(plan.first));
         for _ in 0..plan.producers {
             let one = One {
                 pool: pool.clone(),

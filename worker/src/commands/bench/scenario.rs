@@ -53,6 +53,7 @@ impl Bench {
             producers: self.producers.map_or(2, usize::from),
             batch: usize::from(self.batch),
             dead: None,
+            first: 0,
         }
     }
 

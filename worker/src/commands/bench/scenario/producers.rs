@@ -1,4 +1,4 @@
-//! Single INSERTs of many clients, beside the same into a bare table.
+//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep the workers busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,8 @@ use crate::error::Error;
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
 /// More clients must not make it slower than this part of the best.
 const CLIFF: f64 = 0.7;
+/// The number of the clients' first saga: those before it are of the producers that keep the workers busy.
+const OTHERS_FIRST: u64 = 1_000_000_000;
 
 pub(in super::super) async fn measure(
     bench: &Bench,
@@ -49,7 +51,7 @@ pub(in super::super) async fn measure(
                 "to_bare_table",
                 sagas / bare,
                 Bar::AtLeast(0.4),
-                "INSERTs of sagas beside busy workers",
+                "INSERTs of sagas to the same into a bare table, both beside busy workers",
             );
         }
     }
@@ -61,7 +63,7 @@ pub(in super::super) async fn measure(
     );
     report.line("clients", main as f64, "connections, each with one INSERT after the other");
     for (clients, sagas, bare) in rates {
-        report.line(&format!("inserts_per_second_{clients}"), sagas, "sagas, beside busy workers");
+        report.line(&format!("inserts_per_second_{clients}"), sagas, "sagas");
         report.line(&format!("bare_inserts_per_second_{clients}"), bare, "the same rows into a bare table");
     }
     Ok(report)
@@ -73,6 +75,7 @@ enum Table {
     Sagas,
 }
 
+/// Inserts beside a worker that is kept busy by other producers, in a database of its own.
 async fn in_database(
     rig: &Rig,
     bench: &Bench,
@@ -81,15 +84,36 @@ async fn in_database(
     into: Table,
 ) -> Result<f64, Error> {
     let database = rig.database().await?;
-    let rate = match into {
-        Table::Bare => bare(bench, &database, screen, clients).await,
-        Table::Sagas => sagas(bench, &database, screen, clients).await,
-    };
+    let rate = beside_busy_workers(bench, &database, screen, clients, into).await;
     database.clear_away().await?;
     rate
 }
 
-/// Single INSERTs through the crate, while a worker works on the sagas that they make.
+async fn beside_busy_workers(
+    bench: &Bench,
+    database: &Database,
+    screen: &mut Screen,
+    clients: usize,
+    into: Table,
+) -> Result<f64, Error> {
+    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
+    let rate = async {
+        let busy = bench.plan(bench.shape(2), 1);
+        let stub = Arc::new(Stub::start(Times::new(1)).await?);
+        let mut load = Load::start(database.url(), Plan { producers: 1, ..busy }, stub).await?;
+        let rate = match into {
+            Table::Bare => bare(bench, database, screen, clients).await,
+            Table::Sagas => sagas(bench, database, screen, clients).await,
+        };
+        workers.check()?;
+        load.stop().await.and(rate)
+    };
+    let rate = rate.await;
+    workers.stop().await;
+    rate
+}
+
+/// Single INSERTs through the crate.
 async fn sagas(
     bench: &Bench,
     database: &Database,
@@ -97,23 +121,17 @@ async fn sagas(
     clients: usize,
 ) -> Result<f64, Error> {
     let stub = Arc::new(Stub::start(Times::new(1)).await?);
-    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
-    let rate = async {
-        let plan = Plan {
-            producers: clients,
-            batch: 1,
-            pace: Pace::Open(u64::MAX),
-            ..bench.plan(bench.shape(2), 1)
-        };
-        let mut load = Load::start(database.url(), plan, stub).await?;
-        let phase = format!("INSERTs of {clients} clients beside busy workers");
-        let rate = count_for(screen, &phase, bench.duration(10), || load.inserted()).await?;
-        workers.check()?;
-        load.stop().await.map(|()| rate)
+    let plan = Plan {
+        producers: clients,
+        batch: 1,
+        pace: Pace::Open(u64::MAX),
+        first: OTHERS_FIRST,
+        ..bench.plan(bench.shape(2), 1)
     };
-    let rate = rate.await;
-    workers.stop().await;
-    rate
+    let mut load = Load::start(database.url(), plan, stub).await?;
+    let phase = format!("INSERTs of sagas by {clients} clients");
+    let rate = count_for(screen, &phase, bench.duration(5), || load.inserted()).await?;
+    load.stop().await.map(|()| rate)
 }
 
 /// The same statement into a table with the same columns and keys, and nothing else.
@@ -156,8 +174,8 @@ async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: 
             Ok::<_, sqlx::Error>(())
         });
     }
-    let phase = format!("INSERTs of {clients} clients into a bare table");
-    let rate = count_for(screen, &phase, bench.duration(10), || inserted.load(Ordering::Relaxed)).await?;
+    let phase = format!("INSERTs into a bare table by {clients} clients");
+    let rate = count_for(screen, &phase, bench.duration(5), || inserted.load(Ordering::Relaxed)).await?;
     stop.cancel();
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| Error::LoopEnded(error.to_string()))??;
