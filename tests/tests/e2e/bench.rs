@@ -105,7 +105,7 @@ fn every_long_scenario_measures_its_figure() {
     assert!(number(&backlog, "ratio") > 0.0 && number(&backlog, "memory_growth") > 0.0);
     let held = bench_for(3, "held-snapshot", &[]);
     assert!(number(&held, "claim_buffers_first") > 0.0 && number(&held, "claim_buffers_last") > 0.0);
-    let history = bench("history", &["--sagas", "2000"]);
+    let history = bench_for(4, "history", &["--sagas", "2000"]);
     assert!(number(&history, "sagas_deleted") > 0.0, "retention runs meanwhile: {history:?}");
     let producers = bench("producers", &["--producers", "3"]);
     assert!(number(&producers, "bare_inserts_per_second_3") > 0.0 && number(&producers, "clients") == 3.0);

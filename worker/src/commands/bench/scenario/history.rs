@@ -33,10 +33,12 @@ async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Resul
     let database = rig.database().await?;
     let measured = async {
         screen.say(&format!("making {sagas} finished sagas"));
+        let mut connection = database.pool.acquire().await?;
         for statement in include_str!("../finished.sql").split(';') {
             let statement = statement.replace("{sagas}", &sagas.to_string());
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&database.pool).await?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
         }
+        drop(connection);
         database.settle_down().await?;
         let mut setup = bench.setup(&format!("beside {sagas} finished sagas"), bench.workers(1));
         setup.flags.extend(["--retention".to_owned(), "1h".to_owned()]);
