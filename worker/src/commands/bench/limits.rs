@@ -187,18 +187,15 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<
 
 /// Sagas a second that the producers insert while nobody works on them.
 async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
-    let database = rig.database().await?;
-    let rate = async {
+    rig.in_database(async |database| {
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
         let plan = Plan { pace: Pace::Open(u64::MAX), ..plan.clone() };
         let mut load = Load::start(database.url(), plan, stub).await?;
         let rate = count_for(screen, "INSERT alone", phase, || load.inserted()).await?;
         load.stop().await?;
         Ok(rate)
-    };
-    let rate = rate.await;
-    database.clear_away().await?;
-    rate
+    })
+    .await
 }
 
 /// How fast a count grows, after a while to warm up.

@@ -51,11 +51,22 @@ impl Rig {
         self.server.postmaster()
     }
 
-    /// A database of its own for one measurement, with our schema.
+    /// Measures in a database of its own, with our schema, and drops it, whatever happens.
     ///
     /// # Errors
-    /// What the server says.
-    pub(super) async fn database(&self) -> Result<Database, Error> {
+    /// What `measure` says, and what the server says.
+    pub(super) async fn in_database<T>(
+        &self,
+        measure: impl AsyncFnOnce(&Database) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let database = self.database().await?;
+        let measured = measure(&database).await;
+        let cleared = database.clear_away().await;
+        let measured = measured?;
+        cleared.map(|()| measured)
+    }
+
+    async fn database(&self) -> Result<Database, Error> {
         let place = Place::prepare(Some(self.server.url.clone()), &[]).await?;
         let made = async {
             migrate(&place.url, false).await?;
@@ -116,11 +127,7 @@ impl Database {
         Ok(())
     }
 
-    /// Drops it.
-    ///
-    /// # Errors
-    /// What the server says.
-    pub(super) async fn clear_away(self) -> Result<(), Error> {
+    async fn clear_away(self) -> Result<(), Error> {
         self.pool.close().await;
         self.place.clear_away().await
     }

@@ -79,11 +79,7 @@ pub(super) struct Run<'a> {
 /// # Errors
 /// What kept it from running; [`Error::Found`] where a saga did not come to the end that it should have.
 pub(super) async fn run(rig: &Rig, screen: &mut Screen, setup: Setup) -> Result<Measured, Error> {
-    let database = rig.database().await?;
-    let result = run_in(rig, &database, screen, setup).await;
-    let cleared = database.clear_away().await;
-    let measured = result?;
-    cleared.map(|()| measured)
+    rig.in_database(async |database| run_in(rig, database, screen, setup).await).await
 }
 
 /// The same in a given database.

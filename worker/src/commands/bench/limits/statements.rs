@@ -33,10 +33,9 @@ pub(super) async fn measure(
 ) -> Result<f64, Error> {
     let mut best: f64 = 0.0;
     for sessions in SESSIONS {
-        let database = rig.database().await?;
-        let rate = drain(&database, screen, shape, groups, (sagas, sessions)).await;
-        database.clear_away().await?;
-        best = best.max(rate?);
+        let drain =
+            async |database: &Database| drain(database, screen, shape, groups, (sagas, sessions)).await;
+        best = best.max(rig.in_database(drain).await?);
     }
     Ok(best)
 }

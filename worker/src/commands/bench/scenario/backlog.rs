@@ -34,10 +34,7 @@ pub(in super::super) async fn measure(
     rig: &Rig,
     screen: &mut Screen,
 ) -> Result<Report, Error> {
-    let database = rig.database().await?;
-    let drained = drain(bench, &database, screen).await;
-    database.clear_away().await?;
-    let drained = drained?;
+    let drained = rig.in_database(async |database| drain(bench, database, screen).await).await?;
     let plan = bench.plan(bench.shape(2), 1);
     let duration = Duration::from_secs_f64(drained.seconds);
     let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups: drained.groups, duration };

@@ -50,10 +50,7 @@ pub(in super::super) async fn measure(
 }
 
 async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, hold: bool) -> Result<Ran, Error> {
-    let database = rig.database().await?;
-    let ran = run_in(bench, rig, &database, screen, hold).await;
-    database.clear_away().await?;
-    ran
+    rig.in_database(async |database| run_in(bench, rig, database, screen, hold).await).await
 }
 
 async fn run_in(

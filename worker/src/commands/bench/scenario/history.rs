@@ -1,7 +1,5 @@
 //! Millions of finished sagas in the tables, while retention deletes them.
 
-use std::time::Duration;
-
 use super::super::Bench;
 use super::super::report::{Bar, Report};
 use super::super::rig::Rig;
@@ -30,8 +28,7 @@ pub(in super::super) async fn measure(
 
 /// A run beside so many finished sagas, and how many of them are left then.
 async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Result<(Measured, i64), Error> {
-    let database = rig.database().await?;
-    let measured = async {
+    rig.in_database(async |database| {
         screen.say(&format!("making {sagas} finished sagas"));
         let mut connection = database.pool.acquire().await?;
         for statement in include_str!("../finished.sql").split(';') {
@@ -42,12 +39,10 @@ async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Resul
         database.settle_down().await?;
         let mut setup = bench.setup(&format!("beside {sagas} finished sagas"), bench.workers(1));
         setup.flags.extend(["--retention".to_owned(), "1h".to_owned()]);
-        setup.duration = bench.duration(60).max(Duration::from_secs(1));
-        let measured = run_in(rig, &database, screen, setup).await?;
+        setup.duration = bench.duration(60);
+        let measured = run_in(rig, database, screen, setup).await?;
         let left = sqlx::query_scalar(include_str!("../finished_left.sql")).fetch_one(&database.pool).await?;
         Ok((measured, left))
-    };
-    let measured = measured.await;
-    database.clear_away().await?;
-    measured
+    })
+    .await
 }

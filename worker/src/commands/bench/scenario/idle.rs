@@ -23,16 +23,13 @@ pub(in super::super) async fn measure(
                 .to_owned(),
         ));
     };
-    let database = rig.database().await?;
-    let measured = async {
+    rig.in_database(async |database| {
         let mut workers = Workers::start(database.url(), bench.workers(10), &bench.flags()).await?;
-        let measured = rest(bench, &database, postmaster, &mut workers, screen).await;
+        let measured = rest(bench, database, postmaster, &mut workers, screen).await;
         workers.stop().await;
         measured
-    };
-    let report = measured.await;
-    database.clear_away().await?;
-    report
+    })
+    .await
 }
 
 async fn rest(

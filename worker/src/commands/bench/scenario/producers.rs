@@ -83,10 +83,7 @@ async fn in_database(
     clients: usize,
     into: Table,
 ) -> Result<f64, Error> {
-    let database = rig.database().await?;
-    let rate = beside_busy_workers(bench, &database, screen, clients, into).await;
-    database.clear_away().await?;
-    rate
+    rig.in_database(async |database| beside_busy_workers(bench, database, screen, clients, into).await).await
 }
 
 async fn beside_busy_workers(

@@ -8,7 +8,7 @@ use super::super::Bench;
 use super::super::limits::{self, Subject};
 use super::super::load::{Pace, Shape};
 use super::super::report::{Bar, Report};
-use super::super::rig::Rig;
+use super::super::rig::{Database, Rig};
 use super::super::run::{Measured, Run, Setup, run};
 use super::super::screen::Screen;
 use crate::error::Error;
@@ -138,9 +138,8 @@ pub(in super::super) async fn half_load(
 ) -> Result<Report, Error> {
     let mut setup = bench.setup("the steady rate", bench.workers(1));
     let phase = setup.duration.min(RATE_PHASE_MAX);
-    let database = rig.database().await?;
-    let full = async {
-        let mut run = Run::start(rig, &database, setup.clone()).await?;
+    let measure_full = async |database: &Database| {
+        let mut run = Run::start(rig, database, setup.clone()).await?;
         let rate = async {
             run.pass(screen, phase / 3, "warming up").await?;
             let rate = run.rate(screen, phase, "measuring").await?;
@@ -150,9 +149,7 @@ pub(in super::super) async fn half_load(
         run.workers.stop().await;
         rate
     };
-    let full = full.await;
-    database.clear_away().await?;
-    let full = full?;
+    let full = rig.in_database(measure_full).await?;
     setup.name = "half of it".to_owned();
     setup.plan.pace = Pace::Rate(full / 2.0);
     let measured = run(rig, screen, setup).await?;
