@@ -1,5 +1,6 @@
 //! A worker: `pgsaga work` as a real process.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +20,11 @@ use crate::child::{self, Spawned};
 use crate::{eventually, pgsaga};
 
 const READY_SECONDS_MAX: u64 = 20;
-const LOG_LINES_SHOWN: usize = 60;
+/// Of all workers of a test that failed: what it failed of must not drown in them.
+const LOG_LINES_SHOWN: usize = 40;
+thread_local! {
+    static LOG_LINES_LEFT: Cell<usize> = const { Cell::new(LOG_LINES_SHOWN) };
+}
 
 /// A running `pgsaga work`. Dropping it kills it, and shows the end of its log when the test has failed.
 #[derive(Debug)]
@@ -189,10 +194,16 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        // What libfaketime leaves of a process that was killed: another one with its number would have no clock of its own.
+        for left in ["faketime_shm_", "sem.faketime_sem_"] {
+            drop(std::fs::remove_file(format!("/dev/shm/{left}{}", self.pid())));
+        }
         if thread::panicking() {
             let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             eprintln!("the end of the log of worker {}:", self.pid());
-            for line in log.iter().skip(log.len().saturating_sub(LOG_LINES_SHOWN)) {
+            let shown = log.len().min(LOG_LINES_LEFT.get() / 2);
+            LOG_LINES_LEFT.set(LOG_LINES_LEFT.get() - shown);
+            for line in &log[log.len() - shown..] {
                 eprintln!("  {line}");
             }
         }

@@ -84,7 +84,10 @@ impl Case {
             Situation::Draining => {
                 stage.start_mortal().await;
                 stage.called().await;
-                stage.scene.saga("other").step("pay").insert().await;
+                // Of another participant: the first is taken for silent once it has not answered for a second.
+                stage.other_participant.accept_again().await;
+                let url = stage.other_participant.url("/other");
+                stage.scene.saga("other").step("pay").with("action", json!(url)).insert().await;
                 stage.wait_for("the other task is held", "select from pgsaga.task join pgsaga.saga s on s.id = saga_id where gid = 'other' and worker is not null").await;
                 stage.arm();
                 let mortal = stage.mortal.as_mut().unwrap();
@@ -99,7 +102,7 @@ impl Case {
                 stage.arm();
                 stage.start_mortal().await;
                 stage.dead().await;
-                stage.dead_participant.accept_again().await;
+                stage.other_participant.accept_again().await;
             }
             Situation::Purging => {
                 stage.arm();
@@ -147,7 +150,7 @@ impl Case {
 
     async fn judge(&self, stage: &Stage) {
         assert_eq!(stage.scene.status("s").await.unwrap().0, self.ending());
-        let oracle = stage.scene.oracle().await.ledger(stage.dead_participant.ledger().await);
+        let oracle = stage.scene.oracle().await.ledger(stage.other_participant.ledger().await);
         oracle.told([("s".to_owned(), Fate::Committed)]).judge().await.holds();
     }
 }
@@ -156,8 +159,8 @@ impl Case {
 struct Stage {
     case: Case,
     scene: Scene,
-    /// Nobody answers there; only a case of [`Situation::Parking`] calls it.
-    dead_participant: Participant,
+    /// Nobody answers there until it is told to.
+    other_participant: Participant,
     /// The call that the case is about waits here.
     gate: Gate,
     /// The worker that dies at the point.
@@ -170,7 +173,7 @@ impl Stage {
         let stage = Stage {
             case,
             scene: Scene::with_ledger(cluster).await,
-            dead_participant: Participant::away_with_ledger().await,
+            other_participant: Participant::away_with_ledger().await,
             gate: Gate::new(),
             mortal: None,
             folder: tempfile::tempdir().unwrap(),
@@ -213,7 +216,7 @@ impl Stage {
             saga = saga.action(Behaviour::Sequence(action)).compensate(Behaviour::Sequence(compensate));
             if here && situation == Situation::Parking {
                 let key = if forward { "action" } else { "compensate" };
-                saga = saga.with(key, json!(self.dead_participant.url("/s")));
+                saga = saga.with(key, json!(self.other_participant.url("/s")));
             }
             if situation == Situation::Parallel {
                 let before: Vec<String> = if number == STEPS {
@@ -236,7 +239,7 @@ impl Stage {
 
     /// A breaker opens after twenty calls in a row that nobody answered.
     async fn insert_fillers(&self) {
-        let url = self.dead_participant.url("/filler");
+        let url = self.other_participant.url("/filler");
         for number in 0..30 {
             let saga = self.scene.saga(&format!("filler-{number}")).step("pay");
             saga.with("action", json!(url)).with("compensate", json!(url)).insert().await;
