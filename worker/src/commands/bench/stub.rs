@@ -70,9 +70,9 @@ impl Stub {
         self.address
     }
 
-    /// What a step calls: `ok` is a success, `end` the success that ends its saga, `refuse` a definite no.
+    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that ends its saga, `refuse` a definite no.
     pub(super) fn url(&self, answer: &str, step: usize) -> String {
-        format!("http://{}/{answer}/{step}", self.address)
+        format!("http://localhost:{}/{answer}/{step}", self.address.port())
     }
 
     /// When its sagas were committed and called first.
