@@ -15,7 +15,7 @@ use crate::identity::{Identity, Server};
 use crate::worker::Worker;
 
 /// The longest pause between heartbeats. Two of them are the slack between the end of a lease and a rescue.
-const BEAT_MAX: Duration = Duration::from_millis(1500);
+const BEAT_MAX: Duration = Duration::from_secs(2);
 
 /// Another worker's counter as this one saw it.
 struct Watched {
