@@ -6,6 +6,8 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
+use crate::session::{Ends, claim, register, settle};
+
 /// Elements of each array of a statement that is planned with its values.
 const GROUP: usize = 1000;
 
@@ -139,6 +141,67 @@ async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
 #[tokio::test]
 async fn the_hot_statements_use_index_loops_also_when_they_are_planned_with_their_values() {
     assert_index_loops_at_every_moment(20_000, true).await;
+}
+
+/// What a claim and its settle cost does not follow from how many sagas are done.
+#[tokio::test]
+async fn claims_and_settles_read_as_little_beside_a_million_finished_sagas() {
+    let scene = Scene::new().await;
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    let worker = register(&mut session).await;
+    session.execute("insert into pgsaga.saga (gid, steps) select 'n' || n, '[{\"action\": \"\"}]' from generate_series(1, 500) n").await.unwrap();
+    session.execute("vacuum analyze pgsaga.task, pgsaga.saga").await.unwrap();
+    let alone = buffers_of_a_turn(&mut session, worker).await;
+    session
+        .execute(
+            "set session_replication_role = replica;
+             insert into pgsaga.saga (id, gid, status, steps, finished_at) overriding system value
+             select n, 'done-' || n, 'succeeded', '[{\"action\": \"\"}]', clock_timestamp() from generate_series(1000001, 2000000) n;
+             reset session_replication_role",
+        )
+        .await
+        .unwrap();
+    assert_index_loops(&scene, false, "a million finished sagas that the statistics do not know").await;
+    let unknown = buffers_of_a_turn(&mut session, worker).await;
+    session.execute("vacuum analyze pgsaga.saga").await.unwrap();
+    assert_index_loops(&scene, false, "a million finished sagas, analysed").await;
+    let known = buffers_of_a_turn(&mut session, worker).await;
+    // Each of the hundred sagas is looked up twice, in an index of up to two more levels. A scan would read twenty thousand.
+    for (beside, when) in [(unknown, "unknown to the statistics"), (known, "analysed")] {
+        for (beside, alone, what) in [(beside.0, alone.0, "a claim"), (beside.1, alone.1, "a settle")] {
+            assert!(
+                beside <= alone + 400,
+                "{what} reads {alone} buffers alone, {beside} beside a million, {when}"
+            );
+        }
+    }
+}
+
+/// What a claim of the next hundred tasks and the settle that ends their sagas read.
+async fn buffers_of_a_turn(session: &mut PgConnection, worker: i64) -> (i64, i64) {
+    for (setting, value) in pgsaga_worker::db::PLANNER {
+        session.execute(AssertSqlSafe(format!("set {setting} = {value}"))).await.unwrap();
+    }
+    let mut turn = session.begin().await.unwrap();
+    let before = buffers_read(&mut turn).await;
+    let claimed = claim(&mut turn, worker, 100).await;
+    let between = buffers_read(&mut turn).await;
+    let settled = settle(&mut turn, worker, &claimed, Ends::Succeeds).await;
+    let after = buffers_read(&mut turn).await;
+    turn.commit().await.unwrap();
+    assert_eq!((claimed.len(), settled.len()), (100, 100));
+    (between - before, after - between)
+}
+
+/// Buffers that this session's transaction has read of our tables and their indexes.
+async fn buffers_read(session: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(
+        "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'pgsaga' and c.relkind in ('r', 'i')",
+    )
+    .fetch_one(session)
+    .await
+    .unwrap()
 }
 
 /// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them (DESIGN.md §7).
