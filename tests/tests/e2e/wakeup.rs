@@ -57,7 +57,6 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
     // Both of its places are taken by calls that do not end: it is not idle.
     scene.workers.clear();
     let gate = Gate::new();
-    scene.start_worker(&["--concurrency", "1"]).await;
     for gid in ["busy-1", "busy-2"] {
         scene
             .saga(gid)
@@ -67,6 +66,7 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
             .insert()
             .await;
     }
+    scene.start_worker(&["--concurrency", "1"]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
     eventually(PATIENCE, "both are held", async || {
         (scene.metric("pgsaga_tasks_held").await == 2.0).then_some(())

@@ -28,14 +28,14 @@ fn was_declared_dead(scene: &Scene, worker: usize) -> bool {
 #[tokio::test]
 async fn past_its_lease_a_stalled_worker_starts_no_call_another_takes_over_and_it_comes_back_by_itself() {
     let (mut scene, proxy) = scene().await;
-    spawn(&mut scene, &proxy, &["--concurrency", "1"]);
-    scene.workers[0].ready().await;
     let gate = Gate::new();
+    // Before the worker, which claims both at once: of a participant that has not answered for a second it claims no more.
     for gid in ["running", "held"] {
         let saga = scene.saga(gid).column("request_timeout", "'60 seconds'").step("pay");
         let once = Behaviour::Sequence(vec![Behaviour::Gate(gate.clone())]);
         saga.action(once).step("ship").insert().await;
     }
+    spawn(&mut scene, &proxy, &["--concurrency", "1"]);
     scene.participant.wait_for_calls(1, PATIENCE).await;
     eventually(PATIENCE, "the other is held", async || {
         (scene.metric("pgsaga_tasks_held").await == 2.0).then_some(())

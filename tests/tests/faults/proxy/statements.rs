@@ -348,14 +348,14 @@ async fn a_worker_whose_first_statements_are_lost_starts_in_the_end_and_leaves_n
 
 async fn goes_home(statement: &'static str, fault: Fault) {
     let (mut scene, proxy) = scene().await;
-    // One call runs, another is held and not started.
-    spawn(&mut scene, &proxy, &["--concurrency", "1", "--grace-seconds", "10"]);
-    scene.workers[0].ready().await;
     let gate = pgsaga_tests::Gate::new();
+    // Before the worker, which claims both at once: of a participant that has not answered for a second it claims no more.
     for gid in ["a", "b"] {
         let saga = scene.saga(gid).column("request_timeout", "'60 seconds'").step("pay");
         saga.action(Behaviour::Gate(gate.clone())).insert().await;
     }
+    // One call runs, another is held and not started.
+    spawn(&mut scene, &proxy, &["--concurrency", "1", "--grace-seconds", "10"]);
     scene.participant.wait_for_calls(1, PATIENCE).await;
     eventually(PATIENCE, "the other one is held", async || {
         (scene.metric("pgsaga_tasks_held").await == 2.0).then_some(())
