@@ -96,7 +96,9 @@ fn every_short_scenario_measures_its_figure() {
     let idle = bench("idle", &["--workers", "2"]);
     assert!(number(&idle, "cores") > 0.0 && number(&idle, "statements_per_second") > 0.0);
     assert!(number(&bench("half-load", &[]), "p99_to_first_call_ms") > 0.0);
-    assert!(number(&bench("dead-participant", &[]), "others_sagas_per_second") > 0.0);
+    // Long enough that some sagas begin and end in it though those that nobody answers have most of the places, also on a busy machine.
+    let dead = bench_for(5, "dead-participant", &[]);
+    assert!(number(&dead, "others_sagas_per_second") > 0.0);
 }
 
 #[test]
