@@ -19,8 +19,9 @@
 -- worker knows when every one that could still commit an older run_at has ended (worker/src/mark.rs).
 -- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
--- something is due: a claim that finds nothing, as of the workers that were woken and came second, writes nothing, and its commit
--- does not wait for the disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.
+-- something is due, which on another server nothing is: a claim that finds nothing, as of the workers that were woken and came
+-- second, writes nothing, and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task, so a task may
+-- be locked before it.
 with lanes as materialized (
   select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,
@@ -45,8 +46,7 @@ with lanes as materialized (
   limit $2
 ), me as materialized (
   select id from pgsaga.worker
-  where exists (select from due)
-    and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
+  where exists (select from due) and id = $1 and not dead for key share
 ), taken as (
   select row_id, run_at, bytes, place from due where participant <> all ($12::text[])
   union all

@@ -105,23 +105,12 @@ impl Caller {
     ) -> Ended {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        let mut body = BytesMut::new();
-        let whole = loop {
-            let broken = match timeout_at(ends.into(), response.chunk()).await {
-                Ok(Ok(Some(chunk))) => {
-                    let room = self.answer_bytes_max - body.len();
-                    body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-                    if chunk.len() > room {
-                        break false; // the rest is not read; the connection is closed with it
-                    }
-                    continue;
-                }
-                Ok(Ok(None)) => break true,
-                Ok(Err(error)) => words(&error),
-                Err(_) => TOO_LATE.to_owned(),
-            };
-            let broken = ended(Outcome::Unknown, Reached::Answered, Some(broken), started);
-            return Ended { status_code: Some(status), ..broken };
+        let (body, whole) = match self.body(&mut response, ends).await {
+            Ok(read) => read,
+            Err(broken) => {
+                let broken = ended(Outcome::Unknown, Reached::Answered, Some(broken), started);
+                return Ended { status_code: Some(status), ..broken };
+            }
         };
         let (outcome, message) = judge(status, &body);
         let answer = (wanted && whole && outcome == Outcome::Success)
@@ -135,6 +124,29 @@ impl Caller {
         }
     }
 
+    /// The body up to what may be kept of it, and whether that is all; else what it broke off with.
+    async fn body(
+        &self,
+        response: &mut reqwest::Response,
+        ends: Instant,
+    ) -> Result<(BytesMut, bool), String> {
+        let mut body = BytesMut::new();
+        loop {
+            match timeout_at(ends.into(), response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    let room = self.answer_bytes_max - body.len();
+                    body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                    if chunk.len() > room {
+                        return Ok((body, false)); // the rest is not read; the connection is closed with it
+                    }
+                }
+                Ok(Ok(None)) => return Ok((body, true)),
+                Ok(Err(error)) => return Err(words(&error)),
+                Err(_) => return Err(TOO_LATE.to_owned()),
+            }
+        }
+    }
+
     /// `None` where there is nothing to call.
     fn request(&self, task: &Task) -> Result<Option<reqwest::Request>, String> {
         let Some(step) = task.step() else { return Err("no such step".to_owned()) };
@@ -143,16 +155,17 @@ impl Caller {
         let gid = &task.saga.gid;
         // The character sets of gids and step names need no escaping in a query or a header (RACES 16).
         let mut full = String::with_capacity(url.len() + gid.len() + step.name.len() + QUERY_BYTES);
-        let joint = if url.contains('?') { '&' } else { '?' };
+        let joint = if url.contains('?') { "&" } else { "?" };
         full.extend([
             url,
-            joint.encode_utf8(&mut [0; 1]),
+            joint,
             "gid=",
             gid,
             "&trans_type=saga&branch_id=",
             &step.name,
+            "&op=",
+            op.as_str(),
         ]);
-        full.extend(["&op=", op.as_str()]);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
         let mut request = reqwest::Request::new(reqwest::Method::POST, url);
         let headers = request.headers_mut();

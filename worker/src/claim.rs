@@ -82,18 +82,18 @@ pub async fn run(worker: Arc<Worker>) {
         let pause = if !fits || !worker.lease.holds() {
             POLL_MAX / 4 // a heartbeat or a new registration ends this
         } else {
-            let claimed = if told || empty_in_a_row == 0 {
-                nth = nth.wrapping_add(1);
-                claim(&worker, places, nth).await
+            let looked = if told || empty_in_a_row == 0 {
+                Ok(None)
             } else {
-                match look(&worker, places.num_permits()).await {
-                    Ok(None) => {
-                        nth = nth.wrapping_add(1);
-                        claim(&worker, places, nth).await
-                    }
-                    Ok(Some(nothing)) => Ok(nothing),
-                    Err(error) => Err(error),
+                look(&worker, places.num_permits()).await
+            };
+            let claimed = match looked {
+                Ok(None) => {
+                    nth = nth.wrapping_add(1);
+                    claim(&worker, places, nth).await
                 }
+                Ok(Some(nothing)) => Ok(nothing),
+                Err(error) => Err(error),
             };
             match claimed {
                 Ok(claimed) => {

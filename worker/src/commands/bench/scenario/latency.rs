@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::super::Bench;
 use super::super::report::{Bar, Report};
-use super::super::rig::{Database, Rig, Workers};
+use super::super::rig::{Rig, Workers};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::{Percentiles, Times};
@@ -24,13 +24,13 @@ pub(in super::super) async fn measure(
     rig: &Rig,
     screen: &mut Screen,
 ) -> Result<Report, Error> {
-    let one_by_one = async |database: &Database| {
+    let measured = rig.in_database(async |database| {
         let workers = Workers::start(database.url(), bench.workers(3), &bench.flags()).await?;
         let measured = one_by_one(bench, database.url(), screen).await;
         workers.stop().await;
         measured
-    };
-    let (first_calls, ended) = rig.in_database(one_by_one).await?;
+    });
+    let (first_calls, ended) = measured.await?;
     let sagas = first_calls.len() as f64;
     let of = |us| Percentiles::of(us).ok_or_else(|| Error::Found("no saga was called".to_owned()));
     let (first_call, ended) = (of(first_calls)?, of(ended)?);
