@@ -82,7 +82,7 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark, l.lowest,
   null::int as bytes, null as interrupt, null::bigint as waited_us, null::bigint as deadline_us,
   null as gid, null as steps, null as headers, null::bigint as retry_interval_us, null::int as retry_limit,
   null::int as compensate_retry_limit, null::bigint as request_timeout_us, null::bigint as timeout_us, null as fresh_keys,
-  null::boolean as parallel, null::boolean as refers, null::boolean as requested
+  null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::bigint as age_us
 from header h
 left join lateral (
   select s.id as lane, s.queue, greatest(s.mark, 'epoch') as mark,
@@ -97,9 +97,9 @@ select null, null, null, null, c.lane, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
   c.bytes, c.interrupt, (date_part('epoch', h.now - c.run_at) * 1000000)::bigint, (date_part('epoch', c.deadline - h.now) * 1000000)::bigint,
   s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,
-  s.fresh_keys, s.parallel, s.refers, s.requested
+  s.fresh_keys, s.parallel, s.refers, s.requested, (date_part('epoch', h.now - s.created_at) * 1000000)::bigint
 from header h cross join claimed c cross join lateral (
-  select gid, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
+  select gid, created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
     compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,
     answers or result_mapping is not null as refers,
     (date_part('epoch', retry_interval) * 1000000)::bigint as retry_interval_us,

@@ -39,6 +39,7 @@ migrations! {
     6 "expand_status_behind_steps" "0006_expand_status_behind_steps.sql",
     7 "expand_retention" "0007_expand_retention.sql",
     8 "expand_plain_sagas" "0008_expand_plain_sagas.sql",
+    9 "expand_numbers" "0009_expand_numbers.sql",
 }
 
 /// The schema version that this release's statements are written for.
@@ -123,6 +124,10 @@ queries! {
     RUN_ALONE = "run_alone",
     /// What keeps the tables from being vacuumed.
     SAMPLE = "sample",
+    /// Tasks by queue, for metrics.
+    SAMPLE_QUEUES = "sample_queues",
+    /// Sagas and workers, for metrics.
+    SAMPLE_SAGAS = "sample_sagas",
     /// Which server this is, and of which history.
     SERVER_HISTORY = "server_history",
     /// Whether a server takes writes.

@@ -12,6 +12,7 @@ use crate::outcome::{Ended, Outcome, clean, judge};
 use crate::participants::Reached;
 use crate::plan::Op;
 use crate::task::Task;
+use crate::trace::Traces;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
@@ -39,6 +40,7 @@ const ANSWER_DEPTH_MAX: usize = 64;
 pub struct Caller {
     client: reqwest::Client,
     answer_bytes_max: usize,
+    traces: Option<Traces>,
 }
 
 impl Caller {
@@ -58,7 +60,13 @@ impl Caller {
             .user_agent(concat!("pgsaga/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::HttpClient)?;
-        Ok(Caller { client, answer_bytes_max })
+        Ok(Caller { client, answer_bytes_max, traces: None })
+    }
+
+    /// The same, with a span for each call.
+    #[must_use]
+    pub fn traced(self, traces: Option<Traces>) -> Caller {
+        Caller { traces, ..self }
     }
 
     /// The client itself, for who measures it alone.
@@ -69,11 +77,20 @@ impl Caller {
     /// Makes the call of `task`. Never fails: whatever happens is an outcome.
     pub async fn call(&self, task: &Task) -> Ended {
         let started = Instant::now();
-        let request = match self.request(task) {
+        let mut request = match self.request(task) {
             Ok(Some(request)) => request,
             Ok(None) => return ended(Outcome::Success, Reached::Nobody, None, started),
             Err(message) => return ended(Outcome::Failure, Reached::Nobody, Some(message), started),
         };
+        let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut request));
+        let ended = self.send(task, request, started).await;
+        if let Some(span) = span {
+            span.end(&ended);
+        }
+        ended
+    }
+
+    async fn send(&self, task: &Task, request: reqwest::Request, started: Instant) -> Ended {
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
         // Our own timer: the client's costs five allocations a call.
         let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout);
@@ -186,7 +203,7 @@ impl Caller {
             push_key(&mut text, task, Op::Action);
             ends.push((SAGA_ACTION_KEY, text.len()));
         }
-        if !headers.contains_key(TRACEPARENT) {
+        if self.traces.is_none() && !headers.contains_key(TRACEPARENT) {
             push_traceparent(&mut text);
             ends.push((TRACEPARENT, text.len()));
         }

@@ -17,6 +17,7 @@ use crate::execute;
 use crate::hand_back::{self, Returned};
 use crate::identity::Identity;
 use crate::mark::Seen;
+use crate::metrics::{DEFAULT_QUEUE, Loop, OfQueue};
 use crate::plan::may_call;
 use crate::task::HELD_BYTES_MAX;
 use crate::worker::Worker;
@@ -67,6 +68,7 @@ pub async fn run(worker: Arc<Worker>) {
     let mut told = true;
     let mut reconnect = Reconnect::new();
     while let Some(places) = free_places(&worker).await {
+        worker.metrics.tick(Loop::Claim);
         // The backstop of the mark: a step back of the clock that is shorter than a gap between two claims is not seen.
         longest_gap = longest_gap.max(claimed_at.elapsed());
         claimed_at = Instant::now();
@@ -288,11 +290,18 @@ async fn claim(
             }
             Err(_) => &mut HashMap::new(),
         };
-        let (task_id, epoch, waited_us) = (row.task_id, row.epoch, row.waited_us);
-        let queue = seen.queues.get(&row.lane).map_or("", String::as_str);
-        match row.decode(worker, id, queue, details, place) {
+        let (task_id, epoch, waited_us, begins) = (row.task_id, row.epoch, row.waited_us, row.begins());
+        // Its lane is among those that the same statement saw.
+        let (queue, counted) = seen
+            .queues
+            .entry(row.lane)
+            .or_insert_with(|| (String::new(), worker.metrics.queue(DEFAULT_QUEUE)));
+        match row.decode(worker, id, queue, counted, details, place) {
             Ok(task) => {
                 worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
+                if begins {
+                    counted.started.increment(1);
+                }
                 let name = task.ticket.participant();
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
                     let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
@@ -329,7 +338,7 @@ async fn claim(
 /// What a claim says of the lanes that it looked at.
 #[derive(Default)]
 struct Lanes {
-    queues: HashMap<i32, String>,
+    queues: HashMap<i32, (String, Arc<OfQueue>)>,
     next_due_ms: Option<i64>,
     oldest_us: i64,
     /// How soon a claim should look behind the mark of one.
@@ -355,7 +364,9 @@ impl Lanes {
         };
         let look_back = worker.marks.learn(lane, &seen);
         self.look_back = self.look_back.into_iter().chain(look_back).min();
-        self.queues.insert(lane, row.try_get("queue")?);
+        let queue: String = row.try_get("queue")?;
+        let counted = worker.metrics.queue(&queue);
+        self.queues.insert(lane, (queue, counted));
         let next_due_ms: Option<i64> = row.try_get("next_due_ms")?;
         self.next_due_ms = self.next_due_ms.into_iter().chain(next_due_ms).min();
         self.oldest_us = self.oldest_us.max(row.try_get::<Option<i64>, _>("oldest_us")?.unwrap_or(0));

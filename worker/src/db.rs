@@ -108,9 +108,19 @@ impl Db {
         Ok(())
     }
 
+    /// See [`Hosts::database`].
+    pub fn name(&self) -> String {
+        self.0.hosts.database()
+    }
+
     /// Told whenever the primary is another host.
     pub fn primary(&self) -> watch::Receiver<Option<usize>> {
         self.0.primary.subscribe()
+    }
+
+    /// Sets the gauges of the connections to what is so now.
+    pub fn observe(&self) {
+        self.link().observe();
     }
 
     fn link(&self) -> Arc<Link> {

@@ -86,7 +86,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
     worker.metrics.in_flight.decrement(1);
     worker.metrics.called(task.now.op, ended.duration);
     worker.metrics.attempt(task.now.op, ended.outcome);
-    task.ticket.ended(ended.reached);
+    task.ticket.ended(ended.reached, ended.status_code);
     // The receiver lives until everything is settled.
     let _ = worker.finished.send(Finished { task, ended: Some(ended) });
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::db::{Class, Lane};
 use crate::identity::{Identity, Server};
+use crate::metrics::Loop;
 use crate::worker::Worker;
 
 /// The longest pause between heartbeats. Two of them are the slack between the end of a lease and a rescue.
@@ -87,6 +88,7 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        worker.metrics.tick(Loop::Heartbeat);
         tokio::select! {
             () = worker.done.cancelled() => return,
             _ = tick.tick() => {}

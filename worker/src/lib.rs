@@ -40,6 +40,7 @@ pub mod settle;
 pub mod shape;
 pub mod signals;
 pub mod task;
+pub mod trace;
 pub mod worker;
 
 pub use error::Error;

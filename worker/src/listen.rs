@@ -13,6 +13,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::backoff::Reconnect;
 use crate::db::{Hosts, within};
+use crate::metrics::Loop;
 use crate::worker::Worker;
 
 const CHANNEL: &str = "pgsaga";
@@ -74,6 +75,7 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
     let mut alive_at = interval_at(Instant::now() + alive_every, alive_every);
     alive_at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        worker.metrics.tick(Loop::Listen);
         let wanted = *idle.borrow();
         let lacks = !locked || every_queue && !looks;
         tokio::select! {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::db::Lane;
 use crate::hand_back::{Returned, hand_back};
+use crate::metrics::Loop;
 use crate::participants::{PUT_OFF_MAX, PUT_OFF_MIN};
 use crate::task::Task;
 use crate::worker::Worker;
@@ -33,6 +34,7 @@ pub async fn run(worker: Arc<Worker>, mut held: mpsc::UnboundedReceiver<Task>) {
     let mut parked = HashMap::new();
     let mut tasks = Vec::new();
     loop {
+        worker.metrics.tick(Loop::Park);
         tokio::select! {
             () = worker.done.cancelled() => return,
             count = held.recv_many(&mut tasks, GROUP_MAX) => {

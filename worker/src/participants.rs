@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::metrics::{Metrics, OfParticipant};
+
 /// Calls in a row without a sign of life that open the breaker.
 pub const OPEN_AFTER: u32 = 20;
 /// One call in so long is let through an open breaker.
@@ -53,6 +55,7 @@ pub fn participant(url: &str) -> &str {
 pub struct Participants {
     calls_max: usize,
     limits: HashMap<String, usize>,
+    metrics: Metrics,
     known: Mutex<HashMap<Arc<str>, Participant>>,
     /// One that claims left out has room again.
     pub room: Notify,
@@ -71,6 +74,7 @@ struct Participant {
     open_since: Option<Instant>,
     probe_at: Instant,
     freed: Arc<Notify>,
+    counted: OfParticipant,
 }
 
 /// Which participants get nothing now.
@@ -106,8 +110,8 @@ pub enum Admission {
 
 impl Participants {
     /// For a worker of `calls_max` calls at once; `limits` of single participants, by host and port as URLs write them.
-    pub fn new(calls_max: usize, limits: HashMap<String, usize>) -> Arc<Participants> {
-        Arc::new(Participants { calls_max, limits, known: Mutex::default(), room: Notify::new() })
+    pub fn new(calls_max: usize, limits: HashMap<String, usize>, metrics: Metrics) -> Arc<Participants> {
+        Arc::new(Participants { calls_max, limits, metrics, known: Mutex::default(), room: Notify::new() })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Participant>> {
@@ -158,7 +162,9 @@ impl Participants {
             Some((name, _)) => Arc::clone(name),
             None => name.into(),
         };
-        let participant = known.entry(Arc::clone(&name)).or_insert_with(Participant::new);
+        let participant = known
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| Participant::new(self.metrics.participant(&name)));
         participant.held += 1;
         participant.used = Instant::now();
         let freed = Arc::clone(&participant.freed);
@@ -177,7 +183,13 @@ impl Participants {
         let now = Instant::now();
         let mut blocked = Blocked::default();
         let mut known = self.known();
-        known.retain(|_, participant| participant.held > 0 || now - participant.used < FORGOTTEN_AFTER);
+        known.retain(|_, participant| {
+            let kept = participant.held > 0 || now - participant.used < FORGOTTEN_AFTER;
+            if !kept && participant.open_since.is_some() {
+                participant.counted.breaker.decrement(1.0);
+            }
+            kept
+        });
         for (name, participant) in &*known {
             let most = self.held_max(name, participant, now);
             let room = most.map(|most| most.saturating_sub(participant.held));
@@ -210,7 +222,7 @@ impl Participants {
 }
 
 impl Participant {
-    fn new() -> Participant {
+    fn new(counted: OfParticipant) -> Participant {
         let now = Instant::now();
         Participant {
             held: 0,
@@ -222,6 +234,7 @@ impl Participant {
             open_since: None,
             probe_at: now,
             freed: Arc::default(),
+            counted,
         }
     }
 
@@ -286,8 +299,8 @@ impl Ticket {
         Some(Admission::Call)
     }
 
-    /// The call has ended.
-    pub fn ended(&mut self, reached: Reached) {
+    /// The call has ended, with this status where there was an answer.
+    pub fn ended(&mut self, reached: Reached, status_code: Option<u16>) {
         if !std::mem::take(&mut self.calling) {
             return;
         }
@@ -295,6 +308,9 @@ impl Ticket {
         let mut known = self.participants.known();
         let Some(participant) = known.get_mut(&self.name) else { return };
         participant.in_flight = participant.in_flight.saturating_sub(1);
+        if reached != Reached::Nobody {
+            participant.counted.responded(status_code);
+        }
         match reached {
             Reached::Answered => {
                 if !participant.answered || participant.is_silent(now) {
@@ -304,6 +320,7 @@ impl Ticket {
                 participant.since = now;
                 participant.silent_in_a_row = 0;
                 if let Some(since) = participant.open_since.take() {
+                    participant.counted.breaker.decrement(1.0);
                     let open_ms = (now - since).as_millis() as u64;
                     tracing::info!(
                         participant = &*self.name,
@@ -316,6 +333,7 @@ impl Ticket {
                 participant.silent_in_a_row = participant.silent_in_a_row.saturating_add(1);
                 if participant.silent_in_a_row >= OPEN_AFTER && participant.open_since.is_none() {
                     participant.open_since = Some(now);
+                    participant.counted.breaker.increment(1.0);
                     participant.answered = false;
                     participant.probe_at = now + PROBE_EVERY;
                     participant.freed.notify_waiters();
@@ -334,7 +352,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.ended(Reached::Nobody);
+        self.ended(Reached::Nobody, None);
         let now = Instant::now();
         let mut known = self.participants.known();
         let Some(participant) = known.get_mut(&self.name) else { return };
@@ -353,13 +371,13 @@ mod tests {
     use super::*;
 
     fn participants(calls_max: usize) -> Arc<Participants> {
-        Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]))
+        Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]), Metrics::default())
     }
 
     async fn call(participants: &Arc<Participants>, reached: Reached) -> Admission {
         let mut ticket = participants.hold("p");
         let admission = ticket.admit().await;
-        ticket.ended(reached);
+        ticket.ended(reached, None);
         admission
     }
 
@@ -444,7 +462,7 @@ mod tests {
         let tickets: Vec<_> = (0..300).map(|_| participants.hold("p")).collect();
         assert!(!participants.has_room("p") && !tickets[0].fits());
         assert_eq!(participants.blocked().unclaimed, ["p"]);
-        calling.ended(Reached::Answered);
+        calling.ended(Reached::Answered, Some(200));
         assert!(participants.has_room("p") && tickets[0].fits());
     }
 }

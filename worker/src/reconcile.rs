@@ -9,6 +9,7 @@ use sqlx::Row as _;
 
 use crate::db::Lane;
 use crate::hand_back::{Returned, hand_back};
+use crate::metrics::Loop;
 use crate::worker::Worker;
 
 /// The look costs the more the longer somebody keeps vacuum away: it takes at most one part in so many of the time.
@@ -18,6 +19,7 @@ const PART: u32 = 20;
 pub async fn run(worker: Arc<Worker>) {
     let mut pause = worker.limits.lease;
     loop {
+        worker.metrics.tick(Loop::Reconcile);
         tokio::select! {
             () = worker.done.cancelled() => return,
             () = worker.doubt.notified() => {}

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use tokio::sync::mpsc;
 
 use crate::db::Lane;
+use crate::metrics::Loop;
 use crate::worker::Worker;
 
 /// Tasks in one statement.
@@ -17,6 +18,7 @@ const BATCH: i64 = 500;
 /// worker stays, and every heartbeat names it anew.
 pub async fn run(worker: Arc<Worker>, mut dead: mpsc::UnboundedReceiver<i64>) {
     loop {
+        worker.metrics.tick(Loop::Rescue);
         let first = tokio::select! {
             () = worker.done.cancelled() => return,
             first = dead.recv() => match first {

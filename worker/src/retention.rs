@@ -12,16 +12,15 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 
 use crate::db::{Class, Lane};
+use crate::metrics::Loop;
 use crate::worker::Worker;
 
 /// The pause between two passes; shorter where sagas are kept for less than an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often it looks whether it is this worker's duty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Statements take at most one part in so many of the time while this worker has something to do, and while it has nothing: what
-/// a busy day leaves, a quiet night makes up for.
-const PART_BUSY: u32 = 20;
-const PART_IDLE: u32 = 4;
+/// Statements take at most one part in so many of the time.
+const PART: u32 = 10;
 /// Sagas, and rows of history, that one statement looks at; fewer where they are large.
 const SAGAS_MAX: i32 = 1000;
 const ROWS_MAX: i32 = 2000;
@@ -46,6 +45,7 @@ pub async fn run(worker: Arc<Worker>, age: Duration) {
     };
     let mut pause = LOOK_EVERY;
     loop {
+        worker.metrics.tick(Loop::Retention);
         tokio::select! {
             () = worker.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -259,10 +259,9 @@ impl Retention<'_> {
         let began = Instant::now();
         let rows = self.worker.db.run(Lane::Control, statement).await?;
         let took = began.elapsed();
-        let part = if *self.worker.idle.borrow() { PART_IDLE } else { PART_BUSY };
         tokio::select! {
             () = self.worker.stop.cancelled() => {}
-            () = tokio::time::sleep(took * (part - 1)) => {}
+            () = tokio::time::sleep(took * (PART - 1)) => {}
         }
         Ok((rows, took))
     }

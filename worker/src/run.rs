@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use pgsaga_sql::{fail, query};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, Span};
 
 use crate::backoff::Reconnect;
 use crate::db::{Class, Hosts, Lane};
 use crate::error::Error;
 use crate::hand_back::{Returned, hand_back};
+use crate::metrics::Loop;
 use crate::worker::{Receivers, Worker};
 use crate::{claim, heartbeat, listen, park, reconcile, rescue, retention, sample, settle};
 
@@ -129,6 +131,7 @@ async fn make_history_partitions(worker: &Worker) -> Result<(), sqlx::Error> {
 async fn keep_partitions_ahead(worker: Arc<Worker>) {
     let mut tick = tokio::time::interval(PARTITIONS_EVERY);
     loop {
+        worker.metrics.tick(Loop::Partitions);
         tokio::select! {
             () = worker.done.cancelled() => return,
             _ = tick.tick() => {}
@@ -184,10 +187,12 @@ struct Loops(JoinSet<&'static str>);
 
 impl Loops {
     fn spawn(&mut self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
+        let loop_to_its_end = async move {
             run.await;
             name
-        });
+        };
+        // What it logs is of the database that this worker serves.
+        self.0.spawn(loop_to_its_end.instrument(Span::current()));
     }
 
     async fn first_ended(&mut self) -> String {

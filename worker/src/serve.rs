@@ -31,14 +31,14 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Clone)]
 struct Served {
-    worker: Arc<Worker>,
+    workers: Arc<[Arc<Worker>]>,
     recorder: PrometheusHandle,
 }
 
 /// Serves until `done`.
 pub async fn run(
     mut listener: TcpListener,
-    worker: Arc<Worker>,
+    workers: Vec<Arc<Worker>>,
     recorder: PrometheusHandle,
     done: CancellationToken,
 ) {
@@ -47,7 +47,7 @@ pub async fn run(
         // The process runs: it says nothing about Postgres, or an outage there would restart the whole fleet.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Served { worker, recorder });
+        .with_state(Served { workers: workers.into(), recorder });
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_buf_size(HEAD_BYTES_MAX);
@@ -87,13 +87,24 @@ impl Connections {
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {
-    served.worker.metrics.ready.set(f64::from(u8::from(served.worker.is_ready().is_ok())));
+    for worker in &*served.workers {
+        worker.db.observe();
+        worker.metrics.ready.set(f64::from(u8::from(worker.is_ready().is_ok())));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.recorder.render())
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    match served.worker.is_ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    let mut not_ready = String::new();
+    for worker in &*served.workers {
+        if let Err(why) = worker.is_ready() {
+            let of = if served.workers.len() > 1 { format!("{}: ", worker.db.name()) } else { String::new() };
+            not_ready.push_str(&format!("not ready: {of}{why}\n"));
+        }
+    }
+    if not_ready.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, not_ready)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::backoff::{Reconnect, retry_delay};
 use crate::db::{Class, Lane};
 use crate::identity::Identity;
+use crate::metrics::Loop;
 use crate::outcome::{Ended, Outcome};
 use crate::plan::{Interrupt, Wait, Why};
 use crate::task::{STUCK_AFTER_LOST_ALONE, Task};
@@ -124,6 +125,7 @@ pub async fn run(worker: Arc<Worker>, mut finished: mpsc::UnboundedReceiver<Fini
     let mut again_at = Instant::now();
     let mut settled = Settled { at: Instant::now(), took: Duration::ZERO };
     loop {
+        worker.metrics.tick(Loop::Settle);
         tokio::select! {
             biased;
             () = worker.done.cancelled() => return,
@@ -342,6 +344,11 @@ fn by_id<'a>(values: impl Iterator<Item = (i64, &'a str)>) -> Option<String> {
         object.push_str(value);
     }
     (!object.is_empty()).then(|| object + "}")
+}
+
+/// A saga's status changed: some are its end.
+fn count(worker: &Worker, task: &Task, status: &str) {
+    worker.metrics.finished(&task.counted, status, task.age + task.claimed.elapsed());
 }
 
 /// One event a failed try and one an unusual end; a success is in the metrics and the history.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::definition::{Definition, FreshKeys, Step};
+use crate::metrics::OfQueue;
 use crate::outcome::Outcome;
 use crate::participants::Ticket;
 use crate::plan::{Event, Interrupt, Op, Try};
@@ -84,6 +85,12 @@ pub struct Task {
     pub ticket: Ticket,
     /// Its place in its queue's limit.
     pub queue: Option<queues::Place>,
+    /// What is counted of its queue.
+    pub counted: Arc<OfQueue>,
+    /// How old the saga was when it was claimed, by the database's clock.
+    pub age: Duration,
+    /// When that was.
+    pub claimed: Instant,
     /// The place it takes among the tasks that this worker may hold; free again when the task is dropped.
     pub place: OwnedSemaphorePermit,
 }

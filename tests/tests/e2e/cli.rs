@@ -208,7 +208,7 @@ async fn metrics_are_complete_from_the_start_and_have_no_summaries() {
     for series in [
         "pgsaga_claimed_total 0",
         "pgsaga_attempts_total{op=\"compensate\",outcome=\"unknown\"} 0",
-        "pgsaga_sagas_finished_total{status=\"stuck\"} 0",
+        "pgsaga_sagas_finished_total{queue=\"default\",status=\"stuck\"} 0",
         "pgsaga_ready 1",
         "pgsaga_calls_in_flight 0",
     ] {
@@ -218,7 +218,9 @@ async fn metrics_are_complete_from_the_start_and_have_no_summaries() {
     scene.ended("s").await;
     let metrics = eventually(PATIENCE, "the end is counted", async || {
         let metrics = scene.workers[0].metrics().await;
-        metrics.contains("pgsaga_sagas_finished_total{status=\"succeeded\"} 1").then_some(metrics)
+        metrics
+            .contains("pgsaga_sagas_finished_total{queue=\"default\",status=\"succeeded\"} 1")
+            .then_some(metrics)
     })
     .await;
     for (name, kind, _) in pgsaga_worker::metrics::TABLE {

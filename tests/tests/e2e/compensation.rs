@@ -214,7 +214,8 @@ async fn a_first_failed_step_fails_the_saga_with_nothing_to_undo() {
     scene.saga("s").step("pay").action(Refuse("closed".into())).insert().await;
     scene.expect("s", "failed", Some("pay: closed"), &["pay action"]).await;
     eventually(Duration::from_secs(1), "the saga is counted", async || {
-        (scene.metric("pgsaga_sagas_finished_total{status=\"failed\"}").await == 1.0).then_some(())
+        (scene.metric("pgsaga_sagas_finished_total{queue=\"default\",status=\"failed\"}").await == 1.0)
+            .then_some(())
     })
     .await;
 }

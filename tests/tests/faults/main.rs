@@ -7,3 +7,4 @@ mod failover;
 mod long;
 mod points;
 mod proxy;
+mod traces;

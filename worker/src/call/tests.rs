@@ -5,6 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::definition::{Definition, FreshKeys, SagaColumns};
+use crate::metrics::Metrics;
 use crate::participants::Participants;
 use crate::plan::Try;
 use crate::property::tried;
@@ -164,8 +165,11 @@ fn task(saga: Definition, op: Op) -> Task {
         saga: Arc::new(saga),
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
-        ticket: Participants::new(1, Default::default()).hold(""),
+        ticket: Participants::new(1, Default::default(), Metrics::default()).hold(""),
         queue: None,
+        counted: Metrics::default().queue("default"),
+        age: Duration::ZERO,
+        claimed: Instant::now(),
         place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::Lane;
 use crate::definition::{Definition, FreshKeys, SagaColumns};
+use crate::metrics::OfQueue;
 use crate::outcome::Outcome;
 use crate::plan::{Interrupt, Op, Try};
 use crate::references::Answers;
@@ -35,7 +36,7 @@ macro_rules! columns {
 columns! {
     id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited_us
     deadline_us gid steps headers retry_interval_us retry_limit compensate_retry_limit request_timeout_us timeout_us
-    fresh_keys parallel refers requested
+    fresh_keys parallel refers requested age_us
 }
 
 /// A claimed row, before its definition is decoded.
@@ -51,6 +52,7 @@ pub(super) struct Row {
     interrupt: Option<Interrupt>,
     requested: bool,
     pub(super) waited_us: i64,
+    age: Duration,
     deadline_us: Option<i64>,
     fresh_keys: FreshKeys,
     columns: SagaColumns,
@@ -93,6 +95,7 @@ impl Row {
             interrupt,
             requested: row.try_get(at.requested)?,
             waited_us: row.try_get(at.waited_us)?,
+            age: Duration::from_micros(row.try_get::<i64, _>(at.age_us)?.try_into().unwrap_or(0)),
             deadline_us: row.try_get(at.deadline_us)?,
             fresh_keys: FreshKeys::read(row.try_get(at.fresh_keys)?)
                 .map_err(|error| sqlx::Error::Decode(error.into()))?,
@@ -117,6 +120,7 @@ impl Row {
         worker: &Worker,
         id: i64,
         queue: &str,
+        counted: &Arc<OfQueue>,
         details: &mut HashMap<i64, Details>,
         place: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
@@ -179,8 +183,16 @@ impl Row {
             answers,
             fresh_keys: self.fresh_keys,
             queue: worker.queues.hold(queue),
+            counted: Arc::clone(counted),
+            age: self.age,
+            claimed: Instant::now(),
             place,
         }))
+    }
+
+    /// Whether it is the first claim of the saga's first step.
+    pub(super) fn begins(&self) -> bool {
+        self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action && self.now.attempt == 1
     }
 
     pub(super) fn needs_details(&self) -> bool {

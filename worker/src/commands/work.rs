@@ -1,47 +1,69 @@
 //! `pgsaga work`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::{Database, filter};
+use super::filter;
 use crate::call::Caller;
 use crate::db::{self, Db, Hosts};
 use crate::error::Error;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, Series};
 use crate::participants::Participants;
-use crate::queues::{Queues, Served};
-use crate::worker::{Limits, Worker};
+use crate::queues::{self, Queues};
+use crate::trace::Traces;
+use crate::worker::{Limits, Receivers, Worker};
 use crate::{run, serve};
 
 /// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed back.
 #[derive(Debug, Clone, Args)]
 pub struct Work {
-    #[command(flatten)]
-    database: Database,
+    /// A Postgres database to serve, such as postgres://user:password@host:5432/name; repeatable, in the variable with spaces
+    /// between. Several hosts of one database may be named as libpq allows, such as host1:5432,host2:5432: the one that takes
+    /// writes is used (target_session_attrs=any, read-write or primary)
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_delimiter = ' ',
+        required = true,
+        value_name = "URL"
+    )]
+    database_url: Vec<String>,
     /// DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: no prepared statements, no session
     /// settings, and no LISTEN unless --direct-database-url is given
     #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pooled: bool,
-    /// The same database without a pooler, for LISTEN; it may name several hosts as well
-    #[arg(long, env = "PGSAGA_DIRECT_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    direct_database_url: Option<String>,
-    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four of their own
-    #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
-    database_connections: u32,
+    /// The same database without a pooler, for LISTEN; it may name several hosts as well. One for each --database-url, in
+    /// their order
+    #[arg(
+        long,
+        env = "PGSAGA_DIRECT_DATABASE_URL",
+        hide_env_values = true,
+        value_delimiter = ' ',
+        value_name = "URL"
+    )]
+    direct_database_url: Vec<String>,
+    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four of their own. One number
+    /// for all databases, or one each, in their order
+    #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_values_t = [4], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
+    database_connections: Vec<u32>,
     /// The longest that a statement may take, 1 to 600 seconds
     #[arg(long, env = "PGSAGA_DATABASE_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     database_timeout_seconds: u64,
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Calls running at once, 1 to 65,536
-    #[arg(long, env = "PGSAGA_CONCURRENCY", default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    concurrency: u32,
+    /// Calls running at once, 1 to 65,536. One number for each of all databases, or one each, in their order
+    #[arg(long, env = "PGSAGA_CONCURRENCY", default_values_t = [512], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    concurrency: Vec<u32>,
     /// A worker that was silent for so long is dead, and its tasks are rescued; 2 to 3,600 seconds
     #[arg(long, env = "PGSAGA_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease_seconds: u64,
@@ -50,7 +72,7 @@ pub struct Work {
     grace_seconds: u64,
     /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all queues are served
     #[arg(long, env = "PGSAGA_QUEUES", value_delimiter = ',', value_name = "NAME[=LIMIT]")]
-    queue: Vec<Served>,
+    queue: Vec<queues::Served>,
     /// How many calls of one participant run at once, such as pay.example:8080=16; repeatable
     #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
     participant_limit: Vec<(String, usize)>,
@@ -98,27 +120,123 @@ impl Work {
     /// Works until `stop`.
     ///
     /// # Errors
-    /// See [`run::run`]; also where the port or the database URL cannot be used.
+    /// See [`run::run`]; also where the port or a database URL cannot be used.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         small_pages();
         let recorder = metrics::install().map_err(|error| Error::Usage(error.to_string()))?;
         tokio::spawn(metrics::upkeep(recorder.clone()));
+        let databases = self.databases()?;
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .map_err(|source| Error::Listen { address: self.listen, source })?;
+        let address = listener.local_addr().map_or(self.listen, |address| address);
+        tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
+        if !self.allow_address.is_empty() {
+            tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
+        }
+        let traces = Traces::from_env()?;
+        let several = databases.len() > 1;
+        let mut workers = Vec::with_capacity(databases.len());
+        let mut running = JoinSet::new();
+        for database in databases {
+            let name = database.name.clone();
+            let span =
+                if several { tracing::info_span!("serving", database = name) } else { tracing::Span::none() };
+            let (worker, receivers, listen_on) =
+                span.in_scope(|| self.worker(database, traces.clone(), stop.clone()))?;
+            workers.push(Arc::clone(&worker));
+            let served = async move {
+                let result = run::run(Arc::clone(&worker), receivers, listen_on).await;
+                worker.db.close().await;
+                (name, result)
+            };
+            running.spawn(served.instrument(span));
+        }
+        let served = CancellationToken::new();
+        let server = tokio::spawn(serve::run(listener, workers, recorder, served.clone()));
+        let mut result = Ok(());
+        while let Some(ended) = running.join_next().await {
+            let error = match ended {
+                Ok((_, Ok(()))) => continue,
+                Ok((database, Err(error))) if several => {
+                    tracing::error!(database, %error, "a database cannot be served: the others are drained");
+                    error
+                }
+                Ok((_, Err(error))) => error,
+                Err(error) => Error::LoopEnded(error.to_string()),
+            };
+            // One process is one unit: whoever supervises it starts all of it again.
+            stop.cancel();
+            if result.is_ok() {
+                result = Err(error);
+            }
+        }
+        served.cancel();
+        server.abort();
+        if let Some(traces) = traces {
+            traces.close().await;
+        }
+        result
+    }
+
+    /// What is served, each with its own limits.
+    fn databases(&self) -> Result<Vec<Served>, Error> {
         let timeout = Duration::from_secs(self.database_timeout_seconds);
-        let url = self.database.database_url;
-        let hosts = Hosts::read(&url, self.pooled, timeout)?;
-        let listen_on = match (&self.direct_database_url, self.pooled) {
-            (Some(direct), _) => Some(Hosts::read(direct, false, timeout)?),
-            (None, false) => Some(hosts.clone()),
-            (None, true) => None,
-        };
+        let urls: Vec<&String> = self.database_url.iter().filter(|url| !url.is_empty()).collect();
+        let direct: Vec<&String> = self.direct_database_url.iter().filter(|url| !url.is_empty()).collect();
+        let count = urls.len();
+        if ![0, count].contains(&direct.len()) {
+            return Err(Error::Usage(format!(
+                "--direct-database-url has {} URLs for {count} databases; allowed: none, or one each",
+                direct.len()
+            )));
+        }
+        let mut databases: Vec<Served> = Vec::with_capacity(count);
+        for (nth, url) in urls.into_iter().enumerate() {
+            let hosts = Hosts::read(url, self.pooled, timeout)?;
+            let name = hosts.database();
+            if databases.iter().any(|other| other.name == name) {
+                return Err(Error::Usage(format!("--database-url names {name} twice")));
+            }
+            let listen_on = match (direct.get(nth), self.pooled) {
+                (Some(direct), _) => Some(Hosts::read(direct, false, timeout)?),
+                (None, false) => Some(hosts.clone()),
+                (None, true) => None,
+            };
+            if hosts.is_unverified() || listen_on.as_ref().is_some_and(Hosts::is_unverified) {
+                tracing::warn!(
+                    database = name,
+                    "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
+                );
+            }
+            databases.push(Served {
+                url: url.clone(),
+                series: if count > 1 { Series::of(&name) } else { Series::default() },
+                name,
+                listen_on,
+                connections_max: of_each("--database-connections", &self.database_connections, nth, count)?,
+                calls_max: of_each("--concurrency", &self.concurrency, nth, count)? as usize,
+            });
+        }
+        Ok(databases)
+    }
+
+    /// A worker of one database.
+    fn worker(
+        &self,
+        database: Served,
+        traces: Option<Traces>,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Worker>, Receivers, Option<Hosts>), Error> {
+        let Served { url, series, listen_on, connections_max, calls_max, .. } = database;
         let db = Db::new(db::Options {
             url,
             pooled: self.pooled,
-            connections_max: self.database_connections,
-            timeout,
+            connections_max,
+            timeout: Duration::from_secs(self.database_timeout_seconds),
             heartbeat_timeout: Duration::from_secs(self.lease_seconds) / 4,
+            series: series.clone(),
         })?;
-        let calls_max = self.concurrency as usize;
         let limits = Limits {
             calls_max,
             held_max: calls_max * 2,
@@ -126,30 +244,37 @@ impl Work {
             grace: Duration::from_secs(self.grace_seconds),
             retention: self.retention,
         };
-        let listener = TcpListener::bind(self.listen)
-            .await
-            .map_err(|source| Error::Listen { address: self.listen, source })?;
-        let address = listener.local_addr().map_or(self.listen, |address| address);
-        tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
-        if hosts.is_unverified() || listen_on.as_ref().is_some_and(Hosts::is_unverified) {
-            tracing::warn!(
-                "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
-            );
-        }
-        if !self.allow_address.is_empty() {
-            tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
-        }
-        let caller = Caller::new(calls_max, self.answer_bytes_max as usize)?;
-        let participants = Participants::new(calls_max, self.participant_limit.into_iter().collect());
+        let metrics = Metrics::new(&series);
+        metrics.slots.set(calls_max as f64);
+        let caller = Caller::new(calls_max, self.answer_bytes_max as usize)?.traced(traces);
+        let participant_limits = self.participant_limit.iter().cloned().collect();
+        let participants = Participants::new(calls_max, participant_limits, metrics.clone());
         let served = (participants, Queues::new(&self.queue));
-        let (worker, receivers) = Worker::new(db, caller, Metrics::new(), limits, served, stop);
-        let served = CancellationToken::new();
-        let server = tokio::spawn(serve::run(listener, worker.clone(), recorder, served.clone()));
-        let result = run::run(worker.clone(), receivers, listen_on).await;
-        served.cancel();
-        server.abort();
-        worker.db.close().await;
-        result
+        let (worker, receivers) = Worker::new(db, caller, metrics, limits, served, stop);
+        Ok((worker, receivers, listen_on))
+    }
+}
+
+/// A database, and how much of it this process may do at once.
+struct Served {
+    url: String,
+    /// Without user and password.
+    name: String,
+    series: Series,
+    listen_on: Option<Hosts>,
+    connections_max: u32,
+    calls_max: usize,
+}
+
+/// One value for all databases, or one each.
+fn of_each(flag: &str, values: &[u32], nth: usize, count: usize) -> Result<u32, Error> {
+    match values {
+        [value] => Ok(*value),
+        values if values.len() == count => Ok(values[nth]),
+        values => Err(Error::Usage(format!(
+            "{flag} has {} numbers for {count} databases; allowed: one for all, or one each",
+            values.len()
+        ))),
     }
 }
 

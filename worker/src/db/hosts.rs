@@ -70,6 +70,12 @@ impl Hosts {
         self.hosts.iter().any(is_unverified)
     }
 
+    /// The database, with its first host: what tells it from others, without user and password.
+    pub fn database(&self) -> String {
+        let database = self.hosts.first().and_then(PgConnectOptions::get_database).unwrap_or("?");
+        format!("{}/{database}", self.name(0))
+    }
+
     /// The name of a host, with its port; the folder, for a Unix socket.
     pub fn name(&self, host: usize) -> String {
         self.hosts.get(host).map(name).unwrap_or_default()

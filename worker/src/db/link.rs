@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use metrics::{Gauge, Histogram};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -10,6 +11,7 @@ use sqlx::{Connection as _, Postgres};
 use tokio_util::sync::CancellationToken;
 
 use super::{ACQUIRE_MAX, Class, Hosts, no_answer, within};
+use crate::metrics::Series;
 
 /// How long [`Link::close`] waits for connections that are still in use.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The longest that a heartbeat may take, before it is tried on another connection.
     pub heartbeat_timeout: Duration,
+    /// Makes the pools' metrics.
+    pub series: Series,
 }
 
 /// Which pool a statement uses.
@@ -65,6 +69,9 @@ struct Connections {
     kept: Mutex<Option<Kept>>,
     /// Whoever uses it does one thing after the other: nobody ever waits.
     alone: bool,
+    waited: Histogram,
+    idle: Gauge,
+    used: Gauge,
     /// After so long the pool gets it back, looks whether it still lives, and how old it is.
     kept_max: Duration,
 }
@@ -73,8 +80,24 @@ struct Connections {
 type Kept = (PoolConnection<Postgres>, Instant);
 
 impl Connections {
-    fn new(pool: PgPool, alone: bool, kept_max: Duration) -> Connections {
-        Connections { pool, kept: Mutex::default(), alone, kept_max }
+    fn new(series: &Series, name: &str, pool: PgPool, alone: bool, kept_max: Duration) -> Connections {
+        let state = |state| series.gauge("pgsaga_pool_connections", &[("pool", name), ("state", state)]);
+        Connections {
+            pool,
+            kept: Mutex::default(),
+            alone,
+            waited: series.histogram("pgsaga_pool_wait_seconds", &[("pool", name)]),
+            idle: state("idle"),
+            used: state("used"),
+            kept_max,
+        }
+    }
+
+    /// Sets the gauges to what is so now.
+    fn observe(&self) {
+        let idle = self.pool.num_idle() + usize::from(self.kept().is_some());
+        self.idle.set(idle as f64);
+        self.used.set((self.pool.size() as usize).saturating_sub(idle) as f64);
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
@@ -89,7 +112,10 @@ impl Connections {
             }
             connection.close_on_drop();
         }
-        Ok((self.pool.acquire().await?, Instant::now()))
+        let asked = Instant::now();
+        let connection = self.pool.acquire().await;
+        self.waited.record(asked.elapsed().as_secs_f64());
+        Ok((connection?, Instant::now()))
     }
 
     /// Keeps a connection, or gives it to the pool, which waits for its sign of life for ever: on a link that fell silent meanwhile
@@ -163,11 +189,12 @@ impl Link {
         };
         // A lease.
         let kept_max = options.heartbeat_timeout * 4;
+        let named = |name, pool, alone| Connections::new(&options.series, name, pool, alone, kept_max);
         Link {
             host,
-            work: Connections::new(pool(options.connections_max, options.timeout), false, kept_max),
-            control: Connections::new(pool(2, options.timeout), false, kept_max),
-            heartbeat: Connections::new(pool(1, options.heartbeat_timeout), true, kept_max),
+            work: named("work", pool(options.connections_max, options.timeout), false),
+            control: named("control", pool(2, options.timeout), false),
+            heartbeat: named("heartbeat", pool(1, options.heartbeat_timeout), true),
             pooled: options.pooled,
             timeout: options.timeout,
             heartbeat_timeout: options.heartbeat_timeout,
@@ -226,6 +253,13 @@ impl Link {
             _ => connections.give_back((connection, since), timeout.min(ACQUIRE_MAX)),
         }
         result
+    }
+
+    /// Sets the pools' gauges to what is so now.
+    pub(super) fn observe(&self) {
+        for connections in [&self.work, &self.control, &self.heartbeat] {
+            connections.observe();
+        }
     }
 
     pub(super) fn is_refused(&self) -> bool {

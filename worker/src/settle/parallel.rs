@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
+use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii};
 use crate::db::Lane;
 use crate::identity::Identity;
 use crate::outcome::{Outcome, clean};
@@ -329,8 +329,8 @@ impl Unit for Batch {
             let next = batch.next;
             worker.metrics.settled[0].increment(batch.finished.len() as u64);
             worker.metrics.unwinds.increment(u64::from(next.turned));
-            if let Some(status) = next.status {
-                worker.metrics.finished(status);
+            if let (Some(status), Some(first)) = (next.status, batch.finished.first()) {
+                count(worker, &first.task, status);
             }
             for (nth, (finished, task)) in batch.finished.iter().zip(&next.tasks).enumerate() {
                 let (status, turned) = (task.stuck_reason.as_ref().map(|_| "stuck"), next.turned && nth == 0);

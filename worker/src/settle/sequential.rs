@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, log, make_ascii};
+use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii};
 use crate::db::Lane;
 use crate::execute;
 use crate::identity::Identity;
@@ -242,7 +242,7 @@ impl Unit for Item {
             worker.metrics.unwinds.increment(u64::from(next.turned));
             log(&finished, next.saga_status, next.saga_reason.as_deref(), next.turned, next.delay_us);
             if let Some(status) = next.saga_status {
-                worker.metrics.finished(status);
+                count(worker, &finished.task, status);
             }
             let mut task = finished.task;
             let chained = if advanced { Some(task.id) } else { settled.queued.get(&task.saga_id).copied() };
