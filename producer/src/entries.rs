@@ -12,7 +12,7 @@ const LABEL_KEY_MAX: usize = 64;
 const LABEL_VALUE_MAX: usize = 256;
 
 /// Headers that are ours or the transport's.
-const FORBIDDEN_HEADERS: [&str; 16] = [
+const FORBIDDEN_HEADERS: [&str; 19] = [
     "host",
     "content-length",
     "content-type",
@@ -29,6 +29,9 @@ const FORBIDDEN_HEADERS: [&str; 16] = [
     "saga-attempt",
     "saga-timeout-ms",
     "saga-action-key",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
 ];
 
 const STRINGS: &str = "an object of strings";

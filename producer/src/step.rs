@@ -48,7 +48,8 @@ impl Step {
         Self::default()
     }
 
-    /// The URL that does the work. `""` is a success without a call.
+    /// The URL that does the work, or `participant:NAME/PATH` for a participant that the workers are told of. `""` is a
+    /// success without a call.
     pub fn action(mut self, url: impl Into<String>) -> Self {
         self.action = Some(url.into());
         self

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::entries::headers;
 use crate::invalid::Invalid;
 use crate::json::{self, Key, Kind, found, quoted};
+use crate::named_url::NamedUrl;
 use crate::number::Number;
 use crate::order::{NAMES, Order};
 use crate::reference;
@@ -40,7 +41,8 @@ const STEP_NAME: &str = "1 to 64 of the characters A-Z a-z 0-9 . _ : -";
 const UNUSED_STEP_NAME: &str =
     "a name that no earlier step has (without one, a step is named by its position: 01, 02, …)";
 const KNOWN_KEYS: &str = "the keys name, action, compensate, payload, compensate_payload, after, pivot, headers, retry_limit, compensate_retry_limit, retry_interval_seconds, request_timeout_seconds";
-const URL: &str = "\"\" or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
+const URL: &str = "\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
+const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
 const AFTER: &str = "an array of up to 1,000 names of other steps";
 
 /// A step that is well by itself.
@@ -135,7 +137,8 @@ fn step<'a>(
 
 fn url(place: &str, value: Option<&RawValue>) -> Result<(), Invalid> {
     match value.and_then(json::string) {
-        Some(url) if url.is_empty() || is_url(&url) => Ok(()),
+        Some(url) if url.is_empty() || is_url(&url) || NamedUrl::parse(&url).is_some() => Ok(()),
+        Some(url) if NamedUrl::is_meant(&url) => Err(Invalid::new(place, found(value), NAMED_URL)),
         _ => Err(Invalid::new(place, found(value), URL)),
     }
 }

@@ -1,9 +1,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest URL of a step, in bytes.
-const BYTES_MAX: usize = 2_048;
+pub(crate) const BYTES_MAX: usize = 2_048;
 
-/// Whether a step may call this URL. The grammar of `check_saga` in `sql/migrations/0004_validation_in_full.sql`, chosen so
+/// Whether a step may call this URL. The grammar of `check_saga` in `sql/migrations/0010_expand_named_participants.sql`, chosen so
 /// that URL parsers take all of it: `http` or `https` in lower case, a host, maybe a port from 1 to 65535, maybe a path
 /// or query of visible ASCII; no user, fragment or backslash.
 ///

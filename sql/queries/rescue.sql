@@ -35,7 +35,7 @@ with lost as materialized (
                            lane, participant, interrupt, deadline, epoch, run_at)
   select saga_id, step, op, attempt + 1, counted + 1, true, 'unknown',
     least(lost + died::int, 30000), least(lost_alone + (died and alone)::int, 30000), format, bytes,
-    lane, coalesce(split_part(split_part(url, '/', 3), '?', 1), ''), interrupt, deadline, epoch + 1, clock_timestamp()
+    lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + 1, clock_timestamp()
   from locked
 ), changed as (
   -- Its tasks are others now: what was planned meanwhile is planned anew.

@@ -15,6 +15,6 @@ where s.finished_at is null and s.abort_reason is null and s.ending is null
     where not coalesce(case when l.value is null then s.labels ? l.key else s.labels ->> l.key = l.value end, false))
   and ($1::text is null or exists (
     select from jsonb_array_elements(s.steps) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
-    where split_part(split_part(url, '/', 3), '?', 1) = $1))
+    where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $1))
 order by s.id
 limit $6

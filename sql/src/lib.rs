@@ -40,13 +40,14 @@ migrations! {
     7 "expand_retention" "0007_expand_retention.sql",
     8 "expand_plain_sagas" "0008_expand_plain_sagas.sql",
     9 "expand_numbers" "0009_expand_numbers.sql",
+    10 "expand_named_participants" "0010_expand_named_participants.sql",
 }
 
 /// The schema version that this release's statements are written for.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
-pub const FORMAT: i16 = 2;
+pub const FORMAT: i16 = 3;
 
 /// The roles, idempotent. Run before the migrations, by a user who may create roles.
 pub const ROLES: &str = include_str!("../roles.sql");

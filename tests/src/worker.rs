@@ -35,7 +35,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker with further flags, such as `&["--lease-seconds", "2"]`, and does not wait for it.
+    /// Starts a worker with further flags, such as `&["--lease-seconds", "2"]`, and does not wait for it. Participants of tests
+    /// are on loopback, so it may be called unless the flags name what else may.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -58,6 +59,9 @@ impl Worker {
     pub fn spawn_program(program: &Path, database_url: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let mut args =
             vec!["work", "--database-url", database_url, "--listen", "127.0.0.1:0", "--log-format", "json"];
+        if !flags.contains(&"--allow-address") {
+            args.extend(["--allow-address", "127.0.0.0/8,::1"]);
+        }
         args.extend(flags);
         let Spawned { child, log, log_ended } = child::spawn(program, &args, env, Stdio::null());
         Self { child, log, log_ended }

@@ -1,13 +1,19 @@
 //! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, an [`Ended`] out.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use pgsaga_producer::{NamedUrl, webhook};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio::time::timeout_at;
+use url::Host;
 
+use crate::address::{self, Addresses};
+use crate::client;
 use crate::error::Error;
+use crate::named::{Named, Service};
 use crate::outcome::{Ended, Outcome, clean, judge};
 use crate::participants::Reached;
 use crate::plan::Op;
@@ -19,6 +25,9 @@ const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
 const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
 const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
 
 /// Far beyond what an INSERT may ask for: the clock must not run over in a row that was changed by hand.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -35,32 +44,69 @@ const HEADERS: usize = 9;
 /// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may be.
 const ANSWER_DEPTH_MAX: usize = 64;
 
-/// The HTTP client of a worker.
-#[derive(Debug, Clone)]
+/// Whom a worker may call, and how.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Connections to one participant that are kept for the next call.
+    pub connections_idle_max: usize,
+    /// Bytes of an answer that are read at most.
+    pub answer_bytes_max: usize,
+    /// What plain URLs may reach.
+    pub addresses: Addresses,
+    /// Plain URLs may reach nothing.
+    pub deny_plain_urls: bool,
+    /// What named participants are.
+    pub named: Named,
+    /// Authorities that are trusted beside the system's own.
+    pub authorities: Vec<reqwest::Certificate>,
+}
+
+/// The HTTP clients of a worker.
+#[derive(Debug)]
 pub struct Caller {
+    /// For plain URLs.
     client: reqwest::Client,
+    addresses: Addresses,
+    deny_plain_urls: bool,
+    named: Named,
     answer_bytes_max: usize,
     traces: Option<Traces>,
 }
 
+/// A call that is not made.
+#[derive(Debug)]
+struct Unmade {
+    outcome: Outcome,
+    reached: Reached,
+    message: String,
+}
+
+impl From<String> for Unmade {
+    fn from(message: String) -> Unmade {
+        Unmade { outcome: Outcome::Failure, reached: Reached::Nobody, message }
+    }
+}
+
 impl Caller {
-    /// A client that does exactly what it is told: no redirects, no proxies, no retries of its own. It reads at most
-    /// `answer_bytes_max` of an answer.
+    /// Its clients: named participants have theirs already, plain URLs get one that connects to nothing but what is allowed.
     ///
     /// # Errors
     /// [`Error::HttpClient`] when TLS cannot be set up.
-    pub fn new(connections_idle_max: usize, answer_bytes_max: usize) -> Result<Caller, Error> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(connections_idle_max)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("pgsaga/", env!("CARGO_PKG_VERSION")))
+    pub fn new(options: Options) -> Result<Caller, Error> {
+        let Options {
+            connections_idle_max,
+            answer_bytes_max,
+            addresses,
+            deny_plain_urls,
+            named,
+            authorities,
+        } = options;
+        let client = client::builder(connections_idle_max)
+            .dns_resolver(address::Resolver(addresses.clone()))
+            .tls_certs_merge(authorities)
             .build()
             .map_err(Error::HttpClient)?;
-        Ok(Caller { client, answer_bytes_max, traces: None })
+        Ok(Caller { client, addresses, deny_plain_urls, named, answer_bytes_max, traces: None })
     }
 
     /// The same, with a span for each call.
@@ -69,35 +115,42 @@ impl Caller {
         Caller { traces, ..self }
     }
 
-    /// The client itself, for who measures it alone.
-    pub fn client(&self) -> &reqwest::Client {
-        &self.client
-    }
-
     /// Makes the call of `task`. Never fails: whatever happens is an outcome.
     pub async fn call(&self, task: &Task) -> Ended {
         let started = Instant::now();
-        let mut request = match self.request(task) {
-            Ok(Some(request)) => request,
+        let (client, mut request) = match self.request(task) {
+            Ok(Some(made)) => made,
             Ok(None) => return ended(Outcome::Success, Reached::Nobody, None, started),
-            Err(message) => return ended(Outcome::Failure, Reached::Nobody, Some(message), started),
+            Err(Unmade { outcome, reached, message }) => {
+                return ended(outcome, reached, Some(clean(&message)), started);
+            }
         };
         let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut request));
-        let ended = self.send(task, request, started).await;
+        let ended = self.send(task, client, request, started).await;
         if let Some(span) = span {
             span.end(&ended);
         }
         ended
     }
 
-    async fn send(&self, task: &Task, request: reqwest::Request, started: Instant) -> Ended {
+    async fn send(
+        &self,
+        task: &Task,
+        client: &reqwest::Client,
+        request: reqwest::Request,
+        started: Instant,
+    ) -> Ended {
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
         // Our own timer: the client's costs five allocations a call.
         let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout);
         let ends = started + timeout.min(TIMEOUT_MAX);
-        match timeout_at(ends.into(), self.client.execute(request)).await {
+        match timeout_at(ends.into(), client.execute(request)).await {
             Ok(Ok(response)) => self.answered(response, wanted, started, ends).await,
             Ok(Err(error)) => {
+                if let Some(denied) = address::denied(&error) {
+                    let message = clean(&denied.to_string());
+                    return ended(Outcome::Failure, Reached::Denied, Some(message), started);
+                }
                 let outcome = if error.is_connect() {
                     Outcome::Unsent
                 } else if error.is_builder() {
@@ -164,16 +217,23 @@ impl Caller {
         }
     }
 
-    /// `None` where there is nothing to call.
-    fn request(&self, task: &Task) -> Result<Option<reqwest::Request>, String> {
-        let Some(step) = task.step() else { return Err("no such step".to_owned()) };
+    /// The call, and what makes it; `None` where there is nothing to call.
+    fn request(&self, task: &Task) -> Result<Option<(&reqwest::Client, reqwest::Request)>, Unmade> {
+        let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
         let Some(url) = step.url(op) else { return Ok(None) };
+        let service = self.service(url)?;
+        let (base, url) = match &service {
+            Some((service, path)) => (service.base(), *path),
+            None => ("", url),
+        };
         let gid = &task.saga.gid;
         // The character sets of gids and step names need no escaping in a query or a header (RACES 16).
-        let mut full = String::with_capacity(url.len() + gid.len() + step.name.len() + QUERY_BYTES);
+        let mut full =
+            String::with_capacity(base.len() + url.len() + gid.len() + step.name.len() + QUERY_BYTES);
         let joint = if url.contains('?') { "&" } else { "?" };
         full.extend([
+            base,
             url,
             joint,
             "gid=",
@@ -184,6 +244,9 @@ impl Caller {
             op.as_str(),
         ]);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        if service.is_none() {
+            self.check(&url)?;
+        }
         let mut request = reqwest::Request::new(reqwest::Method::POST, url);
         let headers = request.headers_mut();
         headers.reserve(HEADERS + step.headers.len());
@@ -207,6 +270,20 @@ impl Caller {
             push_traceparent(&mut text);
             ends.push((TRACEPARENT, text.len()));
         }
+        let body = task.saga.body(task.now.step, op, &task.answers)?;
+        let service = service.map(|(service, _)| service);
+        if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
+            // A point would let another part of the body be taken for the timestamp, and no gid or step has this mark.
+            let id = text[..ends[0].1].replace('.', "~");
+            let now = seconds_now();
+            let signature = webhook::sign(&id, now, &body, secrets);
+            text.push_str(&id);
+            ends.push((WEBHOOK_ID, text.len()));
+            let _ = write!(text, "{now}");
+            ends.push((WEBHOOK_TIMESTAMP, text.len()));
+            text.push_str(&signature);
+            ends.push((WEBHOOK_SIGNATURE, text.len()));
+        }
         let text = Bytes::from(text);
         let mut from = 0;
         for (name, to) in ends {
@@ -215,9 +292,50 @@ impl Caller {
             headers.insert(name, value);
             from = to;
         }
-        *request.body_mut() = Some(task.saga.body(task.now.step, op, &task.answers)?.into());
-        Ok(Some(request))
+        *request.body_mut() = Some(body.into());
+        Ok(Some((service.map_or(&self.client, Service::client), request)))
     }
+
+    /// The named participant of a URL, and what follows its own; `None` for a plain one.
+    fn service<'a>(&self, url: &'a str) -> Result<Option<(&Service, &'a str)>, Unmade> {
+        let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
+        match self.named.get(named.name()) {
+            Some(service) => Ok(Some((service, named.path()))),
+            // Another worker may have it, or this one tomorrow.
+            None => Err(Unmade {
+                outcome: Outcome::Unsent,
+                reached: Reached::Nobody,
+                message: format!(
+                    "not called: this worker has no participant {:?} in the file of --participants",
+                    named.name()
+                ),
+            }),
+        }
+    }
+
+    /// Whether a plain URL may be called, as far as it tells: what a name resolves to is looked at when it is connected to.
+    fn check(&self, url: &reqwest::Url) -> Result<(), Unmade> {
+        let denied = |message| Unmade { outcome: Outcome::Failure, reached: Reached::Denied, message };
+        if self.deny_plain_urls {
+            return Err(denied(
+                "not called: --deny-plain-urls; a participant in the file of --participants can be called by its name, as participant:name/path"
+                    .to_owned(),
+            ));
+        }
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        self.addresses.check(address).map_err(|error| denied(error.to_string()))
+    }
+}
+
+/// Of a signature: its timestamp is read by the participant's wall clock.
+fn seconds_now() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 /// Adds the idempotency key of an op: the same on every try, unless a person gave it a fresh one.

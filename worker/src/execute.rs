@@ -7,7 +7,7 @@ use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 
 use crate::db::Lane;
-use crate::participants::Admission;
+use crate::participants::{Admission, Reached};
 use crate::plan::may_call;
 use crate::queues;
 use crate::settle::Finished;
@@ -87,6 +87,11 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
     worker.metrics.called(task.now.op, ended.duration);
     worker.metrics.attempt(task.now.op, ended.outcome);
     task.ticket.ended(ended.reached, ended.status_code);
+    if ended.reached == Reached::Denied {
+        worker.metrics.denied_calls.increment(1);
+        let (gid, step, op) = (&task.saga.gid, task.step_name(), task.now.op.as_str());
+        tracing::warn!(gid, step, op, reason = ended.message, "a call was denied");
+    }
     // The receiver lives until everything is settled.
     let _ = worker.finished.send(Finished { task, ended: Some(ended) });
 }

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+pub mod address;
 pub mod backoff;
 pub mod call;
 pub mod claim;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod db;
 pub mod definition;
@@ -20,6 +22,7 @@ pub mod ledger;
 pub mod listen;
 pub mod mark;
 pub mod metrics;
+pub mod named;
 pub mod outcome;
 pub mod park;
 pub mod participants;

@@ -43,11 +43,15 @@ pub enum Reached {
     Silent,
     /// Nobody had to be called.
     Nobody,
+    /// Its address must not be called.
+    Denied,
 }
 
-/// Whom a URL calls: host and port as it writes them; nothing for no call. queue_sagas() reads it the same way.
+/// Whom a URL calls: host and port as it writes them, or `participant:NAME`; nothing for no call. queue_sagas() reads it the
+/// same way.
 pub fn participant(url: &str) -> &str {
-    url.split('/').nth(2).and_then(|authority| authority.split('?').next()).unwrap_or("")
+    let nth = if url.starts_with("participant:") { 0 } else { 2 };
+    url.split('/').nth(nth).and_then(|authority| authority.split('?').next()).unwrap_or("")
 }
 
 /// All participants of one worker.
@@ -109,7 +113,7 @@ pub enum Admission {
 }
 
 impl Participants {
-    /// For a worker of `calls_max` calls at once; `limits` of single participants, by host and port as URLs write them.
+    /// For a worker of `calls_max` calls at once; `limits` of single participants, by what [`participant`] reads.
     pub fn new(calls_max: usize, limits: HashMap<String, usize>, metrics: Metrics) -> Arc<Participants> {
         Arc::new(Participants { calls_max, limits, metrics, known: Mutex::default(), room: Notify::new() })
     }
@@ -344,7 +348,7 @@ impl Ticket {
                     );
                 }
             }
-            Reached::Broken | Reached::Nobody => {}
+            Reached::Broken | Reached::Nobody | Reached::Denied => {}
         }
         participant.freed.notify_one();
     }
@@ -394,6 +398,8 @@ mod tests {
             ("http://127.0.0.1:8080", "127.0.0.1:8080"),
             ("http://Pay.Example:80?x", "Pay.Example:80"),
             ("http://[::1]:9/", "[::1]:9"),
+            ("participant:stock/reserve?x=/y", "participant:stock"),
+            ("http://stock/reserve", "stock"),
             ("", ""),
         ] {
             assert_eq!(participant(url), name, "{url}");

@@ -385,9 +385,10 @@ async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
 async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     let scene = Scene::new().await;
     insert(&scene, 2, 1).await;
-    sqlx::raw_sql(
-        "update pgsaga.task set format = 3 where saga_id = (select id from pgsaga.saga where gid = 's000')",
+    sqlx::query(
+        "update pgsaga.task set format = $1 where saga_id = (select id from pgsaga.saga where gid = 's000')",
     )
+    .bind(pgsaga_sql::FORMAT + 1)
     .execute(scene.pool())
     .await
     .unwrap();

@@ -173,6 +173,8 @@ async fn a_log_holds_no_words_of_a_participant_as_its_own() {
                 "127.0.0.1:0",
                 "--lease-seconds",
                 "2",
+                "--allow-address",
+                "127.0.0.1",
                 "--log-format",
                 format,
                 "--log-level",

@@ -35,6 +35,9 @@ impl Dice {
     }
 
     pub(crate) fn url(&mut self) -> String {
+        if self.below(5) == 0 {
+            return self.named_url();
+        }
         let scheme =
             self.of(&["http://", "https://", "http://", "https://", "http:/", "HTTP://", "ftp://", ""]);
         let host = match self.below(6) {
@@ -76,6 +79,26 @@ impl Dice {
             _ => String::new(),
         };
         format!("{scheme}{host}{port}{rest}")
+    }
+
+    pub(crate) fn named_url(&mut self) -> String {
+        let scheme =
+            self.of(&["participant:", "participant:", "participant:", "participant:", "Participant:"]);
+        let name = match self.below(8) {
+            0 => "a".repeat(62 + self.below(4)),
+            _ => self.some(4, &["a", "z", "0", "9", "-", "_", ".", "stock", "A", ":", "@", "é", "%2e"]),
+        };
+        let slash = self.of(&["/", "/", "/", "/", "/", "//", "?", ""]);
+        let path = self
+            .some(4, &["a", "Z", "0", "/", ".", "..", "~", ":", "@", "-", "_", "?", "=", "%2e", "\\", "#"]);
+        let query = match self.below(3) {
+            0 => format!(
+                "?{}",
+                self.some(4, &["a", "=", "&", ",", ";", "+", "/", "?", ".", "..", "%", "$", " "])
+            ),
+            _ => String::new(),
+        };
+        format!("{scheme}{name}{slash}{path}{query}")
     }
 
     fn string(&mut self) -> String {
@@ -150,7 +173,7 @@ impl Dice {
         }
         let action = match self.below(3) {
             0 => self.url(),
-            _ => self.of(&["", "http://a", "https://a.b/c", "http://1.2.3.4/"]).to_owned(),
+            _ => self.of(&["", "http://a", "https://a.b/c", "http://1.2.3.4/", "participant:a/b"]).to_owned(),
         };
         let mut entries = vec![format!("\"action\":{}", serde_json::to_string(&action).unwrap())];
         for _ in 0..self.below(5) {

@@ -127,10 +127,11 @@ async fn the_insert_the_crate_and_a_model_agree_on_random_orders() {
 fn a_url_parser_takes_every_url_that_a_step_may_have() {
     let mut dice = Dice(7);
     let mut good = 0;
-    for _ in 0..200_000 {
+    for _ in 0..250_000 {
         let url = dice.url();
         if validate_steps(&format!("[{{\"action\":{}}}]", serde_json::to_string(&url).unwrap())).is_ok()
             && !url.is_empty()
+            && !url.starts_with("participant:")
         {
             let parsed = reqwest::Url::parse(&url).unwrap_or_else(|error| panic!("{url:?}: {error}"));
             assert!(
@@ -141,6 +142,68 @@ fn a_url_parser_takes_every_url_that_a_step_may_have() {
         }
     }
     assert!(good > 10_000, "{good}");
+}
+
+/// What the rules are for: whatever a step may say, a URL parser finds the call at the participant and below its URL, and at no
+/// other's.
+#[test]
+fn a_named_url_stays_below_the_url_of_its_participant() {
+    let mut dice = Dice(8);
+    let mut good = 0;
+    for _ in 0..200_000 {
+        let url = dice.named_url();
+        let steps = format!("[{{\"action\":{}}}]", serde_json::to_string(&url).unwrap());
+        if validate_steps(&steps).is_err() {
+            continue;
+        }
+        let named = pgsaga_producer::NamedUrl::parse(&url).unwrap();
+        let parsed =
+            reqwest::Url::parse(&format!("https://stock.example/api{}?gid=1", named.path())).unwrap();
+        assert_eq!(parsed.host_str(), Some("stock.example"), "{url:?}");
+        assert!(parsed.path().starts_with("/api/"), "{url:?}: {parsed}");
+        assert!(
+            parsed.username().is_empty() && parsed.port().is_none() && parsed.fragment().is_none(),
+            "{url:?}"
+        );
+        good += 1;
+    }
+    assert!(good > 10_000, "{good}");
+}
+
+/// What workers of earlier releases do not know is of a format that they leave alone, on both ways through the validation; and
+/// its participant is the one that workers see.
+#[tokio::test]
+async fn a_saga_that_names_a_participant_is_of_its_own_format_and_its_task_is_for_the_participant() {
+    let db = Database::new().await;
+    let named = r#"[{"name": "a", "action": "participant:stock/x?y"}]"#;
+    let url = r#"[{"name": "a", "action": "https://stock:80/x?y"}]"#;
+    let undone = r#"[{"name": "a", "action": "https://stock/x", "compensate": "participant:stock.eu/y"}]"#;
+    // A saga of another queue goes through the whole validation.
+    for (steps, queue, format, participant) in [
+        (named, "default", 3, "participant:stock"),
+        (named, "slow", 3, "participant:stock"),
+        (url, "default", 2, "stock:80"),
+        (url, "slow", 2, "stock:80"),
+        (undone, "default", 3, "stock"),
+        (undone, "slow", 3, "stock"),
+    ] {
+        let row: (i16, bool) = sqlx::query_as(
+            "insert into pgsaga.saga (steps, queue) values ($1::text::jsonb, $2)
+             returning format, bytes = octet_length(steps::text)",
+        )
+        .bind(steps)
+        .bind(queue)
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+        let task: (i16, String) =
+            sqlx::query_as("select format, participant from pgsaga.task order by id desc limit 1")
+                .fetch_one(db.pool())
+                .await
+                .unwrap();
+        assert_eq!((row, task.0), ((format, true), format), "{steps} {queue}");
+        assert_eq!(task.1, participant, "{steps} {queue}");
+    }
 }
 
 /// What the INSERT of these columns says; `None` when it takes them.

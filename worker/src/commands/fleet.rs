@@ -15,6 +15,9 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 
+/// Where the participants of `demo` and `bench` are.
+pub(super) const LOOPBACK: &str = "127.0.0.0/8,::1";
+
 /// How long a child may take until it says where it listens.
 const START_SECONDS_MAX: u64 = 15;
 /// After SIGTERM; then SIGKILL.

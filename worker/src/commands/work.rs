@@ -1,6 +1,7 @@
 //! `pgsaga work`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::filter;
-use crate::call::Caller;
+use crate::address::Addresses;
+use crate::call::{self, Caller};
+use crate::client;
 use crate::db::{self, Db, Hosts};
 use crate::error::Error;
 use crate::metrics::{self, Metrics, Series};
+use crate::named::Named;
 use crate::participants::Participants;
 use crate::queues::{self, Queues};
 use crate::trace::Traces;
@@ -73,7 +77,11 @@ pub struct Work {
     /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all queues are served
     #[arg(long, env = "PGSAGA_QUEUES", value_delimiter = ',', value_name = "NAME[=LIMIT]")]
     queue: Vec<queues::Served>,
-    /// How many calls of one participant run at once, such as pay.example:8080=16; repeatable
+    /// A file of the participants that steps call by name, as participant:stock/reserve: their URLs and secrets (docs/safety.md).
+    /// Give all workers the same
+    #[arg(long, env = "PGSAGA_PARTICIPANTS", value_name = "FILE")]
+    participants: Option<PathBuf>,
+    /// How many calls of one participant run at once, such as pay.example:8080=16 or participant:stock=16; repeatable
     #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
     participant_limit: Vec<(String, usize)>,
     /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
@@ -83,10 +91,16 @@ pub struct Work {
     /// deleted. Whichever worker has the lowest id does it, so give it to all
     #[arg(long, env = "PGSAGA_RETENTION", value_name = "DURATION", value_parser = retention)]
     retention: Option<Duration>,
-    /// A network that may be called, such as 10.0.0.0/8; repeatable. In this version everything may be called; a later
-    /// one denies internal addresses unless they are named here
+    /// An address or a network that plain URLs may reach beside public addresses, such as 10.0.0.0/8; repeatable. Loopback,
+    /// private, link-local, metadata and reserved addresses are denied otherwise
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     allow_address: Vec<IpNet>,
+    /// Call named participants only: a step with a plain URL is refused
+    #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    deny_plain_urls: bool,
+    /// Certificates in PEM of authorities that participants' certificates may be signed by, beside the system's own
+    #[arg(long, env = "PGSAGA_PARTICIPANT_CA", value_name = "FILE")]
+    participant_ca: Option<PathBuf>,
 }
 
 /// An address alone is a network of one.
@@ -105,7 +119,7 @@ fn retention(text: &str) -> Result<Duration, String> {
 /// Whose calls are limited, as the steps' URLs write it, and to how many.
 fn participant_limit(text: &str) -> Result<(String, usize), String> {
     let allowed = || {
-        "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, with a limit from 1 to 65,536"
+        "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, or participant:NAME=LIMIT, with a limit from 1 to 65,536"
             .to_owned()
     };
     let (name, limit) = text.rsplit_once('=').ok_or_else(allowed)?;
@@ -131,9 +145,6 @@ impl Work {
             .map_err(|source| Error::Listen { address: self.listen, source })?;
         let address = listener.local_addr().map_or(self.listen, |address| address);
         tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
-        if !self.allow_address.is_empty() {
-            tracing::info!(networks = ?self.allow_address, "addresses named by --allow-address");
-        }
         let traces = Traces::from_env()?;
         let several = databases.len() > 1;
         let mut workers = Vec::with_capacity(databases.len());
@@ -246,12 +257,49 @@ impl Work {
         };
         let metrics = Metrics::new(&series);
         metrics.slots.set(calls_max as f64);
-        let caller = Caller::new(calls_max, self.answer_bytes_max as usize)?.traced(traces);
-        let participant_limits = self.participant_limit.iter().cloned().collect();
-        let participants = Participants::new(calls_max, participant_limits, metrics.clone());
+        let (caller, limits_of_participants) = self.caller(calls_max)?;
+        let limits_of_participants = limits_of_participants.into_iter().collect();
+        let participants = Participants::new(calls_max, limits_of_participants, metrics.clone());
         let served = (participants, Queues::new(&self.queue));
-        let (worker, receivers) = Worker::new(db, caller, metrics, limits, served, stop);
+        let (worker, receivers) = Worker::new(db, caller.traced(traces), metrics, limits, served, stop);
         Ok((worker, receivers, listen_on))
+    }
+
+    /// What makes the calls, and how many calls single participants may take at once.
+    fn caller(&self, calls_max: usize) -> Result<(Caller, Vec<(String, usize)>), Error> {
+        let authorities = match &self.participant_ca {
+            Some(file) => client::certificates(file)?,
+            None => Vec::new(),
+        };
+        let variable = |name: &str| std::env::var(name).ok();
+        let named = match &self.participants {
+            Some(file) => Named::read(file, variable, &authorities, calls_max)?,
+            None => Named::default(),
+        };
+        let mut limits = self.participant_limit.clone();
+        for (name, limit) in named.limits() {
+            if limits.iter().any(|(limited, _)| *limited == name) {
+                return Err(Error::Usage(format!(
+                    "{name}: found a limit in the file of --participants and one by --participant-limit; allowed: one of them"
+                )));
+            }
+            limits.push((name, limit));
+        }
+        tracing::info!(
+            participants = named.len(),
+            plain_urls = if self.deny_plain_urls { "denied" } else { "to public addresses" },
+            allowed = ?self.allow_address,
+            "what may be called"
+        );
+        let caller = Caller::new(call::Options {
+            connections_idle_max: calls_max,
+            answer_bytes_max: self.answer_bytes_max as usize,
+            addresses: Addresses::new(self.allow_address.clone()),
+            deny_plain_urls: self.deny_plain_urls,
+            named,
+            authorities,
+        })?;
+        Ok((caller, limits))
     }
 }
 

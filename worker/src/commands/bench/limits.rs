@@ -19,7 +19,7 @@ use super::rig::{Groups, Rig, pass};
 use super::screen::Screen;
 use super::stub::Stub;
 use super::times::Times;
-use crate::call::Caller;
+use crate::client;
 use crate::error::Error;
 
 /// How long each is measured at most.
@@ -97,12 +97,12 @@ async fn http_calls(
     concurrency: usize,
 ) -> Result<f64, Error> {
     let stub = Arc::new(Stub::start(Times::new(1)).await?);
-    let caller = Caller::new(concurrency, 65_536)?;
+    let client = client::builder(concurrency).build().map_err(Error::HttpClient)?;
     let request = request(&stub, plan)?;
     let stop = CancellationToken::new();
     let mut callers = JoinSet::new();
     for _ in 0..concurrency {
-        let (client, stop) = (caller.client().clone(), stop.clone());
+        let (client, stop) = (client.clone(), stop.clone());
         let request = request.try_clone().ok_or_else(|| failed("a request without a body"))?;
         callers.spawn(async move {
             while !stop.is_cancelled() {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::screen::Screen;
 use super::usage;
-use crate::commands::fleet::Fleet;
+use crate::commands::fleet::{Fleet, LOOPBACK};
 use crate::commands::migrate::migrate;
 use crate::commands::place::Place;
 use crate::db;
@@ -158,7 +158,8 @@ impl Workers {
     }
 
     async fn start_all(&mut self, workers: usize, flags: &[String]) -> Result<(), Error> {
-        let mut arguments = vec!["work", "--listen", "127.0.0.1:0", "--log-format", "json"];
+        let mut arguments =
+            vec!["work", "--listen", "127.0.0.1:0", "--log-format", "json", "--allow-address", LOOPBACK];
         arguments.extend(flags.iter().map(String::as_str));
         for number in 1..=workers {
             let worker = self.fleet.spawn(format!("worker-{number}"), &arguments)?;

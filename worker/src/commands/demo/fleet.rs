@@ -1,7 +1,7 @@
 //! The demo's banks and workers.
 
 use super::bank::Name;
-use crate::commands::fleet::Fleet;
+use crate::commands::fleet::{Fleet, LOOPBACK};
 use crate::error::Error;
 
 /// Calls at once of one worker: more would queue up in the banks until they time out.
@@ -28,7 +28,7 @@ pub(super) fn start_worker(fleet: &mut Fleet) -> Result<u32, Error> {
     #[rustfmt::skip]
     let arguments = [
         "work", "--listen", "127.0.0.1:0", "--log-format", "json", "--concurrency", CONCURRENCY,
-        "--lease-seconds", LEASE_SECONDS, "--grace-seconds", "1",
+        "--lease-seconds", LEASE_SECONDS, "--grace-seconds", "1", "--allow-address", LOOPBACK,
     ];
     let name = format!("worker-{}", fleet.len());
     Ok(fleet.spawn(name, &arguments)?.pid)

@@ -1,0 +1,135 @@
+use crate::url::BYTES_MAX;
+
+/// What a step's URL starts with where it names a participant instead of its address.
+const SCHEME: &str = "participant:";
+const NAME_BYTES_MAX: usize = 64;
+
+/// A step's URL that names a participant, `participant:stock/reserve`: workers know where `stock` is, and what they sign
+/// their calls with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedUrl<'a> {
+    name: &'a str,
+    path: &'a str,
+}
+
+impl<'a> NamedUrl<'a> {
+    /// Reads one: a name, then a path and maybe a query without anything that a URL parser would read otherwise. `None` for
+    /// any other text. The grammar of `check_saga` in `sql/migrations/0010_expand_named_participants.sql`.
+    pub fn parse(url: &'a str) -> Option<Self> {
+        let rest = url.strip_prefix(SCHEME)?;
+        let (name, path) = rest.split_at(rest.find('/')?);
+        let (before, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+        let is_path = |b: u8| b.is_ascii_alphanumeric() || b"._~:@/-".contains(&b);
+        let well = url.len() <= BYTES_MAX
+            && !url.contains("..")
+            && Self::is_name(name)
+            && before.bytes().all(is_path)
+            && query.bytes().all(|b| is_path(b) || b"?=&,;+".contains(&b));
+        well.then_some(Self { name, path })
+    }
+
+    /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`, of which the first is a letter or a digit, and no
+    /// two dots in a row.
+    pub fn is_name(name: &str) -> bool {
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().next().is_some_and(is_plain)
+            && name.bytes().all(|b| is_plain(b) || b"._-".contains(&b))
+            && !name.contains("..")
+    }
+
+    /// Whether a text wants to be one, well-formed or not.
+    pub(crate) fn is_meant(url: &str) -> bool {
+        url.starts_with(SCHEME)
+    }
+
+    /// The participant's name.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// What follows the participant's own URL: it starts with a slash.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::property::tried;
+
+    #[test]
+    fn a_name_and_a_path_are_read() {
+        for (url, name, path) in [
+            ("participant:stock/reserve", "stock", "/reserve"),
+            ("participant:stock/", "stock", "/"),
+            (
+                "participant:3d-print_eu.v2/a//b/./c~d:e@f?x=1&y=,;+?/",
+                "3d-print_eu.v2",
+                "/a//b/./c~d:e@f?x=1&y=,;+?/",
+            ),
+            ("participant:a./b.", "a.", "/b."),
+        ] {
+            assert_eq!(NamedUrl::parse(url), Some(NamedUrl { name, path }), "{url}");
+        }
+        let longest = format!("participant:{}/", "a".repeat(64));
+        assert!(NamedUrl::parse(&longest).is_some());
+        assert!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(BYTES_MAX - 14))).is_some());
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_none() {
+        for url in [
+            "",
+            "participant",
+            "participant:",
+            "participant:/",
+            "participant:stock",
+            "participant:stock?x",
+            "participant://stock/reserve",
+            "PARTICIPANT:stock/reserve",
+            "participant:Stock/reserve",
+            "participant:-stock/reserve",
+            "participant:.stock/reserve",
+            "participant:_/reserve",
+            "participant:st ock/reserve",
+            "participant:stock:8080/reserve",
+            "participant:user@stock/reserve",
+            "participant:a..b/reserve",
+            "participant:stock/../admin",
+            "participant:stock/..",
+            "participant:stock/%2e%2e/admin",
+            "participant:stock/%2f",
+            "participant:stock/a\\b",
+            "participant:stock/a#b",
+            "participant:stock/a b",
+            "participant:stock/a\n",
+            "participant:stock/ä",
+            "participant:stock/?x=..",
+            "participant:stock/$x",
+            "participant:stock/=",
+            " participant:stock/reserve",
+            "http://participant:80/",
+        ] {
+            assert_eq!(NamedUrl::parse(url), None, "{url}");
+        }
+        assert_eq!(NamedUrl::parse(&format!("participant:{}/", "a".repeat(65))), None);
+        assert_eq!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(BYTES_MAX - 13))), None);
+    }
+
+    proptest! {
+        #![proptest_config(tried())]
+
+        #[test]
+        fn what_is_read_is_the_whole_and_stays_below_its_base(text in "participant:[a-z0-9._:@/?%-]{0,6}/[!-~]{0,12}") {
+            if let Some(url) = NamedUrl::parse(&text) {
+                prop_assert_eq!(format!("participant:{}{}", url.name(), url.path()), text.clone());
+                prop_assert!(url.path().starts_with('/') && !url.path().contains(['%', '\\', '#']) && !text.contains(".."));
+                prop_assert!(!url.name().contains(['/', ':', '@', '?']));
+            }
+        }
+    }
+}
