@@ -12,7 +12,7 @@ use crate::{commands, embedded, signals};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `work`: stopped by a signal and drained
-  1  something is wrong (doctor, demo), or a saga's state does not allow what was decided
+  1  something is wrong (doctor, demo, health), or a saga's state does not allow what was decided
   2  a flag, a variable or a file is not as it must be
   3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
   4  no saga has that gid, no step that name, or no saga was ever in that queue
@@ -76,6 +76,7 @@ enum Command {
     Check(commands::check::Check),
     /// Check every invariant of a database in one snapshot
     Doctor(commands::doctor::Doctor),
+    Health(commands::health::Health),
     /// Run a participant that answers, for trying things
     Echo(commands::echo::Echo),
     /// Watch real sagas succeed and compensate, in an environment of its own
@@ -146,6 +147,7 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Resume(resume) => resume.run().await,
             Command::Check(check) => check.run(),
             Command::Doctor(doctor) => doctor.run().await,
+            Command::Health(health) => health.run().await,
             Command::PostgresChild(_) => Ok(()),
         }
     })

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod echo;
 mod filter;
 mod fleet;
+pub mod health;
 pub mod list;
 pub mod migrate;
 mod place;

@@ -30,6 +30,7 @@ pub mod plan;
 pub mod progress;
 #[cfg(test)]
 mod property;
+pub mod pulse;
 pub mod queues;
 pub mod reconcile;
 pub mod references;
@@ -42,6 +43,7 @@ pub mod serve;
 pub mod settle;
 pub mod shape;
 pub mod signals;
+pub mod systemd;
 pub mod task;
 pub mod trace;
 pub mod worker;

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::Worker;
+use crate::worker::{Worker, not_ready};
 
 /// Connections at once; one more ends the oldest, so that those who come to ask find room.
 const CONNECTIONS_MAX: usize = 64;
@@ -95,16 +95,11 @@ async fn metrics(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    let mut not_ready = String::new();
-    for worker in &*served.workers {
-        if let Err(why) = worker.is_ready() {
-            let of = if served.workers.len() > 1 { format!("{}: ", worker.db.name()) } else { String::new() };
-            not_ready.push_str(&format!("not ready: {of}{why}\n"));
-        }
-    }
-    if not_ready.is_empty() {
+    let reasons = not_ready(&served.workers);
+    if reasons.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, not_ready)
+        let lines = reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, lines)
     }
 }

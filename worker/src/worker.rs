@@ -17,6 +17,7 @@ use crate::lease::Lease;
 use crate::mark::Marks;
 use crate::metrics::Metrics;
 use crate::participants::Participants;
+use crate::pulse::Pulse;
 use crate::queues::Queues;
 use crate::schema::Schema;
 use crate::settle::Finished;
@@ -51,6 +52,8 @@ pub struct Worker {
     pub held: Held,
     /// How long it may believe so.
     pub lease: Lease,
+    /// When its heartbeat loop last came around.
+    pub pulse: Pulse,
     /// Whether the database's schema is one that it may work on.
     pub schema: Schema,
     /// How many bytes of definitions that is.
@@ -91,6 +94,15 @@ pub struct Worker {
     another_looks: AtomicBool,
 }
 
+/// Why the workers of one process are not ready: none where all are. With several databases each reason names its own.
+pub fn not_ready(workers: &[Arc<Worker>]) -> Vec<String> {
+    let reason = |worker: &Arc<Worker>| {
+        let why = worker.is_ready().err()?;
+        Some(if workers.len() > 1 { format!("{}: {why}", worker.db.name()) } else { why.to_owned() })
+    };
+    workers.iter().filter_map(reason).collect()
+}
+
 /// The other ends of a worker's channels.
 #[derive(Debug)]
 pub struct Receivers {
@@ -119,6 +131,7 @@ impl Worker {
             metrics,
             held: Held::default(),
             lease: Lease::new(limits.lease),
+            pulse: Pulse::default(),
             schema: Schema::default(),
             load: Load::default(),
             definitions: Definitions::default(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pgsaga_tests::controls::{Control, Rule, read};
 
 /// Every rule that a test must miss: the races that broke earlier drafts, and six that no race is named after.
-const RULES: [(&str, &str); 30] = [
+const RULES: [(&str, &str); 31] = [
     ("01_repeated_settle", "a settle that is said twice applies once"),
     (
         "02_forgotten_claim",
@@ -42,6 +42,7 @@ const RULES: [(&str, &str); 30] = [
     ("lease_check", "past its lease a worker starts no call"),
     ("retention", "only what finished long ago goes, where somebody asked for it"),
     ("safety", "plain URLs reach public addresses alone, and a signature can be read one way only"),
+    ("watchdog", "an outage of Postgres restarts no worker; one that stands still is restarted"),
 ];
 
 fn root() -> PathBuf {

@@ -22,6 +22,7 @@ use crate::metrics::{self, Metrics, Series};
 use crate::named::Named;
 use crate::participants::Participants;
 use crate::queues::{self, Queues};
+use crate::systemd::Systemd;
 use crate::trace::Traces;
 use crate::worker::{Limits, Receivers, Worker};
 use crate::{run, serve};
@@ -164,6 +165,9 @@ impl Work {
             running.spawn(served.instrument(span));
         }
         let served = CancellationToken::new();
+        let systemd = Systemd::from_env()
+            .map_err(|source| Error::Io { doing: "start a thread that tells systemd".to_owned(), source })?
+            .map(|systemd| tokio::spawn(systemd.run(workers.clone(), served.clone())));
         let server = tokio::spawn(serve::run(listener, workers, recorder, served.clone()));
         let mut result = Ok(());
         while let Some(ended) = running.join_next().await {
@@ -184,6 +188,9 @@ impl Work {
         }
         served.cancel();
         server.abort();
+        if let Some(systemd) = systemd {
+            let _ = systemd.await;
+        }
         if let Some(traces) = traces {
             traces.close().await;
         }

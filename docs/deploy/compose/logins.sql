@@ -1,0 +1,6 @@
+-- For compose.yaml, run by the image's entrypoint as the superuser after sql/roles.sql: the workers' login. Its password comes
+-- from the container's environment.
+\set ON_ERROR_STOP on
+\getenv fleet_password FLEET_PASSWORD
+create role fleet login password :'fleet_password';
+grant pgsaga_worker to fleet;
