@@ -41,6 +41,7 @@ migrations! {
     8 "expand_plain_sagas" "0008_expand_plain_sagas.sql",
     9 "expand_numbers" "0009_expand_numbers.sql",
     10 "expand_named_participants" "0010_expand_named_participants.sql",
+    11 "expand_decided_by" "0011_expand_decided_by.sql",
 }
 
 /// The schema version that this release's statements are written for.
@@ -175,6 +176,22 @@ queries! {
     QUEUES = "queues",
     /// Which of these tasks a worker still holds.
     STILL_HELD = "still_held",
+    /// `pgsaga ui`: who decides in this transaction.
+    UI_DECIDED_BY = "ui_decided_by",
+    /// `pgsaga ui`: what the newest sagas came to.
+    UI_OVERVIEW = "ui_overview",
+    /// `pgsaga ui`: sagas, chosen among the newest.
+    UI_SAGAS = "ui_sagas",
+    /// `pgsaga ui`: sagas, chosen among those that are not over.
+    UI_SAGAS_OPEN = "ui_sagas_open",
+    /// `pgsaga ui`: how far it looked for them.
+    UI_SAGAS_LOOKED = "ui_sagas_looked",
+    /// `pgsaga ui`: a page of a saga's history, from its end.
+    UI_HISTORY = "ui_history",
+    /// `pgsaga ui`: what waits for a person.
+    UI_STUCK = "ui_stuck",
+    /// `pgsaga ui`: the workers.
+    UI_WORKERS = "ui_workers",
 }
 
 /// An invariant of the schema: a query that returns one row for each place where it is broken.

@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod scene;
 pub mod standby;
 pub mod tool;
+pub mod ui;
 pub mod worker;
 
 pub use binary::pgsaga;
@@ -30,6 +31,7 @@ pub use participant::{Behaviour, Call, Gate, Participant};
 pub use proxy::{Fault, Proxy};
 pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;
+pub use ui::Ui;
 pub use worker::Worker;
 
 use std::time::{Duration, Instant};

@@ -77,6 +77,7 @@ enum Command {
     /// Check every invariant of a database in one snapshot
     Doctor(commands::doctor::Doctor),
     Health(commands::health::Health),
+    Ui(commands::ui::Ui),
     /// Run a participant that answers, for trying things
     Echo(commands::echo::Echo),
     /// Watch real sagas succeed and compensate, in an environment of its own
@@ -114,9 +115,12 @@ fn run(command: Command) -> Result<(), Error> {
     // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let handles_signals = match &command {
-        Command::Work(_) | Command::Echo(_) | Command::Demo(_) | Command::Bench(_) | Command::DemoBank(_) => {
-            true
-        }
+        Command::Work(_)
+        | Command::Ui(_)
+        | Command::Echo(_)
+        | Command::Demo(_)
+        | Command::Bench(_)
+        | Command::DemoBank(_) => true,
         Command::List(list) => list.is_watching(),
         _ => false,
     };
@@ -130,6 +134,7 @@ fn run(command: Command) -> Result<(), Error> {
     runtime.block_on(async {
         match command {
             Command::Work(work) => work.run(signals::stop_on_signal()?).await,
+            Command::Ui(ui) => ui.run(signals::stop_on_signal()?).await,
             Command::Echo(echo) => echo.run(signals::stop_on_signal()?).await,
             Command::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
             Command::Bench(bench) => bench.run(signals::stop_on_signal()?).await,
@@ -163,7 +168,7 @@ fn is_service_link(name: &str) -> bool {
 
 /// A misspelt variable would silently leave a default in force.
 fn unknown_variables() -> Result<(), Error> {
-    let mut known = BTreeSet::from(["PGSAGA_PG_BIN".to_owned()]);
+    let mut known = BTreeSet::from(["PGSAGA_PG_BIN".to_owned(), commands::ui::TOKEN_VARIABLE.to_owned()]);
     let command = Cli::command();
     for command in std::iter::once(&command).chain(command.get_subcommands()) {
         known.extend(

@@ -14,6 +14,7 @@ pub mod migrate;
 mod place;
 pub mod queues;
 pub mod show;
+pub mod ui;
 mod words;
 pub mod work;
 
@@ -23,6 +24,7 @@ use std::io::Write as _;
 use clap::Args;
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use pgsaga_sql::query;
+use sqlx::PgExecutor;
 use sqlx::postgres::PgPool;
 
 use crate::db;
@@ -45,18 +47,27 @@ pub struct Database {
 /// [`Error::Schema`] where it is absent or too old; a newer one only grew.
 async fn connect(url: &str) -> Result<PgPool, Error> {
     let pool = db::connect(url).await?;
-    let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(&pool).await {
+    check_schema(&pool).await?;
+    Ok(pool)
+}
+
+/// Whether this release's statements fit the schema.
+///
+/// # Errors
+/// As [`connect`].
+async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
+    let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(database).await {
         Ok(found) => found.flatten(),
         Err(error) => match db::sqlstate(&error).as_deref() {
             Some("42P01" | "3F000") => None,
             // Who may abort need not be allowed to read that.
-            Some("42501") => return Ok(pool),
+            Some("42501") => return Ok(()),
             _ => return Err(error.into()),
         },
     };
     let needed = pgsaga_sql::SCHEMA_VERSION;
     match found {
-        Some(version) if version >= needed => Ok(pool),
+        Some(version) if version >= needed => Ok(()),
         found => Err(Error::Schema {
             found: found.map_or("absent".to_owned(), |version| format!("at version {version}")),
             needed,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{Request, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::Listener;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,6 +28,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a request's head may take to arrive, and a connection may be idle: longer than Prometheus usually waits between
 /// two scrapes.
 const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// How long answers may take to end after `done`.
+const ENDING_MAX: Duration = Duration::from_secs(10);
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -37,7 +41,7 @@ struct Served {
 
 /// Serves until `done`.
 pub async fn run(
-    mut listener: TcpListener,
+    listener: TcpListener,
     workers: Vec<Arc<Worker>>,
     recorder: PrometheusHandle,
     done: CancellationToken,
@@ -48,22 +52,40 @@ pub async fn run(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(Served { workers: workers.into(), recorder });
-    let service = TowerToHyperService::new(router);
+    accept(listener, router, done).await;
+}
+
+/// Serves a router until `done`, each request with the address it came from; then what runs may end.
+pub(crate) async fn accept(mut listener: TcpListener, router: Router, done: CancellationToken) {
+    let router = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_buf_size(HEAD_BYTES_MAX);
     let mut connections = Connections::default();
     loop {
         // A failed accept, for want of descriptors say, is tried again a second later.
-        let (stream, _) = tokio::select! {
-            () = done.cancelled() => return,
+        let (stream, peer) = tokio::select! {
+            () = done.cancelled() => break,
             accepted = Listener::accept(&mut listener) => accepted,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let router = router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let ending = done.clone();
         connections.add(async move {
+            tokio::pin!(connection);
             // What a client does wrong is told to it, and concerns nobody else.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
             let _ = connection.await;
         });
     }
+    drop(listener);
+    connections.ended().await;
 }
 
 /// Those that are open. Dropped, all end.
@@ -83,6 +105,13 @@ impl Connections {
             oldest.abort();
         }
         self.oldest_first.push_back(self.running.spawn(connection));
+    }
+
+    /// Waits for their ends, but not for ever.
+    async fn ended(mut self) {
+        let all = async { while self.running.join_next().await.is_some() {} };
+        // Who is still at it is cut off.
+        let _ = tokio::time::timeout(ENDING_MAX, all).await;
     }
 }
 

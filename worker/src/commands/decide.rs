@@ -7,8 +7,7 @@ use std::fmt;
 
 use clap::{Args, ValueEnum};
 use pgsaga_sql::{fail, query};
-use sqlx::Row as _;
-use sqlx::postgres::PgPool;
+use sqlx::{PgExecutor, Row as _};
 
 use super::{Database, connect, out};
 use crate::db::sqlstate;
@@ -110,8 +109,8 @@ pub struct Resolve {
 }
 
 /// How a person ends a saga.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Ending {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Ending {
     /// All its steps are done
     Succeeded,
     /// Nothing of it stands
@@ -120,7 +119,7 @@ enum Ending {
 
 impl Ending {
     /// The word in SQL.
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Ending::Succeeded => "succeeded",
             Ending::Failed => "failed",
@@ -130,7 +129,7 @@ impl Ending {
 
 /// What is decided about one saga.
 #[derive(Debug, Clone, Copy)]
-enum Decision<'a> {
+pub(super) enum Decision<'a> {
     Abort { reason: &'a str },
     Force { comment: &'a str },
     Retry { comment: Option<&'a str>, fresh_key: bool },
@@ -140,7 +139,7 @@ enum Decision<'a> {
 
 /// A saga's status before a decision and after it.
 #[derive(Debug)]
-struct Taken {
+pub(super) struct Taken {
     before: String,
     after: String,
 }
@@ -157,7 +156,7 @@ impl fmt::Display for Taken {
 
 impl Decision<'_> {
     /// The decision in SQL's word, with what it is about.
-    fn about(&self) -> String {
+    pub(super) fn about(&self) -> String {
         match self {
             Decision::Abort { .. } => "abort".to_owned(),
             Decision::Force { .. } => "force".to_owned(),
@@ -179,7 +178,7 @@ impl Decision<'_> {
     }
 
     /// What to do when nobody knows whether it was taken.
-    fn repeating(&self) -> &'static str {
+    pub(super) fn repeating(&self) -> &'static str {
         match self {
             Decision::Abort { .. } => "repeating it is safe",
             _ => "look with `pgsaga show` before you repeat it",
@@ -187,7 +186,7 @@ impl Decision<'_> {
     }
 
     /// Takes it, in a statement of its own.
-    async fn take(&self, pool: &PgPool, gid: &str) -> Result<Taken, Error> {
+    pub(super) async fn take(&self, database: impl PgExecutor<'_>, gid: &str) -> Result<Taken, Error> {
         let sql = self.sql();
         let statement = sqlx::query(sql).bind(gid);
         let statement = match *self {
@@ -198,7 +197,7 @@ impl Decision<'_> {
             Decision::Resolve { ending, comment } => statement.bind(ending.word()).bind(comment),
         };
         fail::before(sql);
-        let row = statement.fetch_one(pool).await.map_err(|error| match error.as_database_error() {
+        let row = statement.fetch_one(database).await.map_err(|error| match error.as_database_error() {
             None => Error::Unanswered { error, advice: self.repeating() },
             Some(_) => refusal(error),
         })?;

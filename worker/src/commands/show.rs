@@ -3,9 +3,9 @@
 mod draw;
 mod json;
 mod mermaid;
-mod next;
-mod read;
-mod standing;
+pub(super) mod next;
+pub(super) mod read;
+pub(super) mod standing;
 mod timeline;
 
 use clap::Args;

@@ -77,7 +77,7 @@ const READING: &[&str] = &[
 ];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
-    let prefixes = ["producer_", "decide_", "select_", "show_"];
+    let prefixes = ["producer_", "decide_", "select_", "show_", "ui_"];
     prefixes.iter().any(|prefix| name.starts_with(prefix))
         || ["list", "lock_holders", "pause", "resume", "queues"].contains(&name)
 }

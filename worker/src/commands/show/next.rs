@@ -28,7 +28,8 @@ pub(super) fn print(saga: &Saga) -> Result<(), Error> {
     Ok(())
 }
 
-fn lines(saga: &Saga) -> Vec<String> {
+/// The same as lines.
+pub(in crate::commands) fn lines(saga: &Saga) -> Vec<String> {
     let head = &saga.head;
     if head.finished_at.is_some() {
         return vec!["nothing: it is over".to_owned()];

@@ -14,149 +14,149 @@ use crate::progress::{Progress, State};
 
 /// All that is shown, but for a history in full.
 #[derive(Debug)]
-pub(super) struct Saga {
-    pub(super) id: i64,
-    pub(super) head: Head,
-    pub(super) steps: Vec<Step>,
-    pub(super) tasks: Vec<Task>,
-    pub(super) stuck: Vec<Stuck>,
+pub(in crate::commands) struct Saga {
+    pub(in crate::commands) id: i64,
+    pub(in crate::commands) head: Head,
+    pub(in crate::commands) steps: Vec<Step>,
+    pub(in crate::commands) tasks: Vec<Task>,
+    pub(in crate::commands) stuck: Vec<Stuck>,
     /// Only where it is drawn.
-    pub(super) timeline: Vec<Line>,
+    pub(in crate::commands) timeline: Vec<Line>,
 }
 
 /// The saga's own row. JSON is Postgres's own text, and cut where the saga was not read whole.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) gid: String,
-    pub(super) status: String,
-    pub(super) reason: Option<String>,
-    pub(super) format: i16,
-    pub(super) queue: String,
-    pub(super) priority: i16,
-    pub(super) created_at: DateTime<Utc>,
-    pub(super) run_at: Option<DateTime<Utc>>,
-    pub(super) deadline: Option<DateTime<Utc>>,
-    pub(super) deadline_us: Option<i64>,
-    pub(super) finished_at: Option<DateTime<Utc>>,
-    pub(super) timeout_to_fail: Option<String>,
-    pub(super) retry_interval: String,
-    pub(super) retry_interval_us: i64,
-    pub(super) retry_limit: Option<i32>,
-    pub(super) compensate_retry_limit: Option<i32>,
-    pub(super) request_timeout: String,
-    pub(super) headers: Option<String>,
-    pub(super) labels: Option<String>,
-    pub(super) result: Option<String>,
-    pub(super) result_mapping: Option<String>,
-    pub(super) fresh_keys: Option<String>,
-    pub(super) steps: Option<String>,
-    pub(super) abort_reason: Option<String>,
-    pub(super) ending: Option<String>,
-    pub(super) version: i32,
-    pub(super) progress: Option<String>,
-    pub(super) paused_at: Option<DateTime<Utc>>,
-    pub(super) paused_by: Option<String>,
+pub(in crate::commands) struct Head {
+    pub(in crate::commands) gid: String,
+    pub(in crate::commands) status: String,
+    pub(in crate::commands) reason: Option<String>,
+    pub(in crate::commands) format: i16,
+    pub(in crate::commands) queue: String,
+    pub(in crate::commands) priority: i16,
+    pub(in crate::commands) created_at: DateTime<Utc>,
+    pub(in crate::commands) run_at: Option<DateTime<Utc>>,
+    pub(in crate::commands) deadline: Option<DateTime<Utc>>,
+    pub(in crate::commands) deadline_us: Option<i64>,
+    pub(in crate::commands) finished_at: Option<DateTime<Utc>>,
+    pub(in crate::commands) timeout_to_fail: Option<String>,
+    pub(in crate::commands) retry_interval: String,
+    pub(in crate::commands) retry_interval_us: i64,
+    pub(in crate::commands) retry_limit: Option<i32>,
+    pub(in crate::commands) compensate_retry_limit: Option<i32>,
+    pub(in crate::commands) request_timeout: String,
+    pub(in crate::commands) headers: Option<String>,
+    pub(in crate::commands) labels: Option<String>,
+    pub(in crate::commands) result: Option<String>,
+    pub(in crate::commands) result_mapping: Option<String>,
+    pub(in crate::commands) fresh_keys: Option<String>,
+    pub(in crate::commands) steps: Option<String>,
+    pub(in crate::commands) abort_reason: Option<String>,
+    pub(in crate::commands) ending: Option<String>,
+    pub(in crate::commands) version: i32,
+    pub(in crate::commands) progress: Option<String>,
+    pub(in crate::commands) paused_at: Option<DateTime<Utc>>,
+    pub(in crate::commands) paused_by: Option<String>,
     /// Workers heard from within their lease.
-    pub(super) workers: i64,
-    pub(super) last_seq: Option<i64>,
+    pub(in crate::commands) workers: i64,
+    pub(in crate::commands) last_seq: Option<i64>,
 }
 
 /// A step as it was defined, and what came of it.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) name: String,
-    pub(super) action: String,
-    pub(super) compensate: Option<String>,
+pub(in crate::commands) struct Step {
+    pub(in crate::commands) name: String,
+    pub(in crate::commands) action: String,
+    pub(in crate::commands) compensate: Option<String>,
     /// Its first characters.
-    pub(super) payload: Option<String>,
-    pub(super) pivot: bool,
+    pub(in crate::commands) payload: Option<String>,
+    pub(in crate::commands) pivot: bool,
     /// Positions from 0 of the steps that it waits for.
-    pub(super) after: Vec<usize>,
-    pub(super) retry_interval_seconds: Option<f64>,
-    pub(super) retry_limit: Option<f64>,
-    pub(super) compensate_retry_limit: Option<f64>,
-    pub(super) acted: Tries,
-    pub(super) undid: Tries,
+    pub(in crate::commands) after: Vec<usize>,
+    pub(in crate::commands) retry_interval_seconds: Option<f64>,
+    pub(in crate::commands) retry_limit: Option<f64>,
+    pub(in crate::commands) compensate_retry_limit: Option<f64>,
+    pub(in crate::commands) acted: Tries,
+    pub(in crate::commands) undid: Tries,
     /// A person counted an op of it as done.
-    pub(super) skipped: bool,
-    pub(super) state: State,
+    pub(in crate::commands) skipped: bool,
+    pub(in crate::commands) state: State,
 }
 
 /// What came of an op.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tries {
-    pub(super) tries: i64,
+pub(in crate::commands) struct Tries {
+    pub(in crate::commands) tries: i64,
     /// One succeeded.
-    pub(super) done: bool,
+    pub(in crate::commands) done: bool,
     /// One ended unknown.
-    pub(super) doubtful: bool,
+    pub(in crate::commands) doubtful: bool,
     /// How the last one ended.
-    pub(super) outcome: Option<String>,
-    pub(super) status_code: Option<i16>,
-    pub(super) message: Option<String>,
+    pub(in crate::commands) outcome: Option<String>,
+    pub(in crate::commands) status_code: Option<i16>,
+    pub(in crate::commands) message: Option<String>,
 }
 
 /// A queued try.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(in crate::commands) struct Task {
     /// Position from 0.
-    pub(super) step: usize,
-    pub(super) op: Op,
-    pub(super) attempt: i32,
-    pub(super) counted: i32,
-    pub(super) worker: Option<i64>,
-    pub(super) format: i16,
-    pub(super) host: Option<String>,
-    pub(super) pid: Option<i32>,
-    pub(super) seen_us: Option<i64>,
-    pub(super) held_us_max: i64,
-    pub(super) lost: i16,
-    pub(super) interrupt: Option<String>,
-    pub(super) participant: String,
-    pub(super) run_at: DateTime<Utc>,
-    pub(super) due_ms: i64,
+    pub(in crate::commands) step: usize,
+    pub(in crate::commands) op: Op,
+    pub(in crate::commands) attempt: i32,
+    pub(in crate::commands) counted: i32,
+    pub(in crate::commands) worker: Option<i64>,
+    pub(in crate::commands) format: i16,
+    pub(in crate::commands) host: Option<String>,
+    pub(in crate::commands) pid: Option<i32>,
+    pub(in crate::commands) seen_us: Option<i64>,
+    pub(in crate::commands) held_us_max: i64,
+    pub(in crate::commands) lost: i16,
+    pub(in crate::commands) interrupt: Option<String>,
+    pub(in crate::commands) participant: String,
+    pub(in crate::commands) run_at: DateTime<Utc>,
+    pub(in crate::commands) due_ms: i64,
 }
 
 /// What waits for a person.
 #[derive(Debug)]
-pub(super) struct Stuck {
-    pub(super) step: String,
+pub(in crate::commands) struct Stuck {
+    pub(in crate::commands) step: String,
     /// Position from 0; absent where an early release did not write it.
-    pub(super) position: Option<usize>,
-    pub(super) op: Option<Op>,
-    pub(super) attempt: Option<i32>,
-    pub(super) reason: String,
-    pub(super) at: DateTime<Utc>,
-    pub(super) since_us: i64,
+    pub(in crate::commands) position: Option<usize>,
+    pub(in crate::commands) op: Option<Op>,
+    pub(in crate::commands) attempt: Option<i32>,
+    pub(in crate::commands) reason: String,
+    pub(in crate::commands) at: DateTime<Utc>,
+    pub(in crate::commands) since_us: i64,
 }
 
 /// A line of the timeline: a try, a run of tries that ended alike, a decision, or the deadline.
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) kind: String,
-    pub(super) step: Option<usize>,
-    pub(super) op: Option<Op>,
-    pub(super) outcome: Option<String>,
-    pub(super) status_code: Option<i16>,
-    pub(super) at: DateTime<Utc>,
-    pub(super) until: DateTime<Utc>,
-    pub(super) tries: i64,
-    pub(super) attempt: Option<i32>,
-    pub(super) last_attempt: Option<i32>,
+pub(in crate::commands) struct Line {
+    pub(in crate::commands) kind: String,
+    pub(in crate::commands) step: Option<usize>,
+    pub(in crate::commands) op: Option<Op>,
+    pub(in crate::commands) outcome: Option<String>,
+    pub(in crate::commands) status_code: Option<i16>,
+    pub(in crate::commands) at: DateTime<Utc>,
+    pub(in crate::commands) until: DateTime<Utc>,
+    pub(in crate::commands) tries: i64,
+    pub(in crate::commands) attempt: Option<i32>,
+    pub(in crate::commands) last_attempt: Option<i32>,
     /// The shortest and the longest.
-    pub(super) duration_us: Option<(i32, i32)>,
-    pub(super) wait_us: Option<(i64, i64)>,
-    pub(super) message: Option<String>,
-    pub(super) decision: Option<String>,
-    pub(super) decided_by: Option<String>,
+    pub(in crate::commands) duration_us: Option<(i32, i32)>,
+    pub(in crate::commands) wait_us: Option<(i64, i64)>,
+    pub(in crate::commands) message: Option<String>,
+    pub(in crate::commands) decision: Option<String>,
+    pub(in crate::commands) decided_by: Option<String>,
     /// From 1, those left out included.
-    pub(super) place: i64,
-    pub(super) tries_so_far: i64,
-    pub(super) successes_so_far: i64,
+    pub(in crate::commands) place: i64,
+    pub(in crate::commands) tries_so_far: i64,
+    pub(in crate::commands) successes_so_far: i64,
 }
 
 /// Reads the saga in one snapshot: `whole` with all its columns, `lines` with about so many lines of its timeline.
-pub(super) async fn read(
+pub(in crate::commands) async fn read(
     pool: &PgPool,
     gid: &str,
     whole: bool,

@@ -7,7 +7,12 @@ use crate::plan::Op;
 use crate::progress::State;
 
 /// Where a step stands: by the saga's own progress where it has one, else by what is queued or stuck, else by its history.
-pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: Option<Op>) -> State {
+pub(in crate::commands) fn of(
+    step: &Step,
+    progress: Option<State>,
+    task: Option<Op>,
+    stuck: Option<Op>,
+) -> State {
     match (task, stuck) {
         (Some(Op::Action), _) => return State::Acting,
         (Some(Op::Compensate), _) => return State::Undoing,
@@ -36,7 +41,7 @@ pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: 
 }
 
 /// A step's standing in words.
-pub(super) fn word(saga: &Saga, index: usize) -> &'static str {
+pub(in crate::commands) fn word(saga: &Saga, index: usize) -> &'static str {
     let Some(step) = saga.steps.get(index) else { return "unknown" };
     let held = saga.tasks.iter().any(|task| task.step == index && task.worker.is_some());
     let nothing_to_undo = step.compensate.is_none() && saga.head.status != "succeeded" && !saga.is_forward();
@@ -60,7 +65,7 @@ pub(super) fn word(saga: &Saga, index: usize) -> &'static str {
 }
 
 /// A step's standing as a mark and its colour.
-pub(super) fn mark(state: State) -> (&'static str, Color) {
+pub(in crate::commands) fn mark(state: State) -> (&'static str, Color) {
     match state {
         State::Waiting => ("·", Color::Reset),
         State::Acting => ("▸", Color::Cyan),
@@ -75,7 +80,7 @@ pub(super) fn mark(state: State) -> (&'static str, Color) {
 
 impl Saga {
     /// Its steps are done one after the other or at once, none is undone.
-    pub(super) fn is_forward(&self) -> bool {
+    pub(in crate::commands) fn is_forward(&self) -> bool {
         match self.head.status.as_str() {
             "submitted" => true,
             "stuck" => self.stuck.iter().all(|stuck| stuck.op == Some(Op::Action)),

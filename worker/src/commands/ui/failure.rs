@@ -1,0 +1,97 @@
+//! Why a page cannot be shown, in words for whoever asked for it.
+
+use axum::http::StatusCode;
+
+use crate::db::{Class, sqlstate};
+use crate::error::Error;
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    /// A heading.
+    pub(super) what: &'static str,
+    /// The details, with what is allowed or what to do.
+    pub(super) why: String,
+}
+
+impl Failure {
+    fn new(status: StatusCode, what: &'static str, why: impl Into<String>) -> Failure {
+        Failure { status, what, why: why.into() }
+    }
+
+    /// A filter or a field that is not as it must be.
+    pub(super) fn bad(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::BAD_REQUEST, "That cannot be asked", why)
+    }
+
+    /// Nothing of that name.
+    pub(super) fn absent(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::NOT_FOUND, "Not found", why)
+    }
+
+    /// Somebody may not do that.
+    pub(super) fn forbidden(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::FORBIDDEN, "Not allowed", why)
+    }
+
+    /// The state of a saga does not allow it, or is not what was shown.
+    pub(super) fn conflict(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::CONFLICT, "Not done", why)
+    }
+
+    /// Later.
+    pub(super) fn too_often(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
+    }
+
+    /// The database does not answer.
+    pub(super) fn away(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
+    }
+
+    /// Something of ours.
+    pub(super) fn broken(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "That failed", why)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let words = error.to_string();
+        match &error {
+            Error::NotFound(_) | Error::Absent(_) => Failure::absent(words),
+            Error::Refused(_) => Failure::conflict(words),
+            Error::Usage(_) => Failure::bad(words),
+            Error::Schema { .. } => {
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The schema does not fit", words)
+            }
+            Error::Unanswered { .. } => {
+                Failure::new(StatusCode::GATEWAY_TIMEOUT, "Nobody knows whether it was done", words)
+            }
+            Error::Database(error) => of_database(error, words),
+            _ => Failure::broken(words),
+        }
+    }
+}
+
+fn of_database(error: &sqlx::Error, words: String) -> Failure {
+    match sqlstate(error).as_deref() {
+        Some("57014" | "55P03") => Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "It took too long",
+            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
+        ),
+        Some("42501") => Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The database does not allow it",
+            format!("{words}. This page's user needs the role pgsaga_reader; to decide, pgsaga_operator."),
+        ),
+        // Such as a NUL, which no text in Postgres has.
+        Some(code) if code.starts_with("22") => Failure::bad(words),
+        _ if Class::of(error) == Class::Connection => {
+            Failure::away(format!("{words}. This page goes on by itself once the database is back."))
+        }
+        _ => Failure::broken(words),
+    }
+}
