@@ -214,8 +214,11 @@ impl Drop for Worker {
     }
 }
 
-/// Written by hand: HTTP/1.0 has no chunks and no connections to keep, and needs no TLS provider.
-async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+/// The status and body of a GET. Written by hand: HTTP/1.0 has no chunks and no connections to keep, and needs no TLS provider.
+///
+/// # Errors
+/// When nobody answers, or not in HTTP.
+pub async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();

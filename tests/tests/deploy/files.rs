@@ -124,6 +124,7 @@ async fn the_units_command_starts_a_worker_that_systemd_can_watch() {
         .env_remove("DATABASE_URL")
         .env("CREDENTIALS_DIRECTORY", credentials.path())
         .env("PGSAGA_LISTEN", "127.0.0.1:0")
+        .env("PGSAGA_ALLOW_ADDRESSES", "127.0.0.1")
         .env(socket_name, socket)
         .stdin(Stdio::null())
         .stderr(Stdio::null());

@@ -70,7 +70,7 @@ fn every_value_is_validated_with_a_message_that_says_what_is_allowed() {
 #[test]
 fn help_lists_every_command_flag_variable_and_exit_code() {
     let help = text(&run(&["--help"], &[]).stdout);
-    let commands = "migrate work show list abort retry skip resolve force queues pause resume check doctor echo demo bench";
+    let commands = "migrate work show list abort retry skip resolve force queues pause resume check doctor health ui echo demo bench";
     for word in commands.split(' ').chain(["Exit codes:"]) {
         assert!(help.contains(word), "{word}");
     }
