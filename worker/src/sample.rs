@@ -22,25 +22,30 @@ const PART: u32 = 100;
 
 /// Samples until everything is done, while it is this worker's turn. The others export 0: take the `max` over workers.
 pub async fn run(worker: Arc<Worker>) {
-    let mut pause = Duration::ZERO;
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut due = Instant::now();
     let mut sampled = false;
     loop {
         worker.metrics.tick(Loop::Sample);
         tokio::select! {
             () = worker.done.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            _ = tick.tick() => {}
         }
         let started = Instant::now();
-        pause = LOOK_EVERY;
-        if worker.is_first() && worker.schema.fits() {
+        if !worker.is_first() || !worker.schema.fits() {
+            // Soon after another worker has begun: two that sample are two that believe to be the first.
+            if std::mem::take(&mut sampled) {
+                clear(&worker);
+                due = started;
+            }
+        } else if due <= started {
             sampled = true;
             worker.metrics.sampled.sampler.set(1.0);
             if let Err(error) = sample(&worker).await {
                 worker.database_failed("sample", &error);
             }
-            pause = EVERY.max(started.elapsed() * PART);
-        } else if std::mem::take(&mut sampled) {
-            clear(&worker);
+            due = started + EVERY.max(started.elapsed() * PART);
         }
     }
 }

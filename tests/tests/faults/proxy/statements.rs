@@ -70,6 +70,8 @@ const READING: &[&str] = &[
     "look",
     "progress",
     "sample",
+    "sample_queues",
+    "sample_sagas",
     "schema_version",
     "server_history",
     "server_role",
