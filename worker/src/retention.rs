@@ -19,8 +19,10 @@ use crate::worker::Worker;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often it looks whether it is this worker's duty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Statements take at most one part in so many of the time.
-const PART: u32 = 10;
+/// Statements take at most one part in so many of the time while this worker has something to do, and while it has nothing: what
+/// a busy day leaves, a quiet night makes up for.
+const PART_BUSY: u32 = 20;
+const PART_IDLE: u32 = 4;
 /// Sagas, and rows of history, that one statement looks at; fewer where they are large.
 const SAGAS_MAX: i32 = 1000;
 const ROWS_MAX: i32 = 2000;
@@ -259,9 +261,10 @@ impl Retention<'_> {
         let began = Instant::now();
         let rows = self.worker.db.run(Lane::Control, statement).await?;
         let took = began.elapsed();
+        let part = if *self.worker.idle.borrow() { PART_IDLE } else { PART_BUSY };
         tokio::select! {
             () = self.worker.stop.cancelled() => {}
-            () = tokio::time::sleep(took * (PART - 1)) => {}
+            () = tokio::time::sleep(took * (part - 1)) => {}
         }
         Ok((rows, took))
     }
