@@ -45,10 +45,10 @@ async fn a_task_bears_the_name_of_its_participant_wherever_it_comes_from() {
     let (mut scene, participants) = scene_with(|participant| Participants::of("p", participant, "")).await;
     let named = |gid: &str, step: &str| json!(format!("participant:p/{gid}/{step}"));
     let waiting = async |scene: &Scene, gid: &str, op: &str| {
-        eventually(PATIENCE, &format!("{gid} waits at {op}"), async || {
+        eventually(PATIENCE, &format!("{gid} waits for the next try of its {op}"), async || {
             let task: Option<String> = sqlx::query_scalar(
                 "select t.participant from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id
-                 where s.gid = $1 and t.op = $2 and t.worker is null",
+                 where s.gid = $1 and t.op = $2 and t.worker is null and t.attempt > 1",
             )
             .bind(gid)
             .bind(op)
