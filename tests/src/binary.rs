@@ -81,6 +81,16 @@ pub fn command_of(program: &Path) -> Command {
     command
 }
 
+/// A command that becomes `program` and is killed when the thread that starts it ends, however that ends: a worker, say, never
+/// ends because its database is gone. `through` is the executable of `pgsaga` that sees to it.
+pub fn tied(through: &Path, program: &Path) -> Command {
+    let mut command = command_of(through);
+    command
+        .args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string(), "--"])
+        .arg(program);
+    command
+}
+
 /// The cargo that builds these tests, as if a person had started it.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -22,16 +22,8 @@ pub(crate) struct Spawned {
 /// # Panics
 /// When it cannot be started.
 pub(crate) fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], stdout: Stdio) -> Spawned {
-    let mut command = binary::command_of(program);
-    // Through the child that dies with us: a worker never ends because its database is gone.
-    command
-        .args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string(), "--"])
-        .arg(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(Stdio::piped())
-        .envs(env.iter().copied());
+    let mut command = binary::tied(program, program);
+    command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).envs(env.iter().copied());
 
     let log = Arc::new(Mutex::new(Vec::new()));
     let log_ended = Arc::new(AtomicBool::new(false));

@@ -40,16 +40,7 @@ impl Prometheus {
         .unwrap();
         // Free just now.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = binary::command()
-            .args([
-                "postgres-child",
-                "--signal",
-                "SIGKILL",
-                "--parent",
-                &std::process::id().to_string(),
-                "--",
-            ])
-            .arg(program)
+        let process = binary::tied(binary::pgsaga(), program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))

@@ -1,6 +1,7 @@
 //! What a shell block says, as real processes.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -40,9 +41,8 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(line: &str, database_url: &str) -> Self {
-        let mut tied = binary::command();
-        tied.args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string()])
-            .args(["--", "bash", "-c", &format!("exec 2>&1\nexec {line}")]);
+        let mut tied = binary::tied(binary::pgsaga(), Path::new("bash"));
+        tied.args(["-c", &format!("exec 2>&1\nexec {line}")]);
         let mut child = as_a_reader(&mut tied, database_url).stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (log, stdout) = (Arc::clone(&lines), child.stdout.take().unwrap());

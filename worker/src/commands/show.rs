@@ -1,6 +1,7 @@
 //! `pgsaga show GID`.
 
 mod draw;
+pub(super) mod event;
 mod json;
 mod mermaid;
 pub(super) mod next;

@@ -45,18 +45,8 @@ impl Browser {
     /// Starts it, with an empty page of a desk's size.
     pub(crate) async fn start(chromium: &Path) -> Browser {
         let profile = tempfile::tempdir().unwrap();
-        let mut command = binary::command();
-        // Through the child that dies with us: see the harness.
+        let mut command = binary::tied(binary::pgsaga(), chromium);
         command
-            .args([
-                "postgres-child",
-                "--signal",
-                "SIGKILL",
-                "--parent",
-                &std::process::id().to_string(),
-                "--",
-            ])
-            .arg(chromium)
             // As root there is no sandbox; it only ever sees the page under test.
             .args([
                 "--headless=new",

@@ -6,12 +6,11 @@ use pgsaga_sql::query;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use sqlx::Row as _;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgPool;
 
+use super::event::Event;
 use super::read::{Head, Saga, Stuck, Task};
 use crate::commands::{out, out_json};
-use crate::definition::default_step_name;
 use crate::error::Error;
 use crate::plan::Op;
 
@@ -83,24 +82,6 @@ struct Waiting<'a> {
     at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
-struct Event {
-    seq: i64,
-    at: DateTime<Utc>,
-    kind: String,
-    step: Option<String>,
-    op: Option<String>,
-    attempt: Option<i32>,
-    outcome: Option<String>,
-    status_code: Option<i16>,
-    duration_us: Option<i32>,
-    message: Option<String>,
-    worker: Option<i64>,
-    decision: Option<String>,
-    decided_by: Option<String>,
-    answer: Option<Box<RawValue>>,
-}
-
 fn raw<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
     text.map(serde_json::from_str::<&RawValue>).transpose().map_err(S::Error::custom)?.serialize(serializer)
 }
@@ -119,7 +100,7 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
             break;
         }
         for row in &rows {
-            let event = event(saga, row)?;
+            let event = Event::read(saga, row)?;
             after = event.seq;
             if let Some(before) = ready.replace(serde_json::to_string(&event).map_err(unreadable)?) {
                 out_json(format_args!("    {before},"))?;
@@ -173,7 +154,7 @@ fn whole(saga: &Saga) -> Whole<'_> {
 
 fn queued<'a>(saga: &Saga, task: &'a Task) -> Queued<'a> {
     Queued {
-        step: name(saga, task.step),
+        step: saga.step_name(task.step),
         op: task.op.as_str(),
         attempt: task.attempt,
         counted: task.counted,
@@ -196,30 +177,4 @@ fn waiting(stuck: &Stuck) -> Waiting<'_> {
         reason: &stuck.reason,
         at: stuck.at,
     }
-}
-
-fn event(saga: &Saga, row: &PgRow) -> Result<Event, Error> {
-    let step: Option<i16> = row.try_get("step")?;
-    let answer: Option<String> = row.try_get("answer")?;
-    Ok(Event {
-        seq: row.try_get("seq")?,
-        at: row.try_get("at")?,
-        kind: row.try_get("kind")?,
-        step: step.map(|step| name(saga, usize::try_from(step).unwrap_or(0).saturating_sub(1))),
-        op: row.try_get("op")?,
-        attempt: row.try_get("attempt")?,
-        outcome: row.try_get("outcome")?,
-        status_code: row.try_get("status_code")?,
-        duration_us: row.try_get("duration_us")?,
-        message: row.try_get("message")?,
-        worker: row.try_get("worker")?,
-        decision: row.try_get("decision")?,
-        decided_by: row.try_get("decided_by")?,
-        answer: answer.map(RawValue::from_string).transpose().map_err(unreadable)?,
-    })
-}
-
-/// The name of a step; of a row changed by hand, its position.
-fn name(saga: &Saga, step: usize) -> String {
-    saga.steps.get(step).map_or_else(|| default_step_name(step), |step| step.name.clone())
 }

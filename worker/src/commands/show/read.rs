@@ -8,6 +8,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Executor as _, Row as _};
 
 use super::standing;
+use crate::definition::default_step_name;
 use crate::error::Error;
 use crate::plan::Op;
 use crate::progress::{Progress, State};
@@ -22,6 +23,13 @@ pub(in crate::commands) struct Saga {
     pub(in crate::commands) stuck: Vec<Stuck>,
     /// Only where it is drawn.
     pub(in crate::commands) timeline: Vec<Line>,
+}
+
+impl Saga {
+    /// The name of a step by its position from 0; of a row that was changed by hand, the position's own.
+    pub(in crate::commands) fn step_name(&self, step: usize) -> String {
+        self.steps.get(step).map_or_else(|| default_step_name(step), |step| step.name.clone())
+    }
 }
 
 /// The saga's own row. JSON is Postgres's own text, and cut where the saga was not read whole.

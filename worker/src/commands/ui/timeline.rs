@@ -1,38 +1,18 @@
 //! What happened to a saga, a try or a decision a row, with what was answered.
 
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
-use sqlx::Row as _;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgPool;
 
 use super::page::{badge, table, time};
 use super::params::link;
 use super::text::{folded, text};
+use crate::commands::show::event::Event;
 use crate::commands::show::read::Saga;
 use crate::commands::words::{count, span_us};
 
 /// Events a page, the last ones first.
 pub(super) const PAGE: usize = 100;
-
-#[derive(Debug)]
-struct Event {
-    seq: i64,
-    at: DateTime<Utc>,
-    kind: String,
-    /// Position from 1.
-    step: Option<i16>,
-    op: Option<String>,
-    attempt: Option<i32>,
-    outcome: Option<String>,
-    status_code: Option<i16>,
-    duration_us: Option<i32>,
-    message: Option<String>,
-    worker: Option<i64>,
-    decision: Option<String>,
-    decided_by: Option<String>,
-    answer: Option<String>,
-}
 
 /// A page of it, in the order of time.
 #[derive(Debug)]
@@ -57,67 +37,45 @@ pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
         .bind(PAGE as i64 + 1)
         .fetch_all(pool)
         .await?;
-    let mut events = rows.iter().map(Event::read).collect::<Result<Vec<_>, _>>()?;
+    let mut events = rows.iter().map(|row| Event::read(saga, row)).collect::<Result<Vec<_>, _>>()?;
     let earlier = events.len() > PAGE;
     events.truncate(PAGE);
     events.reverse();
     Ok(Timeline { events, earlier, later: until < end })
 }
 
-impl Event {
-    fn read(row: &PgRow) -> Result<Event, sqlx::Error> {
-        Ok(Event {
-            seq: row.try_get("seq")?,
-            at: row.try_get("at")?,
-            kind: row.try_get("kind")?,
-            step: row.try_get("step")?,
-            op: row.try_get("op")?,
-            attempt: row.try_get("attempt")?,
-            outcome: row.try_get("outcome")?,
-            status_code: row.try_get("status_code")?,
-            duration_us: row.try_get("duration_us")?,
-            message: row.try_get("message")?,
-            worker: row.try_get("worker")?,
-            decision: row.try_get("decision")?,
-            decided_by: row.try_get("decided_by")?,
-            answer: row.try_get("answer")?,
-        })
-    }
-
-    fn row(&self, saga: &Saga) -> Vec<Markup> {
-        let since_us = (self.at - saga.head.created_at).num_microseconds().unwrap_or(i64::MAX);
-        let sign = if since_us < 0 { "-" } else { "+" };
-        let position = self.step.and_then(|step| usize::try_from(step).ok()?.checked_sub(1));
-        let step = position.and_then(|index| saga.steps.get(index)).map(|step| step.name.as_str());
-        let at = html! { (time(self.at)) span.muted { " " (sign) (span_us(since_us.saturating_abs())) } };
-        let said = html! {
-            @if let Some(message) = &self.message { (folded(message)) }
-            @if let Some(answer) = &self.answer { div.answer { span.muted { "answer " } (folded(answer)) } }
-        };
-        let what = match &self.decision {
-            Some(decision) => html! { span.badge.decision { (decision) } },
-            None if self.kind == "deadline" => html! { span.badge.decision { "deadline" } },
-            None => html! { (self.op.as_deref().unwrap_or_default()) },
-        };
-        let who = match (&self.decided_by, self.worker) {
-            (Some(by), _) => html! { "by " (text(by)) },
-            (None, Some(worker)) => html! { "worker " (worker) },
-            (None, None) => html! {},
-        };
-        vec![
-            at,
-            html! { (text(step.unwrap_or_default())) },
-            what,
-            html! { @if let Some(attempt) = self.attempt { "try " (count(attempt.into())) } },
-            html! {
-                @if let Some(outcome) = &self.outcome { (badge(outcome)) }
-                @if let Some(code) = self.status_code { " " (code) }
-            },
-            html! { @if let Some(us) = self.duration_us { (span_us(us.into())) } },
-            said,
-            who,
-        ]
-    }
+/// What the table says of an event.
+fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
+    let since_us = (event.at - saga.head.created_at).num_microseconds().unwrap_or(i64::MAX);
+    let sign = if since_us < 0 { "-" } else { "+" };
+    let at = html! { (time(event.at)) span.muted { " " (sign) (span_us(since_us.saturating_abs())) } };
+    let said = html! {
+        @if let Some(message) = &event.message { (folded(message)) }
+        @if let Some(answer) = &event.answer { div.answer { span.muted { "answer " } (folded(answer.get())) } }
+    };
+    let what = match &event.decision {
+        Some(decision) => html! { span.badge.decision { (decision) } },
+        None if event.kind == "deadline" => html! { span.badge.decision { "deadline" } },
+        None => html! { (event.op.as_deref().unwrap_or_default()) },
+    };
+    let who = match (&event.decided_by, event.worker) {
+        (Some(by), _) => html! { "by " (text(by)) },
+        (None, Some(worker)) => html! { "worker " (worker) },
+        (None, None) => html! {},
+    };
+    vec![
+        at,
+        html! { (text(event.step.as_deref().unwrap_or_default())) },
+        what,
+        html! { @if let Some(attempt) = event.attempt { "try " (count(attempt.into())) } },
+        html! {
+            @if let Some(outcome) = &event.outcome { (badge(outcome)) }
+            @if let Some(code) = event.status_code { " " (code) }
+        },
+        html! { @if let Some(us) = event.duration_us { (span_us(us.into())) } },
+        said,
+        who,
+    ]
 }
 
 impl Timeline {
@@ -125,7 +83,7 @@ impl Timeline {
     pub(super) fn markup(&self, saga: &Saga) -> Markup {
         let gid = saga.head.gid.as_str();
         let first = self.events.first().map(|event| event.seq.to_string());
-        let rows: Vec<Vec<Markup>> = self.events.iter().map(|event| event.row(saga)).collect();
+        let rows: Vec<Vec<Markup>> = self.events.iter().map(|event| row(event, saga)).collect();
         html! {
             section aria-labelledby="timeline" {
                 h2 id="timeline" { "Timeline" }

@@ -1,0 +1,58 @@
+//! One event of a saga's history: a try, or what a person or a deadline decided.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::read::Saga;
+
+/// As `pgsaga show --json` prints it.
+#[derive(Debug, Serialize)]
+pub(in crate::commands) struct Event {
+    pub(in crate::commands) seq: i64,
+    pub(in crate::commands) at: DateTime<Utc>,
+    pub(in crate::commands) kind: String,
+    pub(in crate::commands) step: Option<String>,
+    pub(in crate::commands) op: Option<String>,
+    pub(in crate::commands) attempt: Option<i32>,
+    pub(in crate::commands) outcome: Option<String>,
+    pub(in crate::commands) status_code: Option<i16>,
+    pub(in crate::commands) duration_us: Option<i32>,
+    pub(in crate::commands) message: Option<String>,
+    pub(in crate::commands) worker: Option<i64>,
+    pub(in crate::commands) decision: Option<String>,
+    pub(in crate::commands) decided_by: Option<String>,
+    pub(in crate::commands) answer: Option<Box<RawValue>>,
+}
+
+impl Event {
+    /// Reads a row of the history of this saga.
+    ///
+    /// # Errors
+    /// A column that is missing or of another type, an answer that is no JSON.
+    pub(in crate::commands) fn read(saga: &Saga, row: &PgRow) -> Result<Event, sqlx::Error> {
+        let step: Option<i16> = row.try_get("step")?;
+        let answer: Option<String> = row.try_get("answer")?;
+        Ok(Event {
+            seq: row.try_get("seq")?,
+            at: row.try_get("at")?,
+            kind: row.try_get("kind")?,
+            step: step.map(|step| saga.step_name(usize::try_from(step).unwrap_or(0).saturating_sub(1))),
+            op: row.try_get("op")?,
+            attempt: row.try_get("attempt")?,
+            outcome: row.try_get("outcome")?,
+            status_code: row.try_get("status_code")?,
+            duration_us: row.try_get("duration_us")?,
+            message: row.try_get("message")?,
+            worker: row.try_get("worker")?,
+            decision: row.try_get("decision")?,
+            decided_by: row.try_get("decided_by")?,
+            answer: answer
+                .map(RawValue::from_string)
+                .transpose()
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        })
+    }
+}
