@@ -14,7 +14,7 @@ pub struct NamedUrl<'a> {
 
 impl<'a> NamedUrl<'a> {
     /// Reads one: a name, then a path and maybe a query without anything that a URL parser would read otherwise. `None` for
-    /// any other text. The grammar of `check_saga` in `sql/migrations/0010_expand_named_participants.sql`.
+    /// any other text. The grammar of `check_saga` in `sql/migrations/0012_expand_reserved_query.sql`.
     pub fn parse(url: &'a str) -> Option<Self> {
         let rest = url.strip_prefix(SCHEME)?;
         let (name, path) = rest.split_at(rest.find('/')?);
@@ -28,14 +28,15 @@ impl<'a> NamedUrl<'a> {
         well.then_some(Self { name, path })
     }
 
-    /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`, of which the first is a letter or a digit, and no
-    /// two dots in a row.
+    /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`, of which the first is a letter or a digit, no two dots in a row, and not digits
+    /// alone.
     pub fn is_name(name: &str) -> bool {
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         (1..=NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().next().is_some_and(is_plain)
             && name.bytes().all(|b| is_plain(b) || b"._-".contains(&b))
             && !name.contains("..")
+            && !name.bytes().all(|b| b.is_ascii_digit())
     }
 
     /// Whether a text wants to be one, well-formed or not.
@@ -95,6 +96,7 @@ mod tests {
             "participant:-stock/reserve",
             "participant:.stock/reserve",
             "participant:_/reserve",
+            "participant:8080/reserve",
             "participant:st ock/reserve",
             "participant:stock:8080/reserve",
             "participant:user@stock/reserve",

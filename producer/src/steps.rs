@@ -12,7 +12,7 @@ use crate::number::Number;
 use crate::order::{NAMES, Order};
 use crate::reference;
 use crate::step_name::StepName;
-use crate::url::is_url;
+use crate::url::{has_reserved_key, is_url};
 use crate::validate::{
     REQUEST_TIMEOUT, REQUEST_TIMEOUT_SECONDS_MAX, RETRY_INTERVAL, RETRY_INTERVAL_SECONDS_MAX, RETRY_LIMIT,
     RETRY_LIMIT_MAX, payload,
@@ -42,7 +42,8 @@ const UNUSED_STEP_NAME: &str =
     "a name that no earlier step has (without one, a step is named by its position: 01, 02, …)";
 const KNOWN_KEYS: &str = "the keys name, action, compensate, payload, compensate_payload, after, pivot, headers, retry_limit, compensate_retry_limit, retry_interval_seconds, request_timeout_seconds";
 const URL: &str = "\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
-const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
+const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
+const QUERY: &str = "a query without gid, trans_type, branch_id and op, which workers add";
 const AFTER: &str = "an array of up to 1,000 names of other steps";
 
 /// A step that is well by itself.
@@ -137,6 +138,7 @@ fn step<'a>(
 
 fn url(place: &str, value: Option<&RawValue>) -> Result<(), Invalid> {
     match value.and_then(json::string) {
+        Some(url) if has_reserved_key(&url) => Err(Invalid::new(place, found(value), QUERY)),
         Some(url) if url.is_empty() || is_url(&url) || NamedUrl::parse(&url).is_some() => Ok(()),
         Some(url) if NamedUrl::is_meant(&url) => Err(Invalid::new(place, found(value), NAMED_URL)),
         _ => Err(Invalid::new(place, found(value), URL)),

@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// The longest URL of a step, in bytes.
 pub(crate) const BYTES_MAX: usize = 2_048;
 
-/// Whether a step may call this URL. The grammar of `check_saga` in `sql/migrations/0010_expand_named_participants.sql`, chosen so
+/// Whether a step may call this URL. The grammar of `check_saga` in `sql/migrations/0012_expand_reserved_query.sql`, chosen so
 /// that URL parsers take all of it: `http` or `https` in lower case, a host, maybe a port from 1 to 65535, maybe a path
 /// or query of visible ASCII; no user, fragment or backslash.
 ///
@@ -25,6 +25,17 @@ pub(crate) fn is_url(url: &str) -> bool {
     let host_end = authority.find(':').unwrap_or(authority.len());
     let (host, port) = authority.split_at(host_end);
     is_host(host) && is_empty_or_port(port)
+}
+
+/// What workers add to the query of each call, and a barrier takes its op from.
+const RESERVED: [&str; 4] = ["gid", "trans_type", "branch_id", "op"];
+
+/// Whether a URL brings a key of its query that workers add: of two values some readers take the first. Keys are not decoded
+/// here; workers refuse them with escapes as well.
+pub(crate) fn has_reserved_key(url: &str) -> bool {
+    url.split_once('?').is_some_and(|(_, query)| {
+        query.split(['&', ';']).any(|pair| RESERVED.contains(&pair.split('=').next().unwrap_or_default()))
+    })
 }
 
 fn is_host(host: &str) -> bool {

@@ -50,8 +50,9 @@ const SIGNATURE_PREFIX: &str = "v1,";
 /// The specification's bounds.
 const SECRET_BYTES_MIN: usize = 24;
 const SECRET_BYTES_MAX: usize = 64;
-/// More than anybody rotates through, and a bound on the work for a call that is not genuine.
-const SIGNATURES_MAX: usize = 16;
+/// So many signatures of a call are looked at: more than anybody rotates through, and a bound on the work for a call that is not
+/// genuine. A sender that has more secrets is not understood.
+pub const SIGNATURES_MAX: usize = 16;
 
 /// A secret that sender and participant share. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]

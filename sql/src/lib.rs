@@ -42,6 +42,7 @@ migrations! {
     9 "expand_numbers" "0009_expand_numbers.sql",
     10 "expand_named_participants" "0010_expand_named_participants.sql",
     11 "expand_decided_by" "0011_expand_decided_by.sql",
+    12 "expand_reserved_query" "0012_expand_reserved_query.sql",
 }
 
 /// The schema version that this release's statements are written for.

@@ -1,5 +1,7 @@
 //! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, an [`Ended`] out.
 
+mod query;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -222,6 +224,11 @@ impl Caller {
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
         let Some(url) = step.url(op) else { return Ok(None) };
+        if query::has_reserved_key(url) {
+            return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
+                .to_owned()
+                .into());
+        }
         let service = self.service(url)?;
         let (base, url) = match &service {
             Some((service, path)) => (service.base(), *path),

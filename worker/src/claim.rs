@@ -82,6 +82,8 @@ pub async fn run(worker: Arc<Worker>) {
             worker.idle.send_if_modified(|idle| std::mem::replace(idle, false));
         }
         let pause = if !fits || !worker.lease.holds() {
+            // It sees no queue.
+            worker.metrics.oldest_due_seconds.set(0.0);
             POLL_MAX / 4 // a heartbeat or a new registration ends this
         } else {
             let looked = if told || empty_in_a_row == 0 {

@@ -58,7 +58,7 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(Duration::from_secs(10))
-        .connect_lazy_with(hosts.choose().await?.clone());
+        .connect_lazy_with(hosts.choose().await?.clone().application_name("pgsaga listen"));
     let timeout = worker.db.timeout();
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use pgsaga_producer::NamedUrl;
-use pgsaga_producer::webhook::Secret;
+use pgsaga_producer::webhook::{SIGNATURES_MAX, Secret};
 use reqwest::{Certificate, Identity, Url};
 use serde::Deserialize;
 
@@ -82,7 +82,7 @@ impl Named {
         let mut services = HashMap::new();
         for (name, entry) in parsed.participant {
             let refuse = |why: String| refuse(format!("participant {name:?}: {why}"));
-            if !NamedUrl::is_name(&name) || name.bytes().all(|byte| byte.is_ascii_digit()) {
+            if !NamedUrl::is_name(&name) {
                 return Err(refuse(
                     "a bad name; allowed: 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit, and not digits alone"
                         .to_owned(),
@@ -154,13 +154,17 @@ impl Service {
 fn words(error: &toml::de::Error, text: &str) -> String {
     let message = error.message();
     let message = if message.contains("whsec_") {
-        "a secret stands in this file; name the files or variables that hold secrets in secret_files or secret_env"
+        "a secret stands in this file; name the files or variables that hold secrets in secret_files or secret_env".to_owned()
+    } else if let Some((_, expected)) =
+        message.strip_prefix("invalid type: string ").and_then(|rest| rest.rsplit_once(", expected "))
+    {
+        format!("found a string; allowed: {expected}")
     } else {
-        message
+        message.to_owned()
     };
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
-        None => message.to_owned(),
+        None => message,
     }
 }
 
@@ -190,11 +194,14 @@ fn secrets(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Secret>, String> {
     let mut secrets = Vec::new();
+    let count = entry.secret_files.len() + entry.secret_env.len();
+    if count > SIGNATURES_MAX {
+        return Err(format!(
+            "secret_files and secret_env: found {count} secrets; allowed: up to {SIGNATURES_MAX}"
+        ));
+    }
     for file in &entry.secret_files {
-        if file.to_string_lossy().starts_with("whsec_") {
-            return Err("secret_files: a secret stands in this file; name the file that holds it".to_owned());
-        }
-        let path = folder.join(file);
+        let path = path("secret_files", folder, file)?;
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("secret_files: {}: {error}", path.display()))?;
         let secret = Secret::parse(text.trim())
@@ -202,15 +209,25 @@ fn secrets(
         secrets.push(secret);
     }
     for name in &entry.secret_env {
-        if name.starts_with("whsec_") {
+        // Base64 of a secret has small letters, and may be nothing but letters.
+        if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') {
             return Err(
-                "secret_env: a secret stands in this file; name the variable that holds it".to_owned()
+                "secret_env: found what may be a secret; allowed: the names of variables that hold secrets, of A-Z 0-9 _".to_owned(),
             );
         }
         let text = variable(name).ok_or_else(|| format!("secret_env: {name} is not set"))?;
         secrets.push(Secret::parse(text.trim()).map_err(|error| format!("secret_env: {name}: {error}"))?);
     }
     Ok(secrets)
+}
+
+/// A file that the file of participants names, relative to it.
+fn path(key: &str, folder: &Path, file: &Path) -> Result<PathBuf, String> {
+    let text = file.to_string_lossy();
+    if text.starts_with("whsec_") || text.contains("-----BEGIN") || text.contains('\n') {
+        return Err(format!("{key}: a secret stands in this file; name the file that holds it"));
+    }
+    Ok(folder.join(file))
 }
 
 /// A client with the participant's own authorities or with a certificate for it; `None` where it needs neither.
@@ -221,7 +238,10 @@ fn own_client(
     connections_idle_max: usize,
 ) -> Result<Option<reqwest::Client>, String> {
     let identity = match (&entry.client_cert_file, &entry.client_key_file) {
-        (Some(certificate), Some(key)) => Some(identity(&folder.join(certificate), &folder.join(key))?),
+        (Some(certificate), Some(key)) => Some(identity(
+            &path("client_cert_file", folder, certificate)?,
+            &path("client_key_file", folder, key)?,
+        )?),
         (None, None) if entry.ca_file.is_none() => return Ok(None),
         (None, None) => None,
         _ => return Err("client_cert_file and client_key_file: found one; allowed: both or none".to_owned()),
@@ -230,7 +250,7 @@ fn own_client(
     builder = match &entry.ca_file {
         // Whoever has an authority of its own is to be trusted by it alone.
         Some(file) => {
-            let authorities = client::certificates(&folder.join(file));
+            let authorities = client::certificates(&path("ca_file", folder, file)?);
             builder.tls_certs_only(authorities.map_err(|error| format!("ca_file: {error}"))?)
         }
         None => builder.tls_certs_merge(authorities.iter().cloned()),

@@ -33,19 +33,28 @@ pub async fn run(worker: Arc<Worker>) {
             _ = tick.tick() => {}
         }
         let started = Instant::now();
-        if !worker.is_first() || !worker.schema.fits() {
-            // Soon after another worker has begun: two that sample are two that believe to be the first.
+        if !worker.is_first() || !worker.schema.fits() || !worker.lease.holds() {
+            // Soon after another worker has begun: two that sample are two that believe to be the first. And one that is cut off
+            // from the database knows nothing of it.
             if std::mem::take(&mut sampled) {
                 clear(&worker);
                 due = started;
             }
         } else if due <= started {
             sampled = true;
-            worker.metrics.sampled.sampler.set(1.0);
-            if let Err(error) = sample(&worker).await {
-                worker.database_failed("sample", &error);
+            match sample(&worker).await {
+                Ok(()) => {
+                    worker.metrics.sampled.sampler.set(1.0);
+                    due = started + EVERY.max(started.elapsed() * PART);
+                }
+                Err(error) => {
+                    // The numbers stay as they were, and are nobody's.
+                    worker.metrics.sampled.sampler.set(0.0);
+                    worker.database_failed("sample", &error);
+                    tracing::warn!(%error, "the database was not sampled: pgsaga_sampler is 0 until it is");
+                    due = Instant::now() + EVERY;
+                }
             }
-            due = started + EVERY.max(started.elapsed() * PART);
         }
     }
 }

@@ -55,6 +55,7 @@ fn every_value_is_validated_with_a_message_that_says_what_is_allowed() {
             "allowed: error, warn, info, debug, trace",
         ),
         (vec!["work"], vec![], "--database-url"),
+        (vec!["work"], vec![("DATABASE_URL", "")], "found nothing; allowed: postgres://user@host:5432/name"),
         (
             vec!["list", "--database-url", url, "--status", "done"],
             vec![],

@@ -1,7 +1,7 @@
 //! What workers export: each number against what really happened.
 
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::{Behaviour, eventually};
+use pgsaga_tests::{Behaviour, Cluster, eventually};
 
 /// The largest of a sampled metric over the running workers: all but one say 0, or nothing of a queue that they never saw.
 async fn sampled(scene: &Scene, series: &str) -> f64 {
@@ -149,6 +149,46 @@ async fn one_worker_samples_what_lies_in_the_database_and_another_takes_over() {
         .await
         .unwrap();
     assert_eq!(alive, 1);
+}
+
+/// Who alerts on numbers must know when they are nobody's.
+#[tokio::test]
+async fn a_worker_that_cannot_sample_says_so_and_tries_again_soon() {
+    let mut scene = Scene::new().await;
+    scene.start_worker(&["--database-timeout-seconds", "1"]).await;
+    let sampler = async |scene: &Scene, value: f64| {
+        eventually(PATIENCE, &format!("pgsaga_sampler is {value}"), async || {
+            (scene.metric("pgsaga_sampler").await == value).then_some(())
+        })
+        .await;
+    };
+    sampler(&scene, 1.0).await;
+    let mut open = scene.pool().begin().await.unwrap();
+    sqlx::raw_sql("lock table pgsaga.saga in access exclusive mode").execute(&mut *open).await.unwrap();
+    sampler(&scene, 0.0).await;
+    scene.workers[0].wait_for_log("the database was not sampled", PATIENCE).await;
+    open.rollback().await.unwrap();
+    sampler(&scene, 1.0).await;
+}
+
+#[tokio::test]
+async fn what_a_worker_sampled_goes_when_it_is_cut_off_from_the_database() {
+    let cluster = Cluster::own(false, false).await;
+    let mut scene = Scene::on(&cluster).await;
+    scene.saga("later").column("run_at", "now() + interval '1 hour'").step("pay").insert().await;
+    scene.start_worker(&["--lease-seconds", "2"]).await;
+    let open = async |scene: &Scene, value: f64| {
+        eventually(PATIENCE, &format!("{value} sagas are open"), async || {
+            let seen = [scene.metric("pgsaga_sampler").await, scene.metric("pgsaga_sagas_open").await];
+            (seen == [value, value]).then_some(())
+        })
+        .await;
+    };
+    open(&scene, 1.0).await;
+    cluster.server().kill().unwrap();
+    open(&scene, 0.0).await;
+    cluster.server().start_again().unwrap();
+    open(&scene, 1.0).await;
 }
 
 #[tokio::test]

@@ -54,7 +54,10 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
     assert!(notifies(&mut listener, scene.pool(), "idle").await);
     scene.ended("idle").await;
 
-    // Both of its places are taken by calls that do not end: it is not idle.
+    // Both of its places are taken by calls that do not end: it is not idle. (Killed, its last claim could still be run, and
+    // bring one of them to a worker that is gone.)
+    scene.workers[0].terminate();
+    scene.workers[0].wait_exit(PATIENCE).await;
     scene.workers.clear();
     let gate = Gate::new();
     for gid in ["busy-1", "busy-2"] {

@@ -40,6 +40,29 @@ async fn a_step_calls_a_participant_by_its_name_and_so_does_its_compensation() {
 }
 
 /// Each way in which a task gets its participant: queued, chained, retried, undone, rescued.
+/// Of two values of one key some readers take the first: the call would be taken for another saga's op. What needs no decoding
+/// the INSERT refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_that_brings_another_sagas_op_is_not_called() {
+    let (scene, _participants) = scene_with(|participant| Participants::of("p", participant, "")).await;
+    for (gid, query) in [("plain", "gid=victim"), ("escaped", "%67id=victim"), ("op", "a;o%70=compensate")] {
+        let mut open = scene.pool().begin().await.unwrap();
+        let steps = json!([{"name": "a", "action": format!("participant:p/{gid}/a")}]);
+        let insert =
+            sqlx::query("insert into pgsaga.saga (gid, steps) values ($1, $2)").bind(gid).bind(steps);
+        insert.execute(&mut *open).await.unwrap();
+        let overwrite = "update pgsaga.saga set steps = jsonb_set(steps, '{0,action}', $1) where gid = $2";
+        let url = json!(format!("http://stock.example/{gid}/a?{query}"));
+        sqlx::query(overwrite).bind(url).bind(gid).execute(&mut *open).await.unwrap();
+        open.commit().await.unwrap();
+        let (status, reason) = scene.ended(gid).await;
+        assert_eq!(status, "failed", "{query}: {reason:?}");
+        let says = "a: the URL's query has gid, trans_type, branch_id or op, which workers add";
+        assert_eq!(reason.as_deref(), Some(says), "{query}");
+    }
+    assert_eq!(scene.participant.calls().len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_bears_the_name_of_its_participant_wherever_it_comes_from() {
     let (mut scene, participants) = scene_with(|participant| Participants::of("p", participant, "")).await;

@@ -84,6 +84,32 @@ async fn migrations_at_once_all_end_well() {
     }
 }
 
+/// Its locks are its own: `pgsaga migrate` is run at every start of a deployment, when there is nothing to do as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_does_not_wait_for_an_idle_worker() {
+    let scene = Scene::with_worker().await;
+    let held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'
+        and database = (select oid from pg_database where datname = current_database())";
+    eventually(PATIENCE, "an idle worker holds both of its locks", async || {
+        let held: i64 = sqlx::query_scalar(held).fetch_one(scene.pool()).await.unwrap();
+        (held == 2).then_some(())
+    })
+    .await;
+    run(&scene.db, &["migrate", "--lock-wait-seconds", "0"]).fine();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_waits_for_another_says_whose_it_is() {
+    let scene = Scene::new().await;
+    let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
+    session.execute("begin").await.unwrap();
+    sqlx::raw_sql(pgsaga_sql::ROLES).execute(&mut session).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+    let mut migrate = Running::start(&scene.db, &["migrate", "--lock-wait-seconds", "0"]);
+    migrate.wait_for_err(&format!("process {pid} of postgres, idle in transaction"), PATIENCE).await;
+    assert_eq!(migrate.ended(PATIENCE).await.code(), Some(5));
+}
+
 /// Catalogs do not wait for each other: whoever makes the same schema a moment later fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_waits_for_one_that_is_about_to_make_the_schema() {

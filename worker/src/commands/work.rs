@@ -203,6 +203,12 @@ impl Work {
         let urls: Vec<&String> = self.database_url.iter().filter(|url| !url.is_empty()).collect();
         let direct: Vec<&String> = self.direct_database_url.iter().filter(|url| !url.is_empty()).collect();
         let count = urls.len();
+        if count == 0 {
+            return Err(Error::Usage(
+                "--database-url (DATABASE_URL): found nothing; allowed: postgres://user@host:5432/name"
+                    .to_owned(),
+            ));
+        }
         if ![0, count].contains(&direct.len()) {
             return Err(Error::Usage(format!(
                 "--direct-database-url has {} URLs for {count} databases; allowed: none, or one each",

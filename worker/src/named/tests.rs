@@ -77,7 +77,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         (with(&format!("secret_env = \"{SECRET}\"")), "line 3: a secret stands in this file"),
         (
             with(&format!("secret_env = [\"{SECRET}\"]")),
-            "participant \"stock\": secret_env: a secret stands in this file",
+            "participant \"stock\": secret_env: found what may be a secret; allowed: the names of variables",
         ),
         (
             with(&format!("secret_files = [\"{SECRET}\"]")),
@@ -88,6 +88,18 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         (
             with("secret_files = [\"empty\"]"),
             "participant \"stock\": secret_files: empty: it does not start with whsec_",
+        ),
+        (with("secret_env = [\"bmV3c2VjcmV0\"]"), "secret_env: found what may be a secret"),
+        (with("secret_env = \"bmV3c2VjcmV0\""), "line 3: found a string; allowed: a sequence"),
+        (
+            with(&format!("secret_env = [{}]", "\"S\", ".repeat(17))),
+            "secret_files and secret_env: found 17 secrets; allowed: up to 16",
+        ),
+        (
+            with(
+                "client_cert_file = \"empty\"\nclient_key_file = \"\"\"-----BEGIN PRIVATE KEY-----\nbmV3\"\"\"",
+            ),
+            "client_key_file: a secret stands in this file",
         ),
         (with("limit = 0"), "participant \"stock\": limit: allowed: 1 to 65,536"),
         (with("limit = -1"), "line 3: invalid value"),
@@ -134,6 +146,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
     ] {
         let said = place.read(&text).err().unwrap_or_else(|| panic!("taken: {text}"));
         assert!(said.contains(says), "{text}\nsaid:     {said}\nexpected: {says}");
+        assert!(!said.contains("bmV3"), "{said}");
     }
     let nowhere = Named::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
     assert!(nowhere.to_string().starts_with("/nowhere/participants.toml: No such file"), "{nowhere}");
