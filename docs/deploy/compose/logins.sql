@@ -4,3 +4,5 @@
 \getenv fleet_password FLEET_PASSWORD
 create role fleet login password :'fleet_password';
 grant pgsaga_worker to fleet;
+-- Without it a worker does not see who holds a transaction open, and the alert PgsagaLongTransaction stays silent.
+grant pg_read_all_stats to fleet;
