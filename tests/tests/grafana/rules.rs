@@ -32,6 +32,9 @@ pub(crate) struct Rule {
     #[serde(rename = "for")]
     #[expect(dead_code, reason = "promtool checks it")]
     lasts: Option<String>,
+    /// Missing: not at all.
+    #[expect(dead_code, reason = "promtool checks it")]
+    keep_firing_for: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
 }

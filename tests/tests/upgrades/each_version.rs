@@ -116,6 +116,11 @@ async fn sagas_of_version_11_are_finished() {
     finish(11, &migrate).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sagas_of_version_12_are_finished() {
+    finish(12, &migrate).await;
+}
+
 fn migrate(scene: &Scene) {
     let said = run(&scene.db, &["migrate"]).fine();
     assert_eq!(said, format!("the schema pgsaga is at version {SCHEMA_VERSION}\n"));
