@@ -73,13 +73,34 @@ pub(super) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Whether a character moves the cursor, changes colours or turns the direction of writing.
+/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.
+/// The joiners U+200C and U+200D, and what chooses among the forms of the character before it, belong to what is seen.
 pub(super) fn is_unprintable(character: char) -> bool {
     let turns = matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     );
-    character.is_control() || turns
+    let is_empty = matches!(
+        character,
+        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'
+            | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    character.is_control() || turns || is_empty
+}
+
+/// Whether something of a text is seen: more than spaces, and than what joins or changes other characters.
+pub(super) fn is_seen(text: &str) -> bool {
+    let changes_others = |character| {
+        matches!(
+            character,
+            '\u{300}'..='\u{36f}' | '\u{180b}'..='\u{180f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{e0100}'..='\u{e01ef}'
+        )
+    };
+    text.chars().any(|character| {
+        !character.is_whitespace() && !is_unprintable(character) && !changes_others(character)
+    })
 }
 
 /// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is unprintable.
@@ -105,9 +126,11 @@ pub(super) fn printable_lines(text: &str) -> String {
 pub(crate) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
-        // Below a space only the white space between the values is left. Beyond the basic plane nothing is unprintable.
+        // Below a space only the white space between the values is left. Beyond the basic plane an escape is a pair.
         if character > '~' && is_unprintable(character) {
-            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             shown.push(character);
         }
@@ -156,8 +179,36 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_no_place_is_known_and_what_is_seen_is_left() {
+        for hidden in [
+            '\u{200b}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{3164}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{ffa0}',
+            '\u{180e}',
+            '\u{2800}',
+            '\u{e0000}',
+            '\u{e0041}',
+            '\u{e007f}',
+        ] {
+            assert!(is_unprintable(hidden), "{hidden:?}");
+            assert!(!is_seen(&format!(" {hidden}")), "{hidden:?}");
+        }
+        for seen in ["a", "é", "한글", "می\u{200c}خواهم", "👩\u{200d}💻", "❤\u{fe0f}"] {
+            assert!(is_seen(seen) && !seen.contains(is_unprintable), "{seen:?}");
+        }
+        for nothing in ["", " \u{a0}\u{3000}", "\u{200d}\u{200c}", "\u{fe0f}", "\u{301}\u{34f}"] {
+            assert!(!is_seen(nothing), "{nothing:?}");
+        }
+    }
+
+    #[test]
     fn json_stays_the_same_and_can_be_shown() {
-        let text = "a\u{9b}31m\u{7f}\u{202e}\u{61c}\n\u{1b}é😀";
+        let text = "a\u{9b}31m\u{7f}\u{202e}\u{61c}\n\u{1b}é😀\u{feff}\u{e0041}";
         let json = serde_json::json!({ text: [text, 1.5] });
         for written in [json.to_string(), serde_json::to_string_pretty(&json).unwrap()] {
             let shown = printable_json(&written);

@@ -12,7 +12,7 @@ use super::App;
 use super::failure::Failure;
 use super::page::{COOKIE, Place, Visitor, show, show_as};
 use super::params::Params;
-use crate::commands::words::{counted, is_unprintable};
+use crate::commands::words::{counted, is_seen, is_unprintable};
 
 const NAME_CHARS_MAX: usize = 64;
 
@@ -121,6 +121,7 @@ fn name(given: &str) -> Result<String, Failure> {
         0 => "nothing".to_owned(),
         count if count > NAME_CHARS_MAX => counted(count as i64, "character", "characters"),
         _ if name.contains(is_unprintable) => "a character that cannot be seen".to_owned(),
+        _ if !is_seen(name) => "nothing that can be seen".to_owned(),
         _ => return Ok(name.to_owned()),
     };
     Err(Failure::bad(format!(
@@ -180,7 +181,9 @@ mod tests {
     #[test]
     fn a_name_can_be_seen() {
         assert_eq!(name("  Ann Lee ").unwrap(), "Ann Lee");
-        for bad in ["", "   ", "a\u{1b}[31m", "a\u{202e}b", &"x".repeat(65)] {
+        for bad in
+            ["", "   ", "a\u{1b}[31m", "a\u{202e}b", "\u{3164}", "Ann\u{200b}", "\u{200d}", &"x".repeat(65)]
+        {
             assert!(name(bad).unwrap_err().why.contains("allowed: 1 to 64"), "{bad}");
         }
     }
