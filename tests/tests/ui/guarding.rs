@@ -32,7 +32,7 @@ async fn a_wrong_token_is_refused_and_ever_slower() {
     })
     .await;
     assert!(
-        entered.header("set-cookie").starts_with("pgsaga_ui=")
+        entered.header("set-cookie").starts_with("pgsaga_ui_")
             && !entered.header("set-cookie").contains("Secure")
     );
     let (proxied, form) =
@@ -80,6 +80,23 @@ async fn a_form_from_another_page_is_refused() {
     let taken = ann.ask(Method::POST, "/decide", &[("origin", &here)], &form).await;
     assert_eq!(taken.status, 303, "{}", taken.body);
     assert_eq!(decisions(&scene, "s").await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_pages_on_one_host_do_not_log_each_other_out() {
+    let db = Database::new().await;
+    let (one, other) = (Ui::with_token(db.url()), Ui::with_token(db.url()));
+    let (mut ann, mut bob) = (Visitor::of(&one).await, Visitor::of(&other).await);
+    ann.log_in("Ann").await;
+    bob.log_in("Bob").await;
+    ann.share_cookies(&mut bob);
+    ann.get("/login").await.has("<bdi>Ann</bdi>");
+    bob.get("/login").await.has("<bdi>Bob</bdi>");
+    let token = ann.get("/login").await.hidden("form_token").unwrap();
+    let left = ann.post("/logout", &[("form_token", &token)]).await;
+    assert!(left.header("set-cookie").starts_with(&format!("pgsaga_ui_{}=;", one.address().await.port())));
+    assert!(ann.get("/login").await.link("Log in").is_some());
+    bob.get("/login").await.has("<bdi>Bob</bdi>");
 }
 
 #[tokio::test]

@@ -71,6 +71,13 @@ impl Visitor {
         self.address.to_string()
     }
 
+    /// What a browser has for both pages: cookies are a host's, whatever the port.
+    pub(crate) fn share_cookies(&mut self, other: &mut Visitor) {
+        let both: Vec<String> = self.cookie.iter().chain(&other.cookie).cloned().collect();
+        self.cookie = Some(both.join("; "));
+        other.cookie.clone_from(&self.cookie);
+    }
+
     /// As it stands: no header is added but the cookie.
     pub(crate) async fn ask(
         &self,
@@ -81,7 +88,7 @@ impl Visitor {
     ) -> Answer {
         let mut request = self.client.request(method, format!("http://{}{path}", self.address));
         if let Some(cookie) = &self.cookie {
-            request = request.header("cookie", format!("pgsaga_ui={cookie}"));
+            request = request.header("cookie", cookie);
         }
         for (name, value) in headers {
             let name: HeaderName = name.parse().unwrap();
@@ -114,9 +121,11 @@ impl Visitor {
         for word in ["HttpOnly", "SameSite=Strict", "Path=/"] {
             assert!(cookie.contains(word), "{cookie}");
         }
-        let secret = cookie.split(';').next().unwrap().strip_prefix("pgsaga_ui=").unwrap();
+        let pair = cookie.split(';').next().unwrap();
+        let (name, secret) = pair.split_once('=').unwrap();
+        assert_eq!(name, format!("pgsaga_ui_{}", self.address.port()));
         assert!(secret.len() >= 32 && secret != TOKEN, "{cookie}");
-        self.cookie = Some(secret.to_owned());
+        self.cookie = Some(pair.to_owned());
     }
 
     /// The form of a decision, as its page gives it.

@@ -70,6 +70,12 @@ fn name_of(host: &str) -> Option<String> {
     Some(authority.host().trim_end_matches('.').to_ascii_lowercase())
 }
 
+/// The port that a browser asked at; none where it is the one of the scheme.
+pub(super) fn port_of(headers: &HeaderMap) -> Option<u16> {
+    let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
+    authority.port_u16()
+}
+
 /// A form of this page, filled in on this page: browsers say so, and nobody else has a reason to send one.
 fn comes_from(host: &str, headers: &HeaderMap) -> Result<(), &'static str> {
     let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::App;
 use super::failure::Failure;
-use super::page::{COOKIE, Place, Visitor, show, show_as};
+use super::page::{Place, Visitor, show, show_as};
 use super::params::Params;
 use crate::commands::words::{counted, is_seen, is_unprintable};
 
@@ -36,15 +36,7 @@ pub(super) async fn enter(
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let secure = if origin.is_some_and(|origin| origin.starts_with("https://")) { "; Secure" } else { "" };
     match enter_as(&app, &visitor, peer, &params) {
-        Ok(cookie) => {
-            let mut response = Redirect::to(&way_back(&params)).into_response();
-            if let Ok(cookie) = HeaderValue::from_str(&format!(
-                "{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}"
-            )) {
-                response.headers_mut().insert(header::SET_COOKIE, cookie);
-            }
-            response
-        }
+        Ok(secret) => set_cookie(&visitor, &way_back(&params), &secret, secure),
         Err(failure) if visitor.may_log_in => {
             let body = form(&params, Some(&failure));
             show_as(&app, &visitor, Place::Elsewhere, "Log in", failure.status, body)
@@ -79,9 +71,16 @@ pub(super) async fn leave(State(app): State<App>, visitor: Visitor, body: Bytes)
         Ok(session) => app.sessions.end(session),
         Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Log out", Err(failure)),
     }
-    let mut response = Redirect::to("/").into_response();
-    let gone = "pgsaga_ui=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
-    response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_static(gone));
+    set_cookie(&visitor, "/", "", "; Max-Age=0")
+}
+
+/// Leads on, with another cookie.
+fn set_cookie(visitor: &Visitor, to: &str, secret: &str, more: &str) -> Response {
+    let mut response = Redirect::to(to).into_response();
+    let cookie = format!("{}={secret}; Path=/; HttpOnly; SameSite=Strict{more}", visitor.cookie);
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
     response
 }
 

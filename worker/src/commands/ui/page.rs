@@ -11,12 +11,13 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::App;
 use super::failure::Failure;
+use super::guard;
 use super::params::link;
 use super::session::Session;
 use crate::commands::words;
 
-/// The session's cookie.
-pub(super) const COOKIE: &str = "pgsaga_ui";
+/// The session's cookie, before the port: browsers send it to every port of a host, and two pages must not log each other out.
+const COOKIE: &str = "pgsaga_ui";
 
 /// Who asks for a page.
 pub(super) struct Visitor {
@@ -24,6 +25,8 @@ pub(super) struct Visitor {
     pub(super) session: Option<Session>,
     /// There is a token, so somebody may log in.
     pub(super) may_log_in: bool,
+    /// What the session's cookie is called.
+    pub(super) cookie: String,
     /// What was asked for: the way back from a login.
     pub(super) asked_for: String,
 }
@@ -33,22 +36,26 @@ impl FromRequestParts<App> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Visitor, Infallible> {
         let may_log_in = app.token.is_some();
-        let session =
-            cookie(&parts.headers).filter(|_| may_log_in).and_then(|cookie| app.sessions.find(cookie));
+        let cookie = guard::port_of(&parts.headers)
+            .map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"));
+        let session = value(&parts.headers, &cookie)
+            .filter(|_| may_log_in)
+            .and_then(|secret| app.sessions.find(secret));
         let asked_for = parts.uri.path_and_query().map(|asked| asked.as_str());
         // Two slashes lead to another host.
         let asked_for = asked_for.filter(|asked| !asked.starts_with("//")).unwrap_or("/").to_owned();
-        Ok(Visitor { session, may_log_in, asked_for })
+        Ok(Visitor { session, may_log_in, cookie, asked_for })
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// What a cookie of this name holds.
+fn value<'a>(headers: &'a HeaderMap, cookie: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|cookies| cookies.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .find_map(|pair| pair.trim().strip_prefix(cookie)?.strip_prefix('='))
 }
 
 /// A page of the navigation.
