@@ -3,8 +3,10 @@
 -- Indexes: saga_gid_key, queue_pkey, and the primary key of the one partition of the history.
 select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created_at, s.run_at, s.deadline, s.finished_at,
   s.retry_interval::text as retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout::text as request_timeout,
-  s.timeout_to_fail::text as timeout_to_fail, s.abort_reason, s.ending, s.version, s.progress, s.headers::text as headers,
-  s.result_mapping::text as result_mapping, s.fresh_keys::text as fresh_keys, case when $2 then s.steps::text end as steps,
+  s.timeout_to_fail::text as timeout_to_fail, s.abort_reason, s.ending, s.version, s.progress,
+  s.fresh_keys::text as fresh_keys, case when $2 then s.steps::text end as steps,
+  case when $2 then s.headers::text else left(s.headers::text, 500) end as headers,
+  case when $2 then s.result_mapping::text else left(s.result_mapping::text, 500) end as result_mapping,
   case when $2 then s.labels::text else left(s.labels::text, 500) end as labels,
   case when $2 then s.result::text else left(s.result::text, 500) end as result,
   (extract(epoch from s.retry_interval) * 1000000)::bigint as retry_interval_us,

@@ -2,7 +2,7 @@
 
 use pgsaga_tests::Behaviour::{Json, Refuse};
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::{Ui, eventually};
+use pgsaga_tests::{Ui, binary, eventually};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -180,7 +180,7 @@ async fn the_lists_walk_their_indexes() {
             (pgsaga_sql::query::UI_SAGAS_OPEN, "null, '{stuck}', null, null, null, 'x', 2000, 51, false"),
             (pgsaga_sql::query::UI_SAGAS_LOOKED, "10000, 2000, false, false"),
             (pgsaga_sql::query::UI_SAGAS_LOOKED, "10000, 2000, true, true"),
-            (pgsaga_sql::query::UI_HISTORY, "1, 100, 101"),
+            (pgsaga_sql::query::UI_HISTORY, "1, 100, 101, 20000"),
             (pgsaga_sql::query::UI_OVERVIEW, "10000"),
         ] {
             connection.execute(AssertSqlSafe(format!("prepare p as {sql}"))).await.unwrap();
@@ -264,6 +264,23 @@ async fn a_long_history_is_read_from_its_end_in_pages() {
         }
     }
     assert_eq!(from, [(151, 100, false), (51, 100, true), (1, 50, true)]);
+}
+
+#[tokio::test]
+async fn a_long_answer_is_cut_where_it_is_read_and_its_length_is_said() {
+    let scene = Scene::new().await;
+    insert(&scene, "long", 1, "", "").await;
+    let fill = "insert into pgsaga.history (saga_id, step, op, attempt, outcome, answer)
+        select id, 1, 'action', 1, 'success', to_json(repeat('ü', 100000))::jsonb from pgsaga.saga";
+    scene.pool().execute(fill).await.unwrap();
+    let ui = Ui::read_only(scene.db.url());
+    let page = Visitor::of(&ui).await.get("/saga?gid=long000001").await;
+    page.has("(100,002 characters)").has("The rest is in <code>pgsaga show --json</code>");
+    assert_eq!(page.body.matches('ü').count(), 99 + 19_999, "what stays in sight, and what is opened");
+    let mut whole = binary::command();
+    whole.env("DATABASE_URL", scene.db.url()).args(["show", "--json", "long000001"]);
+    let whole: serde_json::Value = serde_json::from_slice(&whole.output().unwrap().stdout).unwrap();
+    assert_eq!(whole["history"][0]["answer"], "ü".repeat(100_000));
 }
 
 /// Whatever others write is text: participants in their answers, applications in labels and names.

@@ -2,15 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::read::Saga;
 
-/// As `pgsaga show --json` prints it.
+/// As `pgsaga show --json` prints it. What was answered is read in full or cut, as its reader needs it.
 #[derive(Debug, Serialize)]
-pub(in crate::commands) struct Event {
+pub(in crate::commands) struct Event<A> {
     pub(in crate::commands) seq: i64,
     pub(in crate::commands) at: DateTime<Utc>,
     pub(in crate::commands) kind: String,
@@ -24,17 +23,20 @@ pub(in crate::commands) struct Event {
     pub(in crate::commands) worker: Option<i64>,
     pub(in crate::commands) decision: Option<String>,
     pub(in crate::commands) decided_by: Option<String>,
-    pub(in crate::commands) answer: Option<Box<RawValue>>,
+    pub(in crate::commands) answer: Option<A>,
 }
 
-impl Event {
-    /// Reads a row of the history of this saga.
+impl<A> Event<A> {
+    /// Reads a row of the history of this saga, but for its answer.
     ///
     /// # Errors
-    /// A column that is missing or of another type, an answer that is no JSON.
-    pub(in crate::commands) fn read(saga: &Saga, row: &PgRow) -> Result<Event, sqlx::Error> {
+    /// A column that is missing or of another type.
+    pub(in crate::commands) fn read(
+        saga: &Saga,
+        row: &PgRow,
+        answer: Option<A>,
+    ) -> Result<Event<A>, sqlx::Error> {
         let step: Option<i16> = row.try_get("step")?;
-        let answer: Option<String> = row.try_get("answer")?;
         Ok(Event {
             seq: row.try_get("seq")?,
             at: row.try_get("at")?,
@@ -49,10 +51,7 @@ impl Event {
             worker: row.try_get("worker")?,
             decision: row.try_get("decision")?,
             decided_by: row.try_get("decided_by")?,
-            answer: answer
-                .map(RawValue::from_string)
-                .transpose()
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            answer,
         })
     }
 }

@@ -6,7 +6,8 @@ use pgsaga_sql::query;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use sqlx::postgres::PgPool;
+use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
 
 use super::event::Event;
 use super::read::{Head, Saga, Stuck, Task};
@@ -100,7 +101,7 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
             break;
         }
         for row in &rows {
-            let event = Event::read(saga, row)?;
+            let event = Event::read(saga, row, answer(row)?)?;
             after = event.seq;
             if let Some(before) = ready.replace(serde_json::to_string(&event).map_err(unreadable)?) {
                 out_json(format_args!("    {before},"))?;
@@ -111,6 +112,12 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
         out_json(format_args!("    {event}"))?;
     }
     out("  ]\n}")
+}
+
+/// What was answered, with the digits that it has.
+fn answer(row: &PgRow) -> Result<Option<Box<RawValue>>, sqlx::Error> {
+    let text: Option<String> = row.try_get("answer")?;
+    text.map(RawValue::from_string).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn unreadable(error: serde_json::Error) -> Error {

@@ -9,7 +9,7 @@ const LINE_CHARS_MAX: usize = 160;
 /// Characters of a folded text that stay in sight.
 const SUMMARY_CHARS: usize = 100;
 /// Characters of a text at all.
-const CHARS_MAX: usize = 20_000;
+pub(super) const CHARS_MAX: usize = 20_000;
 
 /// All of a text. What is unprintable is shown as a sign, and the text's direction is its own.
 pub(super) fn text(text: &str) -> Markup {
@@ -33,13 +33,17 @@ pub(super) fn text(text: &str) -> Markup {
 
 /// The same, where a long one is opened by hand.
 pub(super) fn folded(whole: &str) -> Markup {
-    let chars = whole.chars().count();
-    if chars <= LINE_CHARS_MAX && !whole.contains('\n') {
-        return text(whole);
+    folded_first(whole, whole.chars().count())
+}
+
+/// The same of a text of so many characters, of which at least those that are shown were read.
+pub(super) fn folded_first(first: &str, chars: usize) -> Markup {
+    if chars <= LINE_CHARS_MAX && !first.contains('\n') {
+        return text(first);
     }
     let summary: String =
-        whole.chars().take(SUMMARY_CHARS).map(|c| if c == '\n' { ' ' } else { c }).collect();
-    let first: String = whole.chars().take(CHARS_MAX).collect();
+        first.chars().take(SUMMARY_CHARS).map(|c| if c == '\n' { ' ' } else { c }).collect();
+    let first: String = first.chars().take(CHARS_MAX).collect();
     html! {
         details {
             summary { (text(&summary)) "… " span.muted { "(" (crate::commands::words::count(chars as i64)) " characters)" } }
@@ -91,5 +95,10 @@ mod tests {
         let long = folded(&"x".repeat(CHARS_MAX + 1)).into_string();
         assert!(long.contains("(20,001 characters)") && long.contains("pgsaga show --json"));
         assert_eq!(long.matches('x').count(), SUMMARY_CHARS + CHARS_MAX);
+        assert_eq!(
+            folded_first(&"x".repeat(CHARS_MAX), CHARS_MAX + 1).into_string(),
+            long,
+            "cut where it was read"
+        );
     }
 }

@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 use pgsaga_sql::query;
-use sqlx::postgres::PgPool;
+use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
 
 use super::page::{badge, table, time};
 use super::params::link;
-use super::text::{folded, text};
+use super::text::{CHARS_MAX, folded, folded_first, text};
 use crate::commands::show::event::Event;
 use crate::commands::show::read::Saga;
 use crate::commands::words::{count, span_us};
@@ -14,10 +15,26 @@ use crate::commands::words::{count, span_us};
 /// Events a page, the last ones first.
 pub(super) const PAGE: usize = 100;
 
+/// What was answered: no more of it than is shown.
+#[derive(Debug)]
+struct Answer {
+    first: String,
+    /// Of all of it.
+    chars: usize,
+}
+
+impl Answer {
+    fn read(row: &PgRow) -> Result<Option<Answer>, sqlx::Error> {
+        let Some(first) = row.try_get("answer")? else { return Ok(None) };
+        let chars: i32 = row.try_get("answer_chars")?;
+        Ok(Some(Answer { first, chars: chars.try_into().unwrap_or(0) }))
+    }
+}
+
 /// A page of it, in the order of time.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    events: Vec<Event>,
+    events: Vec<Event<Answer>>,
     /// There is more before it.
     earlier: bool,
     /// It does not end with the last event.
@@ -35,9 +52,11 @@ pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
         .bind(saga.id)
         .bind(until)
         .bind(PAGE as i64 + 1)
+        .bind(CHARS_MAX as i32)
         .fetch_all(pool)
         .await?;
-    let mut events = rows.iter().map(|row| Event::read(saga, row)).collect::<Result<Vec<_>, _>>()?;
+    let read = |row| Event::read(saga, row, Answer::read(row)?);
+    let mut events = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let earlier = events.len() > PAGE;
     events.truncate(PAGE);
     events.reverse();
@@ -45,13 +64,13 @@ pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
 }
 
 /// What the table says of an event.
-fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
+fn row(event: &Event<Answer>, saga: &Saga) -> Vec<Markup> {
     let since_us = (event.at - saga.head.created_at).num_microseconds().unwrap_or(i64::MAX);
     let sign = if since_us < 0 { "-" } else { "+" };
     let at = html! { (time(event.at)) span.muted { " " (sign) (span_us(since_us.saturating_abs())) } };
     let said = html! {
         @if let Some(message) = &event.message { (folded(message)) }
-        @if let Some(answer) = &event.answer { div.answer { span.muted { "answer " } (folded(answer.get())) } }
+        @if let Some(answer) = &event.answer { div.answer { span.muted { "answer " } (folded_first(&answer.first, answer.chars)) } }
     };
     let what = match &event.decision {
         Some(decision) => html! { span.badge.decision { (decision) } },
