@@ -1,5 +1,6 @@
 //! A database that is away, not migrated, or does not allow it.
 
+use futures_util::future::{FutureExt as _, join_all};
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Cluster, Ui, eventually};
 use sqlx::{AssertSqlSafe, Executor as _};
@@ -104,4 +105,45 @@ async fn a_question_that_takes_too_long_is_given_up() {
     page.has("It took too long");
     holds.rollback().await.unwrap();
     visitor.get("/workers").await.fine();
+}
+
+/// More slow pages than connections, three times over: the page is busy, not without a database, and never has a fifth.
+#[tokio::test]
+async fn a_busy_page_says_so_and_keeps_to_its_connections() {
+    let scene = Scene::new().await;
+    scene.saga("s").column("run_at", "now() + interval '1 hour'").step("a").insert().await;
+    let ui = Ui::read_only(&login(&scene, "pgsaga_reader").await);
+    let visitor = Visitor::of(&ui).await;
+    visitor.get("/saga?gid=s").await.fine();
+    let mut holds = scene.pool().begin().await.unwrap();
+    holds.execute("lock table pgsaga.task in access exclusive mode").await.unwrap();
+    let answers = join_all((0..20).map(async |_| {
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(visitor.get("/saga?gid=s").await);
+        }
+        answers
+    }));
+    let sessions =
+        format!("select count(*) from pg_stat_activity where usename = '{}_pgsaga_reader'", scene.db.name());
+    let (mut answers, mut most) = (std::pin::pin!(answers), 0);
+    let answers = eventually(PATIENCE, "all are answered", async || {
+        let now: i64 =
+            sqlx::query_scalar(AssertSqlSafe(sessions.clone())).fetch_one(scene.pool()).await.unwrap();
+        most = most.max(now);
+        (&mut answers).now_or_never()
+    })
+    .await;
+    holds.rollback().await.unwrap();
+    assert_eq!(most, 4, "connections to read");
+    let answers: Vec<_> = answers.into_iter().flatten().collect();
+    let said = |words: &str| answers.iter().filter(|answer| answer.body.contains(words)).count();
+    let (busy, late) = (said("The page is busy"), said("It took too long"));
+    assert!(busy >= 20 && late >= 4 && busy + late == 60, "{busy} busy, {late} late");
+    for answer in &answers {
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{}", answer.body);
+    }
+    for answer in join_all((0..20).map(|_| visitor.get("/saga?gid=s"))).await {
+        answer.fine();
+    }
 }

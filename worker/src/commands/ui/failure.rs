@@ -50,6 +50,15 @@ impl Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
     }
 
+    /// Others take all connections.
+    pub(super) fn busy() -> Failure {
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The page is busy",
+            "All of its connections to the database are in use: ask again in a few seconds.",
+        )
+    }
+
     /// Something of ours.
     pub(super) fn broken(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "That failed", why)

@@ -24,6 +24,8 @@ const LOOKED_AT_MAX: i64 = 20_000;
 /// What `status` may be, besides nothing.
 const STATUSES: [&str; 6] = ["open", "submitted", "aborting", "stuck", "succeeded", "failed"];
 const TEXT_BYTES_MAX: usize = 1024;
+/// Each is looked for in every saga that is looked at.
+const LABELS_MAX: usize = 8;
 
 /// What somebody looks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,6 +49,10 @@ impl Filter {
             )));
         }
         let queue = params.get("queue").map(str::to_owned);
+        let found = params.all("label").count();
+        if found > LABELS_MAX {
+            return Err(Failure::bad(format!("label: found {found} of them; allowed: at most {LABELS_MAX}")));
+        }
         let labels = params
             .all("label")
             .map(|text| label(text).map_err(|error| format!("label: found {text:?}; {error}")));
@@ -325,6 +331,7 @@ mod tests {
                 "status=done",
                 "status: found \"done\"; allowed: open, submitted, aborting, stuck, succeeded, failed",
             ),
+            (&"label=a&".repeat(9), "label: found 9 of them; allowed: at most 8"),
             ("label=%3Dx", "label: found \"=x\"; allowed: KEY=VALUE"),
             ("text=%27+or+1", "allowed: what a gid may have in it"),
             ("before=x", "before: found \"x\"; allowed: a whole number"),

@@ -1,21 +1,25 @@
 //! The page's sessions in the database: those that read are read-only, and there are others only where a token is.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::Failure;
 use crate::commands::check_schema;
 use crate::db::{self, Class};
 use crate::error::Error;
 
-/// The longest wait for a connection.
+/// The longest wait for a connection, and before it for a place.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Pages are read at once, and more wait for each other.
 const READING_MAX: u32 = 4;
 const DECIDING_MAX: u32 = 2;
+/// The longest that a page or a decision may take, statements and waits together. Only a host that vanished takes longer than
+/// the statements' own limits.
+const WHOLE_MAX: Duration = Duration::from_secs(60);
 /// Of every session. A page that takes longer would be a load on what it shows.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "5000"),
@@ -28,10 +32,16 @@ const SETTINGS: [(&str, &str); 4] = [
 pub(super) struct Store {
     url: String,
     decides: bool,
-    pools: Mutex<Option<Pools>>,
+    pools: Mutex<Option<Arc<Pools>>>,
+    /// One connects at a time, and leaves behind when and why it could not.
+    opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
+    /// As many places as there are connections. Who has one has a connection, be it of pools that were given up meanwhile or
+    /// the first of new ones: so there are never more. Who waits for one holds an HTTP connection, of which there are few, and
+    /// hangs up with it.
+    reading: Arc<Semaphore>,
+    deciding: Arc<Semaphore>,
 }
 
-#[derive(Clone)]
 struct Pools {
     reading: PgPool,
     deciding: Option<PgPool>,
@@ -41,7 +51,15 @@ struct Pools {
 impl Store {
     /// Connects to nothing yet.
     pub(super) fn new(url: String, decides: bool) -> Store {
-        Store { url, decides, pools: Mutex::new(None) }
+        let places = |number: u32| Arc::new(Semaphore::new(number as usize));
+        Store {
+            url,
+            decides,
+            pools: Mutex::new(None),
+            opening: tokio::sync::Mutex::new(None),
+            reading: places(READING_MAX),
+            deciding: places(DECIDING_MAX),
+        }
     }
 
     /// The name of the database, once it has answered.
@@ -52,14 +70,16 @@ impl Store {
     /// Asks something, in a session that cannot write.
     ///
     /// # Errors
-    /// What the database says, as a page says it.
+    /// What the database says, as a page says it; [`Failure::busy`] where others take all connections.
     pub(super) async fn read<T, F>(&self, ask: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
+        let place = self.enter(&self.reading).await?;
         let pools = self.pools().await?;
-        self.run(ask(pools.reading)).await
+        let answer = ask(pools.reading.clone());
+        self.run(pools, place, answer, Error::Database).await
     }
 
     /// Decides something.
@@ -71,38 +91,96 @@ impl Store {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
+        let place = self.enter(&self.deciding).await?;
         let pools = self.pools().await?;
-        let Some(pool) = pools.deciding else { return Err(Failure::forbidden("This page is read-only.")) };
-        self.run(decide(pool)).await
+        let Some(pool) = pools.deciding.clone() else {
+            return Err(Failure::forbidden("This page is read-only."));
+        };
+        let late = |error| Error::Unanswered { error, advice: "look before you repeat it" };
+        self.run(pools, place, decide(pool), late).await
     }
 
-    /// In a task of its own: whoever hangs up must not take a future with them that owns a transaction.
+    /// Waits for a place.
+    async fn enter(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+        match tokio::time::timeout(ANSWER_MAX, Arc::clone(places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            // Those who have one wait for the database as well.
+            _ if self.held().is_none() => Err(Failure::away("It has not answered for 3 s.")),
+            _ => Err(Failure::busy()),
+        }
+    }
+
+    /// In a task of its own, which keeps its place to its end: whoever hangs up must not take a future with them that owns a
+    /// transaction.
     async fn run<T: Send + 'static>(
         &self,
+        pools: Arc<Pools>,
+        place: OwnedSemaphorePermit,
         future: impl Future<Output = Result<T, Error>> + Send + 'static,
+        late: impl FnOnce(sqlx::Error) -> Error + Send + 'static,
     ) -> Result<T, Failure> {
-        let Ok(answer) = tokio::spawn(future).await else {
+        let answer = tokio::spawn(async move {
+            let answer = tokio::time::timeout(WHOLE_MAX, future).await;
+            drop(place);
+            answer.unwrap_or_else(|elapsed| Err(late(sqlx::Error::Io(elapsed.into()))))
+        });
+        let Ok(answer) = answer.await else {
             return Err(Failure::broken("The page ended unexpectedly; its log says why."));
         };
         answer.map_err(|error| {
+            // There is a connection for whoever has a place: where a pool had none in time, none could be made.
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection
             {
                 tracing::warn!(%error, "the database does not answer");
-                *self.held() = None;
+                self.give_up(&pools);
             }
             error.into()
         })
     }
 
-    async fn pools(&self) -> Result<Pools, Failure> {
+    /// Whoever comes next connects anew, unless somebody has done so since.
+    fn give_up(&self, pools: &Arc<Pools>) {
+        let mut held = self.held();
+        if held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, pools)) {
+            return;
+        }
+        *held = None;
+        let pools = Arc::clone(pools);
+        // What nobody uses is closed at once, and the rest with its last answer.
+        tokio::spawn(async move {
+            pools.reading.close().await;
+            if let Some(deciding) = &pools.deciding {
+                deciding.close().await;
+            }
+        });
+    }
+
+    async fn pools(&self) -> Result<Arc<Pools>, Failure> {
+        let asked = Instant::now();
         if let Some(pools) = &*self.held() {
-            return Ok(pools.clone());
+            return Ok(Arc::clone(pools));
+        }
+        let mut failed = self.opening.lock().await;
+        // Whoever was first may have found out for all who waited.
+        if let Some(pools) = &*self.held() {
+            return Ok(Arc::clone(pools));
+        }
+        if let Some((_, failure)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(failure.clone());
         }
         let opened = tokio::time::timeout(ANSWER_MAX * 2, self.open()).await;
-        let pools = opened.unwrap_or_else(|_| Err(Failure::away("No host of it answered within 6 s.")))?;
-        // Two who came at once each made some: one of them is used.
-        Ok(self.held().get_or_insert(pools).clone())
+        match opened.unwrap_or_else(|_| Err(Failure::away("No host of it answered within 6 s."))) {
+            Ok(pools) => {
+                let pools = Arc::new(pools);
+                *self.held() = Some(Arc::clone(&pools));
+                Ok(pools)
+            }
+            Err(failure) => {
+                *failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
     }
 
     async fn open(&self) -> Result<Pools, Failure> {
@@ -122,7 +200,7 @@ impl Store {
         Ok(pools)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Option<Pools>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<Arc<Pools>>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
