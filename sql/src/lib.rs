@@ -189,6 +189,8 @@ queries! {
     UI_SAGAS_LOOKED = "ui_sagas_looked",
     /// `pgsaga ui`: a page of a saga's history, from its end.
     UI_HISTORY = "ui_history",
+    /// `pgsaga ui`: the queues, without what lies in them.
+    UI_QUEUES = "ui_queues",
     /// `pgsaga ui`: what waits for a person.
     UI_STUCK = "ui_stuck",
     /// `pgsaga ui`: the workers.

@@ -113,6 +113,26 @@ async fn a_queue_is_paused_and_resumed() {
     gone.has("No saga was ever in the queue &quot;none&quot;");
 }
 
+/// A backlog that takes too long to be counted is when somebody wants to pause a queue.
+#[tokio::test]
+async fn a_queue_is_paused_while_its_tasks_cannot_be_counted() {
+    let scene = Scene::new().await;
+    let ui = Ui::with_token(&login(&scene, "pgsaga_operator").await);
+    let ann = ann(&ui).await;
+    let mut holds = scene.pool().begin().await.unwrap();
+    holds.execute("lock table pgsaga.task in access exclusive mode").await.unwrap();
+    let page = ann.get("/queues").await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    page.has("What lies in the queues is not counted. It took too long").has("not counted</span>");
+    let pause = page.link("Pause").unwrap();
+    assert_eq!(pause, "/decide?action=pause&queue=default");
+    assert_eq!(ann.decide(&[("action", "pause"), ("queue", "default")], "").await.status, 303);
+    ann.get("/queues").await.has("by <bdi>Ann Lee (");
+    ann.get("/").await.has("What lies in the queues is not counted").has("All sagas by status");
+    assert_eq!(ann.decide(&[("action", "resume"), ("queue", "default")], "").await.status, 303);
+    holds.rollback().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_confirmation_shows_exactly_what_will_happen() {
     let scene = Scene::with_worker().await;

@@ -89,10 +89,7 @@ impl Asked {
                 consequences(&saga, action)
             }
             Asked::Queue { name, pause } => {
-                let queues = app.store.read(queues::read).await?;
-                if !queues.iter().any(|queue| queue.name == *name) {
-                    return Err(Failure::absent(format!("No saga was ever in the queue {name:?}.")));
-                }
+                queues::check(app, name).await?;
                 queues::consequences(name, *pause)
             }
         };

@@ -5,6 +5,9 @@ use axum::http::StatusCode;
 use crate::db::{Class, sqlstate};
 use crate::error::Error;
 
+/// The heading of what was given up.
+const TOO_LONG: &str = "It took too long";
+
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -43,6 +46,11 @@ impl Failure {
     /// Later.
     pub(super) fn too_often(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
+    }
+
+    /// Whether the database was at it until it was given up.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.what == TOO_LONG
     }
 
     /// The database does not answer.
@@ -84,11 +92,17 @@ impl From<Error> for Failure {
     }
 }
 
+/// Whether the database was at it until it was given up.
+pub(super) fn is_too_long(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    matches!(sqlstate(error).as_deref(), Some("57014" | "55P03"))
+}
+
 fn of_database(error: &sqlx::Error, words: String) -> Failure {
     match sqlstate(error).as_deref() {
         Some("57014" | "55P03") => Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "It took too long",
+            TOO_LONG,
             "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
         ),
         Some("42501") => Failure::new(

@@ -1,5 +1,6 @@
 //! The first page: what the newest sagas came to, the queues and the workers, as they are now.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -13,7 +14,7 @@ use sqlx::postgres::PgPool;
 use tokio::sync::Mutex;
 
 use super::App;
-use super::failure::Failure;
+use super::failure::{Failure, is_too_long};
 use super::page::{self, Place, Visitor, show};
 use super::params::link;
 use super::queues::{self, Queue};
@@ -28,32 +29,34 @@ const FRESH: Duration = Duration::from_secs(1);
 /// And it may take this part of the database's time: a tenth.
 const PART: u32 = 10;
 
-struct Overview {
+#[derive(Debug)]
+pub(super) struct Overview {
     sagas: i64,
     /// By status, in the order of a saga's life.
     by_status: [(&'static str, i64); 5],
     stuck_of_all: i64,
-    at: DateTime<Utc>,
-    queues: Vec<Queue>,
+    pub(super) at: DateTime<Utc>,
+    /// Where there are too many tasks to be counted in time, all else is shown.
+    pub(super) queues: Result<Vec<Queue>, Failure>,
     workers: Vec<Worker>,
 }
 
 /// The last reading, for all who ask.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Option<Cached>>);
+pub(super) struct Cache(Arc<Mutex<Option<Cached>>>);
 
 struct Cached {
-    shown: Result<Markup, Failure>,
+    read: Result<Arc<Overview>, Failure>,
     until: Instant,
 }
 
 /// GET /
 pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
-    let body = current(&app).await.map(|shown| {
+    let body = current(&app).await.map(|overview| {
         html! {
             h1 { "Overview" }
             p { a href="/" { "Refresh" } " " span id="live-state" role="status" {} }
-            div id="live" data-from="/live" { (shown) }
+            div id="live" data-from="/live" { (markup(&overview)) }
         }
     });
     show(&app, &visitor, Place::Overview, "Overview", body)
@@ -62,7 +65,7 @@ pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
 /// GET /live: what the script puts into the first page.
 pub(super) async fn fragment(State(app): State<App>) -> Response {
     match current(&app).await {
-        Ok(shown) => Html(shown.into_string()).into_response(),
+        Ok(overview) => Html(markup(&overview).into_string()).into_response(),
         Err(failure) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
             let status = if failure.status.is_server_error() {
@@ -76,27 +79,40 @@ pub(super) async fn fragment(State(app): State<App>) -> Response {
 }
 
 /// Who comes while it is read waits for that reading.
-async fn current(app: &App) -> Result<Markup, Failure> {
-    let mut cached = app.overview.0.lock().await;
+///
+/// # Errors
+/// What the database says, or said the last time.
+pub(super) async fn current(app: &App) -> Result<Arc<Overview>, Failure> {
+    let mut cached = Arc::clone(&app.overview.0).lock_owned().await;
     if let Some(last) = cached.as_ref().filter(|last| Instant::now() < last.until) {
-        return last.shown.clone();
+        return last.read.clone();
     }
-    let started = Instant::now();
-    let shown = app.store.read(read).await.map(|overview| markup(&overview));
-    let fresh = if shown.is_ok() { FRESH.max(started.elapsed() * PART) } else { FRESH };
-    *cached = Some(Cached { shown: shown.clone(), until: Instant::now() + fresh });
-    shown
+    let reader = app.clone();
+    // In a task of its own: the database is at it even where whoever asked first hangs up, and nobody else may ask meanwhile.
+    let reading = tokio::spawn(async move {
+        let started = Instant::now();
+        let read = reader.store.read(read).await.map(Arc::new);
+        let is_load = read.as_ref().err().is_none_or(Failure::is_too_long);
+        let fresh = if is_load { FRESH.max(started.elapsed() * PART) } else { FRESH };
+        *cached = Some(Cached { read: read.clone(), until: Instant::now() + fresh });
+        read
+    });
+    reading.await.unwrap_or_else(|_| Err(Failure::broken("The page ended unexpectedly; its log says why.")))
 }
 
 async fn read(pool: PgPool) -> Result<Overview, Error> {
     let row = sqlx::query(query::UI_OVERVIEW).bind(NEWEST).fetch_one(&pool).await?;
+    let queues = match queues::count_tasks(&pool).await {
+        Err(error) if is_too_long(&error) => Err(error.into()),
+        queues => Ok(queues?),
+    };
     let of = |status: &'static str| row.try_get::<i64, _>(status).map(|count| (status, count));
     Ok(Overview {
         sagas: row.try_get("sagas")?,
         by_status: [of("submitted")?, of("aborting")?, of("stuck")?, of("succeeded")?, of("failed")?],
         stuck_of_all: row.try_get("stuck_of_all")?,
         at: row.try_get("at")?,
-        queues: queues::read(pool.clone()).await?,
+        queues,
         workers: workers::read(pool).await?,
     })
 }
@@ -126,7 +142,12 @@ fn markup(overview: &Overview) -> Markup {
                 }
             }
         }
-        section aria-label="Queues" { (queues::list(&overview.queues, false)) }
+        section aria-label="Queues" {
+            @match &overview.queues {
+                Ok(queues) => (queues::list(queues, false)),
+                Err(failure) => (queues::not_counted(failure)),
+            }
+         }
         section aria-label="Workers" { (workers::list(&overview.workers)) }
     }
 }
