@@ -3,7 +3,7 @@
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Gate, Ui, eventually};
 use reqwest::Method;
-use sqlx::Executor as _;
+use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::story::{decisions, login, stuck, waiting};
 use crate::visitor::{Visitor, encoded};
@@ -233,6 +233,50 @@ async fn what_changed_after_it_was_read_is_not_decided() {
     assert_eq!(over.status, 409);
     over.has("Allowed: nothing any more");
     assert_eq!(decisions(&scene, "s").await.len(), 2);
+}
+
+/// The comparison with what was shown is over, and the decision waits for a row that others hold: what they commit counts.
+#[tokio::test]
+async fn what_changes_while_a_decision_waits_for_its_locks_is_not_decided() {
+    let scene = Scene::with_worker().await;
+    stuck(&scene, "s").await;
+    let ui = Ui::with_token(&login(&scene, "pgsaga_operator").await);
+    let ann = ann(&ui).await;
+    let waiting = format!(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and usename = '{}_pgsaga_operator'",
+        scene.db.name()
+    );
+    let waits = async || {
+        eventually(PATIENCE, "the decision waits", async || {
+            let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(waiting.clone()));
+            (count.fetch_one(scene.pool()).await.unwrap() == 1).then_some(())
+        })
+        .await;
+    };
+    let (_, retry) = ann.form(&of("retry", "s")).await;
+    let settling = async |and_then: &'static str| {
+        let mut settle = scene.pool().begin().await.unwrap();
+        settle.execute("select from pgsaga.saga where gid = 's' for update").await.unwrap();
+        settle.execute(and_then).await.unwrap();
+        let commit = async {
+            waits().await;
+            settle.commit().await.unwrap();
+        };
+        futures_util::join!(ann.send(&retry, ""), commit).0
+    };
+    let refused = settling(
+        "update pgsaga.stuck set attempt = attempt + 1; update pgsaga.saga set version = version + 1",
+    )
+    .await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    refused.has("Meanwhile something changed").has("as try 3");
+    assert_eq!(decisions(&scene, "s").await, Vec::<String>::new());
+    assert_eq!(scene.status("s").await.unwrap().0, "stuck");
+    // What has no consequence does not keep the decision from being taken.
+    scene.pool().execute("update pgsaga.stuck set attempt = attempt - 1").await.unwrap();
+    let taken = settling("update pgsaga.saga set version = version + 1").await;
+    assert_eq!(taken.status, 303, "{}", taken.body);
+    assert_eq!(decisions(&scene, "s").await.len(), 1);
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use pgsaga_sql::{fail, query};
+use sqlx::Executor as _;
 use sqlx::postgres::PgPool;
 
 use super::action::{Action, Comment, allowed, consequences};
-use super::failure::Failure;
+use super::failure::{Failure, is_overtaken};
 use super::page::{Place, Visitor, show, show_as};
 use super::params::{Params, link, unknown};
 use super::session::Session;
@@ -19,6 +20,9 @@ use super::{App, login, queues, text};
 use crate::commands::decide::refusal;
 use crate::commands::show::read;
 use crate::error::Error;
+
+/// Tries to decide about a saga that others change at the same time.
+const TRIES_MAX: u32 = 3;
 
 /// What somebody wants to decide.
 #[derive(Debug, Clone)]
@@ -167,22 +171,21 @@ pub(super) async fn take(State(app): State<App>, visitor: Visitor, body: Bytes) 
         Ok(asked) => asked,
         Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure)),
     };
-    let plan = match asked.plan(&app).await {
-        Ok(plan) => plan,
-        Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure)),
-    };
     let comment = params.get("comment").unwrap_or_default().trim().to_owned();
-    let taken = if params.get("stamp") == Some(plan.stamp().as_str()) {
-        decide(&app, session, &asked, &comment).await
-    } else {
-        Err(Failure::conflict("Meanwhile something changed: read again what will happen now."))
-    };
-    match taken {
+    let stamp = params.get("stamp").unwrap_or_default().to_owned();
+    let taken = decide(&app, session, &asked, &comment, stamp).await;
+    let failure = match taken {
         Ok(said) => {
             app.sessions.tell(session, said);
-            Redirect::to(&asked.back()).into_response()
+            return Redirect::to(&asked.back()).into_response();
         }
-        Err(failure) if matches!(failure.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
+        Err(failure) => failure,
+    };
+    if !matches!(failure.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) {
+        return show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure));
+    }
+    match asked.plan(&app).await {
+        Ok(plan) => {
             let body = asked.form(session, &plan, &comment, Some(&failure));
             show_as(&app, &visitor, Place::Elsewhere, "Decide", failure.status, body)
         }
@@ -190,44 +193,100 @@ pub(super) async fn take(State(app): State<App>, visitor: Visitor, body: Bytes) 
     }
 }
 
-async fn decide(app: &App, session: &Session, asked: &Asked, comment: &str) -> Result<String, Failure> {
-    let (by, asked) = (session.name.clone(), asked.clone());
+async fn decide(
+    app: &App,
+    session: &Session,
+    asked: &Asked,
+    comment: &str,
+    stamp: String,
+) -> Result<String, Failure> {
+    let (reader, by, asked) = (app.clone(), session.name.clone(), asked.clone());
     let comment = (!comment.is_empty()).then(|| comment.to_owned());
-    app.store
-        .decide(move |pool: PgPool| async move {
-            let said = match &asked {
-                Asked::Saga { gid, action } => {
-                    about_saga(&pool, &by, gid, action, comment.as_deref()).await?
-                }
-                Asked::Queue { name, pause } => about_queue(&pool, &by, name, *pause).await?,
-            };
+    let deciding = move |pool: PgPool| async move {
+        let as_shown = AsShown { app: reader, asked: asked.clone(), stamp };
+        let said = match &asked {
+            Asked::Saga { gid, action } => {
+                about_saga(&pool, &by, gid, action, comment.as_deref(), &as_shown).await?
+            }
+            Asked::Queue { name, pause } => about_queue(&pool, &by, name, *pause, &as_shown).await?,
+        };
+        if let Ok(said) = &said {
             tracing::info!(by = by.as_str(), decision = said.as_str(), "decided");
-            Ok(said)
-        })
-        .await
+        }
+        Ok(said)
+    };
+    app.store.decide(deciding).await?
 }
 
+/// What was shown to whoever decides.
+struct AsShown {
+    app: App,
+    asked: Asked,
+    stamp: String,
+}
+
+impl AsShown {
+    /// Whether just that would still happen.
+    async fn check(&self) -> Result<(), Failure> {
+        if self.asked.plan(&self.app).await?.stamp() == self.stamp {
+            return Ok(());
+        }
+        Err(Failure::conflict("Meanwhile something changed: read again what will happen now."))
+    }
+}
+
+/// The saga may change between the comparison with what was shown and the locks that the decision takes, and it may wait for
+/// them behind a settle. So the transaction has its snapshot before the comparison: a lock on what has changed since fails (40001).
 async fn about_saga(
     pool: &PgPool,
     by: &str,
     gid: &str,
     action: &Action,
     comment: Option<&str>,
-) -> Result<String, Error> {
+    as_shown: &AsShown,
+) -> Result<Result<String, Failure>, Error> {
     let decision = action.decision(comment)?;
-    let mut transaction = pool.begin().await?;
-    sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
-    let taken = decision.take(&mut *transaction, gid).await.map_err(|error| match error {
-        // Nothing is decided before the commit.
-        Error::Unanswered { error, .. } => Error::Database(error),
-        error => error,
-    })?;
-    let unanswered = |error| Error::Unanswered { error, advice: decision.repeating() };
-    transaction.commit().await.map_err(unanswered)?;
-    Ok(format!("{gid}: {}: {taken}", decision.about()))
+    let mut tries = 1;
+    loop {
+        let mut transaction = pool.begin().await?;
+        transaction.execute("set transaction isolation level repeatable read").await?;
+        // The first statement with a result takes the snapshot.
+        sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
+        if let Err(failure) = as_shown.check().await {
+            transaction.rollback().await?;
+            return Ok(Err(failure));
+        }
+        let taken = decision.take(&mut *transaction, gid).await.map_err(|error| match error {
+            // Nothing is decided before the commit.
+            Error::Unanswered { error, .. } => Error::Database(error),
+            error => error,
+        });
+        match taken {
+            Ok(taken) => {
+                let unanswered = |error| Error::Unanswered { error, advice: decision.repeating() };
+                transaction.commit().await.map_err(unanswered)?;
+                return Ok(Ok(format!("{gid}: {}: {taken}", decision.about())));
+            }
+            // What changed may be of no consequence, as where a worker claims what is due.
+            Err(error) if is_overtaken(&error) && tries < TRIES_MAX => {
+                transaction.rollback().await?;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
-async fn about_queue(pool: &PgPool, by: &str, queue: &str, pause: bool) -> Result<String, Error> {
+async fn about_queue(
+    pool: &PgPool,
+    by: &str,
+    queue: &str,
+    pause: bool,
+    as_shown: &AsShown,
+) -> Result<Result<String, Failure>, Error> {
+    if let Err(failure) = as_shown.check().await {
+        return Ok(Err(failure));
+    }
     let sql = if pause { query::PAUSE } else { query::RESUME };
     let mut transaction = pool.begin().await?;
     sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
@@ -236,5 +295,5 @@ async fn about_queue(pool: &PgPool, by: &str, queue: &str, pause: bool) -> Resul
     fail::after(sql);
     let unanswered = |error| Error::Unanswered { error, advice: "repeating it is safe" };
     transaction.commit().await.map_err(unanswered)?;
-    Ok(if pause { format!("Queue {queue} is paused.") } else { format!("Queue {queue} goes on.") })
+    Ok(Ok(if pause { format!("Queue {queue} is paused.") } else { format!("Queue {queue} goes on.") }))
 }

@@ -98,6 +98,12 @@ pub(super) fn is_too_long(error: &Error) -> bool {
     matches!(sqlstate(error).as_deref(), Some("57014" | "55P03"))
 }
 
+/// Whether somebody else changed the same meanwhile, and nothing was done.
+pub(super) fn is_overtaken(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
+}
+
 fn of_database(error: &sqlx::Error, words: String) -> Failure {
     match sqlstate(error).as_deref() {
         Some("57014" | "55P03") => Failure::new(
@@ -105,6 +111,9 @@ fn of_database(error: &sqlx::Error, words: String) -> Failure {
             TOO_LONG,
             "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
         ),
+        Some("40001" | "40P01") => {
+            Failure::conflict("Others change it just now: nothing is done. Read again what will happen now.")
+        }
         Some("42501") => Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The database does not allow it",
