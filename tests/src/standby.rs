@@ -67,20 +67,21 @@ impl Pair {
         pair
     }
 
-    /// Waits until the standby receives what the primary writes, and is waited for as was asked.
+    /// Waits until the standby receives what the primary writes, is waited for as was asked, and has all that was acknowledged
+    /// before: after a crash Postgres 15 acknowledges commits for a moment as if there were no standby.
     ///
     /// # Panics
     /// At the deadline.
     pub async fn follows(&self, replication: Replication) {
         let state = if replication == Replication::Synchronous { "sync" } else { "async" };
-        eventually(PATIENCE, "the standby follows", async || {
+        let follows = async |flushed: &str| -> Option<String> {
             let mut session = PgConnection::connect(&self.primary.server().url("postgres")).await.ok()?;
-            let follows =
-                "select count(*) from pg_stat_replication where state = 'streaming' and sync_state = $1";
-            let count: i64 = sqlx::query_scalar(follows).bind(state).fetch_one(&mut session).await.ok()?;
-            (count == 1).then_some(())
-        })
-        .await;
+            let follows = "select pg_current_wal_flush_lsn()::text from pg_stat_replication
+                where state = 'streaming' and sync_state = $1 and flush_lsn >= $2::pg_lsn";
+            sqlx::query_scalar(follows).bind(state).bind(flushed).fetch_optional(&mut session).await.ok()?
+        };
+        let acknowledged = eventually(PATIENCE, "the standby follows", async || follows("0/0").await).await;
+        eventually(PATIENCE, "the standby has all", async || follows(&acknowledged).await).await;
     }
 
     /// The URL of a database that names both hosts, the primary first.

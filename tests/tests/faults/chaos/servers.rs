@@ -99,7 +99,7 @@ impl Servers {
 
     /// The primary is killed, or hangs and is killed later; either way it acknowledges nothing more.
     pub(crate) async fn lose_primary(&mut self, random: &mut StdRng) {
-        // After a crash nobody has been waiting for it yet: Postgres 15 acknowledges commits while it starts.
+        // What was acknowledged while nobody waited for the standby would be lost with the primary.
         self.pair.follows(Replication::Synchronous).await;
         let (hanging, how) = if random.random() {
             let until = Instant::now() + Duration::from_millis(random.random_range(4_000..8_000));
