@@ -1,6 +1,8 @@
 //! The workers of a run: places that are always taken, some of them with a clock an hour off.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ impl Fleet {
             let output = Command::new(faketime).args(["-m", "-f", "+1h", "printenv", "LD_PRELOAD"]).output();
             String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
         });
+        forget_clocks();
         let mut fleet = Fleet {
             database_url: database_url.to_owned(),
             preload,
@@ -194,6 +197,20 @@ fn errors(log: Vec<String>) -> impl Iterator<Item = String> {
         line.contains("panicked")
             || line.contains("\"level\":\"ERROR\"") && !line.contains("\"message\":\"a saga is stuck\"")
     })
+}
+
+/// What libfaketime keeps of processes that were killed with their tests: a worker with the number of one would have no clock of
+/// its own.
+fn forget_clocks() {
+    let Ok(kept) = fs::read_dir("/dev/shm") else { return };
+    for file in kept.map_while(Result::ok) {
+        let name = file.file_name().into_string().unwrap_or_default();
+        let pid = name.strip_prefix("faketime_shm_").or(name.strip_prefix("sem.faketime_sem_"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another test may have been faster.
+            drop(fs::remove_file(file.path()));
+        }
+    }
 }
 
 /// The fault is real: its own log tells another hour.
