@@ -52,6 +52,11 @@ async fn reconcile(worker: &Worker) -> Result<(), sqlx::Error> {
     }
     // Once more and alone: no claim and no settle is between the database's answer and our memory.
     let _still = worker.gate.write().await;
+    // Registered anew meanwhile, its memory says nothing of what the old id holds. Calls of that may have been made, so it is
+    // for a rescue, which records the tries as unknown.
+    if worker.id() != id {
+        return Ok(());
+    }
     let statement = sqlx::query(query::STILL_HELD).bind(id).bind(unknown);
     let mut forgotten = Vec::new();
     for row in worker.db.run(Lane::Control, statement).await? {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use pgsaga_tests::bank::Banks;
 use pgsaga_tests::oracle::{Fate, Oracle, Tail, WorkerTail};
 use pgsaga_tests::scene::PATIENCE;
@@ -135,7 +136,13 @@ impl Run {
             let promotes = began.elapsed() > promoted_at && !counts.contains_key(&Fault::Promote);
             let fault = if promotes { Fault::Promote } else { deck.deal(&mut random) };
             let dice = if promotes { &mut promotion } else { &mut random };
+            let struck = Utc::now();
             fault.strike(&mut self.world, dice).await;
+            println!(
+                "{} {fault:?}, {:.1?}",
+                struck.format("%T%.3f"),
+                (Utc::now() - struck).to_std().unwrap_or_default()
+            );
             *counts.entry(fault).or_default() += 1;
             let pause = Instant::now() + Duration::from_millis(random.random_range(100..1200));
             while Instant::now() < pause {

@@ -172,6 +172,29 @@ async fn what_a_lost_claim_forgot_comes_back_at_once_and_without_a_death() {
     assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0);
 }
 
+/// What it held under its old id it may have called: a rescue records that, and to hand it back would not.
+#[tokio::test]
+async fn a_worker_that_registers_anew_while_it_reconciles_hands_back_nothing_of_its_old_id() {
+    let (mut scene, proxy) = scene().await;
+    let saga = scene.saga("s").column("request_timeout", "'60 seconds'").step("pay");
+    saga.action(Behaviour::Sequence(vec![Behaviour::Hang])).insert().await;
+    spawn(&mut scene, &proxy, &["--database-timeout-seconds", "30"]);
+    scene.participant.wait_for_calls(1, PATIENCE).await;
+    let reconciles = proxy.inject(Fault::stall().on(marker("held")));
+    let rescues = proxy.inject(Fault::stall().on(marker("rescue")).always());
+    reconciles.wait_until_struck(1, PATIENCE).await;
+    let declare = "update pgsaga.worker set dead = true where not dead";
+    sqlx::query(declare).execute(scene.pool()).await.unwrap();
+    rescues.wait_until_struck(1, PATIENCE).await;
+    let ticks = async || scene.metric("pgsaga_loop_ticks_total{loop=\"reconcile\"}").await;
+    let before = ticks().await;
+    reconciles.lift();
+    eventually(PATIENCE, "it has reconciled", async || (ticks().await > before).then_some(())).await;
+    rescues.lift();
+    scene.expect("s", "succeeded", None, &["pay action", "pay action"]).await;
+    assert_eq!(scene.history("s").await, ["pay action 1 unknown", "pay action 2 success"]);
+}
+
 /// Waits until the database knows only workers that live: orphans of lost registrations are buried.
 async fn only_the_living_are_registered(scene: &Scene, living: i64) {
     eventually(PATIENCE, "orphans are buried", async || {
