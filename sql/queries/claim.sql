@@ -7,6 +7,7 @@
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
 --   $12 participants that get only a few more, and $13 how many
 --   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/src/identity.rs)
+--   $15 tasks that stay as well, although an interrupt or the deadline has come: they need the call after all
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
 -- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the
@@ -38,7 +39,8 @@ with lanes as materialized (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
     where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
       and t.worker is null and t.format <= $3
-      and (t.participant <> all ($7::text[]) or t.interrupt is not null or t.deadline <= (select clock_timestamp()))
+      and (t.participant <> all ($7::text[])
+        or (t.interrupt is not null or t.deadline <= (select clock_timestamp())) and t.id <> all ($15::bigint[]))
     order by t.run_at
     limit l.room
     for update skip locked

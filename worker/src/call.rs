@@ -1,6 +1,7 @@
-//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, an [`Ended`] out.
+//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, a [`Called`] out.
 
 mod query;
+mod wire;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::participants::Reached;
 use crate::plan::Op;
 use crate::task::Task;
 use crate::trace::Traces;
+use wire::{Payload, Wire};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
@@ -35,6 +37,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What is said of a call that took longer than its step allows.
 const TOO_LATE: &str = "no answer within the request timeout";
+/// What is said of a call that found no connection in its time.
+const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
 
 /// What is added to a URL, without the gid and the step's name.
 const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
@@ -75,18 +79,45 @@ pub struct Caller {
     traces: Option<Traces>,
 }
 
-/// A call that is not made.
+/// What came of a task that was to be called.
 #[derive(Debug)]
-struct Unmade {
-    outcome: Outcome,
-    reached: Reached,
-    message: String,
+pub enum Called {
+    /// A try, with its outcome.
+    Ended(Ended),
+    /// No try: the request cannot be built, by this worker or any other. Says why.
+    Unbuildable(String),
+    /// No try: this worker may not call the participant, or does not know where it is; another worker may. Says why, and
+    /// what would allow it.
+    Denied(String),
+}
+
+/// Why a call is not made.
+#[derive(Debug)]
+enum Unmade {
+    Unbuildable(String),
+    Denied(String),
 }
 
 impl From<String> for Unmade {
-    fn from(message: String) -> Unmade {
-        Unmade { outcome: Outcome::Failure, reached: Reached::Nobody, message }
+    fn from(why: String) -> Unmade {
+        Unmade::Unbuildable(why)
     }
+}
+
+impl From<Unmade> for Called {
+    fn from(unmade: Unmade) -> Called {
+        match unmade {
+            Unmade::Unbuildable(why) => Called::Unbuildable(clean(&why)),
+            Unmade::Denied(why) => Called::Denied(clean(&why)),
+        }
+    }
+}
+
+/// A request, and what tells whether it was sent.
+struct Prepared<'a> {
+    client: &'a reqwest::Client,
+    request: reqwest::Request,
+    wire: Wire,
 }
 
 impl Caller {
@@ -117,54 +148,46 @@ impl Caller {
         Caller { traces, ..self }
     }
 
-    /// Makes the call of `task`. Never fails: whatever happens is an outcome.
-    pub async fn call(&self, task: &Task) -> Ended {
+    /// Makes the call of `task`. Never fails: whatever happens is an outcome, or no try.
+    pub async fn call(&self, task: &Task) -> Called {
         let started = Instant::now();
-        let (client, mut request) = match self.request(task) {
-            Ok(Some(made)) => made,
-            Ok(None) => return ended(Outcome::Success, Reached::Nobody, None, started),
-            Err(Unmade { outcome, reached, message }) => {
-                return ended(outcome, reached, Some(clean(&message)), started);
-            }
+        let mut prepared = match self.prepare(task) {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => return Called::Ended(ended(Outcome::Success, Reached::Nobody, None, started)),
+            Err(unmade) => return unmade.into(),
         };
-        let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut request));
-        let ended = self.send(task, client, request, started).await;
-        if let Some(span) = span {
-            span.end(&ended);
+        let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut prepared.request));
+        match self.send(task, prepared, started).await {
+            Ok(ended) => {
+                if let Some(span) = span {
+                    span.end(&ended);
+                }
+                Called::Ended(ended)
+            }
+            Err(unmade) => unmade.into(),
         }
-        ended
     }
 
-    async fn send(
-        &self,
-        task: &Task,
-        client: &reqwest::Client,
-        request: reqwest::Request,
-        started: Instant,
-    ) -> Ended {
+    /// Resolving, connecting and the handshake of TLS may take half of the request timeout: a call that is sent has the
+    /// other half at least, and what finds no connection in its half was not sent.
+    async fn send(&self, task: &Task, prepared: Prepared<'_>, started: Instant) -> Result<Ended, Unmade> {
+        let Prepared { client, request, wire } = prepared;
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
-        // Our own timer: the client's costs five allocations a call.
-        let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout);
-        let ends = started + timeout.min(TIMEOUT_MAX);
-        match timeout_at(ends.into(), client.execute(request)).await {
-            Ok(Ok(response)) => self.answered(response, wanted, started, ends).await,
-            Ok(Err(error)) => {
-                if let Some(denied) = address::denied(&error) {
-                    let message = clean(&denied.to_string());
-                    return ended(Outcome::Failure, Reached::Denied, Some(message), started);
-                }
-                let outcome = if error.is_connect() {
-                    Outcome::Unsent
-                } else if error.is_builder() {
-                    Outcome::Failure
-                } else {
-                    Outcome::Unknown
-                };
-                let silent = error.is_connect() || error.is_timeout();
-                let reached = if silent { Reached::Silent } else { Reached::Broken };
-                ended(outcome, reached, Some(words(&error)), started)
+        // Our own timers: the client's costs five allocations a call. The second one is rarely made.
+        let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout).min(TIMEOUT_MAX);
+        let (connected, ends) = (started + timeout / 2, started + timeout);
+        let mut response = std::pin::pin!(client.execute(request));
+        let result = match timeout_at(connected.into(), &mut response).await {
+            Err(_) if !wire.take_back() => timeout_at(ends.into(), response).await,
+            result => result,
+        };
+        match result {
+            Ok(Ok(response)) => Ok(self.answered(response, wanted, started, ends).await),
+            Ok(Err(error)) => failed(&error, &wire, started),
+            Err(_) if wire.take_back() => {
+                Ok(ended(Outcome::Unsent, Reached::Silent, Some(NO_CONNECTION.to_owned()), started))
             }
-            Err(_) => ended(Outcome::Unknown, Reached::Silent, Some(TOO_LATE.to_owned()), started),
+            Err(_) => Ok(ended(Outcome::Unknown, Reached::Silent, Some(TOO_LATE.to_owned()), started)),
         }
     }
 
@@ -219,8 +242,8 @@ impl Caller {
         }
     }
 
-    /// The call, and what makes it; `None` where there is nothing to call.
-    fn request(&self, task: &Task) -> Result<Option<(&reqwest::Client, reqwest::Request)>, Unmade> {
+    /// The request, and what makes it; `None` where there is nothing to call.
+    fn prepare(&self, task: &Task) -> Result<Option<Prepared<'_>>, Unmade> {
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
         let Some(url) = step.url(op) else { return Ok(None) };
@@ -299,8 +322,9 @@ impl Caller {
             headers.insert(name, value);
             from = to;
         }
-        *request.body_mut() = Some(body.into());
-        Ok(Some((service.map_or(&self.client, Service::client), request)))
+        let (payload, wire) = Payload::new(body);
+        *request.body_mut() = Some(reqwest::Body::wrap(payload));
+        Ok(Some(Prepared { client: service.map_or(&self.client, Service::client), request, wire }))
     }
 
     /// The named participant of a URL, and what follows its own; `None` for a plain one.
@@ -308,23 +332,17 @@ impl Caller {
         let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
         match self.named.get(named.name()) {
             Some(service) => Ok(Some((service, named.path()))),
-            // Another worker may have it, or this one tomorrow.
-            None => Err(Unmade {
-                outcome: Outcome::Unsent,
-                reached: Reached::Nobody,
-                message: format!(
-                    "not called: this worker has no participant {:?} in the file of --participants",
-                    named.name()
-                ),
-            }),
+            None => Err(Unmade::Denied(format!(
+                "not called: this worker has no participant {:?} in the file of --participants",
+                named.name()
+            ))),
         }
     }
 
     /// Whether a plain URL may be called, as far as it tells: what a name resolves to is looked at when it is connected to.
     fn check(&self, url: &reqwest::Url) -> Result<(), Unmade> {
-        let denied = |message| Unmade { outcome: Outcome::Failure, reached: Reached::Denied, message };
         if self.deny_plain_urls {
-            return Err(denied(
+            return Err(Unmade::Denied(
                 "not called: --deny-plain-urls; a participant in the file of --participants can be called by its name, as participant:name/path"
                     .to_owned(),
             ));
@@ -334,7 +352,7 @@ impl Caller {
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             Some(Host::Domain(_)) | None => return Ok(()),
         };
-        self.addresses.check(address).map_err(|error| denied(error.to_string()))
+        self.addresses.check(address).map_err(|denied| Unmade::Denied(denied.to_string()))
     }
 }
 
@@ -369,6 +387,20 @@ pub fn json(body: &[u8], bytes_max: usize) -> Option<String> {
 fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: Instant) -> Ended {
     let duration = started.elapsed();
     Ended { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
+}
+
+/// What an error of the client says of the try.
+fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<Ended, Unmade> {
+    if let Some(denied) = address::denied(error) {
+        return Err(Unmade::Denied(denied.to_string()));
+    }
+    if error.is_builder() {
+        return Err(Unmade::Unbuildable(format!("the request cannot be built: {}", words(error))));
+    }
+    let outcome = if wire.take_back() { Outcome::Unsent } else { Outcome::Unknown };
+    let silent = error.is_connect() || error.is_timeout();
+    let reached = if silent { Reached::Silent } else { Reached::Broken };
+    Ok(ended(outcome, reached, Some(words(error)), started))
 }
 
 /// An error of the client with its causes, without the URL: it is on the saga, and may be long.

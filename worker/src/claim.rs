@@ -239,7 +239,8 @@ async fn claim(
         .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY))
         .bind(blocked.few.0)
         .bind(blocked.few.1)
-        .bind(server);
+        .bind(server)
+        .bind(blocked.passed_over);
     let rows = worker.db.run(Lane::Work, statement).await?;
     let took = started.elapsed();
     worker.metrics.claim_seconds.record(took.as_secs_f64());
@@ -304,15 +305,14 @@ async fn claim(
                 if begins {
                     counted.started.increment(1);
                 }
-                let name = task.ticket.participant();
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
-                    let delay = worker.participants.put_off(name).unwrap_or(FULL_DELAY);
+                    let delay = worker.participants.put_off(&task).unwrap_or(FULL_DELAY);
                     worker.metrics.parked.increment(1);
                     returned.push(Returned {
                         task: task_id,
                         epoch,
                         delay,
-                        participant: Some(name.to_owned()),
+                        participant: Some(task.ticket.participant().to_owned()),
                     });
                 } else if worker.held.take(id, task_id, epoch) {
                     execute::start(worker, task);

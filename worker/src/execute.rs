@@ -6,7 +6,9 @@ use std::time::Duration;
 use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 
+use crate::call::Called;
 use crate::db::Lane;
+use crate::outcome::Ended;
 use crate::participants::{Admission, Reached};
 use crate::plan::may_call;
 use crate::queues;
@@ -81,29 +83,53 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
     worker.held.start(task.worker, task.id);
     worker.metrics.in_flight.increment(1);
     fail::point("call:before");
-    let ended = worker.caller.call(&task).await;
+    let called = worker.caller.call(&task).await;
     fail::point("call:after");
     worker.metrics.in_flight.decrement(1);
-    worker.metrics.called(task.now.op, ended.duration);
+    let ended = match called {
+        Called::Ended(ended) => {
+            worker.metrics.called(task.now.op, ended.duration);
+            task.ticket.ended(ended.reached, ended.status_code);
+            ended
+        }
+        Called::Unbuildable(why) => {
+            task.ticket.ended(Reached::Nobody, None);
+            match task.now.unbuildable() {
+                Some(outcome) => Ended::without_call(outcome, why),
+                None => {
+                    task.unbuildable = Some(why);
+                    return uncalled(&worker, task);
+                }
+            }
+        }
+        Called::Denied(why) => return denied(&worker, *task, &why),
+    };
     worker.metrics.attempt(task.now.op, ended.outcome);
-    task.ticket.ended(ended.reached, ended.status_code);
-    if ended.reached == Reached::Denied {
-        worker.metrics.denied_calls.increment(1);
-        let (gid, step, op) = (&task.saga.gid, task.step_name(), task.now.op.as_str());
-        tracing::warn!(gid, step, op, reason = ended.message, "a call was denied");
-    }
     // The receiver lives until everything is settled.
     let _ = worker.finished.send(Finished { task, ended: Some(ended) });
 }
 
-/// The task met an interrupt or its deadline: what follows is planned without a call.
+/// Another worker may call: the task goes back as it was. No try was made, whatever came before.
+fn denied(worker: &Worker, mut task: Task, why: &str) {
+    worker.metrics.denied_calls.increment(1);
+    if task.ticket.denied(why) {
+        let (participant, gid) = (task.ticket.participant(), &task.saga.gid);
+        let (step, op) = (task.step_name(), task.now.op.as_str());
+        tracing::warn!(participant, gid, step, op, reason = why, "a call was denied");
+    }
+    // Not started after all.
+    worker.held.advance(task.worker, task.id, task.epoch);
+    give_back(worker, task);
+}
+
+/// The task met an interrupt or its deadline, or has a fault: what follows is planned without a call.
 fn uncalled(worker: &Worker, task: Box<Task>) {
     if !worker.stop.is_cancelled() {
         let _ = worker.finished.send(Finished { task, ended: None });
     }
 }
 
-/// A newer release has migrated the database: its workers know what to do with this task.
+/// Other workers know what to do with this task, or may.
 fn give_back(worker: &Worker, task: Task) {
     if !worker.stop.is_cancelled() {
         let _ = worker.unfit.send(task);

@@ -1,9 +1,8 @@
 //! Named participants: what `participant:stock/reserve` in a step calls, and with which secrets. They are this worker's own
 //! configuration, so no row can choose their address or see their secrets.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use pgsaga_producer::NamedUrl;
 use pgsaga_producer::webhook::{SIGNATURES_MAX, Secret};
@@ -14,15 +13,11 @@ use crate::client;
 use crate::error::Error;
 
 const LIMIT_MAX: usize = 65_536;
-/// Names that no worker has are the rows' own: so many are remembered.
-const MISSED_MAX: usize = 1_000;
 
 /// The participants that this worker knows by name.
 #[derive(Debug, Default)]
 pub struct Named {
     services: HashMap<String, Service>,
-    /// What was asked for and is not there, each told once.
-    missed: Mutex<HashSet<String>>,
 }
 
 /// One of them.
@@ -97,7 +92,7 @@ impl Named {
             let client = own.unwrap_or_else(|| shared.clone());
             services.insert(name, Service { base, client, secrets, limit: entry.limit });
         }
-        Ok(Named { services, missed: Mutex::default() })
+        Ok(Named { services })
     }
 
     /// How many there are.
@@ -110,19 +105,9 @@ impl Named {
         self.services.is_empty()
     }
 
-    /// One by its name. What is not there is told to the log, once.
+    /// One by its name.
     pub fn get(&self, name: &str) -> Option<&Service> {
-        let found = self.services.get(name);
-        if found.is_none() {
-            let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-            if missed.len() < MISSED_MAX && missed.insert(name.to_owned()) {
-                tracing::warn!(
-                    participant = name,
-                    "a saga calls a participant that --participants does not name: its calls wait for a worker that knows it"
-                );
-            }
-        }
-        found
+        self.services.get(name)
     }
 
     /// How many calls each may take at once, where the file says so, by the name that tasks have for it.

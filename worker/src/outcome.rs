@@ -62,6 +62,21 @@ pub struct Ended {
     pub answer: Option<String>,
 }
 
+impl Ended {
+    /// A try that ended before a request was made.
+    pub fn without_call(outcome: Outcome, message: String) -> Ended {
+        Ended {
+            outcome,
+            status_code: None,
+            message: Some(message),
+            retry_after: None,
+            duration: Duration::ZERO,
+            reached: Reached::Nobody,
+            answer: None,
+        }
+    }
+}
+
 /// The longest message that is kept of an answer.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 

@@ -55,9 +55,9 @@ async fn give_back(worker: &Worker, tasks: &mut Vec<Task>) {
         // What an old identity held is another's.
         .filter(|task| task.worker == id)
         .map(|task| {
-            let name = task.ticket.participant();
-            let delay = worker.participants.put_off(name).unwrap_or(PUT_OFF_MIN);
-            Returned { task: task.id, epoch: task.epoch, delay, participant: Some(name.to_owned()) }
+            let delay = worker.participants.put_off(task).unwrap_or(PUT_OFF_MIN);
+            let participant = Some(task.ticket.participant().to_owned());
+            Returned { task: task.id, epoch: task.epoch, delay, participant }
         })
         .collect();
     let back = hand_back(worker, id, &returned).await;

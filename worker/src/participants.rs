@@ -5,17 +5,21 @@
 //! * *silent*: calls run, and none has been answered for a second: a quarter of all calls, and twice that held.
 //! * *open* (a circuit breaker): 20 calls in a row were unreachable or timed out. One call a second is let through; an
 //!   answer, even a bad one, closes it.
+//! * *denied*: this worker may not call it, or does not know where it is. Another worker may: so its tasks go back to the
+//!   queue due at once, and for 30 s this worker neither claims nor parks them. Then one task at a time finds out whether
+//!   that has changed.
 //!
 //! What is over is neither claimed nor chained, and what lies in front of the queue is parked (park.rs). All of it is one
 //! worker's own view, in memory: a new worker finds out by itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::metrics::{Metrics, OfParticipant};
+use crate::task::Task;
 
 /// Calls in a row without a sign of life that open the breaker.
 pub const OPEN_AFTER: u32 = 20;
@@ -29,6 +33,10 @@ const PARK_AFTER: Duration = Duration::from_secs(5);
 pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 /// See [`PUT_OFF_MIN`].
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(30);
+/// A worker leaves a participant alone for so long after it was denied a call.
+pub const DENIED_FOR: Duration = Duration::from_secs(30);
+/// A denial is told to the log once in so long, however many calls are denied.
+const DENIED_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// Participants are forgotten when nothing has been held for them for so long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -41,10 +49,8 @@ pub enum Reached {
     Broken,
     /// Unreachable, or no answer in time.
     Silent,
-    /// Nobody had to be called.
+    /// Nobody was called.
     Nobody,
-    /// Its address must not be called.
-    Denied,
 }
 
 /// Whom a URL calls: host and port as it writes them, or `participant:NAME`; nothing for no call. queue_sagas() reads it the
@@ -61,6 +67,8 @@ pub struct Participants {
     limits: HashMap<String, usize>,
     metrics: Metrics,
     known: Mutex<HashMap<Arc<str>, Participant>>,
+    /// Tasks that claims would bring although their participant is denied, since they may not need the call, and that do.
+    passed_over: Mutex<HashMap<i64, Instant>>,
     /// One that claims left out has room again.
     pub room: Notify,
 }
@@ -77,8 +85,17 @@ struct Participant {
     silent_in_a_row: u32,
     open_since: Option<Instant>,
     probe_at: Instant,
+    denied: Option<Denied>,
     freed: Arc<Notify>,
     counted: OfParticipant,
+}
+
+/// This worker may not call it.
+#[derive(Debug)]
+struct Denied {
+    until: Instant,
+    logged: Instant,
+    why: Arc<str>,
 }
 
 /// Which participants get nothing now.
@@ -90,6 +107,8 @@ pub struct Blocked {
     pub few: (Vec<String>, Vec<i64>),
     /// What is due for them is parked, each with how long it has been so.
     pub parked: Vec<(String, Duration)>,
+    /// Tasks that claims leave where they are, whatever they need.
+    pub passed_over: Vec<i64>,
     /// How many breakers are open.
     pub open: usize,
 }
@@ -108,14 +127,15 @@ pub struct Ticket {
 pub enum Admission {
     /// Call now.
     Call,
-    /// Not now, and not soon: back to the queue.
+    /// Not now, and not soon: back to the queue, for as long as [`Participants::put_off`] says.
     Park,
 }
 
 impl Participants {
     /// For a worker of `calls_max` calls at once; `limits` of single participants, by what [`participant`] reads.
     pub fn new(calls_max: usize, limits: HashMap<String, usize>, metrics: Metrics) -> Arc<Participants> {
-        Arc::new(Participants { calls_max, limits, metrics, known: Mutex::default(), room: Notify::new() })
+        let (known, passed_over) = (Mutex::default(), Mutex::default());
+        Arc::new(Participants { calls_max, limits, metrics, known, passed_over, room: Notify::new() })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Participant>> {
@@ -142,6 +162,8 @@ impl Participants {
         if name.is_empty() {
             // Nobody is called, so nobody ever answers.
             None
+        } else if known.denied.is_some() {
+            Some(1)
         } else if known.is_silent(now) || self.limits.contains_key(name) {
             Some(2 * self.calls_max(name, known, now))
         } else {
@@ -156,7 +178,7 @@ impl Participants {
         let known = self.known();
         let Some(participant) = known.get(name) else { return true };
         let room = self.held_max(name, participant, now).is_none_or(|most| participant.held < most);
-        room && (participant.open_since.is_none() || now >= participant.probe_at)
+        room && participant.may_be_tried(now)
     }
 
     /// Takes a place for a task that is held.
@@ -176,10 +198,32 @@ impl Participants {
         Ticket { participants: Arc::clone(self), name, freed, calling: false }
     }
 
-    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds. `None`: it is not open.
-    pub fn put_off(&self, name: &str) -> Option<Duration> {
-        let open_since = self.known().get(name)?.open_since?;
-        Some(open_since.elapsed().clamp(PUT_OFF_MIN, PUT_OFF_MAX))
+    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds; not at all where only this
+    /// worker may not call it. `None`: it is neither.
+    pub fn put_off(&self, task: &Task) -> Option<Duration> {
+        let now = Instant::now();
+        let known = self.known();
+        let participant = known.get(task.ticket.participant())?;
+        if participant.denied.is_some() {
+            if task.is_claimed_for_plan() {
+                self.passed_over().insert(task.id, now + DENIED_FOR);
+            }
+            return Some(Duration::ZERO);
+        }
+        Some((now - participant.open_since?).clamp(PUT_OFF_MIN, PUT_OFF_MAX))
+    }
+
+    fn passed_over(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this worker may not call now, and why.
+    pub fn denied(&self) -> BTreeMap<String, Arc<str>> {
+        let known = self.known();
+        let why = |(name, participant): (&Arc<str>, &Participant)| {
+            Some((name.to_string(), Arc::clone(&participant.denied.as_ref()?.why)))
+        };
+        known.iter().filter_map(why).collect()
     }
 
     /// Who gets nothing now. An open breaker whose probe is due is not blocked.
@@ -194,7 +238,15 @@ impl Participants {
             }
             kept
         });
+        let mut passed_over = self.passed_over();
+        passed_over.retain(|_, until| now < *until);
+        blocked.passed_over = passed_over.keys().copied().collect();
+        drop(passed_over);
         for (name, participant) in &*known {
+            if participant.denied.as_ref().is_some_and(|denied| now < denied.until) {
+                blocked.unclaimed.push(name.to_string());
+                continue;
+            }
             let most = self.held_max(name, participant, now);
             let room = most.map(|most| most.saturating_sub(participant.held));
             if let Some(since) = participant.open_since {
@@ -237,9 +289,16 @@ impl Participant {
             silent_in_a_row: 0,
             open_since: None,
             probe_at: now,
+            denied: None,
             freed: Arc::default(),
             counted,
         }
+    }
+
+    /// Neither its breaker nor a denial keeps calls away.
+    fn may_be_tried(&self, now: Instant) -> bool {
+        (self.open_since.is_none() || now >= self.probe_at)
+            && self.denied.as_ref().is_none_or(|denied| now >= denied.until)
     }
 
     fn is_silent(&self, now: Instant) -> bool {
@@ -259,8 +318,7 @@ impl Ticket {
         let known = self.participants.known();
         let Some(participant) = known.get(&self.name) else { return true };
         let most = self.participants.held_max(&self.name, participant, now);
-        most.is_none_or(|most| participant.held <= most)
-            && (participant.open_since.is_none() || now >= participant.probe_at)
+        most.is_none_or(|most| participant.held <= most) && participant.may_be_tried(now)
     }
 
     /// Waits until the participant may get one more call.
@@ -286,6 +344,9 @@ impl Ticket {
         let now = Instant::now();
         let mut known = self.participants.known();
         let participant = known.get_mut(&self.name)?;
+        if participant.denied.as_ref().is_some_and(|denied| now < denied.until) {
+            return Some(Admission::Park);
+        }
         if participant.open_since.is_some() {
             if now < participant.probe_at {
                 return Some(Admission::Park);
@@ -303,6 +364,20 @@ impl Ticket {
         Some(Admission::Call)
     }
 
+    /// The call was not made: this worker may not, or does not know where. True where the log should have it.
+    pub fn denied(&mut self, why: &str) -> bool {
+        self.ended(Reached::Nobody, None);
+        let now = Instant::now();
+        let mut known = self.participants.known();
+        let Some(participant) = known.get_mut(&self.name) else { return false };
+        let before = participant.denied.as_ref().map(|denied| denied.logged);
+        let is_news = before.is_none_or(|logged| now - logged >= DENIED_LOGGED_EVERY);
+        let logged = before.filter(|_| !is_news).unwrap_or(now);
+        participant.denied = Some(Denied { until: now + DENIED_FOR, logged, why: why.into() });
+        participant.freed.notify_waiters();
+        is_news
+    }
+
     /// The call has ended, with this status where there was an answer.
     pub fn ended(&mut self, reached: Reached, status_code: Option<u16>) {
         if !std::mem::take(&mut self.calling) {
@@ -314,6 +389,7 @@ impl Ticket {
         participant.in_flight = participant.in_flight.saturating_sub(1);
         if reached != Reached::Nobody {
             participant.counted.responded(status_code);
+            participant.denied = None;
         }
         match reached {
             Reached::Answered => {
@@ -348,7 +424,7 @@ impl Ticket {
                     );
                 }
             }
-            Reached::Broken | Reached::Nobody | Reached::Denied => {}
+            Reached::Broken | Reached::Nobody => {}
         }
         participant.freed.notify_one();
     }

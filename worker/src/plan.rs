@@ -12,7 +12,7 @@ mod event;
 
 use std::time::Duration;
 
-pub use event::{Event, Interrupt, Op, Try};
+pub use event::{Event, Fault, Interrupt, Op, Try};
 
 use crate::outcome::Outcome;
 use crate::progress::{Progress, State};
@@ -92,8 +92,8 @@ pub enum Why {
     RetryLimit(u32),
     /// The deadline passed: `timeout after N seconds`, as DTM says it.
     Timeout,
-    /// It killed too many workers while it ran alone.
-    Killer,
+    /// It cannot be called at all.
+    Fault(Fault),
 }
 
 /// Events that cannot belong to this saga.
@@ -129,7 +129,7 @@ pub enum Illegal {
 
 /// Whether a claimed task may be called. If not, it goes straight to [`plan`].
 pub fn may_call(shape: &Shape, event: &Event) -> bool {
-    if event.killer {
+    if event.fault.is_some() {
         return false;
     }
     match (event.interrupt, event.now.op) {
@@ -282,9 +282,11 @@ fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
     let is_pivot = shape.pivot() == Some(now.step);
     match (now.op, event.outcome) {
         (_, Some(Outcome::Success)) => Verdict::Success,
-        (_, None) if event.killer => Verdict::Stick { next, why: Why::Killer },
-        // Only an action of a saga that turns back comes here uncalled.
-        (_, None) => Verdict::Again { next, wait: Wait::Interval },
+        (_, None) => match event.fault {
+            Some(fault) => Verdict::Stick { next, why: Why::Fault(fault) },
+            // Only an action of a saga that turns back comes here uncalled.
+            None => Verdict::Again { next, wait: Wait::Interval },
+        },
         (_, Some(Outcome::Ongoing)) => Verdict::Again { next, wait: Wait::Interval },
         (_, Some(Outcome::Failure)) if must_confirm(now) => Verdict::Again { next, wait: Wait::Interval },
         (Op::Action, Some(Outcome::Failure)) if forward_only => Verdict::Stick { next, why: Why::Refused },

@@ -16,7 +16,7 @@ use crate::db::{Class, Lane};
 use crate::identity::Identity;
 use crate::metrics::Loop;
 use crate::outcome::{Ended, Outcome};
-use crate::plan::{Interrupt, Wait, Why};
+use crate::plan::{Fault, Interrupt, Wait, Why};
 use crate::task::{STUCK_AFTER_LOST_ALONE, Task};
 use crate::worker::Worker;
 
@@ -40,7 +40,7 @@ const HALVE_AFTER_FAILURES: u32 = 3;
 pub struct Finished {
     /// The task: boxed, since it is moved at every turn of its way.
     pub task: Box<Task>,
-    /// How its call ended; `None` where it met an interrupt or its deadline and was not called.
+    /// How its call ended; `None` where it was not called: it met an interrupt or its deadline, or has a fault.
     pub ended: Option<Ended>,
 }
 
@@ -61,7 +61,10 @@ impl Finished {
             Why::Timeout => {
                 format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default()))
             }
-            Why::Killer => format!("killed {STUCK_AFTER_LOST_ALONE} workers while it ran alone"),
+            Why::Fault(Fault::Killer) => {
+                format!("killed {STUCK_AFTER_LOST_ALONE} workers while it ran alone")
+            }
+            Why::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
         };
         format!("{}: {words}", self.task.step_name())
     }

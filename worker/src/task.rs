@@ -10,7 +10,7 @@ use crate::definition::{Definition, FreshKeys, Step};
 use crate::metrics::OfQueue;
 use crate::outcome::Outcome;
 use crate::participants::Ticket;
-use crate::plan::{Event, Interrupt, Op, Try};
+use crate::plan::{Event, Fault, Interrupt, Op, Try};
 use crate::queues;
 use crate::references::Answers;
 
@@ -81,6 +81,8 @@ pub struct Task {
     pub answers: Answers,
     /// Ops that a person gave a fresh idempotency key.
     pub fresh_keys: FreshKeys,
+    /// Why its request cannot be built, where an earlier try may have taken effect.
+    pub unbuildable: Option<String>,
     /// Its place with the participant that it calls.
     pub ticket: Ticket,
     /// Its place in its queue's limit.
@@ -111,6 +113,15 @@ impl Task {
         self.lost >= SUSPECT_AFTER_LOST
     }
 
+    /// Whether a claim brought it whatever its participant: an interrupt or its deadline may need no call.
+    pub fn is_claimed_for_plan(&self) -> bool {
+        self.interrupt.is_some() || self.is_overdue()
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// What the planner hears of it. `None`: it was not called.
     pub fn event(&self, outcome: Option<Outcome>) -> Event {
         Event {
@@ -119,8 +130,12 @@ impl Task {
             interrupt: self
                 .interrupt
                 .or((self.requested && self.now.op == Op::Action).then_some(Interrupt::Turn)),
-            overdue: self.deadline.is_some_and(|deadline| deadline <= Instant::now()),
-            killer: self.lost_alone >= STUCK_AFTER_LOST_ALONE,
+            overdue: self.is_overdue(),
+            fault: if self.lost_alone >= STUCK_AFTER_LOST_ALONE {
+                Some(Fault::Killer)
+            } else {
+                self.unbuildable.as_ref().map(|_| Fault::Unbuildable)
+            },
         }
     }
 }

@@ -220,7 +220,7 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     session.execute(AssertSqlSafe(format!("prepare claim as {}", query::CLAIM))).await.unwrap();
     let mut buffers = async |mark: &str| -> i64 {
         let explain = format!(
-            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{mark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null)"
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{mark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}')"
         );
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
             .persistent(false)

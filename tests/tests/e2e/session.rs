@@ -75,7 +75,8 @@ pub(crate) async fn claim_on(
         .bind(false)
         .bind(Vec::<String>::new())
         .bind(Vec::<i64>::new())
-        .bind(server);
+        .bind(server)
+        .bind(Vec::<i64>::new());
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,

@@ -165,6 +165,7 @@ fn task(saga: Definition, op: Op) -> Task {
         saga: Arc::new(saga),
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
+        unbuildable: None,
         ticket: Participants::new(1, Default::default(), Metrics::default()).hold(""),
         queue: None,
         counted: Metrics::default().queue("default"),
@@ -235,11 +236,12 @@ proptest! {
         }
         for op in [Op::Action, Op::Compensate] {
             let task = task(decoded(steps.clone(), headers.clone()).unwrap(), op);
-            match caller.request(&task) {
-                Ok(Some((_, request))) if taken => assert_ours(&request, &name, op),
+            match caller.prepare(&task) {
+                Ok(Some(prepared)) if taken => assert_ours(&prepared.request, &name, op),
                 Ok(Some(_)) => {}
                 Ok(None) => prop_assert!(false, "there is a URL"),
-                Err(Unmade { message: words, .. }) => {
+                Err(Unmade::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
+                Err(Unmade::Unbuildable(words)) => {
                     // Nobody knows every xn-- label.
                     prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
                     prop_assert!(!words.is_empty());

@@ -178,6 +178,7 @@ impl Row {
             deadline: self
                 .deadline_us
                 .map(|us| Instant::now() + Duration::from_micros(us.try_into().unwrap_or(0))),
+            unbuildable: None,
             ticket,
             saga,
             answers,

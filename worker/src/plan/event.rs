@@ -73,6 +73,12 @@ impl Try {
     pub(super) fn may_have_happened(self) -> bool {
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
+
+    /// The outcome of a try whose request cannot be built: a refusal, unless an earlier try may have taken effect. Only
+    /// the participant's own answer overrides that. `None`: the try is not recorded, and a person is needed.
+    pub fn unbuildable(self) -> Option<Outcome> {
+        (!self.may_have_happened()).then_some(Outcome::Failure)
+    }
 }
 
 /// A mark on a task: the worker that meets it plans anew instead of calling.
@@ -105,6 +111,15 @@ impl Interrupt {
     }
 }
 
+/// Why a task cannot be called at all, whoever tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// It killed too many workers while it ran alone.
+    Killer,
+    /// Its request cannot be built, and an earlier try may have taken effect.
+    Unbuildable,
+}
+
 /// A task that came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
@@ -116,6 +131,6 @@ pub struct Event {
     pub interrupt: Option<Interrupt>,
     /// The saga's deadline has passed.
     pub overdue: bool,
-    /// It killed so many workers while it ran alone that it is not called any more.
-    pub killer: bool,
+    /// Why it cannot be called at all.
+    pub fault: Option<Fault>,
 }

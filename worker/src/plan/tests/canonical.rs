@@ -11,6 +11,7 @@ impl Past {
             counted: 0,
             unknown: self.may_have_happened() && !self.success,
             last: None,
+            accepted: false,
             ..*self
         };
     }

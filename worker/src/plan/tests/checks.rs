@@ -68,6 +68,12 @@ impl World<'_> {
                     format!("{next:?}")
                 })?;
             }
+            for op in Op::ALL {
+                let past = step.past(op);
+                ensure(Invariant::OnlyAnswersOverride, !past.accepted || past.may_have_happened(), || {
+                    format!("the accepted {} of step {} is forgotten", op.as_str(), index + 1)
+                })?;
+            }
             let is_open = facts.acts >> index & 1 == 1;
             ensure(
                 Invariant::Recorded,
@@ -257,7 +263,8 @@ impl World<'_> {
             let sticks_by = |why: Why| matches!(then, Then::Stick { why: told, .. } if *told == why);
             if let Then::Stick { why, .. } = then {
                 let fits = self.bears_out(after, event, *why) && *why != Why::Timeout;
-                let allowed = event.now.op == Op::Compensate || event.killer || self.pivot_done(before);
+                let allowed =
+                    event.now.op == Op::Compensate || event.fault.is_some() || self.pivot_done(before);
                 ensure(Invariant::StuckNamed, fits && allowed, || format!("{why:?}: {event:?}"))?;
             }
             let told = before.steps[event.now.step].past(event.now.op);
@@ -291,7 +298,7 @@ impl World<'_> {
                 counted && set && self.is_used_up(after, event)
             }
             Why::Timeout => event.overdue && event.now.op == Op::Action,
-            Why::Killer => event.killer && event.outcome.is_none(),
+            Why::Fault(fault) => event.fault == Some(fault) && event.outcome.is_none(),
         }
     }
 }

@@ -125,6 +125,13 @@ fn broken_planners() -> Vec<Control> {
             NOTHING,
             StuckNamed,
         ),
+        planner(
+            "a request that cannot be built turns the saga",
+            "a > b",
+            mutants::takes_unbuildable_for_refused,
+            NOTHING,
+            ReasonNamed,
+        ),
         planner("it turns for no reason", "a > b", mutants::turns_without_a_reason, NOTHING, ReasonNamed),
         planner("a second reason", "a > b", mutants::gives_a_second_reason, ABORT, ReasonNamed),
         planner("an abort is not heard", "a > b", mutants::does_not_hear_an_abort, ABORT, AbortHeard),
@@ -223,6 +230,13 @@ fn broken_rules() -> Vec<Control> {
             Rules { skip_spares_turn: false, ..real },
             Budget { decisions: 1, ..ABORT },
             AbortHeard,
+        ),
+        rule(
+            "a request that cannot be built counts as a refusal",
+            "a > b",
+            Rules { only_answers_override: false, ..real },
+            NOTHING,
+            OnlyAnswersOverride,
         ),
         rule(
             "a deadline after the pivot",

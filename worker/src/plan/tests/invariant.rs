@@ -47,6 +47,8 @@ pub(super) enum Invariant {
     Recorded,
     /// What the history says was said by a participant, about this try.
     Answered,
+    /// Only the participant's own definite answer overrides that it accepted an op: a call that was not made overrides nothing.
+    OnlyAnswersOverride,
     /// After an abort or the deadline no action starts, but a pivot that was called; and the saga does not succeed,
     /// unless its pivot did.
     AbortHeard,
@@ -59,7 +61,7 @@ pub(super) enum Invariant {
 }
 
 impl Invariant {
-    pub(super) const ALL: [Invariant; 26] = [
+    pub(super) const ALL: [Invariant; 27] = [
         Invariant::Legal,
         Invariant::Alive,
         Invariant::NoTaskAfterEnd,
@@ -82,6 +84,7 @@ impl Invariant {
         Invariant::ReasonNamed,
         Invariant::Recorded,
         Invariant::Answered,
+        Invariant::OnlyAnswersOverride,
         Invariant::AbortHeard,
         Invariant::Limited,
         Invariant::Confirmed,

@@ -12,7 +12,7 @@ fn tries(step: usize, op: Op) -> [Try; 2] {
 }
 
 fn event(now: Try, outcome: Option<Outcome>, interrupt: Option<Interrupt>, overdue: bool) -> Event {
-    Event { now, outcome, interrupt, overdue, killer: false }
+    Event { now, outcome, interrupt, overdue, fault: None }
 }
 
 /// Every event that fits the progress, by itself; and two successes, refusals or unknowns together.

@@ -44,6 +44,8 @@ pub(super) struct Rules {
     pub(super) answer_before_decision: bool,
     /// After the pivot's success tasks have no deadline.
     pub(super) pivot_ends_deadline: bool,
+    /// A request that cannot be built refuses nothing that an earlier try may have done.
+    pub(super) only_answers_override: bool,
 }
 
 impl Rules {
@@ -61,6 +63,7 @@ impl Rules {
         skip_spares_turn: true,
         answer_before_decision: true,
         pivot_ends_deadline: true,
+        only_answers_override: true,
     };
 }
 
@@ -116,6 +119,8 @@ pub(super) struct Past {
     pub(super) last: Option<Outcome>,
     /// It refused, twice if it was unknown before.
     pub(super) refused: bool,
+    /// The participant's own last answer accepted the op, and the op is not finished.
+    pub(super) accepted: bool,
     /// It succeeded.
     pub(super) success: bool,
     /// A person decided that it counts as done.
@@ -135,6 +140,16 @@ impl Past {
             self.last = Some(outcome);
         }
         self.unknown |= outcome == Outcome::Unknown;
+    }
+
+    /// What the participant itself said.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ongoing => self.accepted = true,
+            Outcome::Success | Outcome::Failure => self.accepted = false,
+            Outcome::Unknown | Outcome::Unsent => {}
+        }
+        self.record(outcome);
     }
 
     pub(super) fn may_have_happened(&self) -> bool {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::super::*;
 use super::invariant::Broken;
 use super::model::{Holder, Model, Row, STEPS_MAX, Seen, Step, World};
-use super::settle::Calls;
+use super::settle::{Calls, Came};
 
 /// One thing that happens; steps count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,8 @@ impl fmt::Display for Move {
             Move::Read(worker) => write!(to, "{worker:?} reads the saga"),
             Move::Settle { by, calls, reply_lost } => {
                 write!(to, "{by:?} settles")?;
-                for (step, outcome) in calls.iter().flatten() {
-                    write!(to, " step {}: {};", step + 1, outcome.map_or("not called", Outcome::as_str))?;
+                for (step, came) in calls.iter().flatten() {
+                    write!(to, " step {}: {};", step + 1, came.as_str())?;
                 }
                 if *reply_lost { write!(to, " and does not learn that it did") } else { Ok(()) }
             }
@@ -154,11 +154,12 @@ impl World<'_> {
             let said = Outcome::ALL
                 .into_iter()
                 .filter(|outcome| row.callable && self.can_end_with(&row.now, *outcome));
-            let uncalled = (!row.callable || !self.may_call_now(model, &row)).then_some(None);
+            let uncalled = (!row.callable || !self.may_call_now(model, &row)).then_some(Came::Uncalled);
+            let unbuildable = row.callable.then_some(Came::Unbuildable);
             for group in 0..groups.len() {
-                for outcome in said.clone().map(Some).chain(uncalled) {
+                for came in said.clone().map(Came::Called).chain(uncalled).chain(unbuildable) {
                     let mut calls = groups[group];
-                    calls[place] = Some((index, outcome));
+                    calls[place] = Some((index, came));
                     groups.push(calls);
                 }
             }

@@ -210,10 +210,19 @@ pub(super) fn sticks_for_another_reason(shape: &Shape, before: &Progress, events
     let mut planned = plan(shape, before, events)?;
     for then in &mut planned.tasks {
         if let Then::Stick { why, .. } = then {
-            *why = Why::Killer;
+            *why = Why::Fault(Fault::Killer);
         }
     }
     Ok(planned)
+}
+
+pub(super) fn takes_unbuildable_for_refused(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
+    heard(shape, before, events, |event| {
+        if event.fault == Some(Fault::Unbuildable) {
+            (event.now.last, event.now.unknown_before) = (None, false);
+            (event.outcome, event.fault) = (Some(Outcome::Failure), None);
+        }
+    })
 }
 
 pub(super) fn turns_without_a_reason(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {

@@ -54,7 +54,7 @@ impl Bits {
         self.put(past.tries, 2);
         self.put(past.counted, 2);
         self.outcome(past.last);
-        for flag in [past.unknown, past.refused, past.success, past.skipped] {
+        for flag in [past.unknown, past.refused, past.accepted, past.success, past.skipped] {
             self.flag(flag);
         }
     }

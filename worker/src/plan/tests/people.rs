@@ -2,7 +2,7 @@
 
 use super::super::Outcome::*;
 use super::super::*;
-use super::told::saga;
+use super::told::{Saga, saga};
 
 fn sticks(plan: &Plan, why: Why) -> bool {
     matches!(plan.tasks[..], [Then::Stick { why: told, .. }] if told == why)
@@ -36,8 +36,8 @@ fn a_stuck_compensation_holds_up_what_it_waits_for_and_nothing_else() {
 #[test]
 fn a_stuck_action_stops_no_independent_one() {
     let mut saga = saga("a, b, c after b");
-    let killer = Event { killer: true, ..saga.event("a", None) };
-    assert!(sticks(&saga.settles(&[killer]), Why::Killer));
+    let killer = Event { fault: Some(Fault::Killer), ..saga.event("a", None) };
+    assert!(sticks(&saga.settles(&[killer]), Why::Fault(Fault::Killer)));
     saga.answers("b", Success);
     assert_eq!(saga.tasks(), "c1");
     let plan = saga.answers("c", Success);
@@ -47,7 +47,7 @@ fn a_stuck_action_stops_no_independent_one() {
 #[test]
 fn a_stuck_action_is_undone_when_another_step_turns_the_saga() {
     let mut saga = saga("a, b, c after b");
-    let killer = Event { killer: true, ..saga.event("a", None) };
+    let killer = Event { fault: Some(Fault::Killer), ..saga.event("a", None) };
     saga.settles(&[killer]);
     assert!(saga.answers("b", Failure).turned);
     assert_eq!(saga.tasks(), "~a1", "what it did is not known");
@@ -58,19 +58,19 @@ fn a_task_that_killed_workers_is_not_called_and_undone_if_the_saga_turns_back() 
     for told in ["a > b", "a, b after a"] {
         let mut saga = saga(told);
         saga.answers("a", Unknown);
-        let killer = Event { killer: true, ..saga.event("a", None) };
+        let killer = Event { fault: Some(Fault::Killer), ..saga.event("a", None) };
         assert!(!may_call(&saga.shape, &killer));
         saga.is_aborted();
-        let killer = Event { killer: true, ..saga.event("a", None) };
+        let killer = Event { fault: Some(Fault::Killer), ..saga.event("a", None) };
         saga.settles(&[killer]);
         assert_eq!(saga.tasks(), "~a1", "{told}");
     }
     let mut saga = saga("a > b");
     saga.answers("a", Success);
     saga.answers("b", Failure);
-    let killer = Event { killer: true, ..saga.event("a", None) };
+    let killer = Event { fault: Some(Fault::Killer), ..saga.event("a", None) };
     assert!(!may_call(&saga.shape, &killer));
-    assert!(sticks(&saga.settles(&[killer]), Why::Killer));
+    assert!(sticks(&saga.settles(&[killer]), Why::Fault(Fault::Killer)));
 }
 
 /// RACES 23.
@@ -147,7 +147,8 @@ fn which_tasks_may_be_called() {
         (called, end, false, false, false),
         (called, None, false, true, false),
     ] {
-        let event = Event { now, outcome: None, interrupt, overdue, killer };
+        let fault = killer.then_some(Fault::Killer);
+        let event = Event { now, outcome: None, interrupt, overdue, fault };
         assert_eq!(may_call(&saga.shape, &event), expected, "{event:?}");
     }
 }
@@ -157,8 +158,7 @@ fn what_does_not_fit_the_saga_is_an_error_and_not_a_panic() {
     for told in ["a > b > c", "a, b after a, c after b"] {
         let saga = saga(told);
         let before = Progress { steps: vec![State::Done, State::Acting, State::Waiting], requested: false };
-        let event =
-            |now| Event { now, outcome: Some(Success), interrupt: None, overdue: false, killer: false };
+        let event = |now| Event { now, outcome: Some(Success), interrupt: None, overdue: false, fault: None };
         let said = |now| plan(&saga.shape, &before, &[event(now)]).unwrap_err().to_string();
         assert_eq!(said(Try::first(3, Op::Action)), "step 4 of a saga with 3 steps");
         assert_eq!(
@@ -184,4 +184,30 @@ fn every_word_and_letter_can_be_read_back() {
     let all = Progress { steps: State::ALL.to_vec(), requested: true };
     assert_eq!(Progress::parse(&all.text(), true), Some(all));
     assert_eq!(Progress::parse("dq", false), None);
+}
+
+#[test]
+fn a_request_that_cannot_be_built_refuses_nothing_that_may_have_happened() {
+    let now = Try::first(1, Op::Action);
+    for (before, refuses) in [
+        (vec![], true),
+        (vec![Unsent], true),
+        (vec![Ongoing], false),
+        (vec![Ongoing, Unsent], false),
+        (vec![Unknown], false),
+        (vec![Unknown, Failure], false),
+        (vec![Ongoing, Failure], true),
+    ] {
+        let tried = before.iter().fold(now, |now, outcome| now.again(*outcome));
+        assert_eq!(tried.unbuildable(), refuses.then_some(Failure), "{before:?}");
+    }
+    for told in ["a > b", "a, b after a", "a > b pivot"] {
+        let mut saga = saga(told);
+        saga.answers("a", Success);
+        saga.answers("b", Ongoing);
+        let unbuildable = |saga: &Saga| Event { fault: Some(Fault::Unbuildable), ..saga.event("b", None) };
+        let event = unbuildable(&saga);
+        let [Then::Stick { next, why }] = saga.settles(&[event]).tasks[..] else { panic!("{told}") };
+        assert_eq!((next, why), (event.now, Why::Fault(Fault::Unbuildable)), "{told}: no try was made");
+    }
 }

@@ -4,8 +4,29 @@ use super::super::*;
 use super::invariant::{Broken, Invariant, ensure};
 use super::model::{Holder, Model, Repeat, Row, STEPS_MAX, Seen, World};
 
-/// Tasks that one worker settles together, by step, and what the participant said.
-pub(super) type Calls = [Option<(usize, Option<Outcome>)>; STEPS_MAX];
+/// What came of a claimed task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// The participant was called, and this is what the worker knows of it.
+    Called(Outcome),
+    /// The planner forbade the call.
+    Uncalled,
+    /// Its request could not be built.
+    Unbuildable,
+}
+
+impl Came {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Came::Called(outcome) => outcome.as_str(),
+            Came::Uncalled => "not called",
+            Came::Unbuildable => "its request cannot be built",
+        }
+    }
+}
+
+/// Tasks that one worker settles together, by step, and what came of them.
+pub(super) type Calls = [Option<(usize, Came)>; STEPS_MAX];
 
 impl World<'_> {
     pub(super) fn event(&self, model: &Model, row: &Row, outcome: Option<Outcome>) -> Event {
@@ -16,7 +37,20 @@ impl World<'_> {
             // A worker that does not know the mark is refused by the fence, looks, and plans with it.
             interrupt: if self.rules.mark { row.mark } else { row.known },
             overdue: model.overdue && !void,
-            killer: row.killer,
+            fault: row.killer.then_some(Fault::Killer),
+        }
+    }
+
+    fn event_of(&self, model: &Model, row: &Row, came: Came) -> Event {
+        match came {
+            Came::Called(outcome) => self.event(model, row, Some(outcome)),
+            Came::Uncalled => self.event(model, row, None),
+            Came::Unbuildable => {
+                let refused = (!self.rules.only_answers_override).then_some(Outcome::Failure);
+                let outcome = row.now.unbuildable().or(refused);
+                let fault = outcome.is_none().then_some(Fault::Unbuildable);
+                Event { fault, ..self.event(model, row, outcome) }
+            }
         }
     }
 
@@ -49,14 +83,14 @@ impl World<'_> {
             return Ok(after);
         }
         let mut events = Vec::with_capacity(calls.len());
-        for (index, outcome) in calls.iter().flatten() {
+        for (index, came) in calls.iter().flatten() {
             if let Some(row) = &before.steps[*index].row {
-                events.push(self.event(before, row, *outcome));
+                events.push(self.event_of(before, row, *came));
             }
         }
         let plan = self.plan(before, seen, &events)?;
-        for event in &events {
-            self.record(&mut after, event);
+        for (event, (_, came)) in events.iter().zip(calls.iter().flatten()) {
+            self.record(&mut after, event, *came);
         }
         if !self.rules.one_lock && plan.ends.is_some() && before.requested {
             // The compare-and-set of the saga misses; the task is already gone.
@@ -127,12 +161,16 @@ impl World<'_> {
             && plan.queued.first().is_some_and(|next| next.op == Op::Action)
     }
 
-    fn record(&self, after: &mut Model, event: &Event) {
+    fn record(&self, after: &mut Model, event: &Event, came: Came) {
         let step = &mut after.steps[event.now.step];
         let Some(outcome) = event.outcome else { return };
         let is_decided = matches!(event.interrupt, Some(Interrupt::Skip | Interrupt::End));
         if self.rules.answer_before_decision || !is_decided {
-            step.past_mut(event.now.op).record(outcome);
+            let past = step.past_mut(event.now.op);
+            match came {
+                Came::Called(_) => past.answer(outcome),
+                Came::Uncalled | Came::Unbuildable => past.record(outcome),
+            }
         } else if event.now.op == Op::Action {
             step.happened |= matches!(outcome, Outcome::Success | Outcome::Unknown | Outcome::Ongoing);
         }

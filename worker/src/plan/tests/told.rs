@@ -64,7 +64,7 @@ impl Saga {
     pub(super) fn event(&self, name: &str, outcome: Option<Outcome>) -> Event {
         let (now, interrupt) = self.tasks[&self.step(name)];
         let overdue = self.overdue && now.op == Op::Action;
-        Event { now, outcome, interrupt, overdue, killer: false }
+        Event { now, outcome, interrupt, overdue, fault: None }
     }
 
     /// One call ends.

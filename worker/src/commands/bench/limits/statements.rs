@@ -154,6 +154,7 @@ impl Session {
             .bind(Vec::<String>::new())
             .bind(Vec::<i64>::new())
             .bind(None::<DateTime<Utc>>)
+            .bind(Vec::<i64>::new())
             .fetch_all(&mut self.connection)
             .await?;
         let mut claimed = Vec::with_capacity(rows.len());
