@@ -34,4 +34,5 @@ mod several;
 mod show;
 mod shutdown;
 mod time;
+mod unsent;
 mod wakeup;

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod authority;
+mod denied;
 mod guide;
 mod named;
 mod participants;

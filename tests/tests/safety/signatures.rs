@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgsaga_producer::webhook::{Secret, VerifyError, verify};
+use pgsaga_tests::command::run;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Call};
 use serde_json::json;
@@ -24,13 +25,19 @@ async fn inserted(scene: &Scene, gid: &str) {
     saga.insert().await;
 }
 
+/// Step b is denied, and a is undone: two ops, three calls.
+async fn undone(scene: &Scene, gid: &str) {
+    inserted(scene, gid).await;
+    scene.workers[0].wait_for_log("a call was denied", PATIENCE).await;
+    run(&scene.db, &["abort", gid, "--reason", "enough"]).fine();
+    assert_eq!(scene.ended(gid).await.0, "failed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_verifies_the_calls_that_a_worker_signed() {
     let (scene, _participants) =
         scene_with(|participant| Participants::of("p", participant, "secret_files = [\"new\"]")).await;
-    // Step b is denied, so a is undone: two ops, three calls.
-    inserted(&scene, "order.42").await;
-    assert_eq!(scene.ended("order.42").await.0, "failed");
+    undone(&scene, "order.42").await;
     let calls = scene.participant.calls_for("order.42");
     let ids: Vec<_> = calls.iter().map(|call| verified(call, &call.body, &[NEW])).collect();
     // The same on every try, and without a point.
@@ -61,8 +68,7 @@ async fn a_participant_verifies_the_calls_that_a_worker_signed() {
 async fn while_secrets_are_rotated_a_participant_that_knows_either_is_served() {
     let lines = "secret_files = [\"new\", \"old\"]";
     let (scene, _participants) = scene_with(|participant| Participants::of("p", participant, lines)).await;
-    inserted(&scene, "s").await;
-    scene.ended("s").await;
+    undone(&scene, "s").await;
     let calls = scene.participant.calls_for("s");
     assert_eq!(calls.len(), 3);
     for call in &calls {

@@ -250,3 +250,36 @@ proptest! {
         }
     }
 }
+
+/// A resolver whose name servers never answer.
+#[derive(Debug)]
+struct Silent;
+
+impl reqwest::dns::Resolve for Silent {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_never_resolves_was_sent_nothing() {
+    let caller = caller();
+    let client = client::builder(1).dns_resolver(Silent).build().unwrap();
+    let caller = Caller { client, ..caller };
+    let url = "http://pay.example/charge";
+    for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
+        let mut step =
+            serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
+        step.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
+        for op in [Op::Action, Op::Compensate] {
+            let steps = serde_json::json!([step]).to_string();
+            let Called::Ended(ended) = caller.call(&task(decoded(steps, "{}".to_owned()).unwrap(), op)).await
+            else {
+                panic!("no try")
+            };
+            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reached::Silent));
+            assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
+            assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);
+        }
+    }
+}
