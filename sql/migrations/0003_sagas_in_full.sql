@@ -63,7 +63,9 @@ alter table pgsaga.stuck
   add column attempt        int,
   add column unknown_before boolean,
   add column last_outcome   text,
-  add column epoch          int not null default 0;
+  add column epoch          int not null default 0,
+  add column unreadable     boolean not null default false;
+comment on column pgsaga.stuck.unreadable is 'The row itself cannot be read: a person must mend or end the saga.';
 update pgsaga.stuck k
 set position = h.step, op = h.op, attempt = h.attempt + 1, last_outcome = h.outcome,
     unknown_before = (select bool_or(u.outcome = 'unknown') from pgsaga.history u
@@ -172,6 +174,6 @@ create view pgsaga.queues as
 
 revoke all on function pgsaga.open_lane(text, smallint) from public;
 grant insert (queue, priority, run_at, timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
-grant update (version, progress, abort_reason) on pgsaga.saga to pgsaga_worker;
+grant update (version, progress, abort_reason, ending) on pgsaga.saga to pgsaga_worker;
 grant select on pgsaga.queue, pgsaga.lane to pgsaga_worker;
 grant select on pgsaga.queue, pgsaga.lane, pgsaga.step_order, pgsaga.saga_timeline, pgsaga.queues to pgsaga_reader, pgsaga_operator;

@@ -18,7 +18,10 @@
 --
 -- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the running transactions and xmax the
 -- worker knows when every one that could still commit an older run_at has ended (worker/src/mark.rs).
--- Durations are float8 (date_part): extract() gives numeric since Postgres 14, at several times the cost.
+-- Times and durations are told in seconds as float8 (date_part): extract() gives numeric since Postgres 14, at several times
+-- the cost; and no value that a column can hold makes a subtraction of float8 fail, as it would one of timestamps. One row
+-- must not fail a claim: whatever can be read here the worker judges (worker/src/claim/row.rs), and an epoch or a size beyond
+-- all bounds is kept where it is.
 -- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
 -- something is due, which on another server nothing is: a claim that finds nothing, as of the workers that were woken and came
 -- second, writes nothing, and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task, so a task may
@@ -59,32 +62,33 @@ with lanes as materialized (
   where nth <= room
 ), fitting as materialized (
   select row_id from (
-    select row_id, sum(bytes) over (order by place, run_at, row_id) as total,
+    select row_id, sum(case when bytes between 0 and 268435456 then bytes else 0 end) over (order by place, run_at, row_id) as total,
       row_number() over (order by place, run_at, row_id) as nth
     from taken
   ) summed
   where (total <= $4 or nth = 1) and exists (select from me)
 ), claimed as (
-  update pgsaga.task t set worker = $1, epoch = t.epoch + 1
+  update pgsaga.task t set worker = $1, epoch = t.epoch + (t.epoch < 2147483647)::int
   where t.ctid = any (array(select row_id from fitting))
   returning t.*
 ), header as materialized (
-  select clock_timestamp() as now,
+  select clock_timestamp() as now, date_part('epoch', clock_timestamp()) as now_seconds,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
     -- Where nothing is due, the heartbeat is what knows.
     exists (select from me)
       or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
-select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark, l.lowest,
-  (date_part('epoch', l.next_due - h.now) * 1000)::bigint as next_due_ms,
-  (date_part('epoch', h.now - l.lowest) * 1000000)::bigint as oldest_us,
+select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
+  -- Within what a worker's clock can tell.
+  case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
+  date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
   null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_alone,
-  null::int as bytes, null as interrupt, null::bigint as waited_us, null::bigint as deadline_us,
-  null as gid, null as steps, null as headers, null::bigint as retry_interval_us, null::int as retry_limit,
-  null::int as compensate_retry_limit, null::bigint as request_timeout_us, null::bigint as timeout_us, null as fresh_keys,
-  null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::bigint as age_us
+  null::int as bytes, null as interrupt, null::float8 as waited, null::float8 as deadline,
+  null as gid, null as steps, null as headers, null::float8 as retry_interval, null::int as retry_limit,
+  null::int as compensate_retry_limit, null::float8 as request_timeout, null::float8 as timeout, null as fresh_keys,
+  null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
 from header h
 left join lateral (
   select s.id as lane, s.queue, greatest(s.mark, 'epoch') as mark,
@@ -97,15 +101,15 @@ left join lateral (
 union all
 select null, null, null, null, c.lane, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
-  c.bytes, c.interrupt, (date_part('epoch', h.now - c.run_at) * 1000000)::bigint, (date_part('epoch', c.deadline - h.now) * 1000000)::bigint,
-  s.gid, s.steps, s.headers, s.retry_interval_us, s.retry_limit, s.compensate_retry_limit, s.request_timeout_us, s.timeout_us,
-  s.fresh_keys, s.parallel, s.refers, s.requested, (date_part('epoch', h.now - s.created_at) * 1000000)::bigint
-from header h cross join claimed c cross join lateral (
-  select gid, created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
+  c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
+  s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,
+  s.fresh_keys, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at
+-- Left: a task whose saga is gone is told as well.
+from header h cross join claimed c left join lateral (
+  select gid, date_part('epoch', created_at) as created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
     compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,
     answers or result_mapping is not null as refers,
-    (date_part('epoch', retry_interval) * 1000000)::bigint as retry_interval_us,
-    (date_part('epoch', request_timeout) * 1000000)::bigint as request_timeout_us,
-    (date_part('epoch', timeout_to_fail) * 1000000)::bigint as timeout_us
+    date_part('epoch', retry_interval) as retry_interval, date_part('epoch', request_timeout) as request_timeout,
+    date_part('epoch', timeout_to_fail) as timeout
   from pgsaga.saga where id = c.saga_id offset 0
-) s
+) s on true

@@ -10,7 +10,7 @@ with returned as materialized (
   ) t
 ), updated as (
   update pgsaga.task t
-  set worker = null, alone = false, epoch = t.epoch + 1, participant = coalesce(r.participant, ''),
+  set worker = null, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
       run_at = least(clock_timestamp() + r.delay_us * interval '1 microsecond',
                      case when t.deadline > clock_timestamp() then t.deadline end)
   from returned r

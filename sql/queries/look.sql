@@ -6,13 +6,13 @@
 -- unclaimed row from its mark on; once that is due a claim is worth while. Only the claim knows what a participant, a limit or
 -- a row's format keeps back. No row at all, as on another server: the claim decides. Index: task_lane_run_at.
 with header as materialized (
-  select clock_timestamp() as now,
+  select clock_timestamp() as now, date_part('epoch', clock_timestamp()) as now_seconds,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax
 )
-select h.now, h.running, h.xmax, l.id as lane, l.queue, greatest(m.mark, 'epoch') as mark, t.run_at as lowest,
-  (date_part('epoch', t.run_at - h.now) * 1000)::bigint as next_due_ms,
-  (date_part('epoch', h.now - t.run_at) * 1000000)::bigint as oldest_us
+select h.now, h.running, h.xmax, l.id as lane, l.queue, greatest(m.mark, 'epoch') as mark,
+  case when t.run_at is not null then greatest(least(t.run_at, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
+  date_part('epoch', t.run_at) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', t.run_at) as oldest
 from header h cross join pgsaga.lane l
 join pgsaga.queue q on q.name = l.queue and q.paused_at is null
 left join unnest($1::int[], $2::timestamptz[]) as m (lane, mark) on m.lane = l.id

@@ -33,13 +33,13 @@ with lost as materialized (
 ), queued as (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_alone, format, bytes,
                            lane, participant, interrupt, deadline, epoch, run_at)
-  select saga_id, step, op, attempt + 1, counted + 1, true, 'unknown',
+  select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
     least(lost + died::int, 30000), least(lost_alone + (died and alone)::int, 30000), format, bytes,
-    lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + 1, clock_timestamp()
+    lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
   -- Its tasks are others now: what was planned meanwhile is planned anew.
-  update pgsaga.saga s set version = s.version + 1
+  update pgsaga.saga s set version = s.version + (s.version < 2147483647)::int
   where s.progress is not null and s.id = any (array(select saga_id from locked))
 )
 select (select count(*) from lost) as found, (select count(*) from locked) as rescued

@@ -4,6 +4,6 @@
 with me as materialized (
   select id from pgsaga.worker where id = $1 and not dead for key share
 )
-update pgsaga.task set alone = true, epoch = epoch + 1
+update pgsaga.task set alone = true, epoch = epoch + (epoch < 2147483647)::int
 where id = $2 and worker = $1 and epoch = $3 and exists (select from me)
 returning epoch

@@ -61,8 +61,8 @@ with kept as materialized (
   select saga_id, step, null, null, null, null, null, saga_reason, $1, null, 'deadline' from settled where overdue
 ), advanced as (
   update pgsaga.task t
-  set step = t.step + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
-      lost = 0, lost_alone = 0, alone = false, epoch = t.epoch + 1,
+  set step = least(t.step, 32766) + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
+      lost = 0, lost_alone = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
@@ -77,7 +77,7 @@ with kept as materialized (
                            participant, interrupt, deadline, worker, epoch, run_at)
   select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
     next_participant, case when next_turns then 'turn' end, case when keep_deadline then deadline end,
-    case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + 1,
+    case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
     -- Never before now: a low-water mark could have passed it (RACES 18).
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))
@@ -101,7 +101,7 @@ with kept as materialized (
     and t.saga_id = s.id and t.saga_status <> 'succeeded'
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
-  select saga_id, step_name, saga_reason, next_step, next_op, next_attempt, next_unknown, next_last_outcome, epoch + 1
+  select saga_id, step_name, saga_reason, next_step, next_op, next_attempt, next_unknown, next_last_outcome, epoch + (epoch < 2147483647)::int
   from settled where saga_status = 'stuck'
 )
 select id as task_id, saga_id, null::bigint as queued_id, worker is not null as chained, ((select answers from kept) -> id::text)::text as answer

@@ -67,7 +67,7 @@ with kept as materialized (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, epoch, run_at)
   select saga_id, step, op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
-    participant, case when next_turns then 'turn' end, deadline, epoch + 1,
+    participant, case when next_turns then 'turn' end, deadline, epoch + (epoch < 2147483647)::int,
     greatest(clock_timestamp(), least(clock_timestamp() + delay_us * interval '1 microsecond', deadline))
   from settled where next_attempt is not null and stuck_reason is null
 ), queued as (
@@ -93,11 +93,11 @@ with kept as materialized (
   delete from pgsaga.stuck k where k.op = 'action' and k.saga_id = any (array(select saga_id from saga where turned))
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
-  select saga_id, step_name, stuck_reason, step, op, next_attempt, next_unknown, next_last_outcome, epoch + 1
+  select saga_id, step_name, stuck_reason, step, op, next_attempt, next_unknown, next_last_outcome, epoch + (epoch < 2147483647)::int
   from settled where stuck_reason is not null
 ), changed as (
   update pgsaga.saga s
-  set version = s.version + 1,
+  set version = s.version + (s.version < 2147483647)::int,
       progress = coalesce(p.progress, s.progress),
       status = case p.saga_status when 'ending' then s.ending when 'awaiting' then s.status else coalesce(p.saga_status, s.status) end,
       reason = case

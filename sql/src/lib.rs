@@ -75,6 +75,8 @@ queries! {
     BURY = "bury",
     /// Claims due tasks.
     CLAIM = "claim",
+    /// Claims tasks that no claim reaches.
+    CLAIM_UNREACHABLE = "claim_unreachable",
     /// Declares a silent worker dead.
     DECLARE_DEAD = "declare_dead",
     /// What a claim leaves out: steps of parallel sagas, and answers.
@@ -175,6 +177,8 @@ queries! {
     RESUME = "resume",
     /// `pgsaga queues`.
     QUEUES = "queues",
+    /// Makes sagas stuck whose rows cannot be read.
+    STICK = "stick",
     /// Which of these tasks a worker still holds.
     STILL_HELD = "still_held",
     /// `pgsaga ui`: who decides in this transaction.

@@ -20,6 +20,7 @@ use crate::mark::Seen;
 use crate::metrics::{DEFAULT_QUEUE, Loop, OfQueue};
 use crate::plan::may_call;
 use crate::task::HELD_BYTES_MAX;
+use crate::unreadable::{Unreadable, stick};
 use crate::worker::Worker;
 use row::{Columns, Row, read_details};
 
@@ -39,9 +40,6 @@ const POLL_REST: Duration = Duration::from_secs(3);
 const IDLE_AFTER: u32 = 3;
 /// How often a claim looks behind the mark.
 const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
-/// A task that cannot be decoded comes back after this long, for a worker that may know better.
-const UNDECODABLE_DELAY: Duration = Duration::from_secs(60);
-
 /// A task whose definition could not be read, because the database was away for a moment.
 const UNREAD_DELAY: Duration = Duration::from_millis(100);
 /// A task that its participant has no room for comes back after this long; an open breaker keeps it longer.
@@ -204,7 +202,7 @@ async fn look(worker: &Worker, asked: usize) -> Result<Option<Claimed>, sqlx::Er
     for row in &rows {
         seen.learn(worker, row, row)?;
     }
-    if rows.is_empty() || seen.next_due_ms.is_some_and(|due_ms| due_ms <= 0) {
+    if rows.is_empty() || seen.next_due.is_some_and(|due| due <= 0.0) {
         return Ok(None);
     }
     worker.metrics.oldest_due_seconds.set(0.0);
@@ -254,6 +252,7 @@ async fn claim(
     let mut seen = Lanes::default();
     let mut claimed = Vec::new();
     let mut returned = Vec::new();
+    let mut unreadable = Vec::new();
     for row in &rows {
         let Some(task) = row.try_get::<Option<i64>, _>(at.id)? else {
             seen.learn(worker, header, row)?;
@@ -262,17 +261,19 @@ async fn claim(
         match Row::read(worker, &at, row, task) {
             Ok(row) => claimed.push(row),
             // One row at a time, so that one bad row cannot hide the others (RACES 2).
-            Err(error) => {
-                tracing::error!(task, %error, "a claimed task cannot be decoded; it is handed back");
-                returned.push(Returned::undecodable(task, row.try_get(at.epoch)?, UNDECODABLE_DELAY));
-            }
+            Err(why) => unreadable.push(Unreadable {
+                task,
+                epoch: row.try_get(at.epoch)?,
+                gid: row.try_get(at.gid).ok().flatten(),
+                why,
+            }),
         }
     }
-    let found = claimed.len() + returned.len();
+    let found = claimed.len() + unreadable.len();
     if found > 0 {
         fail::point("claimed");
     }
-    worker.metrics.oldest_due_seconds.set(seen.oldest_us.max(0) as f64 / 1e6);
+    worker.metrics.oldest_due_seconds.set(seen.oldest.max(0.0));
 
     let mut details = read_details(worker, &claimed).await;
     if let Err(error) = &details {
@@ -293,7 +294,8 @@ async fn claim(
             }
             Err(_) => &mut HashMap::new(),
         };
-        let (task_id, epoch, waited_us, begins) = (row.task_id, row.epoch, row.waited_us, row.begins());
+        let (task_id, epoch, waited, begins) = (row.task_id, row.epoch, row.waited, row.begins());
+        let gid = row.gid().to_owned();
         // Its lane is among those that the same statement saw.
         let (queue, counted) = seen
             .queues
@@ -301,7 +303,7 @@ async fn claim(
             .or_insert_with(|| (String::new(), worker.metrics.queue(DEFAULT_QUEUE)));
         match row.decode(worker, id, queue, counted, details, place) {
             Ok(task) => {
-                worker.metrics.wait_seconds.record(waited_us.max(0) as f64 / 1e6);
+                worker.metrics.wait_seconds.record(waited.as_secs_f64());
                 if begins {
                     counted.started.increment(1);
                 }
@@ -318,10 +320,7 @@ async fn claim(
                     execute::start(worker, task);
                 }
             }
-            Err(error) => {
-                tracing::error!(task = task_id, error, "a claimed task cannot be decoded; it is handed back");
-                returned.push(Returned::undecodable(task_id, epoch, UNDECODABLE_DELAY));
-            }
+            Err(why) => unreadable.push(Unreadable { task: task_id, epoch, gid: Some(gid), why }),
         }
     }
     drop(moving);
@@ -334,6 +333,7 @@ async fn claim(
     if !returned.is_empty() {
         hand_back::hand_back(worker, id, &returned).await;
     }
+    stick(worker, id, &unreadable).await;
     Ok(Claimed { found, asked, took, next_due: seen.next_due() })
 }
 
@@ -341,8 +341,10 @@ async fn claim(
 #[derive(Default)]
 struct Lanes {
     queues: HashMap<i32, (String, Arc<OfQueue>)>,
-    next_due_ms: Option<i64>,
-    oldest_us: i64,
+    /// Seconds from now.
+    next_due: Option<f64>,
+    /// Seconds ago.
+    oldest: f64,
     /// How soon a claim should look behind the mark of one.
     look_back: Option<Duration>,
 }
@@ -350,8 +352,9 @@ struct Lanes {
 impl Lanes {
     /// When the next claim is worth while.
     fn next_due(&self) -> Option<Duration> {
-        let next_due = self.next_due_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0)));
-        next_due.into_iter().chain(self.look_back).min()
+        // Never, or later than a duration can tell, is as good as none.
+        let until = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+        self.next_due.and_then(until).into_iter().chain(self.look_back).min()
     }
 
     fn learn(&mut self, worker: &Worker, header: &PgRow, row: &PgRow) -> Result<(), sqlx::Error> {
@@ -369,9 +372,9 @@ impl Lanes {
         let queue: String = row.try_get("queue")?;
         let counted = worker.metrics.queue(&queue);
         self.queues.insert(lane, (queue, counted));
-        let next_due_ms: Option<i64> = row.try_get("next_due_ms")?;
-        self.next_due_ms = self.next_due_ms.into_iter().chain(next_due_ms).min();
-        self.oldest_us = self.oldest_us.max(row.try_get::<Option<i64>, _>("oldest_us")?.unwrap_or(0));
+        let next_due: Option<f64> = row.try_get("next_due")?;
+        self.next_due = self.next_due.into_iter().chain(next_due).reduce(f64::min);
+        self.oldest = self.oldest.max(row.try_get::<Option<f64>, _>("oldest")?.unwrap_or(0.0));
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::plan::Op;
 use crate::references::{self, Answers};
 use crate::shape::{Rules, Shape};
 use crate::task::Weight;
+use crate::unreadable::within;
 
 /// One step.
 #[derive(Debug)]
@@ -68,6 +70,14 @@ impl Step {
 const BODY_BYTES_MAX: usize = 1_048_576;
 /// More headers of one step than any INSERT takes, the saga's own included: a map of headers has an end, and panics there.
 const HEADERS_MAX: usize = 1_000;
+/// What the INSERT takes, in seconds.
+const RETRY_INTERVAL_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
+/// See [`RETRY_INTERVAL_SECONDS`].
+const REQUEST_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=3_600.0;
+/// See [`RETRY_INTERVAL_SECONDS`].
+const TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=31_536_000.0;
+/// What the INSERT takes of a limit of tries.
+const RETRY_LIMIT: RangeInclusive<f64> = 0.0..=1_000_000.0;
 /// Levels of a result: a payload's and an answer's.
 const RESULT_DEPTH_MAX: usize = 128;
 
@@ -170,18 +180,18 @@ pub struct SagaColumns {
     pub retry_limit: Option<i32>,
     /// `compensate_retry_limit`.
     pub compensate_retry_limit: Option<i32>,
-    /// `timeout_to_fail` in microseconds.
-    pub timeout_us: Option<i64>,
+    /// `timeout_to_fail` in seconds.
+    pub timeout: Option<f64>,
     /// Its steps are not simply one after the other.
     pub parallel: bool,
     /// Bodies or the result may refer to answers.
     pub refers: bool,
     /// `result_mapping`, as text.
     pub result_mapping: Option<String>,
-    /// `retry_interval` in microseconds.
-    pub retry_interval_us: i64,
-    /// `request_timeout` in microseconds.
-    pub request_timeout_us: i64,
+    /// `retry_interval` in seconds.
+    pub retry_interval: f64,
+    /// `request_timeout` in seconds.
+    pub request_timeout: f64,
 }
 
 /// Why a stored row cannot be run. The INSERT refuses all of these, so a worker meets one only where someone changed
@@ -201,6 +211,9 @@ pub enum DecodeError {
     /// `after` names no order.
     #[error("{0}")]
     Order(#[from] crate::shape::Cyclic),
+    /// A value that no INSERT takes: what was found where, and what is allowed.
+    #[error("{0}")]
+    Range(String),
 }
 
 #[derive(Deserialize)]
@@ -248,11 +261,12 @@ impl Definition {
             None => Headers::new(),
         };
         let common = header_map(&saga_headers)?;
-        let saga_interval = Duration::from_micros(columns.retry_interval_us.try_into().unwrap_or(0));
-        let saga_timeout = Duration::from_micros(columns.request_timeout_us.try_into().unwrap_or(0));
-        let limit = |limit: Option<i32>| limit.and_then(|limit| u32::try_from(limit).ok());
-        let saga_limit = limit(columns.retry_limit);
-        let saga_compensate_limit = limit(columns.compensate_retry_limit);
+        let saga_interval = seconds("retry_interval", columns.retry_interval, RETRY_INTERVAL_SECONDS)?;
+        let saga_timeout = seconds("request_timeout", columns.request_timeout, REQUEST_TIMEOUT_SECONDS)?;
+        let timeout = columns.timeout.map(|found| seconds("timeout_to_fail", found, TIMEOUT_SECONDS));
+        let saga_limit = limit("retry_limit", columns.retry_limit.map(f64::from))?;
+        let saga_compensate_limit =
+            limit("compensate_retry_limit", columns.compensate_retry_limit.map(f64::from))?;
         let mut rules = Vec::with_capacity(rows.len());
         let mut steps = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
@@ -262,10 +276,8 @@ impl Definition {
             }
             rules.push(Rules {
                 has_compensation: row.compensate.is_some(),
-                retry_limit: row.retry_limit.map(|limit| limit as u32).or(saga_limit),
-                compensate_retry_limit: row
-                    .compensate_retry_limit
-                    .map(|limit| limit as u32)
+                retry_limit: limit("retry_limit", row.retry_limit)?.or(saga_limit),
+                compensate_retry_limit: limit("compensate_retry_limit", row.compensate_retry_limit)?
                     .or(saga_compensate_limit),
             });
             let holds_reference =
@@ -280,8 +292,14 @@ impl Definition {
                     && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
                 keeps_answer: false,
                 headers,
-                retry_interval: seconds(row.retry_interval_seconds).unwrap_or(saga_interval),
-                request_timeout: seconds(row.request_timeout_seconds).unwrap_or(saga_timeout),
+                retry_interval: match row.retry_interval_seconds {
+                    Some(found) => seconds("retry_interval_seconds", found, RETRY_INTERVAL_SECONDS)?,
+                    None => saga_interval,
+                },
+                request_timeout: match row.request_timeout_seconds {
+                    Some(found) => seconds("request_timeout_seconds", found, REQUEST_TIMEOUT_SECONDS)?,
+                    None => saga_timeout,
+                },
             });
         }
         let pivot = rows.iter().position(|row| row.pivot);
@@ -309,7 +327,7 @@ impl Definition {
             gid: columns.gid,
             steps,
             shape,
-            timeout: columns.timeout_us.and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros),
+            timeout: timeout.transpose()?,
             result_mapping: columns.result_mapping,
             weight,
         })
@@ -338,8 +356,14 @@ fn slice(text: &Bytes, raw: &RawValue) -> Bytes {
     text.slice_ref(raw.get().as_bytes())
 }
 
-fn seconds(value: Option<f64>) -> Option<Duration> {
-    value.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+fn seconds(place: &str, found: f64, allowed: RangeInclusive<f64>) -> Result<Duration, DecodeError> {
+    let seconds = within(place, found, allowed).map_err(|error| DecodeError::Range(error + " seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| DecodeError::Range(format!("{place}: {error}")))
+}
+
+fn limit(place: &str, found: Option<f64>) -> Result<Option<u32>, DecodeError> {
+    let limit = found.map(|found| within(place, found, RETRY_LIMIT)).transpose();
+    limit.map(|limit| limit.map(|limit| limit as u32)).map_err(DecodeError::Range)
 }
 
 fn header_map(headers: &Headers<'_>) -> Result<HeaderMap, DecodeError> {

@@ -21,8 +21,8 @@ pub struct Returned {
 }
 
 impl Returned {
-    /// One that this worker cannot read; another may know better.
-    pub fn undecodable(task: i64, epoch: i32, delay: Duration) -> Returned {
+    /// One that cannot be read, and whose saga could not be made stuck.
+    pub fn unreadable(task: i64, epoch: i32, delay: Duration) -> Returned {
         Returned { task, epoch, delay, participant: None }
     }
 }

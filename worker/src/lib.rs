@@ -46,6 +46,7 @@ pub mod signals;
 pub mod systemd;
 pub mod task;
 pub mod trace;
+pub mod unreadable;
 pub mod worker;
 
 pub use error::Error;

@@ -133,6 +133,8 @@ pub struct Metrics {
     pub parked: Counter,
     /// Calls that were not made, because their address is not allowed.
     pub denied_calls: Counter,
+    /// Tasks that could not be read.
+    pub unreadable: Counter,
     /// Breakers that are open.
     pub breakers_open: Gauge,
     /// Finished sagas deleted by retention.
@@ -254,6 +256,7 @@ impl Metrics {
             reconciled: counter("pgsaga_reconciled_total"),
             parked: counter("pgsaga_parked_total"),
             denied_calls: counter("pgsaga_denied_calls_total"),
+            unreadable: counter("pgsaga_unreadable_total"),
             breakers_open: gauge("pgsaga_breakers_open"),
             purged_sagas: counter("pgsaga_purged_sagas_total"),
             purged_history_rows: counter("pgsaga_purged_history_rows_total"),

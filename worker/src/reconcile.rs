@@ -1,22 +1,25 @@
 //! Compares what the database says this worker holds with what it knows, and hands back the rest (RACES 2): after any
 //! statement whose result is unknown, and now and then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgsaga_sql::query;
 use sqlx::Row as _;
+use tokio::sync::mpsc;
 
 use crate::db::Lane;
 use crate::hand_back::{Returned, hand_back};
 use crate::metrics::Loop;
+use crate::unreadable::find_unreachable;
 use crate::worker::Worker;
 
 /// The look costs the more the longer somebody keeps vacuum away: it takes at most one part in so many of the time.
 const PART: u32 = 20;
 
 /// Reconciles until everything is done.
-pub async fn run(worker: Arc<Worker>) {
+pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
     let mut pause = worker.limits.lease;
     loop {
         worker.metrics.tick(Loop::Reconcile);
@@ -26,7 +29,7 @@ pub async fn run(worker: Arc<Worker>) {
             () = tokio::time::sleep(pause) => {}
         }
         let started = Instant::now();
-        let reconciled = reconcile(&worker).await;
+        let reconciled = reconcile(&worker, &dead).await;
         pause = worker.limits.lease.max(started.elapsed() * PART);
         if let Err(error) = reconciled {
             worker.database_failed("reconcile", &error);
@@ -38,14 +41,27 @@ pub async fn run(worker: Arc<Worker>) {
     }
 }
 
-async fn reconcile(worker: &Worker) -> Result<(), sqlx::Error> {
+async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result<(), sqlx::Error> {
     let id = worker.id();
     let mut unknown: Vec<i64> = Vec::new();
+    let mut unregistered = BTreeSet::new();
     for row in worker.db.run(Lane::Control, sqlx::query(query::HELD).bind(id)).await? {
-        let task = row.try_get("id")?;
-        if !worker.held.knows(task) {
+        let (task, holder): (i64, i64) = (row.try_get("id")?, row.try_get("worker")?);
+        if holder != id {
+            unregistered.insert(holder);
+        } else if !worker.held.knows(task) {
             unknown.push(task);
         }
+    }
+    for holder in unregistered {
+        tracing::warn!(
+            worker = holder,
+            "tasks are claimed by a worker that is not registered: it counts as dead"
+        );
+        let _ = dead.send(holder);
+    }
+    if worker.is_first() && worker.schema.fits() {
+        find_unreachable(worker).await?;
     }
     if unknown.is_empty() {
         return Ok(());

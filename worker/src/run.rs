@@ -39,9 +39,9 @@ pub async fn run(
     }
     let mut loops = Loops::default();
     let (dead, dying) = mpsc::unbounded_channel();
-    loops.spawn("heartbeat", heartbeat::run(Arc::clone(&worker), dead));
+    loops.spawn("heartbeat", heartbeat::run(Arc::clone(&worker), dead.clone()));
     loops.spawn("rescue", rescue::run(Arc::clone(&worker), dying));
-    loops.spawn("reconcile", reconcile::run(Arc::clone(&worker)));
+    loops.spawn("reconcile", reconcile::run(Arc::clone(&worker), dead));
     loops.spawn("settle", settle::run(Arc::clone(&worker), finished));
     loops.spawn("park", park::run(Arc::clone(&worker), unfit));
     loops.spawn("sample", sample::run(Arc::clone(&worker)));

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use pgsaga_sql::query;
+use pgsaga_tests::command::run;
 use pgsaga_tests::eventually;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use sqlx::postgres::PgConnection;
@@ -69,7 +70,7 @@ async fn what_a_paused_queue_keeps_back_lies_above_every_mark() {
     assert_eq!(found_from(&mut held.session, mark).await, 1, "a release is raised to now");
 }
 
-/// RACES 2: rows are decoded one by one, so one that cannot be is handed back alone.
+/// RACES 2: rows are decoded one by one, so one that cannot be costs its own saga only, which becomes stuck.
 #[tokio::test]
 async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     let mut scene = Scene::new().await;
@@ -93,10 +94,19 @@ async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     for n in (0..12).filter(|n| ![3, 7].contains(n)) {
         assert_eq!(scene.ended(&format!("s{n:03}")).await.0, "succeeded");
     }
-    let waiting = "select count(*) from pgsaga.task where worker is null and run_at > clock_timestamp()";
-    eventually(PATIENCE, "both wait for a worker that knows better", async || {
-        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(scene.pool()).await.unwrap();
-        (waiting == 2).then_some(())
-    })
-    .await;
+    for (gid, says) in [("s003", "01: fresh_keys: found "), ("s007", "01: steps cannot be read: ")] {
+        let (status, reason) = scene.ended(gid).await;
+        let reason = reason.unwrap();
+        assert!(status == "stuck" && reason.starts_with(says), "{gid}: {status}: {reason}");
+        let said = scene.workers[0].wait_for_log(gid, PATIENCE).await;
+        assert!(said.contains("a row cannot be read: its saga needs a person"), "{said}");
+    }
+    assert_eq!(scene.metric("pgsaga_unreadable_total").await, 2.0);
+    // Mended, it goes on.
+    let mend = "update pgsaga.saga set fresh_keys = null where gid = 's003'";
+    sqlx::raw_sql(mend).execute(scene.pool()).await.unwrap();
+    run(&scene.db, &["retry", "s003"]).fine();
+    assert_eq!(scene.ended("s003").await.0, "succeeded");
+    run(&scene.db, &["force", "s007", "--comment", "nobody needs it"]).fine();
+    assert_eq!(scene.ended("s007").await.0, "failed");
 }

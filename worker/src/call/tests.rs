@@ -182,12 +182,12 @@ fn decoded(steps: String, headers: String) -> Result<Definition, crate::definiti
         headers: Some(headers),
         retry_limit: None,
         compensate_retry_limit: None,
-        timeout_us: None,
+        timeout: None,
         parallel: false,
         refers: false,
         result_mapping: None,
-        retry_interval_us: 10_000_000,
-        request_timeout_us: 3_000_000,
+        retry_interval: 10.0,
+        request_timeout: 3.0,
     };
     Definition::decode(columns, Load::default().add(0))
 }
@@ -268,8 +268,7 @@ async fn a_name_that_never_resolves_was_sent_nothing() {
     let caller = Caller { client, ..caller };
     let url = "http://pay.example/charge";
     for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
-        let mut step =
-            serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
+        let mut step = serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
         step.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
         for op in [Op::Action, Op::Compensate] {
             let steps = serde_json::json!([step]).to_string();

@@ -1,6 +1,7 @@
 //! Claimed rows, and how they become tasks.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,23 @@ use crate::outcome::Outcome;
 use crate::plan::{Interrupt, Op, Try};
 use crate::references::Answers;
 use crate::task::Task;
+use crate::unreadable::within;
 use crate::worker::Worker;
+
+/// The INSERT takes so many.
+const STEPS_MAX: i16 = 1_000;
+/// What can still be counted up for years. Tries are a millisecond apart at least.
+const ATTEMPTS_MAX: i32 = 1_000_000_000;
+/// See [`ATTEMPTS_MAX`]: each write raises it.
+const EPOCH_MAX: i32 = 2_000_000_000;
+/// Rescues count no further.
+const LOST_MAX: i16 = 30_000;
+/// No jsonb is larger.
+const BYTES_MAX: i32 = 268_435_456;
+/// Seconds from now within which every time lies that a row may have: about from 1870 to 9999.
+const PAST_SECONDS_MAX: f64 = 5e9;
+/// See [`PAST_SECONDS_MAX`].
+const FUTURE_SECONDS_MAX: f64 = 3e11;
 
 macro_rules! columns {
     ($($column:ident)*) => {
@@ -34,9 +51,9 @@ macro_rules! columns {
 }
 
 columns! {
-    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited_us
-    deadline_us gid steps headers retry_interval_us retry_limit compensate_retry_limit request_timeout_us timeout_us
-    fresh_keys parallel refers requested age_us
+    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited
+    deadline gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
+    fresh_keys parallel refers requested age
 }
 
 /// A claimed row, before its definition is decoded.
@@ -51,9 +68,10 @@ pub(super) struct Row {
     bytes: usize,
     interrupt: Option<Interrupt>,
     requested: bool,
-    pub(super) waited_us: i64,
+    /// From due to claimed.
+    pub(super) waited: Duration,
     age: Duration,
-    deadline_us: Option<i64>,
+    deadline: Option<Instant>,
     fresh_keys: FreshKeys,
     columns: SagaColumns,
     /// Held from here on: whoever else holds it may be done before this row is decoded.
@@ -61,55 +79,89 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn read(worker: &Worker, at: &Columns, row: &PgRow, task_id: i64) -> Result<Row, sqlx::Error> {
-        let word = |at: usize| row.try_get::<Option<&str>, _>(at);
-        let wrong = |what: &'static str| sqlx::Error::Decode(what.into());
+    /// # Errors
+    /// What was found in a column, and what is allowed.
+    pub(super) fn read(worker: &Worker, at: &Columns, row: &PgRow, task_id: i64) -> Result<Row, String> {
+        fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
+            row: &'r PgRow,
+            at: usize,
+        ) -> Result<T, String> {
+            row.try_get(at).map_err(|error| error.to_string())
+        }
+        let number = |place: &str, at: usize, allowed: RangeInclusive<i32>| {
+            let found = within(&format!("task {task_id}: {place}"), get(row, at)?, allowed)?;
+            u32::try_from(found).map_err(|error| error.to_string())
+        };
+        let small = |place: &str, at: usize, allowed: RangeInclusive<i16>| {
+            within(&format!("task {task_id}: {place}"), get(row, at)?, allowed)
+        };
+        let word = |at: usize| get::<Option<&str>>(row, at);
+        let saga_id: i64 = get(row, at.saga_id)?;
+        let Some(gid) = get(row, at.gid)? else {
+            return Err(format!("task {task_id}: saga_id: found {saga_id}; allowed: the id of a saga"));
+        };
         let now = Try {
-            step: usize::try_from(row.try_get::<i16, _>(at.step)? - 1).unwrap_or(usize::MAX),
-            op: word(at.op)?
-                .and_then(Op::parse)
-                .ok_or_else(|| wrong("op is neither action nor compensate"))?,
-            attempt: row.try_get::<i32, _>(at.attempt)?.try_into().unwrap_or(1),
-            counted: row.try_get::<i32, _>(at.counted)?.try_into().unwrap_or(0),
-            unknown_before: row.try_get(at.unknown_before)?,
+            step: small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into(),
+            op: word(at.op)?.and_then(Op::parse).ok_or("op: allowed: action and compensate")?,
+            attempt: number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
+            counted: number("counted", at.counted, 0..=ATTEMPTS_MAX)?,
+            unknown_before: get(row, at.unknown_before)?,
             last: word(at.last_outcome)?.and_then(Outcome::parse),
         };
+        let now = Try { step: now.step - 1, ..now };
         let interrupt = match word(at.interrupt)? {
             None => None,
-            Some(interrupt) => {
-                Some(Interrupt::parse(interrupt).ok_or_else(|| wrong("an unknown interrupt"))?)
+            Some(word) => Some(Interrupt::parse(word).ok_or("interrupt: allowed: turn, skip and end")?),
+        };
+        let ago = |place: &str, at: usize| {
+            let seconds =
+                within(place, get(row, at)?, -FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).map_err(|_| {
+                    format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
+                })?;
+            // The database's clock may have stepped back.
+            Ok::<_, String>(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
+        };
+        let deadline = match get::<Option<f64>>(row, at.deadline)? {
+            None => None,
+            Some(seconds) if (-PAST_SECONDS_MAX..=FUTURE_SECONDS_MAX).contains(&seconds) => {
+                let now = Instant::now();
+                let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+                now.checked_add(left)
+            }
+            Some(_) => {
+                let place = format!("task {task_id}: deadline");
+                return Err(format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999"));
             }
         };
-        let saga_id = row.try_get(at.saga_id)?;
-        let parallel = row.try_get(at.parallel)?;
+        let parallel = get(row, at.parallel)?;
         Ok(Row {
             task_id,
             saga_id,
             known: if parallel { worker.definitions.get(saga_id) } else { None },
-            epoch: row.try_get(at.epoch)?,
-            lane: row.try_get(at.lane)?,
+            epoch: within(&format!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
+            lane: get(row, at.lane)?,
             now,
-            lost: row.try_get(at.lost)?,
-            lost_alone: row.try_get(at.lost_alone)?,
-            bytes: row.try_get::<i32, _>(at.bytes)?.try_into().unwrap_or(0),
+            lost: small("lost", at.lost, 0..=LOST_MAX)?,
+            lost_alone: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
+            bytes: number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
             interrupt,
-            requested: row.try_get(at.requested)?,
-            waited_us: row.try_get(at.waited_us)?,
-            age: Duration::from_micros(row.try_get::<i64, _>(at.age_us)?.try_into().unwrap_or(0)),
-            deadline_us: row.try_get(at.deadline_us)?,
-            fresh_keys: FreshKeys::read(row.try_get(at.fresh_keys)?)
-                .map_err(|error| sqlx::Error::Decode(error.into()))?,
+            requested: get(row, at.requested)?,
+            waited: ago(&format!("task {task_id}: run_at"), at.waited)?,
+            age: ago("created_at", at.age)?,
+            deadline,
+            fresh_keys: FreshKeys::read(get(row, at.fresh_keys)?)
+                .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
             columns: SagaColumns {
-                gid: row.try_get(at.gid)?,
-                steps: row.try_get::<Option<String>, _>(at.steps)?.unwrap_or_default(),
-                headers: row.try_get(at.headers)?,
-                retry_limit: row.try_get(at.retry_limit)?,
-                compensate_retry_limit: row.try_get(at.compensate_retry_limit)?,
-                retry_interval_us: row.try_get(at.retry_interval_us)?,
-                request_timeout_us: row.try_get(at.request_timeout_us)?,
-                timeout_us: row.try_get(at.timeout_us)?,
+                gid,
+                steps: get::<Option<String>>(row, at.steps)?.unwrap_or_default(),
+                headers: get(row, at.headers)?,
+                retry_limit: get(row, at.retry_limit)?,
+                compensate_retry_limit: get(row, at.compensate_retry_limit)?,
+                retry_interval: get(row, at.retry_interval)?,
+                request_timeout: get(row, at.request_timeout)?,
+                timeout: get(row, at.timeout)?,
                 parallel,
-                refers: row.try_get(at.refers)?,
+                refers: get(row, at.refers)?,
                 result_mapping: None,
             },
         })
@@ -175,9 +227,7 @@ impl Row {
             lost_alone: self.lost_alone,
             interrupt: self.interrupt,
             requested: self.requested,
-            deadline: self
-                .deadline_us
-                .map(|us| Instant::now() + Duration::from_micros(us.try_into().unwrap_or(0))),
+            deadline: self.deadline,
             unbuildable: None,
             ticket,
             saga,
@@ -194,6 +244,10 @@ impl Row {
     /// Whether it is the first claim of the saga's first step.
     pub(super) fn begins(&self) -> bool {
         self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action && self.now.attempt == 1
+    }
+
+    pub(super) fn gid(&self) -> &str {
+        &self.columns.gid
     }
 
     pub(super) fn needs_details(&self) -> bool {
@@ -242,7 +296,7 @@ pub(super) async fn read_details(
         let saga: i64 = row.try_get("id")?;
         match Details::read(worker, &row) {
             Ok(read) => drop(details.insert(saga, read)),
-            // It alone is handed back as undecodable.
+            // It alone becomes stuck.
             Err(error) => tracing::error!(saga, %error, "the answers of a saga's steps cannot be read"),
         }
     }

@@ -10,12 +10,12 @@ fn columns(steps: &str) -> SagaColumns {
         headers: Some(r#"{"X-A": "saga", "X-B": "saga"}"#.into()),
         retry_limit: Some(4),
         compensate_retry_limit: None,
-        timeout_us: None,
+        timeout: None,
         parallel: false,
         refers: false,
         result_mapping: None,
-        retry_interval_us: 10_000_000,
-        request_timeout_us: 3_000_000,
+        retry_interval: 10.0,
+        request_timeout: 3.0,
     }
 }
 
@@ -191,9 +191,6 @@ fn decode_every_way(steps: &str, other: &str) {
             refers,
             headers: (!other.is_empty()).then(|| other.to_owned()),
             result_mapping: refers.then(|| other.to_owned()),
-            retry_interval_us: i64::MIN,
-            request_timeout_us: i64::MAX,
-            timeout_us: Some(-1),
             ..columns(steps)
         };
         let Ok(definition) = decode(columns) else { continue };

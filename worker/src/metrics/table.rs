@@ -116,9 +116,14 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("pgsaga_breakers_open", "gauge", "Participants whose circuit breaker is open in this worker."),
     (
+        "pgsaga_unreadable_total",
+        "counter",
+        "Tasks whose row, or whose saga's, could not be read: the saga became stuck.",
+    ),
+    (
         "pgsaga_denied_calls_total",
         "counter",
-        "Calls that were not made, because their address is not allowed.",
+        "Calls that were not made: this worker may not call the address, or does not know the participant.",
     ),
     (
         "pgsaga_purged_sagas_total",

@@ -1,0 +1,106 @@
+//! Rows that no worker can read: they hold a value that no INSERT takes, because somebody changed them by hand. Such a row
+//! costs its own saga only, which becomes stuck and says why.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use pgsaga_sql::{FORMAT, query};
+use sqlx::Row as _;
+
+use crate::db::Lane;
+use crate::hand_back::{Returned, hand_back};
+use crate::worker::Worker;
+
+/// A task whose saga could not be made stuck comes back after this long: somebody has it locked, or it has no saga.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Tasks a lane that one look for unreachable ones brings.
+const UNREACHABLE_MAX: i64 = 1_000;
+
+/// A claimed task that cannot be worked on.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The task.
+    pub task: i64,
+    /// Its fence.
+    pub epoch: i32,
+    /// Its saga, where that can be read.
+    pub gid: Option<String>,
+    /// What was found, and what is allowed.
+    pub why: String,
+}
+
+/// Whether a column's value is one that the INSERT takes or a worker writes.
+///
+/// # Errors
+/// What was found, and what is allowed.
+pub fn within<T: PartialOrd + Display>(
+    place: &str,
+    found: T,
+    allowed: RangeInclusive<T>,
+) -> Result<T, String> {
+    if allowed.contains(&found) {
+        return Ok(found);
+    }
+    Err(format!("{place}: found {found}; allowed: from {} to {}", allowed.start(), allowed.end()))
+}
+
+/// Makes the sagas of these tasks stuck.
+pub async fn stick(worker: &Worker, id: i64, tasks: &[Unreadable]) {
+    if tasks.is_empty() {
+        return;
+    }
+    for Unreadable { task, gid, why, .. } in tasks {
+        tracing::error!(gid, task, reason = why, "a row cannot be read: its saga needs a person");
+    }
+    worker.metrics.unreadable.increment(tasks.len() as u64);
+    let statement = sqlx::query(query::STICK)
+        .bind(id)
+        .bind(tasks.iter().map(|unreadable| unreadable.task).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|unreadable| unreadable.epoch).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|unreadable| unreadable.why.as_str()).collect::<Vec<_>>());
+    let stuck = async {
+        let rows = worker.db.run(Lane::Control, statement).await?;
+        rows.iter().map(|row| row.try_get("id")).collect::<Result<HashSet<i64>, sqlx::Error>>()
+    };
+    let stuck = match stuck.await {
+        Ok(stuck) => stuck,
+        Err(error) => {
+            worker.database_failed("make unreadable sagas stuck", &error);
+            HashSet::new()
+        }
+    };
+    let left: Vec<Returned> = tasks
+        .iter()
+        .filter(|unreadable| !stuck.contains(&unreadable.task))
+        .map(|unreadable| Returned::unreadable(unreadable.task, unreadable.epoch, AGAIN_AFTER))
+        .collect();
+    if !left.is_empty() {
+        hand_back(worker, id, &left).await;
+    }
+}
+
+/// Finds tasks that no claim reaches, and makes their sagas stuck.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_unreachable(worker: &Worker) -> Result<(), sqlx::Error> {
+    let moving = worker.gate.read().await;
+    let id = worker.id();
+    // A newer release writes newer formats.
+    let format = (!worker.schema.is_behind()).then_some(FORMAT);
+    let statement = sqlx::query(query::CLAIM_UNREACHABLE).bind(id).bind(UNREACHABLE_MAX).bind(format);
+    let mut tasks = Vec::new();
+    for row in worker.db.run(Lane::Control, statement).await? {
+        tasks.push(Unreadable {
+            task: row.try_get("id")?,
+            epoch: row.try_get("epoch")?,
+            gid: row.try_get("gid")?,
+            why: row.try_get("why")?,
+        });
+    }
+    drop(moving);
+    stick(worker, id, &tasks).await;
+    Ok(())
+}
