@@ -15,9 +15,9 @@ const client = new pg.Client({ connectionString: process.env.DATABASE_URL });
 await client.connect();
 try {
   await client.query("begin");
-  await client.query("insert into orders (id, cents) values ($1, $2) on conflict do nothing", [order, cents]);
+  await client.query("insert into orders (id, cents) values ($1, $2) on conflict (id) do nothing", [order, cents]);
   // As text: pg would make a Postgres array of a JavaScript one.
-  await client.query("insert into pgsaga.saga (gid, steps) values ($1, $2) on conflict do nothing", [gid, JSON.stringify(steps)]);
+  await client.query("insert into pgsaga.saga (gid, steps) values ($1, $2) on conflict (gid) do nothing", [gid, JSON.stringify(steps)]);
   await client.query("commit");
   console.log(gid);
 

@@ -16,8 +16,8 @@ steps = [
 
 with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
     with connection.transaction():
-        connection.execute("insert into orders (id, cents) values (%s, %s) on conflict do nothing", (order, cents))
-        connection.execute("insert into pgsaga.saga (gid, steps) values (%s, %s) on conflict do nothing", (gid, Jsonb(steps)))
+        connection.execute("insert into orders (id, cents) values (%s, %s) on conflict (id) do nothing", (order, cents))
+        connection.execute("insert into pgsaga.saga (gid, steps) values (%s, %s) on conflict (gid) do nothing", (gid, Jsonb(steps)))
     print(gid)
 
     # Waiting is optional: the saga goes on by itself. Ask seldom, and more seldom the longer it takes.

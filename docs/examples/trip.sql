@@ -7,4 +7,4 @@ insert into pgsaga.saga (gid, timeout_to_fail, labels, result_mapping, steps) va
   {"name": "payment", "after": ["hotel", "flight"], "pivot": true, "action": "http://127.0.0.1:8080/payment/charge",
    "payload": {"cents": 99000}, "retry_interval_seconds": 2},
   {"name": "mail", "action": "http://127.0.0.1:8080/mail/send", "payload": {"receipt": {"$from": "payment"}}}
-]') on conflict do nothing;
+]') on conflict (gid) do nothing;

@@ -22,6 +22,21 @@ pub enum Error {
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
 
+    /// A sequence of pgsaga gave a number that is taken, as it does after a move to another cluster that left the sequences
+    /// behind. The saga was not submitted, and it is not a saga that was submitted before.
+    #[error(
+        "pgsaga.{sequence}: found a next value that pgsaga.{table} holds already; allowed: one above all that are there. \
+         The saga was not submitted: `pgsaga doctor` names the setval that moves the sequence ahead ({source})"
+    )]
+    SequenceBehind {
+        /// The sequence, in the schema `pgsaga`.
+        sequence: &'static str,
+        /// Its table, in the schema `pgsaga`.
+        table: &'static str,
+        /// The unique violation (23505).
+        source: sqlx::Error,
+    },
+
     /// No saga of this gid was there at the deadline. It may still be in a transaction that has not committed.
     #[error("no saga {gid} was found until the deadline; is its transaction committed?")]
     Unknown {

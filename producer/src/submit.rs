@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use pgsaga_sql::{fail, query};
 use serde::Deserialize;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Executor, Postgres};
 
@@ -91,7 +92,8 @@ impl Producer {
             .bind(&saga.result_mapping)
             .persistent(self.persistent)
             .fetch_optional(executor)
-            .await?;
+            .await
+            .map_err(not_submitted)?;
         fail::after(query::PRODUCER_SUBMIT);
         match (inserted, given) {
             (Some(gid), _) => Ok(Submitted { gid, created: true }),
@@ -145,7 +147,8 @@ impl Producer {
             .bind(column(sagas, |saga| saga.result_mapping.as_deref()))
             .persistent(self.persistent)
             .fetch_all(executor)
-            .await?;
+            .await
+            .map_err(not_submitted)?;
         fail::after(query::PRODUCER_SUBMIT_MANY);
         Ok(rows.into_iter().map(|(gid, created)| Submitted { gid, created }).collect())
     }
@@ -210,6 +213,24 @@ where
     E: Executor<'e, Database = Postgres>,
 {
     Producer::default().abort(executor, gid, reason).await
+}
+
+/// The primary keys that the INSERT of a saga fills from a sequence. A clash of one of them is not a clash of gids.
+const IDS: [(&str, &str, &str); 3] = [
+    ("saga_pkey", "saga_id_seq", "saga"),
+    ("task_pkey", "task_id_seq", "task"),
+    ("lane_pkey", "lane_id_seq", "lane"),
+];
+
+fn not_submitted(error: sqlx::Error) -> Error {
+    let refusal = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let taken = refusal.filter(|refusal| refusal.code() == "23505" && refusal.schema() == Some("pgsaga"));
+    let id =
+        taken.and_then(|taken| IDS.iter().find(|(constraint, ..)| taken.constraint() == Some(constraint)));
+    match id {
+        Some(&(_, sequence, table)) => Error::SequenceBehind { sequence, table, source: error },
+        None => Error::Database(error),
+    }
 }
 
 fn not_aborted(gid: &str, error: sqlx::Error) -> Error {

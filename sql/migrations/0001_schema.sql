@@ -116,7 +116,7 @@ create table pgsaga.worker (
 comment on column pgsaga.worker.beat is 'A counter. Whoever sees it unchanged for a lease of its own time may declare the worker dead.';
 comment on column pgsaga.worker.seen_at is 'For people only: no decision is taken by comparing clocks.';
 
--- Queues the first step of each saga that was really inserted: after `on conflict do nothing` the transition table
+-- Queues the first step of each saga that was really inserted: after `on conflict (gid) do nothing` the transition table
 -- lacks the skipped rows. Wakes workers only when one is idle: an idle worker holds the advisory lock
 -- 8101820131131281 exclusively, a try to share it fails just then. NOTIFY on every insert would cost nine tenths of the rate.
 create function pgsaga.queue_sagas() returns trigger
@@ -216,3 +216,5 @@ grant usage on sequence pgsaga.history_seq to pgsaga_worker;
 grant execute on function pgsaga.make_history_partitions() to pgsaga_worker;
 
 grant select on all tables in schema pgsaga to pgsaga_reader, pgsaga_operator;
+-- `pgsaga doctor` compares each sequence with its tables.
+grant select on all sequences in schema pgsaga to pgsaga_reader, pgsaga_operator;

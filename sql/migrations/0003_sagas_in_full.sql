@@ -91,23 +91,26 @@ alter table pgsaga.history
   add constraint history_kind_check check (kind in ('attempt', 'decision', 'deadline')),
   add constraint decision_is_a_decision check (decision is null or kind = 'decision');
 
--- The lane of a queue's class, made on first use.
+-- The lane of a queue's class, made on first use. Each INSERT names its conflict target: an id that lane_id_seq gives twice is
+-- then an error, and not taken for a lane that exists.
 create function pgsaga.open_lane(queue text, priority smallint) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
 declare
   found int;
 begin
   select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority;
   if found is null then
-    insert into pgsaga.queue (name) values (open_lane.queue) on conflict do nothing;
-    insert into pgsaga.lane (queue, priority) values (open_lane.queue, open_lane.priority) on conflict do nothing;
+    insert into pgsaga.queue (name) values (open_lane.queue) on conflict (name) do nothing;
+    insert into pgsaga.lane (queue, priority) values (open_lane.queue, open_lane.priority)
+      on conflict (queue, priority) do nothing;
     select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority;
   end if;
   return found;
 end
 $$;
 
--- Queues the steps that wait for nothing of each saga that was really inserted: after `on conflict do nothing` the
+-- Queues the steps that wait for nothing of each saga that was really inserted: after `on conflict (gid) do nothing` the
 -- transition table lacks the skipped rows. Wakes workers only when one is idle (see migration 1).
 create or replace function pgsaga.queue_sagas() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -177,3 +180,4 @@ grant insert (queue, priority, run_at, timeout_to_fail, compensate_retry_limit, 
 grant update (version, progress, abort_reason, ending) on pgsaga.saga to pgsaga_worker;
 grant select on pgsaga.queue, pgsaga.lane to pgsaga_worker;
 grant select on pgsaga.queue, pgsaga.lane, pgsaga.step_order, pgsaga.saga_timeline, pgsaga.queues to pgsaga_reader, pgsaga_operator;
+grant select on sequence pgsaga.lane_id_seq to pgsaga_reader, pgsaga_operator;

@@ -206,7 +206,7 @@ queries! {
 pub struct Check {
     /// The file's name, which says the rule.
     pub name: &'static str,
-    /// The query. Its columns are `gid` and `found`, both text.
+    /// The query. Its columns are `gid` and `found`, both text. `gid` is null where no single saga is at fault.
     pub sql: &'static str,
 }
 
@@ -232,6 +232,7 @@ checks! {
     "open_sagas_can_go_on",
     "one_unwind",
     "progress_is_what_the_history_says",
+    "sequences_are_ahead",
     "steps_run_in_order",
     "stuck_sagas_have_a_reason",
     "succeeded_sagas_are_done",

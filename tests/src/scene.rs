@@ -167,8 +167,12 @@ pub async fn broken(pool: &PgPool) -> Vec<String> {
         .unwrap();
     let mut found = Vec::new();
     for check in pgsaga_sql::CHECKS {
-        let rows: Vec<(String, String)> = sqlx::query_as(check.sql).fetch_all(&mut *snapshot).await.unwrap();
-        found.extend(rows.into_iter().map(|(gid, what)| format!("{}: {gid}: {what}", check.name)));
+        let rows: Vec<(Option<String>, String)> =
+            sqlx::query_as(check.sql).fetch_all(&mut *snapshot).await.unwrap();
+        found.extend(rows.into_iter().map(|(gid, what)| match gid {
+            Some(gid) => format!("{}: {gid}: {what}", check.name),
+            None => format!("{}: {what}", check.name),
+        }));
     }
     snapshot.commit().await.unwrap();
     found

@@ -7,30 +7,50 @@ use backoff::backoff::Backoff as _;
 
 use crate::plan::{Wait, nominal_delay};
 
-/// The longest wait between two tries of a step, unless the saga's own interval is longer (DESIGN.md §4). `Retry-After`
-/// is held to it too.
+/// Upper bound on the nominal wait between two tries of a step, unless the saga's own `retry_interval` is longer.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
-/// The part by which a wait varies, up and down.
+/// Lower bound on a wait that `Retry-After` asks for. A participant that answers `Retry-After: 0`, or a date in the past,
+/// would otherwise be called again at once, and each call would write a row of history.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Upper bound on a wait that `Retry-After` asks for, before the jitter. A participant must not be able to put off a saga
+/// for years.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Fraction by which a wait varies: up and down from the computed wait, only up from a wait that a participant asked for.
 pub const JITTER: f64 = 0.2;
 
-/// The wait before the next try of a step: doubling, ±20 %, at most five minutes. A participant's `Retry-After`
-/// replaces the computed wait, shorter or longer.
+/// Returns the wait before the next try of a step.
+///
+/// Without `retry_after` the wait is the nominal delay ±20 %, at most five minutes or the saga's own interval, whichever is
+/// longer.
+///
+/// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, shorter or longer, between one second and
+/// one hour. The participant says when it is ready, so the jitter only adds to the wait: up to 20 %.
+/// A try that counts (429, 503) doubles the wait as it doubles the interval, because a participant that keeps asking for one
+/// second would otherwise be called every second for ever. The growth ends at the ordinary cap, and never goes below what
+/// was asked. [`Wait::Interval`] (202, 425, a refusal to be confirmed) does not grow.
 pub fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Duration>) -> Duration {
     let cap = RETRY_DELAY_MAX.max(interval);
-    if let Some(asked) = retry_after {
-        return asked.min(cap);
-    }
-    let nominal = nominal_delay(wait, interval, cap);
+    let Some(asked) = retry_after else {
+        let nominal = nominal_delay(wait, interval, cap);
+        return spread(nominal, JITTER).min(cap);
+    };
+    let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+    let nominal = nominal_delay(wait, asked, cap.max(asked));
+    nominal.saturating_add(spread(nominal.mul_f64(JITTER / 2.0), 1.0))
+}
+
+/// Returns a random duration between `1 - factor` and `1 + factor` times `middle`.
+fn spread(middle: Duration, factor: f64) -> Duration {
     let mut policy = ExponentialBackoff {
-        current_interval: nominal,
-        initial_interval: nominal,
-        randomization_factor: JITTER,
+        current_interval: middle,
+        initial_interval: middle,
+        randomization_factor: factor,
         multiplier: 1.0,
-        max_interval: cap,
+        max_interval: middle,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     };
-    policy.next_backoff().unwrap_or(nominal).min(cap)
+    policy.next_backoff().unwrap_or(middle)
 }
 
 /// Waits between tries of a database that does not answer: 50 ms, doubling to two seconds, for as long as it takes.
@@ -104,10 +124,48 @@ mod tests {
     fn ongoing_keeps_the_interval_and_retry_after_replaces_it() {
         let delay = retry_delay(Wait::Interval, Duration::from_secs(10), None);
         assert!((Duration::from_secs(8)..=Duration::from_secs(12)).contains(&delay));
-        let asked = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(retry_delay(Wait::Interval, Duration::from_secs(10), asked(1)), Duration::from_secs(1));
-        assert_eq!(retry_delay(Wait::Interval, Duration::from_secs(10), asked(0)), Duration::ZERO);
-        assert_eq!(retry_delay(Wait::Interval, Duration::from_secs(10), asked(9999)), RETRY_DELAY_MAX);
+        // What is asked, and what is waited: at least so long.
+        for (asked, waited) in
+            [(0, 1), (1, 1), (7, 7), (301, 301), (3600, 3600), (3601, 3600), (u64::MAX, 3600)]
+        {
+            let delay =
+                retry_delay(Wait::Interval, Duration::from_secs(10), Some(Duration::from_secs(asked)));
+            assert!(above_only(delay, Duration::from_secs(waited)), "{asked}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_grows_as_the_backoff_does_where_tries_count() {
+        let second = Some(Duration::ZERO);
+        let interval = Duration::from_millis(20);
+        for (counted, seconds) in
+            [(0, 1), (1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (11, 300), (u32::MAX, 300)]
+        {
+            let delay = retry_delay(Wait::Backoff { counted }, interval, second);
+            assert!(above_only(delay, Duration::from_secs(seconds)), "{counted}: {delay:?}");
+            let delay = retry_delay(Wait::Interval, interval, second);
+            assert!(above_only(delay, RETRY_AFTER_MIN), "ongoing does not grow: {delay:?}");
+        }
+        // The growth ends at the saga's own interval where that is longer, and never below what was asked.
+        let day = Duration::from_secs(86_400);
+        assert!(above_only(retry_delay(Wait::Backoff { counted: 40 }, day, second), day));
+        for counted in [1, 2, 40] {
+            let delay = retry_delay(Wait::Backoff { counted }, interval, Some(Duration::MAX));
+            assert!(above_only(delay, RETRY_AFTER_MAX), "{counted}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn the_jitter_of_retry_after_is_spread_above_what_was_asked() {
+        let asked = Duration::from_secs(40);
+        let delays: Vec<f64> = (0..1000)
+            .map(|_| retry_delay(Wait::Interval, Duration::from_secs(10), Some(asked)))
+            .map(|delay| delay.as_secs_f64() / asked.as_secs_f64() - 1.0)
+            .collect();
+        for tenth in 0..10 {
+            let from = JITTER * f64::from(tenth) / 10.0;
+            assert!(delays.iter().any(|delay| (from..from + JITTER / 10.0).contains(delay)), "{from}");
+        }
     }
 
     #[test]
@@ -153,6 +211,12 @@ mod tests {
         }
     }
 
+    /// The wait is `nominal` or up to the jitter longer. Floats count nanoseconds.
+    fn above_only(delay: Duration, nominal: Duration) -> bool {
+        let most = nominal.mul_f64((1.0 + JITTER) * (1.0 + 1e-9)).saturating_add(Duration::from_nanos(2));
+        (nominal..=most).contains(&delay)
+    }
+
     fn within_jitter(delay: Duration, nominal: Duration, cap: Duration) -> bool {
         // Floats count nanoseconds.
         let least = nominal.mul_f64((1.0 - JITTER) * (1.0 - 1e-9)).saturating_sub(Duration::from_nanos(2));
@@ -189,8 +253,14 @@ mod tests {
             let cap = RETRY_DELAY_MAX.max(interval);
             for wait in [Wait::Backoff { counted }, Wait::Interval] {
                 let delay = retry_delay(wait, interval, asked);
-                prop_assert!(delay <= cap);
-                prop_assert!(asked.is_none_or(|asked| delay == asked.min(cap)));
+                let Some(asked) = asked else {
+                    prop_assert!(delay <= cap);
+                    continue;
+                };
+                let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+                prop_assert!(delay >= asked, "{delay:?}");
+                prop_assert!(delay.div_f64(1.0 + JITTER + 1e-6) <= cap.max(asked), "{delay:?}");
+                prop_assert!(wait != Wait::Interval || above_only(delay, asked), "{delay:?}");
             }
         }
 

@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             abort(&mut *transaction, gid, "the customer went away").await?;
         }
         how => {
-            query("insert into orders (gid) values ($1) on conflict do nothing")
+            query("insert into orders (gid) values ($1) on conflict (gid) do nothing")
                 .bind(gid)
                 .execute(&mut *transaction)
                 .await?;

@@ -129,7 +129,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn retry_after_replaces_the_wait_shorter_and_longer() {
     let scene = Scene::with_worker().await;
-    let soon = Sequence(vec![Behaviour::raw(429, &[("retry-after", "0")], "")]);
+    let soon = Sequence(vec![Behaviour::retry_after(429, 1)]);
     scene.saga("soon").column("retry_interval", "'1 hour'").step("pay").action(soon).insert().await;
     scene.expect("soon", "succeeded", None, &["pay action"; 2]).await;
     assert_eq!(
@@ -138,11 +138,52 @@ async fn retry_after_replaces_the_wait_shorter_and_longer() {
         "429 was not accepted: nothing to compensate"
     );
 
-    let later = Sequence(vec![Behaviour::raw(503, &[("retry-after", "1")], "")]);
+    let later = Sequence(vec![Behaviour::retry_after(503, 1)]);
     scene.saga("later").column("retry_interval", "'1 millisecond'").step("pay").action(later).insert().await;
     scene.expect("later", "succeeded", None, &["pay action"; 2]).await;
     let calls = scene.participant.calls_for("later");
     assert!(calls[1].started - calls[0].started >= Duration::from_secs(1));
+}
+
+/// A participant that asks to be called again at once, or at a time that is past, is not called in a tight loop.
+#[tokio::test]
+async fn retry_after_zero_or_in_the_past_waits_a_second_and_longer_where_it_is_refused_again() {
+    const PAST: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+    let scene = Scene::with_worker().await;
+    let asked: [(&str, &[(&str, &str)]); 3] = [
+        ("zero", &[("retry-after", "0")]),
+        ("past", &[("retry-after", PAST)]),
+        ("past-own-date", &[("retry-after", PAST), ("date", "Wed, 21 Oct 2015 07:28:01 GMT")]),
+    ];
+    // The least wait after each try, in seconds: an answer that counts as a try doubles it.
+    let statuses: [(u16, &[f64]); 4] =
+        [(202, &[1.0, 1.0, 1.0]), (425, &[1.0, 1.0, 1.0]), (429, &[1.0, 2.0]), (503, &[1.0, 2.0])];
+    for (name, headers) in asked {
+        for (status, waits) in statuses {
+            let answers = vec![Behaviour::raw(status, headers, ""); waits.len()];
+            scene.saga(&format!("{name}-{status}")).step("pay").action(Sequence(answers)).insert().await;
+        }
+    }
+    for (name, _) in asked {
+        for (status, waits) in statuses {
+            let gid = format!("{name}-{status}");
+            assert_eq!(scene.ended(&gid).await.0, "succeeded", "{gid}");
+            assert_eq!(scene.participant.calls_for(&gid).len(), waits.len() + 1, "{gid}");
+            // By the database's clock, from the end of one try to the end of the next.
+            let passed: Vec<Option<f64>> = sqlx::query_scalar(
+                "select extract(epoch from lead(h.at) over (order by h.seq) - h.at)::float8
+                 from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id where s.gid = $1 order by h.seq",
+            )
+            .bind(&gid)
+            .fetch_all(scene.pool())
+            .await
+            .unwrap();
+            let passed: Vec<f64> = passed.into_iter().flatten().collect();
+            assert_eq!(passed.len(), waits.len(), "{gid}: {passed:?}");
+            assert!(passed.iter().zip(waits).all(|(passed, least)| passed >= least), "{gid}: {passed:?}");
+        }
+    }
+    scene.healthy().await;
 }
 
 #[tokio::test]
@@ -159,7 +200,7 @@ async fn dtms_own_words_in_a_json_answer_count_as_its_statuses() {
     scene.expect("client-error", "succeeded", None, &["pay action"; 2]).await;
 }
 
-/// One row a way to answer, each with the outcome that DESIGN.md §5 gives it and whether the participant did the work.
+/// One row a way to answer, each with the outcome that the contract gives it and whether the participant did the work.
 #[tokio::test]
 async fn each_way_to_answer_has_the_outcome_of_the_contract() {
     let scene = Scene::with_worker().await;
@@ -176,9 +217,9 @@ async fn each_way_to_answer_has_the_outcome_of_the_contract() {
         ("early", Status(425), "ongoing", false),
         ("bad-request", Status(400), "unknown", false),
         ("not-found", Status(404), "unknown", false),
-        ("too-many", Behaviour::retry_after(429, 0), "unsent", false),
+        ("too-many", Status(429), "unsent", false),
         ("error", Status(500), "unknown", false),
-        ("unavailable", Behaviour::retry_after(503, 0), "unknown", false),
+        ("unavailable", Status(503), "unknown", false),
         ("garbage-error", Behaviour::garbage(500), "unknown", false),
         ("flood-error", Flood(500, 10 * 1024 * 1024), "unknown", false),
         ("moved", Behaviour::redirect(301, &elsewhere), "unknown", false),

@@ -35,12 +35,13 @@ async fn on_conflict_do_nothing_makes_no_second_task() {
     let scene = Scene::with_worker().await;
     let steps = scene.saga("twice").step("one").steps();
     for created in [1, 0, 0] {
-        let done =
-            sqlx::query("insert into pgsaga.saga (gid, steps) values ('twice', $1) on conflict do nothing")
-                .bind(&steps)
-                .execute(scene.pool())
-                .await
-                .unwrap();
+        let done = sqlx::query(
+            "insert into pgsaga.saga (gid, steps) values ('twice', $1) on conflict (gid) do nothing",
+        )
+        .bind(&steps)
+        .execute(scene.pool())
+        .await
+        .unwrap();
         assert_eq!(done.rows_affected(), created);
     }
     scene.expect("twice", "succeeded", None, &["one action"]).await;

@@ -28,7 +28,7 @@ async fn a_producer_can_insert_and_read_its_columns_and_nothing_else() {
     let mut producer = session(&scene, "pgsaga_producer").await;
     for allowed in [
         "insert into pgsaga.saga (gid, steps) values ('a', '[{\"action\": \"\"}]')",
-        "insert into pgsaga.saga (gid, steps) values ('a', '[{\"action\": \"\"}]') on conflict do nothing",
+        "insert into pgsaga.saga (gid, steps) values ('a', '[{\"action\": \"\"}]') on conflict (gid) do nothing",
         "insert into pgsaga.saga (steps, retry_interval, retry_limit, request_timeout, headers, labels) values ('[{\"action\": \"\"}]', '1 s', 3, '1 s', '{}', '{}') returning gid",
         "select gid, status, reason, result from pgsaga.saga",
     ] {

@@ -43,7 +43,7 @@ async fn produce(url: String, orders: Arc<Mutex<Vec<Order>>>, acknowledged: Arc<
                     }
                 },
             };
-            let insert = "insert into pgsaga.saga (gid, steps, retry_interval) values ($1, $2, '20 milliseconds') on conflict do nothing";
+            let insert = "insert into pgsaga.saga (gid, steps, retry_interval) values ($1, $2, '20 milliseconds') on conflict (gid) do nothing";
             match sqlx::query(insert).bind(&gid).bind(&steps).execute(&to).await {
                 Ok(_) => break,
                 Err(_) => pool = None,

@@ -1,8 +1,10 @@
-//! README.md, docs/sagas.md, grafana/README.md and docs/deploy/README.md say what is true: their commands, SQL, programs and
+//! README.md, docs/sagas.md, docs/cut-over.md, grafana/README.md and docs/deploy/README.md say what is true: their commands, SQL, programs and
 //! tables are run or compared as they stand. Only addresses are replaced: the database's, and those that two tests at once
 //! would fight over.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod conflicts;
+mod cut_over;
 mod guide;
 mod process;
 mod runs;

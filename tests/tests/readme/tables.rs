@@ -84,7 +84,7 @@ const COMMANDS: [&str; 19] = [
 fn every_command_flag_variable_and_exit_code_exists() {
     let top = text(&run(&["--help"]).stdout);
     let everything: String = COMMANDS.map(help).concat() + &top;
-    for path in [README, GUIDE, SAFETY, "grafana/README.md", "docs/deploy/README.md"] {
+    for path in [README, GUIDE, SAFETY, CUT_OVER, "grafana/README.md", "docs/deploy/README.md"] {
         let document = read(path);
         let shells =
             blocks_in(path).into_iter().filter(|block| block.language == "sh").map(|block| block.text);
@@ -245,7 +245,7 @@ fn every_link_leads_somewhere() {
             .map(|line| anchor(line.trim_start_matches('#').trim()))
             .collect()
     };
-    for path in [README, GUIDE, SAFETY, "grafana/README.md", "docs/deploy/README.md"] {
+    for path in [README, GUIDE, SAFETY, CUT_OVER, "grafana/README.md", "docs/deploy/README.md"] {
         let document = read(path);
         let folder = Path::new(path).parent().unwrap();
         for link in document.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

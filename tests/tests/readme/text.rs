@@ -7,6 +7,7 @@ pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub(crate) const README: &str = "README.md";
 pub(crate) const GUIDE: &str = "docs/sagas.md";
 pub(crate) const SAFETY: &str = "docs/safety.md";
+pub(crate) const CUT_OVER: &str = "docs/cut-over.md";
 /// What the texts name; a test's own participant takes its place.
 pub(crate) const ECHO: &str = "127.0.0.1:8080";
 pub(crate) const TOUR: &str = "The 60-second tour";

@@ -164,7 +164,7 @@ async fn tenants_that_share_a_database_see_and_make_only_their_own_sagas() {
     };
     assert_eq!(refused(&mut ours, &insert("ours-1", "current_user")).await, None);
     assert_eq!(refused(&mut others, &insert("others-1", "current_user")).await, None);
-    let again = insert("ours-1", "current_user").replace(" returning gid", " on conflict do nothing");
+    let again = insert("ours-1", "current_user").replace(" returning gid", " on conflict (gid) do nothing");
     assert_eq!(refused(&mut ours, &again).await, None, "submitting is idempotent");
     for stolen in [
         insert("x", "'somebody'"),

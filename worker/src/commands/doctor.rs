@@ -1,5 +1,7 @@
 //! `pgsaga doctor`: every invariant, in one snapshot.
 
+use std::fmt;
+
 use clap::Args;
 use pgsaga_sql::CHECKS;
 use sqlx::{Executor as _, Row as _};
@@ -27,10 +29,21 @@ pub struct Doctor {
 pub struct Broken {
     /// The check's name.
     pub check: &'static str,
-    /// The saga.
-    pub gid: String,
+    /// The saga, where a single saga is at fault.
+    pub gid: Option<String>,
     /// What is wrong.
     pub found: String,
+}
+
+/// One line for a person. Someone who changed a row by hand may have written anything.
+impl fmt::Display for Broken {
+    fn fmt(&self, line: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(line, "{}: ", self.check)?;
+        if let Some(gid) = &self.gid {
+            write!(line, "saga {}: ", printable(gid, TEXT_CHARS_MAX))?;
+        }
+        write!(line, "{}", printable(&self.found, TEXT_CHARS_MAX))
+    }
 }
 
 impl Doctor {
@@ -44,10 +57,7 @@ impl Doctor {
             if self.json {
                 out_json(serde_json::json!(place))?;
             } else {
-                // Whoever changed a row by hand may have written anything.
-                let (gid, found) =
-                    (printable(&place.gid, TEXT_CHARS_MAX), printable(&place.found, TEXT_CHARS_MAX));
-                out(format_args!("{}: saga {gid}: {found}", place.check))?;
+                out(format_args!("{place}"))?;
             }
         }
         if broken.is_empty() {

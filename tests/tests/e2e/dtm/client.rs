@@ -296,7 +296,7 @@ impl Draft<'_> {
                 submitted.created
             }
             Way::Sql => {
-                let insert = format!("{} on conflict do nothing", self.sql());
+                let insert = format!("{} on conflict (gid) do nothing", self.sql());
                 let inserted = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&self.client.pool).await.unwrap();
                 inserted.rows_affected() == 1
             }

@@ -37,7 +37,7 @@ fn saga(scene: &Scene, gid: &str) -> Saga {
 /// The order and its saga, in the application's transaction; whether the saga is new.
 async fn order(pool: &PgPool, id: i64, saga: &Saga) -> Result<bool, Error> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("insert into orders (id, cents) values ($1, 990) on conflict do nothing")
+    sqlx::query("insert into orders (id, cents) values ($1, 990) on conflict (id) do nothing")
         .bind(id)
         .execute(&mut *transaction)
         .await?;
@@ -79,13 +79,15 @@ async fn plain_sql_as_the_readme_writes_it_is_repeated_and_there_is_one_saga_cal
     let steps = scene.saga("order-1").step("pay").steps();
     let order = async || -> Result<(), sqlx::Error> {
         let mut transaction = pool.begin().await?;
-        sqlx::query("insert into orders (id, cents) values (1, 990) on conflict do nothing")
+        sqlx::query("insert into orders (id, cents) values (1, 990) on conflict (id) do nothing")
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("insert into pgsaga.saga (gid, steps) values ('order-1', $1) on conflict do nothing")
-            .bind(&steps)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "insert into pgsaga.saga (gid, steps) values ('order-1', $1) on conflict (gid) do nothing",
+        )
+        .bind(&steps)
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await
     };
     let lost = proxy.inject(Fault::cut_before_reply("COMMIT"));
