@@ -13,6 +13,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName
 use tokio::time::timeout_at;
 use url::Host;
 
+pub use self::decode::json;
 use crate::address::{self, Addresses};
 use crate::client;
 use crate::error::Error;
@@ -189,7 +190,7 @@ impl Caller {
             Ok((text, whole)) => {
                 let (outcome, message) = judge(status, &text);
                 let is_kept = wanted && whole && outcome == Outcome::Success;
-                (outcome, message, is_kept.then(|| decode::json(&text, bytes_max)).flatten())
+                (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
             }
             Err(why) => {
                 let (outcome, message) = judge_unread(status, &why);

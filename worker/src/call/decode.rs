@@ -204,7 +204,7 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
 
 /// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
 /// bytes, and jsonb prints 131,072.)
-pub(super) fn json(text: &[u8], bytes_max: usize) -> Option<String> {
+pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let measure = pgsaga_producer::measure_json(text)?;
     (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
