@@ -12,10 +12,12 @@ const LABEL_KEY_MAX: usize = 64;
 const LABEL_VALUE_MAX: usize = 256;
 
 /// Headers that are ours or the transport's.
-const FORBIDDEN_HEADERS: [&str; 19] = [
+const FORBIDDEN_HEADERS: [&str; 21] = [
     "host",
     "content-length",
     "content-type",
+    "content-encoding",
+    "accept-encoding",
     "connection",
     "transfer-encoding",
     "te",
@@ -41,13 +43,18 @@ const HEADER_VALUE: &str = "a string of up to 4,096 visible ASCII characters, sp
 const LABEL_KEY: &str = "1 to 64 of the characters A-Z a-z 0-9 . _ : / -";
 const LABEL_VALUE: &str = "a string of up to 256 characters";
 
+/// Whether pgsaga or the transport sets the header of this name. No saga may set it.
+pub fn is_reserved_header(name: &str) -> bool {
+    FORBIDDEN_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
 pub(crate) fn headers(place: &str, value: &RawValue) -> Result<(), Invalid> {
     for (key, value) in entries(place, value)? {
         let place = format!("{place} {}", quoted(&key));
         if !is_token(&key) {
             return Err(Invalid::new(place, "a bad name", HEADER_NAME));
         }
-        if FORBIDDEN_HEADERS.contains(&key.to_ascii_lowercase().as_str()) {
+        if is_reserved_header(&key) {
             return Err(Invalid::new(place, "a header that pgsaga or the transport sets", "any other"));
         }
         let fits = |text: &str| {

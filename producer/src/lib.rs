@@ -32,6 +32,7 @@ pub mod webhook;
 pub use answer::{AnswerOf, Literal, answer_of, literal};
 pub use barrier::{Barrier, Verdict};
 pub use definition::{Definition, check_file};
+pub use entries::is_reserved_header;
 pub use error::{Error, WaitError};
 pub use gid::Gid;
 pub use invalid::Invalid;

@@ -300,8 +300,8 @@ begin
         end if;
         select count(*), (array_agg(h.key) filter (where
             h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(h.key) > 128
-            or lower(h.key) in ('host', 'content-length', 'content-type', 'connection', 'transfer-encoding', 'te', 'trailer',
-                                'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
+            or lower(h.key) in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
+                                'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
                                 'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature')
             or jsonb_typeof(h.value) <> 'string' or h.value #>> '{}' !~ '^[\t -~]*$' or length(h.value #>> '{}') > 4096))[1]
           into entry_count, entry_key
@@ -317,8 +317,8 @@ begin
           if entry_key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(entry_key) > 128 then
             what := 'a bad name';
             allowed := '1 to 128 of the characters A-Z a-z 0-9 ! # $ % & '' * + - . ^ _ ` | ~';
-          elsif lower(entry_key) in ('host', 'content-length', 'content-type', 'connection', 'transfer-encoding', 'te', 'trailer',
-                                     'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
+          elsif lower(entry_key) in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
+                                     'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
                                      'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature') then
             what := 'a header that pgsaga or the transport sets';
             allowed := 'any other';

@@ -1,5 +1,6 @@
 //! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, a [`Called`] out.
 
+mod decode;
 mod query;
 mod wire;
 
@@ -9,15 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use pgsaga_producer::{NamedUrl, webhook};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio::time::timeout_at;
 use url::Host;
 
+pub use self::decode::json;
 use crate::address::{self, Addresses};
 use crate::client;
 use crate::error::Error;
 use crate::named::{Named, Service};
-use crate::outcome::{Ended, Outcome, clean, judge};
+use crate::outcome::{Ended, Outcome, clean, judge, judge_unread};
 use crate::participants::Reached;
 use crate::plan::Op;
 use crate::task::Task;
@@ -45,10 +47,7 @@ const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len(
 /// Room for the values of our headers, without gids and step names.
 const VALUES_BYTES: usize = 128;
 /// Room for the headers that are set here, by the client's builder and by its connections.
-const HEADERS: usize = 9;
-
-/// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may be.
-const ANSWER_DEPTH_MAX: usize = 64;
+const HEADERS: usize = 10;
 
 /// Whom a worker may call, and how.
 #[derive(Debug, Default)]
@@ -200,45 +199,32 @@ impl Caller {
     ) -> Ended {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        let (body, whole) = match self.body(&mut response, ends).await {
+        let bytes_max = self.answer_bytes_max;
+        let read_max = decode::read_bytes_max(response.headers(), bytes_max);
+        let (body, whole) = match body(&mut response, read_max, ends).await {
             Ok(read) => read,
             Err(broken) => {
                 let broken = ended(Outcome::Unknown, Reached::Answered, Some(broken), started);
                 return Ended { status_code: Some(status), ..broken };
             }
         };
-        let (outcome, message) = judge(status, &body);
-        let answer = (wanted && whole && outcome == Outcome::Success)
-            .then(|| json(&body, self.answer_bytes_max))
-            .flatten();
+        let (outcome, message, answer) = match decode::text(response.headers(), &body, whole, bytes_max).await
+        {
+            Ok((text, whole)) => {
+                let (outcome, message) = judge(status, &text);
+                let is_kept = wanted && whole && outcome == Outcome::Success;
+                (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
+            }
+            Err(why) => {
+                let (outcome, message) = judge_unread(status, &why);
+                (outcome, Some(message), None)
+            }
+        };
         Ended {
             status_code: Some(status),
             retry_after,
             answer,
             ..ended(outcome, Reached::Answered, message, started)
-        }
-    }
-
-    /// The body up to what may be kept of it, and whether that is all; else what it broke off with.
-    async fn body(
-        &self,
-        response: &mut reqwest::Response,
-        ends: Instant,
-    ) -> Result<(BytesMut, bool), String> {
-        let mut body = BytesMut::new();
-        loop {
-            match timeout_at(ends.into(), response.chunk()).await {
-                Ok(Ok(Some(chunk))) => {
-                    let room = self.answer_bytes_max - body.len();
-                    body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-                    if chunk.len() > room {
-                        return Ok((body, false)); // the rest is not read; the connection is closed with it
-                    }
-                }
-                Ok(Ok(None)) => return Ok((body, true)),
-                Ok(Err(error)) => return Err(words(&error)),
-                Err(_) => return Err(TOO_LATE.to_owned()),
-            }
         }
     }
 
@@ -282,6 +268,8 @@ impl Caller {
         headers.reserve(HEADERS + step.headers.len());
         headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Answers are small, and one that is compressed nevertheless is decoded.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         // Slices of one text: an allocation for all, and none where the client copies its headers.
         let mut text = String::with_capacity(2 * (gid.len() + step.name.len()) + VALUES_BYTES);
         let mut ends = Vec::with_capacity(HEADERS);
@@ -376,12 +364,27 @@ fn push_traceparent(text: &mut String) {
     let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
 }
 
-/// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
-/// bytes, and jsonb prints 131,072.)
-pub fn json(body: &[u8], bytes_max: usize) -> Option<String> {
-    let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?.trim();
-    let measure = pgsaga_producer::measure_json(text)?;
-    (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
+/// The body up to `bytes_max`, and whether that is all; else what it broke off with.
+async fn body(
+    response: &mut reqwest::Response,
+    bytes_max: usize,
+    ends: Instant,
+) -> Result<(BytesMut, bool), String> {
+    let mut body = BytesMut::new();
+    loop {
+        match timeout_at(ends.into(), response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if chunk.len() > room {
+                    return Ok((body, false)); // the rest is not read; the connection is closed with it
+                }
+            }
+            Ok(Ok(None)) => return Ok((body, true)),
+            Ok(Err(error)) => return Err(words(&error)),
+            Err(_) => return Err(TOO_LATE.to_owned()),
+        }
+    }
 }
 
 fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: Instant) -> Ended {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pgsaga_producer::is_reserved_header;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -366,12 +367,13 @@ fn limit(place: &str, found: Option<f64>) -> Result<Option<u32>, DecodeError> {
     limit.map(|limit| limit.map(|limit| limit as u32)).map_err(DecodeError::Range)
 }
 
+/// The headers that a row may set. A reserved one is in a row that was changed by hand, and would contradict the body.
 fn header_map(headers: &Headers<'_>) -> Result<HeaderMap, DecodeError> {
     if headers.len() > HEADERS_MAX {
         return Err(DecodeError::Headers(headers.len()));
     }
     let mut map = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
+    for (name, value) in headers.iter().filter(|(name, _)| !is_reserved_header(name)) {
         let unsendable = || DecodeError::Header(name.to_string());
         map.insert(
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable())?,

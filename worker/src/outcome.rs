@@ -93,7 +93,7 @@ struct Message {
     message: Option<serde_json::Value>,
 }
 
-/// Judges an answer by its status and body, of which a bounded part was read.
+/// Judges an answer by its status and its body in UTF-8 without a mark, of which a bounded part was read.
 pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
         200 | 201 | 204 => dtm_result(body),
@@ -106,11 +106,22 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     (outcome, message)
 }
 
+/// Judges an answer whose body could not be decoded, which `why` says: one whose status is a success may say no in its body.
+pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
+    match judge(status_code, b"") {
+        (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
+        (outcome, _) => (outcome, clean(&format!("HTTP status {status_code}; {why}"))),
+    }
+}
+
 /// What `dtm_result` of a JSON object says. DTM finds its words anywhere in the body; only a whole object's own key counts
 /// here. An object that names the key and cannot be read, or was cut off, may say no: that is unknown, never a success.
 fn dtm_result(body: &[u8]) -> Outcome {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    if !body.starts_with(b"{") || memchr::memmem::find(body, b"dtm_result").is_none() {
+    let body = body.trim_ascii_start();
+    let holds = |part: &[u8]| memchr::memmem::find(body, part).is_some();
+    let names_key = holds(b"dtm_result");
+    // JSON may write a key's ASCII with escapes, too.
+    if !body.starts_with(b"{") || !(names_key || holds(b"\\u00")) {
         return Outcome::Success;
     }
     match serde_json::from_slice::<DtmResult>(body) {
@@ -119,8 +130,8 @@ fn dtm_result(body: &[u8]) -> Outcome {
             "ONGOING" => Outcome::Ongoing,
             _ => Outcome::Success,
         },
-        Ok(_) => Outcome::Success,
-        Err(_) => Outcome::Unknown,
+        Err(_) if names_key => Outcome::Unknown,
+        Ok(_) | Err(_) => Outcome::Success,
     }
 }
 
@@ -184,6 +195,8 @@ mod tests {
         assert_eq!(judge(200, br#"{"dtm_result": "FAILURE"}"#).0, Outcome::Failure);
         assert_eq!(judge(200, br#"{"dtm_result": "ONGOING"}"#).0, Outcome::Ongoing);
         assert_eq!(judge(200, br#"{"dtm_result": "SUCCESS"}"#).0, Outcome::Success);
+        assert_eq!(judge(200, br#"{"dtm\u005fresult": "FAILURE"}"#).0, Outcome::Failure);
+        assert_eq!(judge(200, br#"{"note": "\u005f", "cut o"#).0, Outcome::Success);
         assert_eq!(judge(200, br#"{"note": "dtm_result FAILURE"}"#).0, Outcome::Success);
         assert_eq!(judge(200, b"dtm_result FAILURE").0, Outcome::Success);
         assert_eq!(judge(500, br#"{"dtm_result": "FAILURE"}"#).0, Outcome::Unknown);
@@ -196,13 +209,25 @@ mod tests {
             (&br#"{"dtm_result":"FAILURE","message":"no \ud800 money"}"#[..], Outcome::Failure),
             (b"{\"dtm_result\":\"FAILURE\",\"message\":\"caf\xe9\"}", Outcome::Failure),
             (br#"{"dtm_result":"ONGOING","message":1e400}"#, Outcome::Ongoing),
-            (b"\xef\xbb\xbf{\"dtm_result\":\"FAILURE\"}", Outcome::Failure),
             (br#"{"dtm_result":"FAILURE","message":"cut o"#, Outcome::Unknown),
             (br#"{"dtm_result":"SUCCESS","dtm_result":"FAILURE"}"#, Outcome::Unknown),
         ] {
             assert_eq!(judge(200, body).0, outcome, "{}", String::from_utf8_lossy(body));
         }
         assert_ne!(judge(200, &deep).0, Outcome::Success);
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_decoded_is_no_success_and_changes_no_other_status() {
+        for status in 100..=999 {
+            let (outcome, message) = judge_unread(status, "why\0not");
+            match judge(status, b"").0 {
+                Outcome::Success => assert_eq!((outcome, &*message), (Outcome::Unknown, "why not")),
+                told => {
+                    assert_eq!((outcome, message), (told, format!("HTTP status {status}; why not")));
+                }
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ async fn a_call_is_a_post_with_dtms_query_and_our_headers_on_every_try() {
         assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/s/pay"));
         assert_eq!((call.gid.as_str(), call.trans_type.as_str(), call.op.as_str()), ("s", "saga", "action"));
         assert_eq!(call.header("content-type"), "application/json");
+        assert_eq!(call.header("accept-encoding"), "identity");
         assert_eq!((call.header("x-tenant"), call.header("x-both")), ("7".to_owned(), "step".to_owned()));
         assert_eq!(call.header("traceparent"), traceparent);
     }

@@ -14,7 +14,7 @@ use crate::{count, seed};
 /// A worker may grow by so much over all of it.
 const GROWTH_MAX: u64 = 96 * 1024 * 1024;
 
-fn http(head: &str, body: &[u8]) -> Answer {
+pub(crate) fn http(head: &str, body: &[u8]) -> Answer {
     Answer::Bytes([b"HTTP/1.1 ", head.as_bytes(), b"\r\n\r\n", body].concat())
 }
 
@@ -104,7 +104,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str)> {
         ("early-hints", http(&format!("{}200 OK", "103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 ".repeat(5)), b"{}"), "success"),
         ("continues-without-end", Endless(Vec::new(), b"HTTP/1.1 100 Continue\r\n\r\n".repeat(500)), "unknown"),
         ("an-upgrade", http("101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade", b"???"), "unknown"),
-        ("gzip", http("200 OK\r\ncontent-encoding: gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab"), "success"),
+        ("gzip", http("200 OK\r\ncontent-encoding: gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab"), "unknown"),
         ("a-refusal-in-gzip", http("409 No\r\ncontent-encoding: gzip", b"\x1f\x8b\x08\x00\x00\x00\x00"), "failure"),
         ("a-204-with-a-body", http("204 No\r\ncontent-length: 9", b"{\"a\":1}xx"), "success"),
         ("a-304", http("304 Not Modified", b""), "unknown"),
@@ -124,7 +124,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str)> {
 const NO_TIMES: [&str; 8] =
     ["", "soon", "-1", "1.5", "0x10", "Thu, 32 Dec 2099 25:61:61 GMT", "1, 2", "\u{ff}\u{ff}"];
 
-async fn insert(scene: &Scene, gid: &str, url: &str) {
+pub(crate) async fn insert(scene: &Scene, gid: &str, url: &str) {
     let steps = json!([{"name": "a", "action": url, "compensate": url, "payload": {"a": 1}}]);
     sqlx::query(
         "insert into pgsaga.saga (gid, steps, retry_interval, request_timeout) values ($1, $2, '20 ms', '1 second')",

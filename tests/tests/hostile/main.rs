@@ -20,6 +20,7 @@ mod bytes;
 #[path = "../../../producer/tests/cases/mod.rs"]
 #[expect(dead_code, reason = "what fails here is told by its bytes, not by the name of its case")]
 mod cases;
+mod codings;
 #[path = "../validation/dice.rs"]
 #[expect(dead_code, reason = "its own seed and its own number of rolls are the validation's")]
 mod dice;

@@ -208,7 +208,7 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
     };
     assert_eq!(only("idempotency-key"), format!("order-42/{name}/{}", op.as_str()));
     assert_eq!((only("content-type").as_str(), only("saga-attempt").as_str()), ("application/json", "1"));
-    assert_eq!(only("saga-timeout-ms"), "3000");
+    assert_eq!((only("saga-timeout-ms").as_str(), only("accept-encoding").as_str()), ("3000", "identity"));
     assert_eq!(headers.get_all("saga-action-key").iter().count(), usize::from(op == Op::Compensate));
     for (name, value) in headers {
         let is_line_break = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);

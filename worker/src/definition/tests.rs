@@ -66,6 +66,16 @@ fn a_row_changed_by_hand_is_an_error() {
     assert!(decode(columns(r#"[{"action": 7}]"#)).is_err());
 }
 
+#[test]
+fn what_pgsaga_sets_is_not_taken_from_a_row_that_was_changed_by_hand() {
+    let steps = r#"[{"action": "", "headers": {"Content-Encoding": "gzip", "x-c": "1", "transfer-encoding": "chunked"}}]"#;
+    let common = r#"{"accept-encoding": "gzip", "Host": "other", "X-A": "2"}"#;
+    let decoded = decode(SagaColumns { headers: Some(common.into()), ..columns(steps) }).unwrap();
+    let mut names: Vec<_> = decoded.steps[0].headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["x-a", "x-c"]);
+}
+
 /// A map of headers panics at 32,768, and a panic in a claim ends the worker, on every worker that claims it.
 #[test]
 fn more_headers_than_a_request_can_hold_are_an_error() {
