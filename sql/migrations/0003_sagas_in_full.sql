@@ -63,7 +63,9 @@ alter table pgsaga.stuck
   add column attempt        int,
   add column unknown_before boolean,
   add column last_outcome   text,
-  add column epoch          int not null default 0;
+  add column epoch          int not null default 0,
+  add column unreadable     boolean not null default false;
+comment on column pgsaga.stuck.unreadable is 'The row itself cannot be read: a person must mend or end the saga.';
 update pgsaga.stuck k
 set position = h.step, op = h.op, attempt = h.attempt + 1, last_outcome = h.outcome,
     unknown_before = (select bool_or(u.outcome = 'unknown') from pgsaga.history u
