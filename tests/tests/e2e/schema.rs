@@ -67,6 +67,7 @@ async fn every_check_can_fail() {
             "progress_is_what_the_history_says",
             "update pgsaga.saga set progress = 'dm' where gid = 'parallel'",
         ),
+        ("rows_can_be_read", "update pgsaga.task set run_at = 'infinity'"),
         (
             "steps_run_in_order",
             "delete from pgsaga.history where op = 'action' and step = 1 and saga_id = (select id from pgsaga.saga where gid = 'succeeded')",

@@ -157,12 +157,7 @@ impl Report {
             self.invariants_broken > 0,
             format!("invariants are broken in {} places", self.invariants_broken),
         );
-        wrongs.extend(
-            self.broken
-                .iter()
-                .take(5)
-                .map(|place| format!("{}: saga {}: {}", place.check, place.gid, place.found)),
-        );
+        wrongs.extend(self.broken.iter().take(5).map(|place| place.to_string()));
         wrongs
     }
 
