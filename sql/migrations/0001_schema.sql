@@ -189,12 +189,13 @@ create view pgsaga.saga_timeline as
          h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
--- For people and exporters: the queue in one row. Reads the hot table only.
+-- For people and exporters: the queue in one row. Reads the hot table only. A row that was changed by hand may be due since
+-- infinity, which cannot be subtracted.
 create view pgsaga.queue_stats as
   select count(*) filter (where worker is null and run_at <= t.now) as due,
          count(*) filter (where worker is null and run_at > t.now) as waiting,
          count(*) filter (where worker is not null) as running,
-         coalesce(t.now - min(run_at) filter (where worker is null and run_at <= t.now), interval '0') as oldest_due_age,
+         coalesce(t.now - min(greatest(run_at, 'epoch')) filter (where worker is null and run_at <= t.now), interval '0') as oldest_due_age,
          (select count(*) from pgsaga.stuck) as stuck,
          (select count(*) from pgsaga.worker where not dead) as workers
   from (select clock_timestamp() as now) t left join pgsaga.task on true

@@ -141,19 +141,23 @@ begin
 end
 $$;
 
--- For doctor and people: which step waits for which, of every saga. Names are looked up in an object made once a saga.
+-- For doctor and people: which step waits for which, of every saga. Names are looked up in an object made once a saga. What a
+-- row that was changed by hand has instead of an array counts as none.
 create view pgsaga.step_order as
-  select s.id as saga_id, step.position::smallint as step,
-         coalesce((positions.by_name ->> after.name)::smallint, step.position - 1)::smallint as waits_for
+  select s.id as saga_id, step.position::int as step,
+         coalesce((positions.by_name ->> after.name)::int, step.position - 1)::int as waits_for
   from pgsaga.saga s
   cross join lateral (
     select jsonb_object_agg(coalesce(e.body ->> 'name', lpad(e.position::text, greatest(2, length(e.position::text)), '0')),
                             e.position) as by_name
-    from jsonb_array_elements(case when s.progress is not null then s.steps else '[]' end) with ordinality as e (body, position)
+    from jsonb_array_elements(case when s.progress is not null and jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end)
+      with ordinality as e (body, position)
     offset 0
   ) positions
-  cross join lateral jsonb_array_elements(s.steps) with ordinality as step (body, position)
-  left join lateral jsonb_array_elements_text(case when s.progress is not null then step.body -> 'after' end) as after (name) on true
+  cross join lateral jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end)
+    with ordinality as step (body, position)
+  left join lateral jsonb_array_elements_text(
+    case when s.progress is not null and jsonb_typeof(step.body -> 'after') = 'array' then step.body -> 'after' end) as after (name) on true
   where case when s.progress is not null and step.body ? 'after' then after.name is not null else step.position > 1 end;
 
 create or replace view pgsaga.saga_timeline as
@@ -169,7 +173,7 @@ create view pgsaga.queues as
          count(t.id) filter (where t.worker is null and t.run_at <= now.at) as due,
          count(t.id) filter (where t.worker is null and t.run_at > now.at) as waiting,
          count(t.id) filter (where t.worker is not null) as running,
-         coalesce(now.at - min(t.run_at) filter (where t.worker is null and t.run_at <= now.at), interval '0') as oldest_due_age
+         coalesce(now.at - min(greatest(t.run_at, 'epoch')) filter (where t.worker is null and t.run_at <= now.at), interval '0') as oldest_due_age
   from (select clock_timestamp() as at) now
   cross join pgsaga.lane l join pgsaga.queue q on q.name = l.queue
   left join pgsaga.task t on t.lane = l.id

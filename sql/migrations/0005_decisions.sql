@@ -31,6 +31,14 @@ begin
 end
 $$;
 
+-- The steps of a saga; none where a row that was changed by hand has something else.
+create function pgsaga.steps_of(steps jsonb) returns jsonb
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+  return case when jsonb_typeof(steps) = 'array' then steps else '[]' end;
+end
+$$;
+
 -- Where a saga stands, for the reasons of people's decisions: its first step that runs or is stuck.
 create function pgsaga.standing_at(s pgsaga.saga) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -44,7 +52,8 @@ $$;
 create function pgsaga.pivot_of(steps jsonb) returns int
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin
-  return (select position from jsonb_array_elements(steps) with ordinality as e (body, position) where body -> 'pivot' = 'true');
+  return (select position from jsonb_array_elements(pgsaga.steps_of(steps)) with ordinality as e (body, position)
+          where body -> 'pivot' = 'true' limit 1);
 end
 $$;
 
@@ -91,6 +100,33 @@ begin
 end
 $$;
 
+-- Where a stuck step stands: at its position, else where a step has its name, else at the first.
+create function pgsaga.stuck_position(s pgsaga.saga, stuck_step text, stuck_position int) returns smallint
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+  steps constant jsonb := pgsaga.steps_of(s.steps);
+begin
+  if stuck_position between 1 and greatest(jsonb_array_length(steps), 1) then
+    return stuck_position;
+  end if;
+  return coalesce((
+    select position from jsonb_array_elements(steps) with ordinality as e (body, position)
+    where coalesce(body ->> 'name', lpad(position::text, greatest(2, length(position::text)), '0')) = stuck_step and position <= 32767
+    limit 1), 1);
+end
+$$;
+
+-- A saga of which nothing is queued or stuck would be open for ever.
+create function pgsaga.check_goes_on(s pgsaga.saga) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from pgsaga.task where saga_id = s.id) and not exists (select from pgsaga.stuck where saga_id = s.id) then
+    raise exception using errcode = 'object_not_in_prerequisite_state',
+      message = format('saga %s: found no queued try and no stuck step; allowed: resolve or force, which end it', s.gid);
+  end if;
+end
+$$;
+
 -- The status of a saga of which nothing is stuck any more.
 create function pgsaga.unstuck_status(s pgsaga.saga) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -103,6 +139,7 @@ begin
       where id = s.id;
     return 'stuck';
   end if;
+  perform pgsaga.check_goes_on(s);
   forward := exists (select from pgsaga.task where saga_id = s.id and op = 'action');
   update pgsaga.saga set status = case when forward then 'submitted' else 'aborting' end,
                          reason = case when forward then null else coalesce(abort_reason, reason) end
@@ -143,6 +180,14 @@ begin
 end
 $$;
 
+-- When a task is due that shall run at once: no later than now, and no earlier than claims look for it.
+create function pgsaga.at_once(run_at timestamptz) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  return case when run_at >= 'epoch' then least(run_at, clock_timestamp()) else clock_timestamp() end;
+end
+$$;
+
 -- Turns a saga back. Aborting one that turns back already changes nothing. While its pivot runs, the pivot's definite
 -- outcome decides; after the pivot it is refused.
 create function pgsaga.abort(gid text, reason text) returns text
@@ -172,8 +217,9 @@ begin
   perform pgsaga.record_decision(s, 'abort', null, reason);
   perform pgsaga.unstick(s, null, 'turn');
   update pgsaga.task t
-    set interrupt = 'turn', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
+    set interrupt = 'turn', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
     where t.saga_id = s.id and t.op = 'action';
+  perform pgsaga.check_goes_on(s);
   update pgsaga.saga
     set abort_reason = why,
         status = case when awaited then 'submitted' else 'aborting' end,
@@ -183,14 +229,15 @@ begin
 end
 $$;
 
--- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended.
+-- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended. What a worker without a row
+-- holds is nobody's call: nobody would end it.
 create function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   delete from pgsaga.stuck where saga_id = s.id;
-  if exists (select from pgsaga.task where saga_id = s.id and worker is not null) then
+  if exists (select from pgsaga.task t join pgsaga.worker w on w.id = t.worker where t.saga_id = s.id) then
     update pgsaga.task
-      set interrupt = 'end', run_at = case when worker is null then least(run_at, clock_timestamp()) else run_at end
+      set interrupt = 'end', run_at = case when worker is null then pgsaga.at_once(run_at) else run_at end
       where saga_id = s.id;
     update pgsaga.saga
       set ending = end_saga.status, abort_reason = case when end_saga.status = 'failed' then why else abort_reason end,
@@ -250,6 +297,8 @@ declare
   s pgsaga.saga;
   k pgsaga.stuck;
   key text;
+  keys jsonb;
+  number numeric;
 begin
   if comment is not null then
     perform pgsaga.check_comment(comment, 'comment');
@@ -271,6 +320,8 @@ begin
     return s.status;
   end if;
   for k in select * from pgsaga.stuck where saga_id = s.id order by position loop
+    k.position := pgsaga.stuck_position(s, k.step, k.position);
+    k.op := coalesce(k.op, 'action');
     if fresh_key then
       if exists (select from pgsaga.history h where h.saga_id = s.id and h.step = k.position and h.op = k.op
                  and h.kind = 'attempt' and h.outcome not in ('failure', 'unsent')) then
@@ -278,9 +329,13 @@ begin
           message = format('step %s: some %s of it was not definitely refused: a fresh key could do it twice', to_json(k.step), k.op);
       end if;
       key := k.position || '/' || k.op;
-      update pgsaga.saga
-        set fresh_keys = coalesce(fresh_keys, '{}') || jsonb_build_object(key, coalesce((fresh_keys ->> key)::int, 0) + 1)
-        where id = s.id;
+      select case when jsonb_typeof(fresh_keys) = 'object' then fresh_keys else '{}' end into keys from pgsaga.saga where id = s.id;
+      number := case when jsonb_typeof(keys -> key) = 'number' then (keys -> key)::numeric else 0 end;
+      if number < 0 or number >= 2147483647 or number <> trunc(number) then
+        raise exception using errcode = 'object_not_in_prerequisite_state',
+          message = format('fresh_keys %s: found %s; allowed: a whole number from 0 to 2,147,483,646', to_json(key), left(number::text, 64));
+      end if;
+      update pgsaga.saga set fresh_keys = keys || jsonb_build_object(key, number::int + 1) where id = s.id;
     end if;
     perform pgsaga.record_decision(s, 'retry', k.position,
       nullif(concat_ws(', ', case when fresh_key then 'with a fresh key' end, comment), ''));
@@ -301,8 +356,8 @@ begin
   perform pgsaga.check_comment(comment, 'comment');
   s := pgsaga.lock_saga(gid);
   perform pgsaga.check_not_ending(s);
-  select position into at from jsonb_array_elements(s.steps) with ordinality as e (body, position)
-    where pgsaga.step_name(s.steps, position::int) = skip.step;
+  select position into at from jsonb_array_elements(pgsaga.steps_of(s.steps)) with ordinality as e (body, position)
+    where pgsaga.step_name(s.steps, position::int) = skip.step and position <= 32767;
   if at is null then
     raise exception using errcode = 'no_data_found',
       message = format('saga %s has no step %s', s.gid, to_json(coalesce(skip.step, 'null')));
@@ -314,7 +369,7 @@ begin
         message = format('step %s of saga %s is not tried again: the saga turns back', to_json(skip.step), s.gid);
     end if;
     update pgsaga.task t
-      set interrupt = 'skip', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
+      set interrupt = 'skip', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
       -- An update that leaves epoch and mark as they are would slip past a fence.
       where t.saga_id = s.id and t.step = at and t.interrupt is distinct from 'skip';
     if not found and not exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at) then

@@ -1,22 +1,27 @@
 -- The numbers that workers sample, as views for people and exporters: what /metrics says and these say is read by the same words.
 -- Workers of version 8 do not know them.
 
--- Open is what has a task and is not stuck. The oldest open saga is the first that was inserted, also where it is for later.
+-- Times of rows that were changed by hand may be infinite, which cannot be subtracted: none is before 1970 or after now.
+-- Open is what has a task and is not stuck. The oldest open saga is the first that was inserted, also where it is for later;
+-- a task of no saga is passed over.
 create view pgsaga.saga_stats as
   select
     (select count(*) from (
        select distinct t.saga_id from pgsaga.task t
        where not exists (select from pgsaga.stuck k where k.saga_id = t.saga_id)) o) as open,
     (select count(distinct k.saga_id) from pgsaga.stuck k) as stuck,
-    coalesce(now.at - (select s.created_at from pgsaga.saga s where s.id = (select min(t.saga_id) from pgsaga.task t)),
-             interval '0') as oldest_open_age,
-    coalesce(now.at - (select min(k.at) from pgsaga.stuck k), interval '0') as longest_stuck_age
+    coalesce(now.at - (
+               select greatest(least(s.created_at, now.at), 'epoch')
+               from (select t.saga_id from pgsaga.task t order by t.saga_id) o
+               cross join lateral (select i.created_at from pgsaga.saga i where i.id = o.saga_id offset 0) s
+               order by o.saga_id limit 1), interval '0') as oldest_open_age,
+    coalesce(now.at - (select greatest(least(min(k.at), now.at), 'epoch') from pgsaga.stuck k having count(*) > 0), interval '0') as longest_stuck_age
   from (select clock_timestamp() as at) now;
 comment on view pgsaga.saga_stats is 'Sagas that are not finished, in one row.';
 
 -- Silence is by the database's clock, which the workers do not decide by: they watch each other''s counters.
 create view pgsaga.worker_stats as
-  select w.id, w.host, w.pid, w.version, w.started_at, now.at - w.seen_at as silent_for, w.lease_ms * interval '1 millisecond' as lease,
+  select w.id, w.host, w.pid, w.version, w.started_at, now.at - greatest(least(w.seen_at, '9999-12-31'), 'epoch') as silent_for, w.lease_ms * interval '1 millisecond' as lease,
     not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond' as alive
   from pgsaga.worker w cross join (select clock_timestamp() as at) now;
 comment on view pgsaga.worker_stats is 'Workers that registered and were neither signed off nor buried.';

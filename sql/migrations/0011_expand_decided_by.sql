@@ -13,12 +13,13 @@ end
 $$;
 revoke all on function pgsaga.decider() from public;
 
+-- A number that was set by hand may be the last of its type, which ends no decision.
 create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   insert into pgsaga.history (saga_id, kind, decision, decided_by, step, message)
     values (s.id, 'decision', record_decision.decision, pgsaga.decider(), record_decision.step, record_decision.comment);
-  update pgsaga.saga set version = version + 1 where id = s.id;
+  update pgsaga.saga set version = version + (version < 2147483647)::int where id = s.id;
   perform pg_notify('pgsaga', '');
 end
 $$;

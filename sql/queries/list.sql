@@ -4,10 +4,12 @@
 --   $9 no progress for so many microseconds: the answers to an op that is queued, over at least that time and up to the last,
 --      were all 404 or ongoing, without another outcome between them
 --   $10 how many
+-- Whoever changed a row by hand may have written anything: what is no array counts as none, and times may be infinite, so that
+-- differences are made of numbers and end at 9e18.
 -- Walks saga_pkey backwards until the limit is reached: with filters that few sagas pass, over all of them. A million finished
 -- two-step sagas that none passes take 0.2 s by status or queue, 0.6 s by age, 1.2 s by label, 4.2 s by participant. The costly
 -- filters come last: $8 reads the definition of each saga that passed the others, $9 the history of each unfinished one.
-select s.gid, s.status, s.reason, s.queue, s.priority, s.labels::text as labels, s.created_at, s.finished_at, jsonb_array_length(s.steps) as steps,
+select s.gid, s.status, s.reason, s.queue, s.priority, s.labels::text as labels, s.created_at, s.finished_at, jsonb_array_length(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as steps,
   coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')) as step,
   t.op, t.attempt, t.worker, t.format, t.due_ms, coalesce(t.tasks, 0) as tasks
 from (
@@ -22,7 +24,7 @@ from (
       where not coalesce(case when l.value is null then s.labels ? l.key else s.labels ->> l.key = l.value end, false)))
     and ($9::bigint is null or s.finished_at is null)
     and case when $8::text is null then true else exists (
-      select from jsonb_array_elements(s.steps) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
+      select from jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
       where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $8) end
     and case when $9::bigint is null then true when s.finished_at is not null then false else exists (
       select from (
@@ -36,7 +38,7 @@ from (
   limit $10
 ) s
 left join lateral (
-  select step, op, attempt, worker, format, (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint as due_ms, count(*) over () as tasks
+  select step, op, attempt, worker, format, greatest(least((date_part('epoch', run_at) - date_part('epoch', clock_timestamp())) * 1e3, 9e18), -9e18)::bigint as due_ms, count(*) over () as tasks
   from pgsaga.task where saga_id = s.id order by run_at, id limit 1
 ) t on true
 order by s.id desc

@@ -4,7 +4,7 @@
 --   $5 created so many microseconds ago  $6 how many
 -- Unfinished sagas are those with a task or a stuck step: reads the hot table and those sagas, by saga_pkey, not the finished
 -- ones; where a participant is asked for, their definitions too.
-select s.gid, s.status, (extract(epoch from clock_timestamp() - s.created_at) * 1000000)::bigint as since_us
+select s.gid, s.status, greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', s.created_at)) * 1e6, 9e18), -9e18)::bigint as since_us
 from (select saga_id from pgsaga.task union select saga_id from pgsaga.stuck) u
 join pgsaga.saga s on s.id = u.saga_id
 where s.finished_at is null and s.abort_reason is null and s.ending is null
@@ -14,7 +14,7 @@ where s.finished_at is null and s.abort_reason is null and s.ending is null
     select from unnest($3::text[], $4::text[]) as l (key, value)
     where not coalesce(case when l.value is null then s.labels ? l.key else s.labels ->> l.key = l.value end, false))
   and ($1::text is null or exists (
-    select from jsonb_array_elements(s.steps) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
+    select from jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
     where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $1))
 order by s.id
 limit $6

@@ -4,7 +4,7 @@
 -- Reads all stuck steps and, by saga_pkey, their sagas; where a participant is asked for, their definitions too.
 select s.gid, s.status, array_agg(k.step order by k.position) as steps, array_agg(coalesce(k.op, 'action') order by k.position) as ops,
   array_agg(k.reason order by k.position) as reasons,
-  (extract(epoch from clock_timestamp() - min(k.at)) * 1000000)::bigint as since_us
+  greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', min(k.at))) * 1e6, 9e18), -9e18)::bigint as since_us
 from pgsaga.stuck k join pgsaga.saga s on s.id = k.saga_id
 where ($2::text is null or s.queue = $2)
   and ($3::bigint is null or k.at <= clock_timestamp() - $3 * interval '1 microsecond')

@@ -1,5 +1,6 @@
 -- `pgsaga show`: the saga $1, whole where $2, else without its steps and with long JSON cut to what a line can hold.
 -- `workers` counts those heard from within their lease; `last_seq` is where its history ends in this snapshot.
+-- Times may be infinite and intervals as long as Postgres allows: differences are made of numbers and end at 9e18.
 -- Indexes: saga_gid_key, queue_pkey, and the primary key of the one partition of the history.
 select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created_at, s.run_at, s.deadline, s.finished_at,
   s.retry_interval::text as retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout::text as request_timeout,
@@ -9,8 +10,8 @@ select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created
   case when $2 then s.result_mapping::text else left(s.result_mapping::text, 500) end as result_mapping,
   case when $2 then s.labels::text else left(s.labels::text, 500) end as labels,
   case when $2 then s.result::text else left(s.result::text, 500) end as result,
-  (extract(epoch from s.retry_interval) * 1000000)::bigint as retry_interval_us,
-  (extract(epoch from s.deadline - clock_timestamp()) * 1000000)::bigint as deadline_us,
+  greatest(least(date_part('epoch', s.retry_interval) * 1e6, 9e18), -9e18)::bigint as retry_interval_us,
+  greatest(least((date_part('epoch', s.deadline) - date_part('epoch', clock_timestamp())) * 1e6, 9e18), -9e18)::bigint as deadline_us,
   q.paused_at, q.paused_by,
   (select count(*) from pgsaga.worker
    where not dead and seen_at > clock_timestamp() - lease_ms * interval '1 millisecond') as workers,

@@ -7,7 +7,7 @@
 -- Only the last message of each line is fetched. Index: the primary key of the one partition of the history.
 with event as (
   select seq, at, kind, step, op, attempt, outcome, status_code, duration_us,
-    (extract(epoch from lead(at) over tries - at) * 1000000)::bigint - lead(duration_us) over tries as wait_us,
+    greatest(least((date_part('epoch', lead(at) over tries) - date_part('epoch', at)) * 1e6, 9e18), -9e18)::bigint - lead(duration_us) over tries as wait_us,
     count(*) filter (where kind <> 'attempt') over (order by seq) as part
   from pgsaga.history where saga_id = $1
   window tries as (partition by kind, step, op order by seq)

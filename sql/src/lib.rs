@@ -232,6 +232,7 @@ checks! {
     "open_sagas_can_go_on",
     "one_unwind",
     "progress_is_what_the_history_says",
+    "rows_can_be_read",
     "sequences_are_ahead",
     "steps_run_in_order",
     "stuck_sagas_have_a_reason",

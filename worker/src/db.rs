@@ -2,6 +2,7 @@
 
 mod hosts;
 mod link;
+mod time;
 mod url;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crate::error::Error;
 pub use hosts::Hosts;
 use link::Link;
 pub use link::{Lane, Options};
+pub use time::Time;
 pub use url::of_database;
 
 /// What the planner of a worker's session is told. The hot statements are written for index loops; their plans are shown not

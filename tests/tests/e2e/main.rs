@@ -12,6 +12,7 @@ mod compensation;
 mod crash;
 mod decisions;
 mod dtm;
+mod extremes;
 mod fairness;
 mod fences;
 mod joins;

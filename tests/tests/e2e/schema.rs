@@ -67,6 +67,7 @@ async fn every_check_can_fail() {
             "progress_is_what_the_history_says",
             "update pgsaga.saga set progress = 'dm' where gid = 'parallel'",
         ),
+        ("rows_can_be_read", "update pgsaga.task set run_at = 'infinity'"),
         // setval() would outlive the rollback.
         ("sequences_are_ahead", "alter sequence pgsaga.saga_id_seq restart with 1"),
         (

@@ -3,16 +3,17 @@
 use std::fmt;
 
 use clap::Args;
-use pgsaga_sql::CHECKS;
-use sqlx::{Executor as _, Row as _};
+use pgsaga_sql::{CHECKS, Check};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Acquire as _, Executor as _, Row as _};
 
 use super::words::printable;
 use super::{Database, out, out_json};
-use crate::db;
+use crate::db::{self, Class};
 use crate::error::Error;
 
-/// Characters of what is broken.
-const TEXT_CHARS_MAX: usize = 2_000;
+/// Characters of what is broken, with the check and the saga.
+const TEXT_CHARS_MAX: usize = 4_000;
 
 /// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub struct Doctor {
 pub struct Broken {
     /// The check's name.
     pub check: &'static str,
-    /// The saga, where a single saga is at fault.
+    /// The saga; null where no single saga is at fault, or the check itself failed.
     pub gid: Option<String>,
     /// What is wrong.
     pub found: String,
@@ -70,10 +71,10 @@ impl Doctor {
     }
 }
 
-/// Runs all checks in one snapshot.
+/// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and keeps no other from its turn.
 ///
 /// # Errors
-/// What the database says.
+/// What the database says where no further statement can be asked.
 pub async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
     let pool = db::connect(url).await?;
     let mut snapshot = pool.begin().await?;
@@ -82,11 +83,30 @@ pub async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
     snapshot.execute("set local jit = off").await?;
     let mut broken = Vec::new();
     for check in CHECKS {
-        for row in sqlx::query(check.sql).fetch_all(&mut *snapshot).await? {
-            broken.push(Broken { check: check.name, gid: row.try_get("gid")?, found: row.try_get("found")? });
+        // A savepoint: what fails takes the transaction with it.
+        let mut part = snapshot.begin().await?;
+        match run(check, &mut part).await {
+            Ok(places) => {
+                broken.extend(places);
+                part.commit().await?;
+            }
+            Err(error) if Class::of(&error) == Class::Connection => return Err(error.into()),
+            Err(error) => {
+                part.rollback().await?;
+                let found = format!("the check could not run: {error}");
+                broken.push(Broken { check: check.name, gid: None, found });
+            }
         }
     }
     snapshot.commit().await?;
     pool.close().await;
     Ok(broken)
+}
+
+async fn run(check: &Check, connection: &mut PgConnection) -> Result<Vec<Broken>, sqlx::Error> {
+    let rows = sqlx::query(check.sql).fetch_all(connection).await?;
+    let read = |row: &PgRow| {
+        Ok(Broken { check: check.name, gid: row.try_get("gid")?, found: row.try_get("found")? })
+    };
+    rows.iter().map(read).collect()
 }

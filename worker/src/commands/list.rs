@@ -96,7 +96,7 @@ impl List {
         let rows = self.read(&pool).await?;
         pool.close().await;
         if self.json {
-            return rows.iter().try_for_each(|row| out_json(row.json()));
+            return rows.iter().try_for_each(|row| out_json(row.json()?));
         }
         out(row::table(&rows))
     }

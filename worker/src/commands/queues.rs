@@ -1,6 +1,5 @@
 //! `pgsaga pause`, `pgsaga resume` and `pgsaga queues`.
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use comfy_table::CellAlignment;
 use pgsaga_sql::{fail, query};
@@ -9,6 +8,7 @@ use sqlx::Row as _;
 use super::decide::refusal;
 use super::words::{count, printable, span_us, time};
 use super::{Database, connect, out, out_json, table_of};
+use crate::db::Time;
 use crate::error::Error;
 
 /// Pause a queue
@@ -92,13 +92,13 @@ impl Queues {
             let (queue, priority): (String, i16) = (row.try_get("queue")?, row.try_get("priority")?);
             let (due, waiting): (i64, i64) = (row.try_get("due")?, row.try_get("waiting")?);
             let (running, oldest): (i64, i64) = (row.try_get("running")?, row.try_get("oldest_due_us")?);
-            let paused_at: Option<DateTime<Utc>> = row.try_get("paused_at")?;
+            let paused_at: Option<Time> = row.try_get("paused_at")?;
             let paused_by: Option<String> = row.try_get("paused_by")?;
             if self.json {
                 out_json(serde_json::json!({
                     "queue": queue, "priority": priority, "due": due, "waiting": waiting, "running": running,
                     "oldest_due_seconds": oldest as f64 / 1e6,
-                    "paused_at": paused_at.map(|at| at.to_rfc3339()), "paused_by": paused_by,
+                    "paused_at": paused_at.map(|at| at.exact()), "paused_by": paused_by,
                 }))?;
                 continue;
             }

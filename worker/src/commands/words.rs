@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use pgsaga_sql::FORMAT;
 
+use crate::db::Time;
+
 /// A time, in UTC.
-pub(super) fn time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+pub(super) fn time(at: Time) -> String {
+    at.to_string()
 }
 
 /// How long something takes: two units at most.

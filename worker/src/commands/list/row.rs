@@ -1,17 +1,20 @@
 //! A saga in the list.
 
-use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Color};
-use serde_json::json;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::commands::table_of;
 use crate::commands::words::{count, newer_format, printable, time, when};
+use crate::db::Time;
+use crate::error::Error;
 
 /// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
+/// Characters of a gid, a queue or a step's name: of rows that were changed by hand, which may be anything.
+const NAME_CHARS_MAX: usize = 128;
 
 /// One saga, with the earliest of its queued tries.
 #[derive(Debug)]
@@ -23,8 +26,8 @@ pub(super) struct Row {
     priority: i16,
     labels: Option<String>,
     steps: i32,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    finished_at: Option<Time>,
     next: Option<Next>,
 }
 
@@ -38,6 +41,30 @@ struct Next {
     due_ms: i64,
     /// How many tries are queued in all.
     tasks: i64,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    created_at: String,
+    finished_at: Option<String>,
+    gid: &'a str,
+    labels: Option<&'a RawValue>,
+    next: Option<NextJson<'a>>,
+    priority: i16,
+    queue: &'a str,
+    reason: Option<&'a str>,
+    status: &'a str,
+    steps: i32,
+    tasks: i64,
+}
+
+#[derive(Serialize)]
+struct NextJson<'a> {
+    attempt: i32,
+    due_ms: i64,
+    op: &'a str,
+    step: &'a str,
+    worker: Option<i64>,
 }
 
 impl Row {
@@ -77,27 +104,37 @@ impl Row {
         format!("{} {:?} {}", self.status, self.reason, next.unwrap_or_default())
     }
 
-    /// As one JSON object.
-    pub(super) fn json(&self) -> String {
-        let labels: Option<&RawValue> =
-            self.labels.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let next = self.next.as_ref().map(|next| {
-            json!({"step": next.step, "op": next.op, "attempt": next.attempt, "worker": next.worker, "due_ms": next.due_ms})
-        });
-        json!({
-            "gid": self.gid, "status": self.status, "reason": self.reason, "queue": self.queue, "priority": self.priority,
-            "labels": labels, "steps": self.steps, "created_at": self.created_at.to_rfc3339(),
-            "finished_at": self.finished_at.map(|at| at.to_rfc3339()), "next": next,
-            "tasks": self.next.as_ref().map_or(0, |next| next.tasks),
-        })
-        .to_string()
+    /// As one JSON object. Its labels are Postgres's own text: whoever changed a row by hand may have nested them deeper, or
+    /// written larger numbers, than a value of serde_json holds.
+    pub(super) fn json(&self) -> Result<String, Error> {
+        let json = Json {
+            created_at: self.created_at.exact(),
+            finished_at: self.finished_at.map(Time::exact),
+            gid: &self.gid,
+            labels: self.labels.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            next: self.next.as_ref().map(|next| NextJson {
+                attempt: next.attempt,
+                due_ms: next.due_ms,
+                op: &next.op,
+                step: &next.step,
+                worker: next.worker,
+            }),
+            priority: self.priority,
+            queue: &self.queue,
+            reason: self.reason.as_deref(),
+            status: &self.status,
+            steps: self.steps,
+            tasks: self.next.as_ref().map_or(0, |next| next.tasks),
+        };
+        serde_json::to_string(&json)
+            .map_err(|error| Error::Found(format!("saga {} cannot be written as JSON: {error}", self.gid)))
     }
 
     /// As one line, for whoever follows without a terminal.
     pub(super) fn line(&self) -> String {
         let rest = [self.next(), self.reason()].into_iter().filter(|text| !text.is_empty());
         let rest: Vec<String> = rest.collect();
-        format!("{}  {}  {}  {}", time(self.created_at), self.gid, self.status, rest.join("; "))
+        format!("{}  {}  {}  {}", time(self.created_at), self.gid(), self.status, rest.join("; "))
             .trim_end()
             .to_owned()
     }
@@ -107,7 +144,12 @@ impl Row {
         let more = if next.tasks > 1 { format!(", +{} more", count(next.tasks - 1)) } else { String::new() };
         let when = when(next.worker, next.due_ms);
         let newer = newer_format(next.format).map(|why| format!("; {why}")).unwrap_or_default();
-        format!("{} of {}, try {}, {when}{more}{newer}", next.op, next.step, count(next.attempt.into()))
+        let step = printable(&next.step, NAME_CHARS_MAX);
+        format!("{} of {step}, try {}, {when}{more}{newer}", next.op, count(next.attempt.into()))
+    }
+
+    fn gid(&self) -> String {
+        printable(&self.gid, NAME_CHARS_MAX)
     }
 
     fn reason(&self) -> String {
@@ -126,9 +168,9 @@ pub(super) fn table(rows: &[Row]) -> comfy_table::Table {
             _ => Color::Cyan,
         };
         table.add_row([
-            Cell::new(&row.gid),
+            Cell::new(row.gid()),
             Cell::new(&row.status).fg(color),
-            Cell::new(&row.queue),
+            Cell::new(printable(&row.queue, NAME_CHARS_MAX)),
             Cell::new(row.steps),
             Cell::new(time(row.created_at)),
             Cell::new(row.finished_at.map(time).unwrap_or_default()),

@@ -79,7 +79,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
         for row in rows.iter().rev() {
             let version = row.version();
             if known.get(&row.gid) != Some(&version) {
-                if list.json { out_json(row.json()) } else { out(row.line()) }?;
+                if list.json { out_json(row.json()?) } else { out(row.line()) }?;
             }
             seen.insert(row.gid.clone(), version);
         }
@@ -93,7 +93,7 @@ fn draw(terminal: &Term, rows: &[row::Row], every: Duration) -> Result<(), Error
     let lines_max = usize::from(terminal.size().0).saturating_sub(2);
     let table = row::table(rows).to_string();
     let mut frame =
-        format!("{}\n", style(format!("{} UTC, every {} s", time(Utc::now()), every.as_secs())).dim());
+        format!("{}\n", style(format!("{} UTC, every {} s", time(Utc::now().into()), every.as_secs())).dim());
     for line in table.lines().take(lines_max) {
         frame += line;
         frame.push('\n');

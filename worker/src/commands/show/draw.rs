@@ -15,6 +15,8 @@ use crate::progress::State;
 const TEXT_CHARS_MAX: usize = 1100;
 const JSON_CHARS_MAX: usize = 400;
 const URL_CHARS_MAX: usize = 100;
+/// Of a gid, a queue or a step's name.
+const NAME_CHARS_MAX: usize = 128;
 const PAYLOAD_CHARS_MAX: usize = 60;
 /// Names of the steps that one waits for.
 const NAMES_MAX: usize = 6;
@@ -44,15 +46,14 @@ fn head(head: &Head) -> Result<(), Error> {
         "aborting" => style(&head.status).yellow(),
         _ => style(&head.status).cyan(),
     };
-    out(format_args!("saga {}: {}", style(&head.gid).bold(), status.bold()))?;
+    out(format_args!("saga {}: {}", style(printable(&head.gid, NAME_CHARS_MAX)).bold(), status.bold()))?;
     if let Some(reason) = &head.reason {
         out(format_args!("reason: {}", printable(reason, TEXT_CHARS_MAX)))?;
     }
     let created = format!("created {}", time(head.created_at));
-    let finished = head.finished_at.map(|at| {
-        let took = (at - head.created_at).num_microseconds().unwrap_or(0);
-        format!(", finished {}, after {}", time(at), span_us(took))
-    });
+    let finished = head
+        .finished_at
+        .map(|at| format!(", finished {}, after {}", time(at), span_us(at.us_since(head.created_at))));
     out(format_args!("{created}{}", finished.unwrap_or_default()))?;
     if let Some(run_at) = head.run_at {
         out(format_args!("to run from {} on", time(run_at)))?;
@@ -67,7 +68,7 @@ fn head(head: &Head) -> Result<(), Error> {
         out(format_args!("deadline {}{left}", time(deadline)))?;
     }
     if head.queue != "default" || head.priority != 1 {
-        out(format_args!("queue {}, priority {}", head.queue, head.priority))?;
+        out(format_args!("queue {}, priority {}", printable(&head.queue, NAME_CHARS_MAX), head.priority))?;
     }
     for (name, json) in [("labels", &head.labels), ("result", &head.result)] {
         if let Some(json) = json {
@@ -129,7 +130,7 @@ fn step(saga: &Saga, index: usize, parallel: bool) -> Vec<Cell> {
     let pivot = if step.pivot { " (pivot)" } else { "" };
     let mut cells = vec![
         Cell::new(mark).fg(color),
-        Cell::new(format!("{}{pivot}", step.name)),
+        Cell::new(format!("{}{pivot}", printable(&step.name, NAME_CHARS_MAX))),
         Cell::new(standing::word(saga, index)).fg(color),
     ];
     let tries = counted(step.acted.tries, "try", "tries");

@@ -1,17 +1,18 @@
 //! One event of a saga's history: a try, or what a person or a deadline decided.
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::read::Saga;
+use super::read::{Saga, position};
+
+use crate::db::Time;
 
 /// As `pgsaga show --json` prints it. What was answered is read in full or cut, as its reader needs it.
 #[derive(Debug, Serialize)]
 pub(in crate::commands) struct Event<A> {
     pub(in crate::commands) seq: i64,
-    pub(in crate::commands) at: DateTime<Utc>,
+    pub(in crate::commands) at: Time,
     pub(in crate::commands) kind: String,
     pub(in crate::commands) step: Option<String>,
     pub(in crate::commands) op: Option<String>,
@@ -41,7 +42,7 @@ impl<A> Event<A> {
             seq: row.try_get("seq")?,
             at: row.try_get("at")?,
             kind: row.try_get("kind")?,
-            step: step.map(|step| saga.step_name(usize::try_from(step).unwrap_or(0).saturating_sub(1))),
+            step: step.map(|step| saga.step_name(position(step))),
             op: row.try_get("op")?,
             attempt: row.try_get("attempt")?,
             outcome: row.try_get("outcome")?,

@@ -1,7 +1,6 @@
 //! All that the database knows of a saga, as one JSON object. Its history comes in pages, so that neither its length nor a
 //! slow reader costs memory or holds back a snapshot.
 
-use chrono::{DateTime, Utc};
 use pgsaga_sql::query;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -12,6 +11,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use super::event::Event;
 use super::read::{Head, Saga, Stuck, Task};
 use crate::commands::{out, out_json};
+use crate::db::Time;
 use crate::error::Error;
 use crate::plan::Op;
 
@@ -24,15 +24,15 @@ struct Whole<'a> {
     gid: &'a str,
     status: &'a str,
     reason: Option<&'a str>,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    finished_at: Option<Time>,
     queue: &'a str,
     priority: i16,
-    paused_at: Option<DateTime<Utc>>,
+    paused_at: Option<Time>,
     paused_by: Option<&'a str>,
-    run_at: Option<DateTime<Utc>>,
+    run_at: Option<Time>,
     timeout_to_fail: Option<&'a str>,
-    deadline: Option<DateTime<Utc>>,
+    deadline: Option<Time>,
     retry_interval: &'a str,
     retry_limit: Option<i32>,
     compensate_retry_limit: Option<i32>,
@@ -70,7 +70,7 @@ struct Queued<'a> {
     host: Option<&'a str>,
     pid: Option<i32>,
     lost_workers: i16,
-    run_at: DateTime<Utc>,
+    run_at: Time,
     due_ms: i64,
 }
 
@@ -80,7 +80,7 @@ struct Waiting<'a> {
     op: Option<&'static str>,
     attempt: Option<i32>,
     reason: &'a str,
-    at: DateTime<Utc>,
+    at: Time,
 }
 
 fn raw<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -92,17 +92,17 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
     let whole = serde_json::to_string_pretty(&whole(saga)).map_err(unreadable)?;
     // The history becomes the object's last key.
     out_json(format_args!("{},\n  \"history\": [", whole.trim_end_matches(['\n', '}'])))?;
-    let mut after = 0;
+    let mut from = Some(i64::MIN);
     let mut ready: Option<String> = None;
-    while let Some(last) = saga.head.last_seq.filter(|&last| after < last) {
-        let page = sqlx::query(query::SHOW_HISTORY).bind(saga.id).bind(after).bind(last).bind(PAGE);
+    while let (Some(first), Some(last)) = (from, saga.head.last_seq) {
+        let page = sqlx::query(query::SHOW_HISTORY).bind(saga.id).bind(first).bind(last).bind(PAGE);
         let rows = page.fetch_all(pool).await?;
         if rows.is_empty() {
             break;
         }
         for row in &rows {
             let event = Event::read(saga, row, answer(row)?)?;
-            after = event.seq;
+            from = event.seq.checked_add(1);
             if let Some(before) = ready.replace(serde_json::to_string(&event).map_err(unreadable)?) {
                 out_json(format_args!("    {before},"))?;
             }

@@ -34,7 +34,7 @@ pub(super) fn print(saga: &Saga) -> Result<(), Error> {
 fn flowchart(saga: &Saga) -> String {
     let graph = Graph::of(saga);
     let mut text =
-        format!("---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n", saga.head.gid, saga.head.status);
+        format!("---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n", title(&saga.head.gid), saga.head.status);
     let mut line = |line: String| text.push_str(&format!("  {line}\n"));
     if let Some(reason) = saga.head.reason.as_ref().or(saga.head.abort_reason.as_ref()) {
         line(format!("reason[\"{}\"]:::waits", label(reason, MESSAGE_CHARS_MAX * 3)));
@@ -230,6 +230,14 @@ fn class(state: State) -> &'static str {
         State::Undone => "undone",
         State::StuckActing | State::StuckUndoing => "stuck",
     }
+}
+
+/// A gid inside the quoted title, which is YAML: what no gid has, because whoever changed the row by hand wrote it, is left out.
+fn title(gid: &str) -> String {
+    gid.chars()
+        .take(128)
+        .filter(|&character| character.is_ascii_alphanumeric() || "._:-".contains(character))
+        .collect()
 }
 
 /// Text inside a quoted label. Letters, digits and spaces stay, and a few marks between letters; everything else becomes its

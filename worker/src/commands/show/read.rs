@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use pgsaga_sql::query;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Executor as _, Row as _};
 
 use super::standing;
+use crate::db::Time;
 use crate::definition::default_step_name;
 use crate::error::Error;
 use crate::plan::Op;
 use crate::progress::{Progress, State};
+
+/// No step stands here.
+const NO_POSITION: usize = usize::MAX;
 
 /// All that is shown, but for a history in full.
 #[derive(Debug)]
@@ -28,7 +31,11 @@ pub(in crate::commands) struct Saga {
 impl Saga {
     /// The name of a step by its position from 0; of a row that was changed by hand, the position's own.
     pub(in crate::commands) fn step_name(&self, step: usize) -> String {
-        self.steps.get(step).map_or_else(|| default_step_name(step), |step| step.name.clone())
+        match self.steps.get(step) {
+            Some(step) => step.name.clone(),
+            None if step == NO_POSITION => "?".to_owned(),
+            None => default_step_name(step),
+        }
     }
 }
 
@@ -41,11 +48,11 @@ pub(in crate::commands) struct Head {
     pub(in crate::commands) format: i16,
     pub(in crate::commands) queue: String,
     pub(in crate::commands) priority: i16,
-    pub(in crate::commands) created_at: DateTime<Utc>,
-    pub(in crate::commands) run_at: Option<DateTime<Utc>>,
-    pub(in crate::commands) deadline: Option<DateTime<Utc>>,
+    pub(in crate::commands) created_at: Time,
+    pub(in crate::commands) run_at: Option<Time>,
+    pub(in crate::commands) deadline: Option<Time>,
     pub(in crate::commands) deadline_us: Option<i64>,
-    pub(in crate::commands) finished_at: Option<DateTime<Utc>>,
+    pub(in crate::commands) finished_at: Option<Time>,
     pub(in crate::commands) timeout_to_fail: Option<String>,
     pub(in crate::commands) retry_interval: String,
     pub(in crate::commands) retry_interval_us: i64,
@@ -62,7 +69,7 @@ pub(in crate::commands) struct Head {
     pub(in crate::commands) ending: Option<String>,
     pub(in crate::commands) version: i32,
     pub(in crate::commands) progress: Option<String>,
-    pub(in crate::commands) paused_at: Option<DateTime<Utc>>,
+    pub(in crate::commands) paused_at: Option<Time>,
     pub(in crate::commands) paused_by: Option<String>,
     /// Workers heard from within their lease.
     pub(in crate::commands) workers: i64,
@@ -121,7 +128,7 @@ pub(in crate::commands) struct Task {
     pub(in crate::commands) lost: i16,
     pub(in crate::commands) interrupt: Option<String>,
     pub(in crate::commands) participant: String,
-    pub(in crate::commands) run_at: DateTime<Utc>,
+    pub(in crate::commands) run_at: Time,
     pub(in crate::commands) due_ms: i64,
 }
 
@@ -134,7 +141,7 @@ pub(in crate::commands) struct Stuck {
     pub(in crate::commands) op: Option<Op>,
     pub(in crate::commands) attempt: Option<i32>,
     pub(in crate::commands) reason: String,
-    pub(in crate::commands) at: DateTime<Utc>,
+    pub(in crate::commands) at: Time,
     pub(in crate::commands) since_us: i64,
 }
 
@@ -146,8 +153,8 @@ pub(in crate::commands) struct Line {
     pub(in crate::commands) op: Option<Op>,
     pub(in crate::commands) outcome: Option<String>,
     pub(in crate::commands) status_code: Option<i16>,
-    pub(in crate::commands) at: DateTime<Utc>,
-    pub(in crate::commands) until: DateTime<Utc>,
+    pub(in crate::commands) at: Time,
+    pub(in crate::commands) until: Time,
     pub(in crate::commands) tries: i64,
     pub(in crate::commands) attempt: Option<i32>,
     pub(in crate::commands) last_attempt: Option<i32>,
@@ -282,9 +289,9 @@ fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
     Ok(steps)
 }
 
-/// A position in `pgsaga.saga.steps` from 0.
-fn position(position: i16) -> usize {
-    usize::try_from(position).unwrap_or(0).saturating_sub(1)
+/// A position in `pgsaga.saga.steps` from 0. Of one that a row was given by hand, and no step can have, no step either.
+pub(super) fn position(position: i16) -> usize {
+    usize::try_from(i32::from(position) - 1).unwrap_or(NO_POSITION)
 }
 
 fn op(word: Option<&str>) -> Option<Op> {

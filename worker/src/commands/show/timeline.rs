@@ -1,12 +1,12 @@
 //! What happened, in the order of time.
 
-use chrono::TimeDelta;
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::draw::{GAP, plain_table, print_with_gaps};
 use super::read::{Line, Saga};
 use crate::commands::out;
 use crate::commands::words::{count, counted, printable, span_us, spans_us, time};
+use crate::db::Time;
 use crate::error::Error;
 use crate::outcome::MESSAGE_BYTES_MAX;
 use crate::plan::Op;
@@ -45,7 +45,7 @@ fn gap(lines: i64, tries: i64, successes: i64) -> String {
 }
 
 fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
-    let since = |at: chrono::DateTime<chrono::Utc>| relative(at - saga.head.created_at);
+    let since = |at: Time| relative(at.us_since(saga.head.created_at));
     let name = line.step.and_then(|step| saga.steps.get(step)).map_or("", |step| step.name.as_str());
     let message = line.message.as_deref().map(|text| printable(text, MESSAGE_BYTES_MAX)).unwrap_or_default();
     let mut cells = vec![Cell::new(since(line.at)), Cell::new(time(line.at))];
@@ -91,8 +91,7 @@ fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
     cells
 }
 
-fn relative(since: TimeDelta) -> String {
-    let us = since.num_microseconds().unwrap_or(i64::MAX);
+fn relative(us: i64) -> String {
     if us < 0 { format!("-{}", span_us(us.saturating_neg())) } else { format!("+{}", span_us(us)) }
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -20,6 +19,7 @@ use super::params::link;
 use super::queues::{self, Queue};
 use super::workers::{self, Worker};
 use crate::commands::words::{count, counted};
+use crate::db::Time;
 use crate::error::Error;
 
 /// How many sagas are counted. It is no more than a few megabytes of memory to look at.
@@ -35,7 +35,7 @@ pub(super) struct Overview {
     /// By status, in the order of a saga's life.
     by_status: [(&'static str, i64); 5],
     stuck_of_all: i64,
-    pub(super) at: DateTime<Utc>,
+    pub(super) at: Time,
     /// Where there are too many tasks to be counted in time, all else is shown.
     pub(super) queues: Result<Vec<Queue>, Failure>,
     workers: Vec<Worker>,

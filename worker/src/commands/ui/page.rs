@@ -6,7 +6,6 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
-use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, html};
 
 use super::App;
@@ -15,6 +14,7 @@ use super::guard;
 use super::params::link;
 use super::session::Session;
 use crate::commands::words;
+use crate::db::Time;
 
 /// The session's cookie, before the port: browsers send it to every port of a host, and two pages must not log each other out.
 const COOKIE: &str = "pgsaga_ui";
@@ -213,6 +213,6 @@ pub(super) fn saga_link(gid: &str) -> Markup {
 }
 
 /// A moment.
-pub(super) fn time(at: DateTime<Utc>) -> Markup {
-    html! { time datetime=(at.to_rfc3339()) { (words::time(at)) } }
+pub(super) fn time(at: Time) -> Markup {
+    html! { time datetime=[at.rfc3339()] { (words::time(at)) } }
 }

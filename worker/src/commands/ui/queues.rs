@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -17,6 +16,7 @@ use super::page::{self, Place, Visitor, show, table};
 use super::params::link;
 use super::text::text;
 use crate::commands::words::{count, span_us};
+use crate::db::Time;
 use crate::error::Error;
 
 /// Classes that are shown. There are four a queue.
@@ -27,7 +27,7 @@ const CLASSES_MAX: i64 = 1000;
 pub(super) struct Queue {
     name: String,
     priority: i16,
-    paused_at: Option<DateTime<Utc>>,
+    paused_at: Option<Time>,
     paused_by: Option<String>,
     /// Where they were counted.
     tasks: Option<Tasks>,

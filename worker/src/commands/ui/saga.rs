@@ -76,7 +76,7 @@ fn said_next(line: &str) -> Markup {
 
 fn facts(head: &Head) -> Markup {
     let finished = head.finished_at.map(|at| {
-        let took_us = (at - head.created_at).num_microseconds().unwrap_or(0);
+        let took_us = at.us_since(head.created_at);
         html! { (page::time(at)) ", after " (span_us(took_us)) }
     });
     let deadline = head.deadline.map(|at| {

@@ -2,7 +2,6 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -15,6 +14,7 @@ use super::params::{Params, is_of_gid, link};
 use super::text::{folded, text};
 use crate::commands::filter::{self, Label, label};
 use crate::commands::words::count;
+use crate::db::Time;
 use crate::error::Error;
 
 /// Sagas a page.
@@ -123,8 +123,8 @@ struct Row {
     reason: Option<String>,
     queue: String,
     labels: Option<String>,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    finished_at: Option<Time>,
 }
 
 impl Row {

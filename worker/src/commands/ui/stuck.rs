@@ -2,7 +2,6 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -15,6 +14,7 @@ use super::page::{self, Place, Visitor, saga_link, show, table};
 use super::params::{Params, link};
 use super::text::{folded, text};
 use crate::commands::words::span_us;
+use crate::db::Time;
 use crate::error::Error;
 
 /// Stuck steps a page.
@@ -28,15 +28,14 @@ struct Stuck {
     step: String,
     op: Option<String>,
     reason: String,
-    at: DateTime<Utc>,
-    at_us: i64,
+    at: Time,
     since_us: i64,
 }
 
 /// Behind which one a page begins.
 #[derive(Debug, Clone, Default)]
 struct Cursor {
-    at_us: Option<i64>,
+    at: Option<Time>,
     saga_id: Option<i64>,
     step: Option<String>,
 }
@@ -51,7 +50,6 @@ impl Stuck {
             op: row.try_get("op")?,
             reason: row.try_get("reason")?,
             at: row.try_get("at")?,
-            at_us: row.try_get("at_us")?,
             since_us: row.try_get("since_us")?,
         })
     }
@@ -64,11 +62,9 @@ impl Cursor {
         else {
             return Ok(Cursor::default());
         };
-        let number =
-            |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0 && *number < i64::MAX / 4);
-        match (number(at), number(saga)) {
-            (Some(at_us), Some(saga_id)) => {
-                Ok(Cursor { at_us: Some(at_us), saga_id: Some(saga_id), step: Some(step.to_owned()) })
+        match (at.parse().ok().and_then(Time::from_raw), saga.parse().ok()) {
+            (Some(at), Some(saga_id)) => {
+                Ok(Cursor { at: Some(at), saga_id: Some(saga_id), step: Some(step.to_owned()) })
             }
             _ => Err(Failure::bad(
                 "at and saga: found no numbers; allowed: what the link to the next page has",
@@ -90,7 +86,7 @@ pub(super) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
 
 async fn read(pool: PgPool, cursor: Cursor) -> Result<Vec<Stuck>, Error> {
     let rows = sqlx::query(query::UI_STUCK)
-        .bind(cursor.at_us)
+        .bind(cursor.at)
         .bind(cursor.saga_id)
         .bind(cursor.step)
         .bind(PAGE as i64 + 1)
@@ -102,7 +98,7 @@ async fn read(pool: PgPool, cursor: Cursor) -> Result<Vec<Stuck>, Error> {
 fn markup(stuck: &[Stuck], decides: bool) -> Markup {
     let shown = &stuck[..stuck.len().min(PAGE)];
     let next = shown.last().filter(|_| stuck.len() > PAGE).map(|last| {
-        let (at, saga) = (last.at_us.to_string(), last.saga_id.to_string());
+        let (at, saga) = (last.at.raw().to_string(), last.saga_id.to_string());
         link("/stuck", &[("at", &at), ("saga", &saga), ("step", &last.step)])
     });
     let row = |stuck: &Stuck| {

@@ -46,8 +46,8 @@ pub(super) struct Timeline {
 /// # Errors
 /// What the database says.
 pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Result<Timeline, sqlx::Error> {
-    let end = saga.head.last_seq.unwrap_or(0).saturating_add(1);
-    let until = before.map_or(end, |before| before.min(end));
+    let end = saga.head.last_seq.unwrap_or(i64::MAX);
+    let until = before.map_or(end, |before| before.saturating_sub(1).min(end));
     let rows = sqlx::query(query::UI_HISTORY)
         .bind(saga.id)
         .bind(until)
@@ -65,7 +65,7 @@ pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
 
 /// What the table says of an event.
 fn row(event: &Event<Answer>, saga: &Saga) -> Vec<Markup> {
-    let since_us = (event.at - saga.head.created_at).num_microseconds().unwrap_or(i64::MAX);
+    let since_us = event.at.us_since(saga.head.created_at);
     let sign = if since_us < 0 { "-" } else { "+" };
     let at = html! { (time(event.at)) span.muted { " " (sign) (span_us(since_us.saturating_abs())) } };
     let said = html! {

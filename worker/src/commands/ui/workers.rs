@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pgsaga_sql::query;
 use sqlx::Row as _;
@@ -12,6 +11,7 @@ use super::App;
 use super::page::{self, Place, Visitor, badge, show, table};
 use super::text::text;
 use crate::commands::words::span_us;
+use crate::db::Time;
 use crate::error::Error;
 
 /// Rows at most. Those of the dead go once their tasks are rescued.
@@ -26,7 +26,7 @@ pub(super) struct Worker {
     dead: bool,
     retired: bool,
     lease_ms: i32,
-    started_at: DateTime<Utc>,
+    started_at: Time,
     age_us: i64,
     seen_us: i64,
 }
