@@ -111,9 +111,11 @@ create table pgsaga.worker (
   host       text not null,
   pid        int not null,
   version    text not null,
-  started_at timestamptz not null default clock_timestamp()
+  started_at timestamptz not null default clock_timestamp(),
+  denied     jsonb
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on column pgsaga.worker.beat is 'A counter. Whoever sees it unchanged for a lease of its own time may declare the worker dead.';
+comment on column pgsaga.worker.denied is 'Participants that this worker may not call, or does not know, and why: their tasks wait for another worker.';
 comment on column pgsaga.worker.seen_at is 'For people only: no decision is taken by comparing clocks.';
 
 -- Queues the first step of each saga that was really inserted: after `on conflict (gid) do nothing` the transition table

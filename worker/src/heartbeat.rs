@@ -154,7 +154,8 @@ async fn beat(
 ) -> Result<Found, sqlx::Error> {
     let Identity { id, server: known } = worker.identity();
     let sent = Instant::now();
-    let statement = sqlx::query(query::HEARTBEAT).bind(id).bind(SCHEMA_VERSION);
+    let statement =
+        sqlx::query(query::HEARTBEAT).bind(id).bind(SCHEMA_VERSION).bind(worker.participants.denied());
     let rows = worker.db.run(Lane::Heartbeat, statement).await?;
     let Some(row) = rows.first() else { return Ok(Found::Dead) };
     if worker.schema.learn(row.try_get("newer")?, row.try_get("expanded")?) {

@@ -12,7 +12,7 @@
 //! What is over is neither claimed nor chained, and what lies in front of the queue is parked (park.rs). All of it is one
 //! worker's own view, in memory: a new worker finds out by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub const PUT_OFF_MAX: Duration = Duration::from_secs(30);
 pub const DENIED_FOR: Duration = Duration::from_secs(30);
 /// A denial is told to the log once in so long, however many calls are denied.
 const DENIED_LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// So many of them are told to whoever asks for a saga.
+const DENIED_TOLD_MAX: usize = 20;
 /// Participants are forgotten when nothing has been held for them for so long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -217,13 +219,14 @@ impl Participants {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this worker may not call now, and why.
-    pub fn denied(&self) -> BTreeMap<String, Arc<str>> {
+    /// Some of what this worker may not call, and why, as a JSON object; `None` where it is nothing.
+    pub fn denied(&self) -> Option<serde_json::Value> {
         let known = self.known();
         let why = |(name, participant): (&Arc<str>, &Participant)| {
-            Some((name.to_string(), Arc::clone(&participant.denied.as_ref()?.why)))
+            Some((name.to_string(), participant.denied.as_ref()?.why.as_ref().into()))
         };
-        known.iter().filter_map(why).collect()
+        let denied: serde_json::Map<_, _> = known.iter().filter_map(why).take(DENIED_TOLD_MAX).collect();
+        (!denied.is_empty()).then_some(denied.into())
     }
 
     /// Who gets nothing now. An open breaker whose probe is due is not blocked.

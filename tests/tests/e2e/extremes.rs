@@ -6,6 +6,7 @@
 mod commands;
 mod decisions;
 mod statements;
+mod work;
 
 use pgsaga_tests::Database;
 use pgsaga_tests::extremes::{Extreme, apply, extremes};

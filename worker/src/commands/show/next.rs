@@ -101,6 +101,11 @@ fn queued(saga: &Saga, task: &Task) -> String {
         }
         None => line += &format!("due for {}", span_us(task.due_ms.saturating_mul(-1000))),
     }
+    if let Some(why) = &task.denied {
+        let workers = counted(saga.head.workers, "living worker", "living workers");
+        let why = printable(why, MESSAGE_BYTES_MAX);
+        line += &format!("; {} of {workers} may not call {}: {why}", count(task.denied_by), task.participant);
+    }
     if let Some(why) = newer_format(task.format) {
         return format!("{line}; {why}");
     }

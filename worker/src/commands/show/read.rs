@@ -128,6 +128,9 @@ pub(in crate::commands) struct Task {
     pub(in crate::commands) lost: i16,
     pub(in crate::commands) interrupt: Option<String>,
     pub(in crate::commands) participant: String,
+    /// How many living workers may not call it, and why one of them may not.
+    pub(in crate::commands) denied_by: i64,
+    pub(in crate::commands) denied: Option<String>,
     pub(in crate::commands) run_at: Time,
     pub(in crate::commands) due_ms: i64,
 }
@@ -313,6 +316,8 @@ fn task(row: &PgRow) -> Result<Task, sqlx::Error> {
         lost: row.try_get("lost")?,
         interrupt: row.try_get("interrupt")?,
         participant: row.try_get("participant")?,
+        denied_by: row.try_get("denied_by")?,
+        denied: row.try_get("denied")?,
         run_at: row.try_get("run_at")?,
         due_ms: row.try_get("due_ms")?,
     })

@@ -1,0 +1,126 @@
+//! Rows with extreme and unreadable values beside workers: each costs its own saga only.
+
+use pgsaga_tests::command::run;
+use pgsaga_tests::extremes::{Extreme, apply, extremes};
+use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::eventually;
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use super::{OPEN, written};
+
+/// Sagas that nobody has touched.
+const GOOD: usize = 100;
+
+/// Writes the saga `gid` of this kind down, due now, with steps that the scene's participant serves.
+async fn write(scene: &Scene, kind: &str, gid: &str) -> i64 {
+    let sql = written(kind, gid).replace("http://shop.example:8080/pay", &scene.participant.url("/pay"));
+    scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    let due = "update pgsaga.task set run_at = clock_timestamp() from pgsaga.saga s
+               where s.id = saga_id and s.gid = $1 returning s.id";
+    let due: Option<i64> = sqlx::query_scalar(due).bind(gid).fetch_optional(scene.pool()).await.unwrap();
+    match due {
+        Some(id) => id,
+        None => {
+            let id = sqlx::query_scalar("select id from pgsaga.saga where gid = $1").bind(gid);
+            id.fetch_one(scene.pool()).await.unwrap()
+        }
+    }
+}
+
+async fn good(scene: &Scene, prefix: &str) {
+    for nth in 0..GOOD {
+        let saga = scene.saga(&format!("{prefix}{nth}")).step("a").step("b");
+        let saga = if nth % 2 == 0 { saga } else { saga.with("after", serde_json::json!([])) };
+        saga.insert().await;
+    }
+}
+
+async fn good_ends(scene: &Scene, prefix: &str) {
+    eventually(PATIENCE, &format!("every good saga {prefix} ends"), async || {
+        let ended: i64 = sqlx::query_scalar(
+            "select count(*) from pgsaga.saga where starts_with(gid, $1) and status = 'succeeded'",
+        )
+        .bind(prefix)
+        .fetch_one(scene.pool())
+        .await
+        .unwrap();
+        (ended == GOOD as i64).then_some(())
+    })
+    .await;
+}
+
+/// Nobody can know the saga of a task that names another one: that saga has no task any more, which `doctor` tells.
+fn loses_its_saga(extreme: &Extreme) -> bool {
+    (extreme.table, extreme.column.as_str()) == ("task", "saga_id")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_value_of_a_row_costs_more_than_its_own_saga() {
+    let mut scene = Scene::new().await;
+    let mut victims = Vec::new();
+    let mut lost = Vec::new();
+    for (nth, extreme) in extremes(scene.pool()).await.into_iter().enumerate() {
+        for kind in OPEN {
+            let gid = format!("v{nth}-{kind}");
+            let id = write(&scene, kind, &gid).await;
+            if !apply(scene.pool(), extreme.table, &extreme.column, &extreme.value, id).await {
+                // Refused, so it is one more good saga; a stuck one waits for its person.
+                continue;
+            }
+            if loses_its_saga(&extreme) {
+                lost.push(id);
+            } else {
+                victims.push((id, format!("{kind}: {extreme}")));
+            }
+        }
+    }
+    assert!(victims.len() > 500, "only {} values were taken", victims.len());
+    // A person has what is stuck tried again: that works, or is refused in words.
+    let retry = "do $$ declare g text; begin
+        for g in select gid from pgsaga.saga where status = 'stuck' loop
+          begin perform pgsaga.retry(g); exception when others then raise notice '%: %', g, sqlerrm; end;
+        end loop; end $$";
+    scene.pool().execute(retry).await.unwrap();
+    good(&scene, "before").await;
+    for _ in 0..2 {
+        scene.start_worker(&[]).await;
+    }
+    good(&scene, "after").await;
+    good_ends(&scene, "before").await;
+    good_ends(&scene, "after").await;
+
+    eventually(2 * PATIENCE, "every other saga ends or is stuck", async || {
+        let open: Vec<i64> = sqlx::query_scalar(
+            "select id from pgsaga.saga where finished_at is null and status <> 'stuck' and id <> all ($1)",
+        )
+        .bind(&lost)
+        .fetch_all(scene.pool())
+        .await
+        .unwrap();
+        let still: Vec<&str> =
+            victims.iter().filter(|(id, _)| open.contains(id)).map(|(_, what)| what.as_str()).collect();
+        if !open.is_empty() {
+            eprintln!("{} open: {:#?}", open.len(), still.iter().take(10).collect::<Vec<_>>());
+        }
+        open.is_empty().then_some(())
+    })
+    .await;
+    for worker in &mut scene.workers {
+        assert!(worker.is_running());
+        worker.ready().await;
+        let failed = worker.metric("pgsaga_claims_total{result=\"error\"}").await;
+        assert_eq!(failed, Some(0.0), "a claim failed because of a row");
+    }
+    // Who is stuck says why, and doctor names whoever lost its task.
+    let said = run(&scene.db, &["doctor"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    for id in lost {
+        let gid: String = sqlx::query_scalar("select gid from pgsaga.saga where id = $1")
+            .bind(id)
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+        assert!(said.out.contains(&format!("open_sagas_can_go_on: saga {gid}: ")), "{gid}");
+    }
+    assert!(!said.out.contains("the check could not run"), "{}", said.out);
+}
