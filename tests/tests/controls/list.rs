@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pgsaga_tests::controls::{Control, Rule, read};
 
 /// Every rule that a test must miss: the races that broke earlier drafts, and seven that no race is named after.
-const RULES: [(&str, &str); 31] = [
+const RULES: [(&str, &str); 33] = [
     ("01_repeated_settle", "a settle that is said twice applies once"),
     (
         "02_forgotten_claim",
@@ -39,8 +39,10 @@ const RULES: [(&str, &str); 31] = [
     ("barriers_first_insert", "an undo takes the place of its action first"),
     ("compensating_ongoings", "a step whose last answer was ongoing is undone"),
     ("compensating_unknowns", "a step with an unknown try is undone"),
+    ("cut_over", "a clash of ids is an error, and doctor names the sequence"),
     ("lease_check", "past its lease a worker starts no call"),
     ("retention", "only what finished long ago goes, where somebody asked for it"),
+    ("retry_after", "Retry-After is a second at least, and grows as the backoff does"),
     ("safety", "plain URLs reach public addresses alone, and a signature can be read one way only"),
     ("watchdog", "an outage of Postgres restarts no worker; one that stands still is restarted"),
 ];
