@@ -549,10 +549,10 @@ begin
   cross join lateral (select p.position, p.op, s.steps -> (p.position - 1) ->> p.op as url offset 0) u;
   get diagnostics moved = row_count;
   if s.progress is not null then
-    update pgsaga.saga set version = version + (version < 2147483647)::int, progress = translate(progress, 'sx', 'ac')
+    update pgsaga.saga set version = case when version < 2147483647 then version + 1 else 0 end, progress = translate(progress, 'sx', 'ac')
       where id = s.id and stuck_step is null;
     update pgsaga.saga
-      set version = version + (version < 2147483647)::int,
+      set version = case when version < 2147483647 then version + 1 else 0 end,
           progress = overlay(progress placing translate(substr(progress, t.step, 1), 'sx', 'ac') from t.step for 1)
       from pgsaga.task t
       where saga.id = s.id and t.saga_id = s.id and stuck_step is not null and t.step > 0 and pgsaga.step_name(s.steps, t.step) = stuck_step;

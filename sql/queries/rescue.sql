@@ -39,7 +39,7 @@ with lost as materialized (
   from locked
 ), changed as (
   -- Its tasks are others now: what was planned meanwhile is planned anew.
-  update pgsaga.saga s set version = s.version + (s.version < 2147483647)::int
+  update pgsaga.saga s set version = case when s.version < 2147483647 then s.version + 1 else 0 end
   where s.progress is not null and s.id = any (array(select saga_id from locked))
 )
 select (select count(*) from lost) as found, (select count(*) from locked) as rescued

@@ -15,6 +15,7 @@
 --   $30 answers that are kept, by task  $31 results, by saga
 --   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
 --
+-- The version is only compared for equality, so it may begin again where it ends.
 -- Two steps that settle at the same moment on two workers must neither lose nor double the join (RACES 7): whoever locks
 -- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
 -- rows that the locks returned.
@@ -97,7 +98,7 @@ with kept as materialized (
   from settled where stuck_reason is not null
 ), changed as (
   update pgsaga.saga s
-  set version = s.version + (s.version < 2147483647)::int,
+  set version = case when s.version < 2147483647 then s.version + 1 else 0 end,
       progress = coalesce(p.progress, s.progress),
       status = case p.saga_status when 'ending' then s.ending when 'awaiting' then s.status else coalesce(p.saga_status, s.status) end,
       reason = case

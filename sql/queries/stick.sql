@@ -49,7 +49,7 @@ with input as materialized (
   set status = 'stuck', reason = l.reason,
     -- A person who ended it meanwhile decides again: nothing of it is in flight any more.
     ending = null,
-    version = s.version + (s.version < 2147483647)::int,
+    version = case when s.version < 2147483647 then s.version + 1 else 0 end,
     progress = case when length(s.progress) <= 1000 then (
       select string_agg(
         coalesce((select case k.op when 'action' then 's' else 'x' end from locked k where k.saga_id = s.id and k.step = n limit 1),

@@ -1,5 +1,7 @@
 //! Rows with extreme and unreadable values beside workers: each costs its own saga only.
 
+use std::time::{Duration, Instant};
+
 use pgsaga_tests::command::run;
 use pgsaga_tests::extremes::{Extreme, apply, extremes};
 use pgsaga_tests::scene::{PATIENCE, Scene};
@@ -123,4 +125,65 @@ async fn no_value_of_a_row_costs_more_than_its_own_saga() {
         assert!(said.out.contains(&format!("open_sagas_can_go_on: saga {gid}: ")), "{gid}");
     }
     assert!(!said.out.contains("the check could not run"), "{}", said.out);
+}
+
+/// Rows in front of a good saga, each with another fault.
+const IN_FRONT: usize = 1_000;
+
+/// What is wrong with the saga `v…` whose row is updated, by turns: of its task, or of itself.
+const FAULTS: [&str; 8] = [
+    "update pgsaga.task set epoch = 2147483647",
+    "update pgsaga.task set deadline = 'infinity'",
+    "update pgsaga.task set attempt = 2147483647",
+    "update pgsaga.task set bytes = 2147483647",
+    "update pgsaga.saga set steps = '{}'",
+    "update pgsaga.saga set steps = '[{\"action\": 7}]'",
+    "update pgsaga.saga set created_at = 'infinity'",
+    "update pgsaga.saga set request_timeout = '178000000 years'",
+];
+
+/// How long the saga `gid` takes from the moment its queue is resumed, behind `in_front` rows that no worker can read.
+async fn time_behind(scene: &Scene, gid: &str, in_front: usize) -> Duration {
+    let pool = scene.pool();
+    let sql = format!(
+        "insert into pgsaga.saga (gid, queue, steps) select 'v-{gid}-' || n, 'q', '[{{\"action\": \"\"}}]'
+         from generate_series(1, {in_front}) n"
+    );
+    pool.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    for (nth, fault) in FAULTS.iter().enumerate() {
+        let key = if fault.contains("pgsaga.task") { "saga_id" } else { "id" };
+        let chosen = format!(
+            "{fault} where {key} in (select id from pgsaga.saga where gid like 'v-{gid}-%' and id % {} = {nth})",
+            FAULTS.len()
+        );
+        pool.execute(sqlx::raw_sql(AssertSqlSafe(chosen))).await.unwrap();
+    }
+    scene.saga(gid).column("queue", "'q'").step("a").step("b").insert().await;
+    let started = Instant::now();
+    sqlx::query("select pgsaga.resume('q')").execute(pool).await.unwrap();
+    scene.ended(gid).await;
+    let took = started.elapsed();
+    let left = "select count(*) from pgsaga.saga where finished_at is null and status <> 'stuck'";
+    eventually(PATIENCE, "the rows in front are stuck", async || {
+        let left: i64 = sqlx::query_scalar(left).fetch_one(pool).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+    sqlx::query("select pgsaga.pause('q')").execute(pool).await.unwrap();
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_rows_that_no_worker_can_read_hold_up_no_good_saga_behind_them() {
+    let mut scene = Scene::with_worker().await;
+    scene.saga("first").column("queue", "'q'").step("a").insert().await;
+    scene.ended("first").await;
+    sqlx::query("select pgsaga.pause('q')").execute(scene.pool()).await.unwrap();
+    for nth in 0..5 {
+        let alone = time_behind(&scene, &format!("alone{nth}"), 0).await;
+        let behind = time_behind(&scene, &format!("behind{nth}"), IN_FRONT).await;
+        eprintln!("alone {alone:?} behind {behind:?}");
+    }
+    assert_eq!(scene.metric("pgsaga_unreadable_total").await, 5.0 * IN_FRONT as f64);
+    assert!(scene.workers[0].is_running());
 }
