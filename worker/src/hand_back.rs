@@ -20,13 +20,6 @@ pub struct Returned {
     pub participant: Option<String>,
 }
 
-impl Returned {
-    /// One that cannot be read, and whose saga could not be made stuck.
-    pub fn unreadable(task: i64, epoch: i32, delay: Duration) -> Returned {
-        Returned { task, epoch, delay, participant: None }
-    }
-}
-
 /// Gives tasks back. What fails stays claimed and comes back by reconciling or rescue. Returns how many went back.
 pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
     let column = |value: fn(&Returned) -> i64| tasks.iter().map(value).collect::<Vec<i64>>();

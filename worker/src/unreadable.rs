@@ -13,8 +13,10 @@ use crate::db::Lane;
 use crate::hand_back::{Returned, hand_back};
 use crate::worker::Worker;
 
-/// A task whose saga could not be made stuck comes back after this long: somebody has it locked, or it has no saga.
-const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A task whose saga somebody else has locked comes back after this long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A task that has no saga comes back after this long: nobody can decide about it.
+const ORPHAN_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Tasks a lane that one look for unreachable ones brings.
 const UNREACHABLE_MAX: i64 = 1_000;
 
@@ -74,7 +76,10 @@ pub async fn stick(worker: &Worker, id: i64, tasks: &[Unreadable]) {
     let left: Vec<Returned> = tasks
         .iter()
         .filter(|unreadable| !stuck.contains(&unreadable.task))
-        .map(|unreadable| Returned::unreadable(unreadable.task, unreadable.epoch, AGAIN_AFTER))
+        .map(|Unreadable { task, epoch, gid, .. }| {
+            let delay = if gid.is_some() { AGAIN_AFTER } else { ORPHAN_AGAIN_AFTER };
+            Returned { task: *task, epoch: *epoch, delay, participant: None }
+        })
         .collect();
     if !left.is_empty() {
         hand_back(worker, id, &left).await;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use pgsaga_tests::command::run;
+use pgsaga_tests::eventually;
 use pgsaga_tests::extremes::{Extreme, apply, extremes};
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::eventually;
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use super::{OPEN, written};

@@ -123,6 +123,26 @@ impl Case {
                 }
                 stage.gate.open();
             }
+            Situation::Changed(change) => {
+                stage.scene.start_worker(&[]).await;
+                stage.called().await;
+                stage.person(&["pause", "default"]).await;
+                stage.gate.open();
+                stage
+                    .wait_for("the next try is queued", "select from pgsaga.task where worker is null")
+                    .await;
+                stage.scene.workers[0].terminate();
+                stage.scene.workers[0].wait_exit(PATIENCE).await;
+                stage.scene.workers.clear();
+                stage.sql(change).await;
+                stage.person(&["resume", "default"]).await;
+                stage.arm();
+                stage.start_mortal().await;
+                stage.dead().await;
+                stage.scene.start_worker(&[]).await;
+                assert_eq!(stage.scene.ended("s").await.0, "stuck");
+                stage.person(&["retry", "s"]).await;
+            }
             Situation::Repairing(arguments) => {
                 stage.scene.start_worker(&[]).await;
                 assert_eq!(stage.scene.ended("s").await.0, "stuck");
@@ -193,7 +213,9 @@ impl Stage {
     async fn insert(&self) {
         let Case { situation, step, direction, .. } = self.case;
         let first = match situation {
-            Situation::Working | Situation::Parallel => vec![Behaviour::Status(500).behind(&self.gate)],
+            Situation::Working | Situation::Parallel | Situation::Changed(_) => {
+                vec![Behaviour::Status(500).behind(&self.gate)]
+            }
             Situation::Repairing(_) => vec![Behaviour::Refuse("no".into())],
             Situation::Parking => Vec::new(),
             _ => vec![Behaviour::Ok.behind(&self.gate)],

@@ -23,10 +23,12 @@ pub(super) enum Situation {
     Deciding(&'static [&'static str]),
     /// A person decides about the stuck step.
     Repairing(&'static [&'static str]),
+    /// Somebody has changed the queued task by hand, so that no worker can read it, or no claim reaches it.
+    Changed(&'static str),
 }
 
 use Situation::{
-    Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect, Working,
+    Changed, Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect, Working,
 };
 
 impl Situation {
@@ -46,6 +48,9 @@ const RESUME: Situation = Deciding(&["resume", "default"]);
 const RETRY: Situation = Repairing(&["retry", "s"]);
 const SKIP: Situation = Repairing(&["skip", "s", "STEP", "--comment", "done by hand"]);
 const RESOLVE: Situation = Repairing(&["resolve", "s", "failed", "--comment", "settled by hand"]);
+
+const UNREADABLE: Situation = Changed("update pgsaga.task set counted = -1");
+const UNREACHABLE: Situation = Changed("update pgsaga.task set run_at = 'infinity'");
 
 /// Every point of a worker or a command, and how to get there.
 pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
@@ -84,6 +89,10 @@ pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
         ("drain:after", Draining),
         ("park:before", Parking),
         ("park:after", Parking),
+        ("stick:before", UNREADABLE),
+        ("stick:after", UNREADABLE),
+        ("claim_unreachable:before", UNREACHABLE),
+        ("claim_unreachable:after", UNREACHABLE),
         ("purge_sagas:before", Purging),
         ("purge_sagas:after", Purging),
         ("purge_history:before", Purging),

@@ -43,6 +43,16 @@ const RUNNING: &[Row] = &[
     Row { statement: "rescue", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
     Row { statement: "bury", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
     Row { statement: "run_alone", doing: "run alone", provoke: |round| round.suspect().boxed_local() },
+    Row {
+        statement: "stick",
+        doing: "make unreadable sagas stuck",
+        provoke: |round| round.changed("counted = -1").boxed_local(),
+    },
+    Row {
+        statement: "claim_unreachable",
+        doing: "reconcile",
+        provoke: |round| round.changed("run_at = 'infinity'").boxed_local(),
+    },
     Row { statement: "park", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
     Row { statement: "purge_sagas", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row { statement: "purge_history", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },

@@ -3,6 +3,7 @@
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Fault, Proxy, eventually};
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
 use super::marker;
 
@@ -91,6 +92,27 @@ impl Provocation<'_> {
             "update pgsaga.task set lost = 3 where saga_id = (select id from pgsaga.saga where gid = $1)";
         sqlx::query(lost).bind(gid).execute(&mut *transaction).await.unwrap();
         transaction.commit().await.unwrap();
+        self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
+    }
+
+    /// Somebody changes a task by hand, so that its saga needs a person, who has it tried again.
+    pub(super) async fn changed(self, change: &str) {
+        let gid = self.round;
+        let mut transaction = self.scene.pool().begin().await.unwrap();
+        let steps = self.scene.saga(gid).step("pay").steps();
+        let insert = "insert into pgsaga.saga (gid, steps) values ($1, $2)";
+        sqlx::query(insert).bind(gid).bind(steps).execute(&mut *transaction).await.unwrap();
+        let change = format!(
+            "update pgsaga.task set {change} where saga_id = (select id from pgsaga.saga where gid = $1)"
+        );
+        sqlx::query(AssertSqlSafe(change)).bind(gid).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(self.scene.ended(gid).await.0, "stuck");
+        sqlx::query("select pgsaga.retry($1)").bind(gid).execute(self.scene.pool()).await.unwrap();
+        eventually(PATIENCE, "it goes on", async || {
+            (self.scene.status(gid).await?.0 == "succeeded").then_some(())
+        })
+        .await;
         self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
     }
 
