@@ -19,7 +19,7 @@ const RULES: [(&str, &str); 33] = [
     ("08_one_open_psql", "a settle waits for no row"),
     (
         "09_a_participants_bytes",
-        "answers are cleaned and bounded; a group is halved until its culprit is stuck",
+        "answers are decoded, cleaned and bounded; a group is halved until its culprit is stuck",
     ),
     ("10_emptied_worker_table", "the worker table is logged, and its ids are never used again"),
     ("11_a_clock_step", "heartbeats are counters, watched on the observer's own clock"),

@@ -246,7 +246,15 @@ impl Dice {
                     let mut entry = || {
                         format!(
                             "{}:{}",
-                            self.of(&["\"a\"", "\"Te\"", "\"X-1\"", "\"\"", "\"a b\"", "\"bb\""]),
+                            self.of(&[
+                                "\"a\"",
+                                "\"Te\"",
+                                "\"Accept-encoding\"",
+                                "\"X-1\"",
+                                "\"\"",
+                                "\"a b\"",
+                                "\"bb\""
+                            ]),
                             self.string()
                         )
                     };
