@@ -3,7 +3,13 @@
 select s.gid, 'step ' || p.step || ' stands as "' || p.state || '": action '
   || case when h.done then 'done' else 'not done' end || ', compensation ' || case when h.undone then 'done' else 'not done' end
   || ', tasks: ' || coalesce(t.ops, 'none') || ', stuck: ' || coalesce(k.ops, 'none') as found
-from (select * from pgsaga.saga where progress is not null and finished_at is null and ending is null) s
+from (
+  -- Once a saga: a large value is decompressed at every access.
+  select id, gid, steps, left(progress, 1001) as progress,
+    case when jsonb_typeof(steps) = 'array' then jsonb_array_length(steps) else 0 end as step_count
+  from pgsaga.saga where progress is not null and finished_at is null and ending is null
+  offset 0
+) s
 cross join lateral (select n as step, substr(s.progress, n, 1) as state from generate_series(1, least(length(s.progress), 1000)) n) p
 left join (
   select saga_id, step, string_agg(op, ', ') as ops from pgsaga.task group by saga_id, step
@@ -17,7 +23,7 @@ cross join lateral (
     coalesce(bool_or(op = 'action'), false) as tried
   from pgsaga.history where saga_id = s.id and step = p.step
 ) h
-where length(s.progress) <> jsonb_array_length(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end)
+where length(s.progress) <> s.step_count
   or not case p.state
     when '.' then not h.tried and t.ops is null and k.ops is null
     when 'a' then t.ops = 'action' and k.ops is null

@@ -1,8 +1,8 @@
--- Makes the sagas of claimed tasks stuck, because a row of theirs cannot be read: it holds a value that no INSERT takes.
---   $1 worker
+-- Makes the sagas of tasks stuck, because a row of theirs cannot be read: it holds a value that no INSERT takes.
+--   $1 the worker that has claimed the tasks, null = nobody has
 --   arrays, one element a task: $2 task  $3 epoch  $4 what is wrong, in words
 -- Answers with the tasks whose saga is stuck now. What somebody else has locked, and a task whose saga is gone or has
--- finished, is left out: the worker hands it back.
+-- finished, is left out.
 --
 -- A person mends the row or ends the saga. A retry goes on from the next try that the history gives: what the task's own
 -- columns said is not believed. Locks the saga, then the task, and waits for neither. Indexes: task_pkey, saga_pkey, and
@@ -11,7 +11,7 @@ with input as materialized (
   select i.task_id, i.epoch, i.why, t.saga_id
   from unnest($2::bigint[], $3::int[], $4::text[]) as i (task_id, epoch, why)
   cross join lateral (
-    select saga_id from pgsaga.task where id = i.task_id and worker = $1 and epoch = i.epoch offset 0
+    select saga_id from pgsaga.task where id = i.task_id and worker is not distinct from $1 and epoch = i.epoch offset 0
   ) t
 ), locked_saga as materialized (
   select s.*
@@ -27,7 +27,7 @@ with input as materialized (
   join locked_saga s on s.id = i.saga_id
   cross join lateral (
     select ctid as row_id, id, saga_id, step, op, epoch from pgsaga.task
-    where id = i.task_id and worker = $1 and epoch = i.epoch offset 0
+    where id = i.task_id and worker is not distinct from $1 and epoch = i.epoch offset 0
     for update skip locked
   ) t
 ), removed as (

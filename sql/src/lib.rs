@@ -75,8 +75,6 @@ queries! {
     BURY = "bury",
     /// Claims due tasks.
     CLAIM = "claim",
-    /// Claims tasks that no claim reaches.
-    CLAIM_UNREACHABLE = "claim_unreachable",
     /// Declares a silent worker dead.
     DECLARE_DEAD = "declare_dead",
     /// What a claim leaves out: steps of parallel sagas, and answers.
@@ -199,6 +197,8 @@ queries! {
     UI_STUCK = "ui_stuck",
     /// `pgsaga ui`: the workers.
     UI_WORKERS = "ui_workers",
+    /// Tasks that no claim reaches.
+    UNREACHABLE = "unreachable",
 }
 
 /// An invariant of the schema: a query that returns one row for each place where it is broken.

@@ -48,31 +48,15 @@ pub fn within<T: PartialOrd + Display>(
     Err(format!("{place}: found {found}; allowed: from {} to {}", allowed.start(), allowed.end()))
 }
 
-/// Makes the sagas of these tasks stuck.
+/// Makes the sagas of these tasks, which this worker has claimed, stuck.
 pub async fn stick(worker: &Worker, id: i64, tasks: &[Unreadable]) {
     if tasks.is_empty() {
         return;
     }
-    for Unreadable { task, gid, why, .. } in tasks {
-        tracing::error!(gid, task, reason = why, "a row cannot be read: its saga needs a person");
-    }
-    worker.metrics.unreadable.increment(tasks.len() as u64);
-    let statement = sqlx::query(query::STICK)
-        .bind(id)
-        .bind(tasks.iter().map(|unreadable| unreadable.task).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.epoch).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.why.as_str()).collect::<Vec<_>>());
-    let stuck = async {
-        let rows = worker.db.run(Lane::Control, statement).await?;
-        rows.iter().map(|row| row.try_get("id")).collect::<Result<HashSet<i64>, sqlx::Error>>()
-    };
-    let stuck = match stuck.await {
-        Ok(stuck) => stuck,
-        Err(error) => {
-            worker.database_failed("make unreadable sagas stuck", &error);
-            HashSet::new()
-        }
-    };
+    let stuck = make_stuck(worker, Some(id), tasks).await.unwrap_or_else(|error| {
+        worker.database_failed("make unreadable sagas stuck", &error);
+        HashSet::new()
+    });
     let left: Vec<Returned> = tasks
         .iter()
         .filter(|unreadable| !stuck.contains(&unreadable.task))
@@ -86,16 +70,33 @@ pub async fn stick(worker: &Worker, id: i64, tasks: &[Unreadable]) {
     }
 }
 
+/// Tells of tasks, and makes their sagas stuck. Returns the tasks whose saga is.
+async fn make_stuck(
+    worker: &Worker,
+    claimed_by: Option<i64>,
+    tasks: &[Unreadable],
+) -> Result<HashSet<i64>, sqlx::Error> {
+    for Unreadable { task, gid, why, .. } in tasks {
+        tracing::error!(gid, task, reason = why, "a row cannot be read: its saga needs a person");
+    }
+    worker.metrics.unreadable.increment(tasks.len() as u64);
+    let statement = sqlx::query(query::STICK)
+        .bind(claimed_by)
+        .bind(tasks.iter().map(|unreadable| unreadable.task).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|unreadable| unreadable.epoch).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|unreadable| unreadable.why.as_str()).collect::<Vec<_>>());
+    let rows = worker.db.run(Lane::Control, statement).await?;
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
 /// Finds tasks that no claim reaches, and makes their sagas stuck.
 ///
 /// # Errors
 /// What the database says.
 pub async fn find_unreachable(worker: &Worker) -> Result<(), sqlx::Error> {
-    let moving = worker.gate.read().await;
-    let id = worker.id();
     // A newer release writes newer formats.
     let format = (!worker.schema.is_behind()).then_some(FORMAT);
-    let statement = sqlx::query(query::CLAIM_UNREACHABLE).bind(id).bind(UNREACHABLE_MAX).bind(format);
+    let statement = sqlx::query(query::UNREACHABLE).bind(UNREACHABLE_MAX).bind(format);
     let mut tasks = Vec::new();
     for row in worker.db.run(Lane::Control, statement).await? {
         tasks.push(Unreadable {
@@ -105,7 +106,8 @@ pub async fn find_unreachable(worker: &Worker) -> Result<(), sqlx::Error> {
             why: row.try_get("why")?,
         });
     }
-    drop(moving);
-    stick(worker, id, &tasks).await;
+    if !tasks.is_empty() {
+        make_stuck(worker, None, &tasks).await?;
+    }
     Ok(())
 }

@@ -44,6 +44,9 @@ async fn one_for_each_value(db: &Database, all: &[Extreme]) -> Vec<(String, i64)
     sagas
 }
 
+/// As many values as the column with the most of them has.
+const VALUES_MAX: usize = 12;
+
 /// It ended as it should, and did not panic.
 #[track_caller]
 fn assert_fine(said: &Said, what: &str) {
@@ -126,9 +129,8 @@ async fn the_commands_and_the_page_read_every_value() {
 async fn show_reads_rows_with_many_such_values() {
     let db = Database::new().await;
     let all = extremes(db.pool()).await;
-    let most = 12;
-    for kind in KINDS {
-        for nth in 0..most {
+    for kind in ["sequential", "stuck_parallel", "finished"] {
+        for nth in 0..VALUES_MAX {
             let gid = format!("{kind}-{nth}");
             let saga_id = write(db.pool(), kind, &gid).await;
             let mut columns: Vec<(&str, &str)> = Vec::new();

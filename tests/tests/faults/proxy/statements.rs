@@ -48,11 +48,6 @@ const RUNNING: &[Row] = &[
         doing: "make unreadable sagas stuck",
         provoke: |round| round.changed("counted = -1").boxed_local(),
     },
-    Row {
-        statement: "claim_unreachable",
-        doing: "reconcile",
-        provoke: |round| round.changed("run_at = 'infinity'").boxed_local(),
-    },
     Row { statement: "park", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
     Row { statement: "purge_sagas", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row { statement: "purge_history", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
@@ -81,6 +76,7 @@ const READING: &[&str] = &[
     "server_history",
     "server_role",
     "still_held",
+    "unreachable",
 ];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
