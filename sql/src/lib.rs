@@ -199,6 +199,8 @@ queries! {
     UI_WORKERS = "ui_workers",
     /// Tasks that no claim reaches.
     UNREACHABLE = "unreachable",
+    /// Wakes idle workers.
+    WAKE = "wake",
 }
 
 /// An invariant of the schema: a query that returns one row for each place where it is broken.

@@ -219,6 +219,11 @@ impl Participants {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this worker may not call it.
+    pub fn is_denied(&self, name: &str) -> bool {
+        self.known().get(name).is_some_and(|participant| participant.denied.is_some())
+    }
+
     /// Some of what this worker may not call, and why, as a JSON object; `None` where it is nothing.
     pub fn denied(&self) -> Option<serde_json::Value> {
         let known = self.known();

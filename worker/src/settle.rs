@@ -325,6 +325,16 @@ impl StillHeld {
     }
 }
 
+/// What this worker may not call is due at once for the others. Where telling them fails, they find it with their next poll.
+fn wake_others(worker: &Arc<Worker>) {
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        if let Err(error) = worker.db.run(Lane::Control, sqlx::query(query::WAKE)).await {
+            worker.database_failed("wake others", &error);
+        }
+    });
+}
+
 /// Takes what a database's encoding may not have out of a text. False when nothing had to go.
 fn make_ascii(text: &mut Option<String>) -> bool {
     match text {

@@ -6,6 +6,7 @@ use pgsaga_tests::command::run;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, eventually};
 use serde_json::json;
+use sqlx::postgres::PgListener;
 
 use crate::participants::NO_LOOPBACK;
 
@@ -103,6 +104,46 @@ async fn an_accepted_action_whose_request_cannot_be_built_any_more_needs_a_perso
     assert_eq!(scene.ended("s").await.0, "failed");
     let ops = scene.participant.ops_for("s");
     assert_eq!(ops[ops.len() - 2..], ["pay compensate", "stock compensate"], "{ops:?}");
+}
+
+/// What a chain comes to and must not call is due at once for others, and they are woken.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_woken_for_a_step_that_another_worker_comes_to_and_may_not_call() {
+    let mut scene = Scene::new().await;
+    scene.start_worker(&NO_LOOPBACK).await;
+    scene.saga("first").step("a").insert().await;
+    denied(&scene).await;
+    let mut listener = PgListener::connect(scene.db.url()).await.unwrap();
+    listener.listen("pgsaga").await.unwrap();
+    for (gid, after) in [("sequential", json!(["nobody"])), ("parallel", json!(["nobody"]))] {
+        let saga = scene.saga(gid).step("nobody").with("action", json!("")).step("b");
+        let saga = if gid == "parallel" {
+            saga.with("after", after).step("c").with("after", json!([]))
+        } else {
+            saga
+        };
+        let mut silent = scene.pool().begin().await.unwrap();
+        sqlx::raw_sql("set local pgsaga.notify = off").execute(&mut *silent).await.unwrap();
+        let insert = sqlx::query("insert into pgsaga.saga (gid, steps) values ($1, $2)");
+        insert.bind(gid).bind(saga.steps()).execute(&mut *silent).await.unwrap();
+        silent.commit().await.unwrap();
+        tokio::time::timeout(PATIENCE, listener.recv()).await.expect("somebody is woken").unwrap();
+        let due = "select count(*) from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id
+                   where s.gid = $1 and t.step = 2 and t.worker is null and t.run_at <= clock_timestamp()";
+        let due: i64 = sqlx::query_scalar(due).bind(gid).fetch_one(scene.pool()).await.unwrap();
+        assert_eq!(due, 1, "{gid}");
+    }
+    // Whoever asks for the saga is told why it waits.
+    eventually(PATIENCE, "show says why", async || {
+        let said = run(&scene.db, &["show", "sequential"]).fine();
+        said.contains("1 of 1 living worker may not call 127.0.0.1:").then_some(())
+    })
+    .await;
+    let said = run(&scene.db, &["show", "sequential", "--json"]).fine();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["next"][0]["denied_by_workers"], 1);
+    assert!(said["next"][0]["denied"].as_str().unwrap().starts_with("not called: 127.0.0.1 is loopback; "));
+    scene.healthy().await;
 }
 
 const SAGAS: usize = 200;

@@ -97,3 +97,31 @@ async fn one_that_falls_silent_holds_little() {
     calling.ended(Reached::Answered, Some(200));
     assert!(participants.has_room("p") && tickets[0].fits());
 }
+
+#[tokio::test]
+async fn one_that_is_denied_is_left_alone_for_a_while_and_then_tried_by_one_task() {
+    let participants = participants(512);
+    let mut ticket = participants.hold("p");
+    assert_eq!(ticket.admit().await, Admission::Call);
+    assert!(ticket.denied("not called: a reason"), "it is told");
+    let mut second = participants.hold("p");
+    assert!(!second.fits());
+    assert_eq!(second.admit().await, Admission::Park);
+    drop((ticket, second));
+    let blocked = participants.blocked();
+    assert_eq!((blocked.unclaimed, blocked.parked, blocked.open), (vec!["p".to_owned()], Vec::new(), 0));
+    assert!(!participants.has_room("p") && participants.is_denied("p"));
+    assert_eq!(participants.denied(), Some(serde_json::json!({"p": "not called: a reason"})));
+
+    participants.known().get_mut("p").unwrap().denied.as_mut().unwrap().until = Instant::now();
+    let blocked = participants.blocked();
+    assert_eq!((blocked.unclaimed, blocked.few), (Vec::new(), (vec!["p".to_owned()], vec![1])));
+    let mut probe = participants.hold("p");
+    assert!(probe.fits() && !participants.has_room("p"), "one finds out");
+    assert_eq!(probe.admit().await, Admission::Call);
+    assert!(!probe.denied("not called: a reason"), "it is told once a minute");
+    participants.known().get_mut("p").unwrap().denied.as_mut().unwrap().until = Instant::now();
+    assert_eq!(probe.admit().await, Admission::Call);
+    probe.ended(Reached::Answered, Some(200));
+    assert_eq!(participants.denied(), None, "whoever can be called is not denied");
+}

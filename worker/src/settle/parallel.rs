@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii};
+use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii, wake_others};
 use crate::db::Lane;
 use crate::identity::Identity;
 use crate::outcome::{Outcome, clean};
@@ -317,6 +317,7 @@ impl Unit for Batch {
     /// Nothing is chained: what became ready is claimed by whoever is free.
     fn answer(worker: &Arc<Worker>, group: Vec<Batch>, settled: Settled) -> Vec<Finished> {
         let mut again = Vec::new();
+        let mut others = false;
         for batch in group {
             if !settled.sagas.contains(&batch.saga_id) {
                 let held = batch
@@ -326,6 +327,8 @@ impl Unit for Batch {
                 again.extend(held);
                 continue;
             }
+            let denied = |first: &Try| worker.participants.is_denied(participant(&batch, first));
+            others |= batch.next.queued.iter().any(denied);
             let next = batch.next;
             worker.metrics.settled[0].increment(batch.finished.len() as u64);
             worker.metrics.unwinds.increment(u64::from(next.turned));
@@ -341,6 +344,9 @@ impl Unit for Batch {
         }
         if settled.queued {
             worker.wake.notify_one();
+        }
+        if others {
+            wake_others(worker);
         }
         again
     }

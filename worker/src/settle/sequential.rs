@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii};
+use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii, wake_others};
 use crate::db::Lane;
 use crate::execute;
 use crate::identity::Identity;
@@ -233,6 +233,7 @@ impl Unit for Item {
     /// The next step of a settled task starts at once, under the same place.
     fn answer(worker: &Arc<Worker>, group: Vec<Item>, mut settled: Settled) -> Vec<Finished> {
         let mut again = Vec::new();
+        let mut others = false;
         for Item { finished, next } in group {
             let Some((advanced, answer)) = settled.tasks.remove(&finished.task.id) else {
                 again.extend(settled.still_held.again(worker, finished));
@@ -253,6 +254,10 @@ impl Unit for Item {
                 if next.delay_us == Some(0) {
                     worker.wake.notify_one();
                 }
+                others |= next.task.is_some_and(|next| {
+                    let step = task.saga.steps.get(next.step);
+                    step.is_some_and(|step| worker.participants.is_denied(step.participant(next.op)))
+                });
                 continue;
             };
             if let Some(answer) = answer {
@@ -273,6 +278,9 @@ impl Unit for Item {
             }
             worker.held.advance(task.worker, id, task.epoch);
             execute::start(worker, task);
+        }
+        if others {
+            wake_others(worker);
         }
         again
     }

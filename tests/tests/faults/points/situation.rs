@@ -49,7 +49,7 @@ const RETRY: Situation = Repairing(&["retry", "s"]);
 const SKIP: Situation = Repairing(&["skip", "s", "STEP", "--comment", "done by hand"]);
 const RESOLVE: Situation = Repairing(&["resolve", "s", "failed", "--comment", "settled by hand"]);
 
-const UNREADABLE: Situation = Changed("update pgsaga.task set counted = -1");
+const UNREADABLE: Situation = Changed("update pgsaga.task set bytes = -1");
 const UNREACHABLE: Situation = Changed("update pgsaga.task set run_at = 'infinity'");
 
 /// Every point of a worker or a command, and how to get there.

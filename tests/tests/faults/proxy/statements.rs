@@ -77,6 +77,7 @@ const READING: &[&str] = &[
     "server_role",
     "still_held",
     "unreachable",
+    "wake",
 ];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
