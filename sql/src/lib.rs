@@ -233,6 +233,7 @@ checks! {
     "nothing_runs_again_after_success",
     "open_sagas_can_go_on",
     "one_unwind",
+    "only_answers_override",
     "progress_is_what_the_history_says",
     "rows_can_be_read",
     "sequences_are_ahead",

@@ -64,6 +64,14 @@ async fn every_check_can_fail() {
             "insert into pgsaga.history (saga_id, step, op, attempt, outcome) select id, 3, 'action', 2, 'unknown' from pgsaga.saga where gid = 'failed'",
         ),
         (
+            "only_answers_override",
+            "with accepted as (
+               insert into pgsaga.history (saga_id, seq, step, op, attempt, outcome)
+               select saga_id, -1, step, op, 1, 'ongoing' from pgsaga.history where outcome = 'failure'
+             )
+             update pgsaga.history set status_code = null where outcome = 'failure'",
+        ),
+        (
             "progress_is_what_the_history_says",
             "update pgsaga.saga set progress = 'dm' where gid = 'parallel'",
         ),

@@ -1,0 +1,11 @@
+-- Only the participant's own answer overrides that it accepted an op: after a try that ended ongoing or unknown, no refusal is
+-- recorded that has no status code of an answer.
+select s.gid, h.op || ' of step ' || h.step || ' was refused without an answer (seq ' || h.seq || ') after it may have taken effect (seq '
+  || p.seq || ')' as found
+from pgsaga.history h
+join pgsaga.saga s on s.id = h.saga_id
+cross join lateral (
+  select min(b.seq) as seq from pgsaga.history b
+  where b.saga_id = h.saga_id and b.step = h.step and b.op = h.op and b.seq < h.seq and b.outcome in ('ongoing', 'unknown')
+) p
+where h.kind = 'attempt' and h.outcome = 'failure' and h.status_code is null and p.seq is not null
