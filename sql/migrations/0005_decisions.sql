@@ -229,8 +229,8 @@ begin
 end
 $$;
 
--- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended. What a worker without a row
--- holds is nobody's call: nobody would end it.
+-- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended. A task that is
+-- claimed by a worker without a row does not count as running, because no one would ever report its end.
 create function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

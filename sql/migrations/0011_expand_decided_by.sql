@@ -13,7 +13,7 @@ end
 $$;
 revoke all on function pgsaga.decider() from public;
 
--- A number that was set by hand may be the last of its type, which ends no decision.
+-- `version` may have been set to the largest integer by hand: it begins again at 0 then, so that the decision does not fail.
 create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -7,7 +7,7 @@
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
 --   $12 participants that get only a few more, and $13 how many
 --   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/src/identity.rs)
---   $15 tasks that stay as well, although an interrupt or the deadline has come: they need the call after all
+--   $15 interrupted or overdue tasks to skip: this worker may not make the call that they need
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
 -- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the

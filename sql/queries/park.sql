@@ -1,5 +1,6 @@
 -- Puts off what is due for participants that get no call now, so that no claim has to walk over it: $1 participants,
--- $2 delay in microseconds, $3 lanes and $4 their low-water marks, $5 how many a lane. Never beyond the deadline, and not
+-- $2 delay in microseconds, $3 lanes and $4 their low-water marks, $5 how many a lane, $6 only where every
+-- living worker says that it may not call the first of them. Never beyond the deadline, and not
 -- what needs no call. What was due for less than two seconds stays: a worker that can call may take it. The delay varies by a half, or all would come back at once. Index: task_lane_run_at.
 with found as materialized (
   select t.row_id
@@ -7,7 +8,8 @@ with found as materialized (
   cross join lateral (
     select ctid as row_id from pgsaga.task
     where lane = l.lane and run_at >= l.mark and run_at <= (select clock_timestamp() - interval '2 seconds') and worker is null
-      and participant = any ($1::text[]) and interrupt is null and (deadline is null or deadline > (select clock_timestamp()))
+      and participant = any ($1::text[]) and (not $6 or (select bool_and(coalesce(denied ? ($1::text[])[1], false)) from pgsaga.worker where not dead))
+      and interrupt is null and (deadline is null or deadline > (select clock_timestamp()))
     order by run_at limit $5
     for update skip locked
   ) t

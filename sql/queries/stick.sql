@@ -1,37 +1,37 @@
 -- Makes the sagas of tasks stuck, because a row of theirs cannot be read: it holds a value that no INSERT takes.
 --   $1 the worker that has claimed the tasks, null = nobody has
---   arrays, one element a task: $2 task  $3 epoch  $4 what is wrong, in words
--- Answers with the tasks whose saga is stuck now. What somebody else has locked, and a task whose saga is gone or has
--- finished, is left out.
+--   arrays, one element a task: $2 task  $3 epoch  $4 saga  $5 what is wrong, in words
+--   $6 the server that this worker knows, null = any: on another one nothing is changed (worker/src/identity.rs)
+-- Answers for each task whether its saga is stuck now, and whether there is no open saga that could be: `hopeless`. Neither is
+-- said of a task whose saga somebody else has locked.
 --
 -- A person mends the row or ends the saga. A retry goes on from the next try that the history gives: what the task's own
--- columns said is not believed. Locks the saga, then the task, and waits for neither. Indexes: task_pkey, saga_pkey, and
--- the primary key of one partition of the history.
+-- columns said is not believed. Where a person has ended the saga already (`ending`), the task goes, and the last one ends it.
+--
+-- Locks the saga, then the task, and waits for neither. The row that the lock returns may be newer than the snapshot, since an
+-- abort marks a task without raising its epoch: so tasks are deleted by id, which follows the newer version. A name is cut,
+-- because no index holds a long one. Indexes: task_pkey, saga_pkey, and the primary key of one partition of the history.
 with input as materialized (
-  select i.task_id, i.epoch, i.why, t.saga_id
-  from unnest($2::bigint[], $3::int[], $4::text[]) as i (task_id, epoch, why)
-  cross join lateral (
-    select saga_id from pgsaga.task where id = i.task_id and worker is not distinct from $1 and epoch = i.epoch offset 0
-  ) t
+  select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i (task_id, epoch, saga_id, why)
 ), locked_saga as materialized (
   select s.*
-  from (select distinct saga_id from input) i
+  from (select distinct saga_id from input where coalesce($6, pg_postmaster_start_time()) = pg_postmaster_start_time()) i
   cross join lateral (
-    select id, steps from pgsaga.saga where id = i.saga_id and finished_at is null offset 0
+    select id, steps, ending from pgsaga.saga where id = i.saga_id and finished_at is null offset 0
     for no key update skip locked
   ) s
 ), locked as materialized (
-  select t.*, i.why,
-    coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')) as step_name
+  select t.*, i.why, s.ending,
+    left(coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')), 200) as step_name
   from input i
   join locked_saga s on s.id = i.saga_id
   cross join lateral (
-    select ctid as row_id, id, saga_id, step, op, epoch from pgsaga.task
-    where id = i.task_id and worker is not distinct from $1 and epoch = i.epoch offset 0
+    select id, saga_id, step, op, epoch from pgsaga.task
+    where id = i.task_id and saga_id = i.saga_id and worker is not distinct from $1 and epoch = i.epoch offset 0
     for update skip locked
   ) t
 ), removed as (
-  delete from pgsaga.task t where t.ctid = any (array(select row_id from locked))
+  delete from pgsaga.task t where t.id = any (array(select id from locked))
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch, unreadable)
   select l.saga_id, l.step_name, l.step_name || ': ' || l.why, l.step, l.op, h.tries + 1, h.unknown, h.last_outcome,
@@ -42,21 +42,29 @@ with input as materialized (
       (array_agg(outcome order by seq desc) filter (where outcome <> 'unsent'))[1] as last_outcome
     from pgsaga.history where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
   ) h
+  where l.ending is null
   -- Two tasks of one step: the second says no more.
   on conflict (saga_id, step) do nothing
+), touched as materialized (
+  select l.saga_id, min(l.step_name || ': ' || l.why) as reason, min(l.ending) as ending,
+    not exists (select from pgsaga.task t where t.saga_id = l.saga_id and t.id <> all (array(select id from locked))) as is_last
+  from locked l group by l.saga_id
 ), changed as (
   update pgsaga.saga s
-  set status = 'stuck', reason = l.reason,
-    -- A person who ended it meanwhile decides again: nothing of it is in flight any more.
-    ending = null,
+  set status = case when l.ending is null then 'stuck' when l.is_last then l.ending else s.status end,
+    reason = case when l.ending is null then l.reason when l.is_last and l.ending = 'succeeded' then null else s.reason end,
+    finished_at = case when l.ending is not null and l.is_last then clock_timestamp() end,
     version = case when s.version < 2147483647 then s.version + 1 else 0 end,
-    progress = case when length(s.progress) <= 1000 then (
+    progress = case when length(s.progress) <= 1000 then coalesce((
       select string_agg(
-        coalesce((select case k.op when 'action' then 's' else 'x' end from locked k where k.saga_id = s.id and k.step = n limit 1),
+        coalesce((select case when l.ending is not null then 'm' when k.op = 'action' then 's' else 'x' end
+                  from locked k where k.saga_id = s.id and k.step = n limit 1),
                  substr(s.progress, n, 1)), '' order by n)
-      from generate_series(1, length(s.progress)) n)
+      from generate_series(1, length(s.progress)) n), s.progress)
       else s.progress end
-  from (select saga_id, min(step_name || ': ' || why) as reason from locked group by saga_id) l
+  from touched l
   where s.id = l.saga_id
 )
-select id from locked
+select i.task_id as id, exists (select from locked l where l.id = i.task_id) as stuck,
+  not exists (select from pgsaga.saga s where s.id = i.saga_id and s.finished_at is null) as hopeless
+from input i

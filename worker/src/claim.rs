@@ -264,6 +264,7 @@ async fn claim(
             Err(why) => unreadable.push(Unreadable {
                 task,
                 epoch: row.try_get(at.epoch)?,
+                saga_id: row.try_get(at.saga_id)?,
                 gid: row.try_get(at.gid).ok().flatten(),
                 why,
             }),
@@ -295,7 +296,7 @@ async fn claim(
             Err(_) => &mut HashMap::new(),
         };
         let (task_id, epoch, waited, begins) = (row.task_id, row.epoch, row.waited, row.begins());
-        let gid = row.gid().to_owned();
+        let (saga_id, gid) = (row.saga_id, row.gid().to_owned());
         // Its lane is among those that the same statement saw.
         let (queue, counted) = seen
             .queues
@@ -309,7 +310,7 @@ async fn claim(
                 }
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
                     let delay = worker.participants.put_off(&task).unwrap_or(FULL_DELAY);
-                    worker.metrics.parked.increment(1);
+                    worker.metrics.parked.increment(u64::from(!delay.is_zero()));
                     returned.push(Returned {
                         task: task_id,
                         epoch,
@@ -320,7 +321,9 @@ async fn claim(
                     execute::start(worker, task);
                 }
             }
-            Err(why) => unreadable.push(Unreadable { task: task_id, epoch, gid: Some(gid), why }),
+            Err(why) => {
+                unreadable.push(Unreadable { task: task_id, epoch, saga_id, gid: Some(gid), why });
+            }
         }
     }
     drop(moving);
@@ -333,7 +336,7 @@ async fn claim(
     if !returned.is_empty() {
         hand_back::hand_back(worker, id, &returned).await;
     }
-    stick(worker, id, &unreadable).await;
+    stick(worker, id, unreadable).await;
     Ok(Claimed { found, asked, took, next_due: seen.next_due() })
 }
 

@@ -98,6 +98,8 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
                 Some(outcome) => Ended::without_call(outcome, why),
                 None => {
                     task.unbuildable = Some(why);
+                    // Not started after all.
+                    worker.held.advance(task.worker, task.id, task.epoch);
                     return uncalled(&worker, task);
                 }
             }

@@ -51,6 +51,13 @@ impl Held {
         }
     }
 
+    /// The row of a call that was started has another epoch.
+    pub fn take_over(&self, worker: i64, task: i64, epoch: i32) {
+        if let Some(entry) = self.lock().of(worker).and_then(|held| held.get_mut(&task)) {
+            entry.epoch = epoch;
+        }
+    }
+
     /// Its call begins.
     pub fn start(&self, worker: i64, task: i64) {
         if let Some(entry) = self.lock().of(worker).and_then(|held| held.get_mut(&task)) {

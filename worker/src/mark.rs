@@ -79,6 +79,14 @@ impl Mark {
         self.look_from = self.look_from.into_iter().chain(from).min();
     }
 
+    /// The next claim starts no later than there: something unclaimed lies before the mark, because somebody changed its
+    /// `run_at` by hand.
+    pub fn look_from(&mut self, lowest: DateTime<Utc>) {
+        if self.at.is_some_and(|at| lowest < at) {
+            self.look_from = self.look_from.into_iter().chain([lowest]).min();
+        }
+    }
+
     /// Forgets everything: the next claim scans from the beginning.
     pub fn reset(&mut self) {
         *self = Mark::default();
@@ -156,6 +164,13 @@ impl Marks {
     /// The next claim of each lane starts so much further back.
     pub fn look_back(&self, by: Duration) {
         self.marks().values_mut().for_each(|mark| mark.look_back(by));
+    }
+
+    /// The next claim of the lane starts no later than there.
+    pub fn look_from(&self, lane: i32, lowest: DateTime<Utc>) {
+        if let Some(mark) = self.marks().get_mut(&lane) {
+            mark.look_from(lowest);
+        }
     }
 
     /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.

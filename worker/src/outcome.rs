@@ -118,10 +118,7 @@ pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
 /// here. An object that names the key and cannot be read, or was cut off, may say no: that is unknown, never a success.
 fn dtm_result(body: &[u8]) -> Outcome {
     let body = body.trim_ascii_start();
-    let holds = |part: &[u8]| memchr::memmem::find(body, part).is_some();
-    let names_key = holds(b"dtm_result");
-    // JSON may write a key's ASCII with escapes, too.
-    if !body.starts_with(b"{") || !(names_key || holds(b"\\u00")) {
+    if !body.starts_with(b"{") || !names_key(body) {
         return Outcome::Success;
     }
     match serde_json::from_slice::<DtmResult>(body) {
@@ -130,9 +127,36 @@ fn dtm_result(body: &[u8]) -> Outcome {
             "ONGOING" => Outcome::Ongoing,
             _ => Outcome::Success,
         },
-        Err(_) if names_key => Outcome::Unknown,
-        Ok(_) | Err(_) => Outcome::Success,
+        Ok(_) => Outcome::Success,
+        Err(_) => Outcome::Unknown,
     }
+}
+
+/// Whether `dtm_result` stands somewhere in the body, plainly or as a string with escapes, which JSON allows in a key.
+fn names_key(body: &[u8]) -> bool {
+    let holds = |part: &[u8]| memchr::memmem::find(body, part).is_some();
+    holds(b"dtm_result") || holds(b"\\u00") && strings(body).any(|text| text == "dtm_result")
+}
+
+/// The strings of a JSON text, decoded, as far as it goes; the ones with escapes only.
+fn strings(mut body: &[u8]) -> impl Iterator<Item = String> {
+    std::iter::from_fn(move || {
+        loop {
+            let begin = memchr::memchr(b'"', body)?;
+            let mut end = begin + 1;
+            let mut escaped = false;
+            while *body.get(end)? != b'"' {
+                let is_escape = body[end] == b'\\';
+                escaped |= is_escape;
+                end += if is_escape { 2 } else { 1 };
+            }
+            let literal = &body[begin..=end];
+            body = &body[end + 1..];
+            if escaped && let Ok(text) = serde_json::from_slice(literal) {
+                return Some(text);
+            }
+        }
+    })
 }
 
 /// `message` of a JSON answer, else the first bytes of the answer, else the status.
@@ -210,6 +234,10 @@ mod tests {
             (b"{\"dtm_result\":\"FAILURE\",\"message\":\"caf\xe9\"}", Outcome::Failure),
             (br#"{"dtm_result":"ONGOING","message":1e400}"#, Outcome::Ongoing),
             (br#"{"dtm_result":"FAILURE","message":"cut o"#, Outcome::Unknown),
+            (br#"{"dtm\u005fresult":"FAILURE","message":"cut o"#, Outcome::Unknown),
+            (br#"{"a":"\"","dtm\u005fresult":"FAIL"#, Outcome::Unknown),
+            (br#"{"name":"caf\u00e9","message":"cut o"#, Outcome::Success),
+            (br#"{"name":"\u00"#, Outcome::Success),
             (br#"{"dtm_result":"SUCCESS","dtm_result":"FAILURE"}"#, Outcome::Unknown),
         ] {
             assert_eq!(judge(200, body).0, outcome, "{}", String::from_utf8_lossy(body));

@@ -60,17 +60,21 @@ async fn give_back(worker: &Worker, tasks: &mut Vec<Task>) {
             Returned { task: task.id, epoch: task.epoch, delay, participant }
         })
         .collect();
+    let put_off = returned.iter().filter(|returned| !returned.delay.is_zero()).count();
     let back = hand_back(worker, id, &returned).await;
-    worker.metrics.parked.increment(back as u64);
+    worker.metrics.parked.increment(back.min(put_off) as u64);
     tasks.clear();
 }
 
 /// Parks what is due, each participant's for as long as its breaker has been open, or long enough that it does not come
 /// back faster than is cheap.
 async fn park(worker: &Worker, parked: &mut HashMap<String, i64>) {
-    let blocked = worker.participants.blocked().parked;
-    parked.retain(|name, _| blocked.iter().any(|(blocked, _)| blocked == name));
-    for (name, open) in blocked {
+    let blocked = worker.participants.blocked();
+    let whoever = blocked.parked.into_iter().map(|(name, open)| (name, open, false));
+    let if_nobody_may = blocked.parked_if_nobody_may.into_iter().map(|(name, open)| (name, open, true));
+    let blocked: Vec<_> = whoever.chain(if_nobody_may).collect();
+    parked.retain(|name, _| blocked.iter().any(|(blocked, ..)| blocked == name));
+    for (name, open, if_nobody_may) in blocked {
         let before = parked.get(&name).copied().unwrap_or(0);
         let delay =
             open.max(Duration::from_secs((before / BACK_PER_SECOND) as u64)).clamp(PUT_OFF_MIN, PUT_OFF_MAX);
@@ -83,7 +87,8 @@ async fn park(worker: &Worker, parked: &mut HashMap<String, i64>) {
                 .bind(delay.as_micros() as i64)
                 .bind(lanes)
                 .bind(marks)
-                .bind(BATCH);
+                .bind(BATCH)
+                .bind(if_nobody_may);
             let done: i64 = match worker.db.run(Lane::Control, statement).await {
                 Ok(rows) => rows.first().and_then(|row| row.try_get("parked").ok()).unwrap_or(0),
                 Err(error) => {

@@ -7,7 +7,7 @@
 //!   answer, even a bad one, closes it.
 //! * *denied*: this worker may not call it, or does not know where it is. Another worker may: so its tasks go back to the
 //!   queue due at once, and for 30 s this worker neither claims nor parks them. Then one task at a time finds out whether
-//!   that has changed.
+//!   that has changed; and where every living worker says the same, its tasks are parked, or each claim would walk over them.
 //!
 //! What is over is neither claimed nor chained, and what lies in front of the queue is parked (park.rs). All of it is one
 //! worker's own view, in memory: a new worker finds out by itself.
@@ -35,6 +35,8 @@ pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(30);
 /// A worker leaves a participant alone for so long after it was denied a call.
 pub const DENIED_FOR: Duration = Duration::from_secs(30);
+/// Skipped tasks are bounded, because each claim compares each of them.
+const PASSED_OVER_MAX: usize = 1_000;
 /// A denial is told to the log once in so long, however many calls are denied.
 const DENIED_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// So many of them are told to whoever asks for a saga.
@@ -69,7 +71,8 @@ pub struct Participants {
     limits: HashMap<String, usize>,
     metrics: Metrics,
     known: Mutex<HashMap<Arc<str>, Participant>>,
-    /// Tasks that claims would bring although their participant is denied, since they may not need the call, and that do.
+    /// Interrupted or overdue tasks are claimed even if their participant is denied, because most end without a call. These
+    /// needed the call: claims skip them until then.
     passed_over: Mutex<HashMap<i64, Instant>>,
     /// One that claims left out has room again.
     pub room: Notify,
@@ -88,6 +91,8 @@ struct Participant {
     open_since: Option<Instant>,
     probe_at: Instant,
     denied: Option<Denied>,
+    /// When the log last had a denial.
+    denial_logged: Option<Instant>,
     freed: Arc<Notify>,
     counted: OfParticipant,
 }
@@ -95,8 +100,8 @@ struct Participant {
 /// This worker may not call it.
 #[derive(Debug)]
 struct Denied {
+    since: Instant,
     until: Instant,
-    logged: Instant,
     why: Arc<str>,
 }
 
@@ -109,7 +114,9 @@ pub struct Blocked {
     pub few: (Vec<String>, Vec<i64>),
     /// What is due for them is parked, each with how long it has been so.
     pub parked: Vec<(String, Duration)>,
-    /// Tasks that claims leave where they are, whatever they need.
+    /// The same for those that this worker may not call: only where no living worker may.
+    pub parked_if_nobody_may: Vec<(String, Duration)>,
+    /// Interrupted or overdue tasks that claims skip, because this worker may not make the call that they need.
     pub passed_over: Vec<i64>,
     /// How many breakers are open.
     pub open: usize,
@@ -207,8 +214,12 @@ impl Participants {
         let known = self.known();
         let participant = known.get(task.ticket.participant())?;
         if participant.denied.is_some() {
+            let mut passed_over = self.passed_over();
             if task.is_claimed_for_plan() {
-                self.passed_over().insert(task.id, now + DENIED_FOR);
+                if passed_over.len() >= PASSED_OVER_MAX {
+                    return Some(DENIED_FOR);
+                }
+                passed_over.insert(task.id, now + DENIED_FOR);
             }
             return Some(Duration::ZERO);
         }
@@ -227,8 +238,11 @@ impl Participants {
     /// Some of what this worker may not call, and why, as a JSON object; `None` where it is nothing.
     pub fn denied(&self) -> Option<serde_json::Value> {
         let known = self.known();
+        let now = Instant::now();
         let why = |(name, participant): (&Arc<str>, &Participant)| {
-            Some((name.to_string(), participant.denied.as_ref()?.why.as_ref().into()))
+            // While its tasks are due, one of them is tried soon after each denial ends.
+            let denied = participant.denied.as_ref().filter(|denied| now < denied.until + DENIED_FOR)?;
+            Some((name.to_string(), denied.why.as_ref().into()))
         };
         let denied: serde_json::Map<_, _> = known.iter().filter_map(why).take(DENIED_TOLD_MAX).collect();
         (!denied.is_empty()).then_some(denied.into())
@@ -251,9 +265,15 @@ impl Participants {
         blocked.passed_over = passed_over.keys().copied().collect();
         drop(passed_over);
         for (name, participant) in &*known {
-            if participant.denied.as_ref().is_some_and(|denied| now < denied.until) {
-                blocked.unclaimed.push(name.to_string());
-                continue;
+            if let Some(denied) = &participant.denied {
+                let denied_for = now - denied.since;
+                if denied_for >= DENIED_FOR {
+                    blocked.parked_if_nobody_may.push((name.to_string(), denied_for));
+                }
+                if now < denied.until {
+                    blocked.unclaimed.push(name.to_string());
+                    continue;
+                }
             }
             let most = self.held_max(name, participant, now);
             let room = most.map(|most| most.saturating_sub(participant.held));
@@ -298,6 +318,7 @@ impl Participant {
             open_since: None,
             probe_at: now,
             denied: None,
+            denial_logged: None,
             freed: Arc::default(),
             counted,
         }
@@ -378,11 +399,13 @@ impl Ticket {
         let now = Instant::now();
         let mut known = self.participants.known();
         let Some(participant) = known.get_mut(&self.name) else { return false };
-        let before = participant.denied.as_ref().map(|denied| denied.logged);
-        let is_news = before.is_none_or(|logged| now - logged >= DENIED_LOGGED_EVERY);
-        let logged = before.filter(|_| !is_news).unwrap_or(now);
-        participant.denied = Some(Denied { until: now + DENIED_FOR, logged, why: why.into() });
+        let since = participant.denied.as_ref().map_or(now, |denied| denied.since);
+        participant.denied = Some(Denied { since, until: now + DENIED_FOR, why: why.into() });
         participant.freed.notify_waiters();
+        let is_news = participant.denial_logged.is_none_or(|logged| now - logged >= DENIED_LOGGED_EVERY);
+        if is_news {
+            participant.denial_logged = Some(now);
+        }
         is_news
     }
 

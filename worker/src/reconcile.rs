@@ -30,6 +30,12 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
         }
         let started = Instant::now();
         let reconciled = reconcile(&worker, &dead).await;
+        if worker.is_first()
+            && worker.schema.fits()
+            && let Err(error) = find_unreachable(&worker).await
+        {
+            worker.database_failed("look for unreachable tasks", &error);
+        }
         pause = worker.limits.lease.max(started.elapsed() * PART);
         if let Err(error) = reconciled {
             worker.database_failed("reconcile", &error);
@@ -46,6 +52,12 @@ async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result
     let mut unknown: Vec<i64> = Vec::new();
     let mut unregistered = BTreeSet::new();
     for row in worker.db.run(Lane::Control, sqlx::query(query::HELD).bind(id)).await? {
+        if let Some(lane) = row.try_get::<Option<i32>, _>("lane")? {
+            if let Some(lowest) = row.try_get("lowest")? {
+                worker.marks.look_from(lane, lowest);
+            }
+            continue;
+        }
         let (task, holder): (i64, i64) = (row.try_get("id")?, row.try_get("worker")?);
         if holder != id {
             unregistered.insert(holder);
@@ -53,15 +65,13 @@ async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result
             unknown.push(task);
         }
     }
-    for holder in unregistered {
+    // Whoever knows the schema rescues.
+    for holder in unregistered.into_iter().filter(|_| worker.schema.fits()) {
         tracing::warn!(
             worker = holder,
             "tasks are claimed by a worker that is not registered: it counts as dead"
         );
         let _ = dead.send(holder);
-    }
-    if worker.is_first() && worker.schema.fits() {
-        find_unreachable(worker).await?;
     }
     if unknown.is_empty() {
         return Ok(());

@@ -44,11 +44,6 @@ impl Schema {
         }
     }
 
-    /// Whether a newer release has migrated the database, compatible or not.
-    pub fn is_behind(&self) -> bool {
-        !self.fits() || self.expanded.load(Ordering::Acquire) > 0
-    }
-
     /// Whether this worker may claim, call and rescue.
     pub fn fits(&self) -> bool {
         self.newer.load(Ordering::Acquire) == 0

@@ -94,7 +94,7 @@ async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     for n in (0..12).filter(|n| ![3, 7].contains(n)) {
         assert_eq!(scene.ended(&format!("s{n:03}")).await.0, "succeeded");
     }
-    for (gid, says) in [("s003", "01: fresh_keys: found "), ("s007", "01: steps cannot be read: ")] {
+    for (gid, says) in [("s003", "step-0: fresh_keys: found "), ("s007", "01: steps cannot be read: ")] {
         let (status, reason) = scene.ended(gid).await;
         let reason = reason.unwrap();
         assert!(status == "stuck" && reason.starts_with(says), "{gid}: {status}: {reason}");

@@ -37,6 +37,7 @@ async fn every_write_to_a_task_raises_its_epoch() {
         .bind(vec![1i32])
         .bind(vec![chrono::DateTime::UNIX_EPOCH])
         .bind(10i64)
+        .bind(false)
         .fetch_one(&mut session)
         .await
         .unwrap()

@@ -144,8 +144,9 @@ async fn read(decoder: impl AsyncRead + Unpin, bytes_max: usize, decoded: &mut V
 }
 
 /// The text of `bytes` in UTF-8, without a mark. JSON without a mark or a declaration is UTF-8, or UTF-16 by its zero bytes
-/// (RFC 4627 §3). The bytes count more than the declaration: no other character set has them. Of what cannot be decoded in full
-/// not all is there.
+/// (RFC 4627 §3). The bytes count more than the declaration: no other character set has them, and a text that begins with two
+/// bytes of ASCII is not in UTF-16, whatever is declared. If a character could not be decoded, the answer counts as incomplete
+/// and is not kept.
 fn characters<'a>(
     headers: &HeaderMap,
     bytes: &'a [u8],
@@ -165,7 +166,9 @@ fn characters<'a>(
         (None, &[0, second, ..], _) if is_ascii_text(second) => (UTF_16BE, 0),
         (None, _, Some(label)) => {
             let encoding = Encoding::for_label_no_replacement(label.as_bytes());
-            (encoding.ok_or_else(|| unreadable(&label))?, 0)
+            let encoding = encoding.ok_or_else(|| unreadable(&label))?;
+            let is_ascii = bytes.first().is_some_and(|first| is_ascii_text(*first));
+            (if is_ascii && !encoding.is_ascii_compatible() { UTF_8 } else { encoding }, 0)
         }
         (None, _, None) => (UTF_8, 0),
     };
@@ -183,7 +186,9 @@ fn characters<'a>(
 
 /// The parameter `charset` of the content type.
 fn declared(headers: &HeaderMap) -> Option<String> {
-    let types = headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok());
+    // Most declare no parameter, and are not parsed.
+    let types = headers.get_all(CONTENT_TYPE).iter().filter(|value| value.as_bytes().contains(&b'='));
+    let types = types.filter_map(|value| value.to_str().ok());
     types
         .filter_map(|value| value.parse::<Mime>().ok())
         .find_map(|mime| mime.get_param(mime::CHARSET).map(|charset| charset.as_str().to_owned()))

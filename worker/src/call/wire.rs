@@ -1,8 +1,10 @@
 //! Whether a request was put on the wire.
 //!
-//! The client does not tell how far a request came before its time was up. Its body does: a connection asks for the body
-//! when it has taken the request, for HTTP/2 when a stream is open. A request whose body nobody asked for was not sent,
-//! whatever kept it: a name that does not resolve, a full backlog, a TLS handshake without an answer.
+//! The client does not tell how far a request came before its time was up. Its body does: a connection asks whether the body
+//! has more to give when it takes the request, before it writes a byte of it (hyper's `h1::dispatch` and `h2::client`). A
+//! request whose body nobody asked was not sent, whatever kept it: a name that does not resolve, a full backlog, a TLS
+//! handshake without an answer. A request that a connection has taken counts as sent, also while it waits for a stream of
+//! HTTP/2: nothing can take it back from there.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,24 +73,21 @@ impl Body for Payload {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TakenBack>>> {
         if !self.wire.send() {
-            // The connection gives up the request: its length is declared, so the participant does not have all of it.
+            // The connection gives the request up: the participant does not have all of it.
             return Poll::Ready(Some(Err(TakenBack)));
         }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.bytes {
-            None => true,
-            // No connection asks for the frames of an empty body. It asks this instead, when it has taken the request.
-            Some(bytes) => bytes.is_empty() && self.wire.send(),
-        }
+        let is_sent = self.wire.send();
+        self.bytes.as_ref().is_none_or(|bytes| bytes.is_empty() && is_sent)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.bytes {
-            // Nothing tells a request without a body from one that ends early: its length must not be known then.
-            Some(bytes) if bytes.is_empty() && self.wire.is_taken_back() => SizeHint::default(),
+            // A length would make the head a whole request where there is no body.
+            Some(_) if self.wire.is_taken_back() => SizeHint::default(),
             Some(bytes) => SizeHint::with_exact(bytes.len() as u64),
             None => SizeHint::with_exact(0),
         }

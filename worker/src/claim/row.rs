@@ -59,7 +59,7 @@ columns! {
 /// A claimed row, before its definition is decoded.
 pub(super) struct Row {
     pub(super) task_id: i64,
-    saga_id: i64,
+    pub(super) saga_id: i64,
     pub(super) epoch: i32,
     pub(super) lane: i32,
     now: Try,
@@ -89,11 +89,11 @@ impl Row {
             row.try_get(at).map_err(|error| error.to_string())
         }
         let number = |place: &str, at: usize, allowed: RangeInclusive<i32>| {
-            let found = within(&format!("task {task_id}: {place}"), get(row, at)?, allowed)?;
+            let found = within(format_args!("task {task_id}: {place}"), get(row, at)?, allowed)?;
             u32::try_from(found).map_err(|error| error.to_string())
         };
         let small = |place: &str, at: usize, allowed: RangeInclusive<i16>| {
-            within(&format!("task {task_id}: {place}"), get(row, at)?, allowed)
+            within(format_args!("task {task_id}: {place}"), get(row, at)?, allowed)
         };
         let word = |at: usize| get::<Option<&str>>(row, at);
         let saga_id: i64 = get(row, at.saga_id)?;
@@ -113,7 +113,7 @@ impl Row {
             None => None,
             Some(word) => Some(Interrupt::parse(word).ok_or("interrupt: allowed: turn, skip and end")?),
         };
-        let ago = |place: &str, at: usize| {
+        let ago = |place: std::fmt::Arguments<'_>, at: usize| {
             let seconds =
                 within(place, get(row, at)?, -FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).map_err(|_| {
                     format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
@@ -138,7 +138,7 @@ impl Row {
             task_id,
             saga_id,
             known: if parallel { worker.definitions.get(saga_id) } else { None },
-            epoch: within(&format!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
+            epoch: within(format_args!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
             lane: get(row, at.lane)?,
             now,
             lost: small("lost", at.lost, 0..=LOST_MAX)?,
@@ -146,8 +146,8 @@ impl Row {
             bytes: number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
             interrupt,
             requested: get(row, at.requested)?,
-            waited: ago(&format!("task {task_id}: run_at"), at.waited)?,
-            age: ago("created_at", at.age)?,
+            waited: ago(format_args!("task {task_id}: run_at"), at.waited)?,
+            age: ago(format_args!("created_at"), at.age)?,
             deadline,
             fresh_keys: FreshKeys::read(get(row, at.fresh_keys)?)
                 .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
@@ -178,7 +178,9 @@ impl Row {
     ) -> Result<Box<Task>, String> {
         let mut answers = Answers::default();
         let details = if self.needs_details() {
-            Some(details.get_mut(&self.saga_id).ok_or("what it needs of its saga cannot be read")?)
+            Some(details.get_mut(&self.saga_id).ok_or(
+                "history.answer: found what no worker can read; allowed: the JSON that participants answered",
+            )?)
         } else {
             None
         };

@@ -96,7 +96,7 @@ pub struct Work {
     /// private, link-local, metadata and reserved addresses are denied otherwise
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     allow_address: Vec<IpNet>,
-    /// Call named participants only: a step with a plain URL is refused
+    /// Call named participants only: a step with a plain URL waits for a worker that may call it
     #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     deny_plain_urls: bool,
     /// Certificates in PEM of authorities that participants' certificates may be signed by, beside the system's own

@@ -118,7 +118,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "pgsaga_unreadable_total",
         "counter",
-        "Tasks whose row, or whose saga's, could not be read: the saga became stuck.",
+        "Tasks whose row, or whose saga's, could not be read, and whose saga became stuck for it.",
     ),
     (
         "pgsaga_denied_calls_total",

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use pgsaga_tests::command::run;
 use pgsaga_tests::extremes::{Extreme, apply, extremes};
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::{Behaviour, eventually};
+use pgsaga_tests::{Behaviour, Gate, eventually};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use super::{OPEN, written};
@@ -32,7 +33,7 @@ async fn write(scene: &Scene, kind: &str, gid: &str) -> i64 {
 async fn good(scene: &Scene, prefix: &str) {
     for nth in 0..GOOD {
         let saga = scene.saga(&format!("{prefix}{nth}")).step("a").step("b");
-        let saga = if nth % 2 == 0 { saga } else { saga.with("after", serde_json::json!([])) };
+        let saga = if nth % 2 == 0 { saga } else { saga.with("after", json!([])) };
         saga.insert().await;
     }
 }
@@ -194,4 +195,99 @@ async fn a_thousand_rows_that_no_worker_can_read_hold_up_no_good_saga_behind_the
     assert!(ratios[PAIRS / 2] < 1.5, "{ratios:?}");
     assert_eq!(scene.metric("pgsaga_unreadable_total").await, (PAIRS * IN_FRONT) as f64);
     assert!(scene.workers[0].is_running());
+}
+
+/// A row is changed beside a worker that has claimed from its lane before, so that its mark lies behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_time_is_set_back_by_hand_is_found_beside_a_running_worker() {
+    let mut scene = Scene::with_worker().await;
+    for nth in 0..20 {
+        let gid = format!("before{nth}");
+        scene.saga(&gid).step("a").insert().await;
+        scene.ended(&gid).await;
+    }
+    for (gid, run_at, ends) in [
+        ("infinite", "'-infinity'", "stuck"),
+        ("ancient", "'4713-01-01 BC'", "stuck"),
+        ("an-hour-ago", "clock_timestamp() - interval '1 hour'", "succeeded"),
+    ] {
+        scene.saga(gid).column("run_at", "clock_timestamp() + interval '1 hour'").step("a").insert().await;
+        let change = format!(
+            "update pgsaga.task set run_at = {run_at} where saga_id = (select id from pgsaga.saga where gid = '{gid}')"
+        );
+        scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(change))).await.unwrap();
+        let (status, reason) = scene.ended(gid).await;
+        assert_eq!(status, ends, "{gid}: {reason:?}");
+    }
+    assert!(scene.workers[0].is_running());
+}
+
+/// The try that runs is recorded, whatever becomes of its row: else an abort would not undo it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_epoch_is_changed_by_hand_meanwhile_is_recorded_and_undone() {
+    let mut scene = Scene::with_worker().await;
+    let gate = Gate::new();
+    let saga = scene.saga("s").column("request_timeout", "'20 seconds'").step("a");
+    saga.action(Behaviour::Unknown(1).behind(&gate)).step("b").insert().await;
+    scene.participant.wait_for_calls(1, PATIENCE).await;
+    scene.pool().execute("update pgsaga.task set epoch = 2147483647").await.unwrap();
+    gate.open();
+    let (status, reason) = scene.ended("s").await;
+    assert!(status == "stuck" && reason.as_ref().unwrap().contains("epoch: found 2147483647"), "{reason:?}");
+    assert_eq!(scene.history("s").await, ["a action 1 unknown"]);
+    run(&scene.db, &["abort", "s", "--reason", "enough"]).fine();
+    assert_eq!(scene.ended("s").await.0, "failed");
+    assert_eq!(scene.participant.ops_for("s"), ["a action", "a compensate"]);
+    scene.healthy().await;
+    assert!(scene.workers[0].is_running());
+}
+
+/// Words that no index holds fail the statement that writes them down for others, unless it is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_index_holds_keeps_no_other_saga_from_getting_stuck() {
+    let scene = Scene::new().await;
+    for nth in 0..20 {
+        scene.saga(&format!("s{nth}")).step("a").insert().await;
+    }
+    // Incompressible, so that it is longer than an entry of an index may be.
+    let change =
+        "update pgsaga.saga s set steps = jsonb_build_array(jsonb_build_object('action', 7, 'name', (
+        select string_agg(md5(n::text || s.gid), '') from generate_series(1, 300) n)))";
+    scene.pool().execute(change).await.unwrap();
+    let mut scene = scene;
+    scene.start_worker(&[]).await;
+    for nth in 0..20 {
+        assert_eq!(scene.ended(&format!("s{nth}")).await.0, "stuck", "s{nth}");
+    }
+    assert_eq!(scene.metric("pgsaga_unreadable_total").await, 20.0);
+}
+
+/// A person has ended the saga, and waits for the last call; another of its rows cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_a_person_has_ended_ends_although_a_row_of_it_cannot_be_read() {
+    for (decision, ends) in [("succeeded", "succeeded"), ("failed", "failed")] {
+        let scene = Scene::with_worker().await;
+        let gate = Gate::new();
+        let saga = scene.saga("s").column("request_timeout", "'20 seconds'");
+        let saga = saga.step("a").with("after", json!([])).action(Behaviour::Ok.behind(&gate));
+        let saga = saga.step("b").with("after", json!([])).action(Behaviour::Status(500));
+        saga.column("retry_interval", "'1 hour'").insert().await;
+        eventually(PATIENCE, "b waits for its next try", async || {
+            scene.history("s").await.contains(&"b action 1 unknown".to_owned()).then_some(())
+        })
+        .await;
+        scene.pool().execute("update pgsaga.task set bytes = -1 where step = 2").await.unwrap();
+        run(&scene.db, &["resolve", "s", decision, "--comment", "seen to it"]).fine();
+        eventually(PATIENCE, "the row is gone", async || {
+            let left: i64 = sqlx::query_scalar("select count(*) from pgsaga.task where step = 2")
+                .fetch_one(scene.pool())
+                .await
+                .unwrap();
+            (left == 0).then_some(())
+        })
+        .await;
+        gate.open();
+        assert_eq!(scene.ended("s").await.0, ends);
+        scene.healthy().await;
+    }
 }

@@ -182,6 +182,13 @@ fn characters_are_those_of_the_mark_the_zero_bytes_or_the_declaration() {
         (&[][..], "é".as_bytes(), "é"),
         (&[("content-type", "application/json; charset=iso-8859-1")], b"caf\xe9", "café"),
         (&[("content-type", "text/html;charset=Shift_JIS")], b"\x83e\x83X\x83g", "テスト"),
+        // A text that begins with two bytes of ASCII is not in UTF-16, whatever is declared.
+        (
+            &[("content-type", "application/json; charset=utf-16")],
+            REFUSAL,
+            std::str::from_utf8(REFUSAL).unwrap(),
+        ),
+        (&[("content-type", "application/json; charset=utf-16be")], b" {}", " {}"),
         (&[("content-type", "nonsense")], b"{}", "{}"),
         (&[("content-type", "application/json;")], b"{}", "{}"),
         (&[("content-type", "text/plain"), ("content-type", "text/plain; charset=koi8-r")], b"\xc1", "а"),
