@@ -1,6 +1,7 @@
 //! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, a [`Called`] out.
 
 mod decode;
+mod failure;
 mod query;
 mod wire;
 
@@ -24,6 +25,7 @@ use crate::participants::Reached;
 use crate::plan::Op;
 use crate::task::Task;
 use crate::trace::Traces;
+use failure::{failed, words};
 use wire::{Payload, Wire};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -390,38 +392,6 @@ async fn body(
 fn ended(outcome: Outcome, reached: Reached, message: Option<String>, started: Instant) -> Ended {
     let duration = started.elapsed();
     Ended { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
-}
-
-/// What an error of the client says of the try.
-fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<Ended, Unmade> {
-    if let Some(denied) = address::denied(error) {
-        return Err(Unmade::Denied(denied.to_string()));
-    }
-    if error.is_builder() {
-        return Err(Unmade::Unbuildable(format!("the request cannot be built: {}", words(error))));
-    }
-    let outcome = if wire.take_back() { Outcome::Unsent } else { Outcome::Unknown };
-    let silent = error.is_connect() || error.is_timeout();
-    let reached = if silent { Reached::Silent } else { Reached::Broken };
-    Ok(ended(outcome, reached, Some(words(error)), started))
-}
-
-/// An error of the client with its causes, without the URL: it is on the saga, and may be long.
-fn words(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return TOO_LATE.to_owned();
-    }
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    match causes.last() {
-        Some(deepest) if error.is_connect() => clean(&format!("could not connect: {deepest}")),
-        Some(deepest) => clean(&format!("the connection broke: {deepest}")),
-        None => clean(&error.to_string()),
-    }
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), the date measured against the answer's own `Date`.

@@ -309,7 +309,7 @@ async fn claim(
                     counted.started.increment(1);
                 }
                 if may_call(&task.saga.shape, &task.event(None)) && !task.ticket.fits() {
-                    let delay = worker.participants.put_off(&task).unwrap_or(FULL_DELAY);
+                    let delay = task.put_off(&worker.participants).unwrap_or(FULL_DELAY);
                     worker.metrics.parked.increment(u64::from(!delay.is_zero()));
                     returned.push(Returned {
                         task: task_id,

@@ -12,12 +12,12 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::bounds::within;
 use crate::participants::participant;
 use crate::plan::Op;
 use crate::references::{self, Answers};
 use crate::shape::{Rules, Shape};
 use crate::task::Weight;
-use crate::unreadable::within;
 
 /// One step.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod bounds;
 pub mod call;
 pub mod claim;
 pub mod cli;

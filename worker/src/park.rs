@@ -55,7 +55,7 @@ async fn give_back(worker: &Worker, tasks: &mut Vec<Task>) {
         // What an old identity held is another's.
         .filter(|task| task.worker == id)
         .map(|task| {
-            let delay = worker.participants.put_off(task).unwrap_or(PUT_OFF_MIN);
+            let delay = task.put_off(&worker.participants).unwrap_or(PUT_OFF_MIN);
             let participant = Some(task.ticket.participant().to_owned());
             Returned { task: task.id, epoch: task.epoch, delay, participant }
         })

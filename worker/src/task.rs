@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::definition::{Definition, FreshKeys, Step};
 use crate::metrics::OfQueue;
 use crate::outcome::Outcome;
-use crate::participants::Ticket;
+use crate::participants::{Participants, Ticket};
 use crate::plan::{Event, Fault, Interrupt, Op, Try};
 use crate::queues;
 use crate::references::Answers;
@@ -113,9 +113,11 @@ impl Task {
         self.lost >= SUSPECT_AFTER_LOST
     }
 
-    /// Whether a claim brought it whatever its participant: an interrupt or its deadline may need no call.
-    pub fn is_claimed_for_plan(&self) -> bool {
-        self.interrupt.is_some() || self.is_overdue()
+    /// How long it is put off because of its participant; `None` where nothing keeps it from being called.
+    pub fn put_off(&self, participants: &Participants) -> Option<Duration> {
+        // A claim brought it whatever its participant, because an interrupt or the deadline may need no call.
+        let plans = self.interrupt.is_some() || self.is_overdue();
+        participants.put_off(self.ticket.participant(), self.id, plans)
     }
 
     fn is_overdue(&self) -> bool {

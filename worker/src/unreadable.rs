@@ -2,8 +2,6 @@
 //! costs its own saga only, which becomes stuck and says why.
 
 use std::collections::HashMap;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use pgsaga_sql::{FORMAT, SCHEMA_VERSION, query};
@@ -39,21 +37,6 @@ impl Unreadable {
     fn back_after(&self, delay: Duration) -> Returned {
         Returned { task: self.task, epoch: self.epoch, delay, participant: None }
     }
-}
-
-/// Whether a column's value is one that the INSERT takes or a worker writes.
-///
-/// # Errors
-/// What was found, and what is allowed.
-pub fn within<T: PartialOrd + Display>(
-    place: impl Display,
-    found: T,
-    allowed: RangeInclusive<T>,
-) -> Result<T, String> {
-    if allowed.contains(&found) {
-        return Ok(found);
-    }
-    Err(format!("{place}: found {found}; allowed: from {} to {}", allowed.start(), allowed.end()))
 }
 
 /// Makes the sagas of these tasks, which this worker has claimed, stuck. What must wait goes back.

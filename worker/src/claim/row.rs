@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Column as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::bounds::within;
 use crate::db::Lane;
 use crate::definition::{Definition, FreshKeys, SagaColumns};
 use crate::metrics::OfQueue;
@@ -17,7 +18,6 @@ use crate::outcome::Outcome;
 use crate::plan::{Interrupt, Op, Try};
 use crate::references::Answers;
 use crate::task::Task;
-use crate::unreadable::within;
 use crate::worker::Worker;
 
 /// The INSERT takes so many.
