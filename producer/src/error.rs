@@ -22,8 +22,9 @@ pub enum Error {
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
 
-    /// A sequence of pgsaga gave a number that is taken, as it does after a move to another cluster that left the sequences
-    /// behind. The saga was not submitted, and it is not a saga that was submitted before.
+    /// A sequence of pgsaga gave a number that is taken, as it does after a move to another cluster
+    /// that left the sequences behind. The saga was not submitted, and it is not a saga that was
+    /// submitted before.
     #[error(
         "pgsaga.{sequence}: found a next value that pgsaga.{table} holds already; allowed: one above all that are there. \
          The saga was not submitted: `pgsaga doctor` names the setval that moves the sequence ahead ({source})"

@@ -215,7 +215,8 @@ where
     Producer::default().abort(executor, gid, reason).await
 }
 
-/// The primary keys that the INSERT of a saga fills from a sequence. A clash of one of them is not a clash of gids.
+/// The primary keys that the INSERT of a saga fills from a sequence. A clash of one of them is not
+/// a clash of gids.
 const IDS: [(&str, &str, &str); 3] = [
     ("saga_pkey", "saga_id_seq", "saga"),
     ("task_pkey", "task_id_seq", "task"),

@@ -1,5 +1,5 @@
--- Only the participant's own answer overrides that it accepted an op: after a try that ended ongoing or unknown, no refusal is
--- recorded that has no status code of an answer.
+-- Only the participant's own answer overrides that it accepted an op: after a try that ended
+-- ongoing or unknown, no refusal is recorded that has no status code of an answer.
 select s.gid, h.op || ' of step ' || h.step || ' was refused without an answer (seq ' || h.seq || ') after it may have taken effect (seq '
   || p.seq || ')' as found
 from pgsaga.history h

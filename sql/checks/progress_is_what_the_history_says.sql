@@ -1,5 +1,5 @@
--- An unfinished parallel saga's progress says of each step what its tasks, its stuck steps and the history say. More characters
--- than a saga may have steps are named by rows_can_be_read.
+-- An unfinished parallel saga's progress says of each step what its tasks, its stuck steps and the
+-- history say. More characters than a saga may have steps are named by rows_can_be_read.
 select s.gid, 'step ' || p.step || ' stands as "' || p.state || '": action '
   || case when h.done then 'done' else 'not done' end || ', compensation ' || case when h.undone then 'done' else 'not done' end
   || ', tasks: ' || coalesce(t.ops, 'none') || ', stuck: ' || coalesce(k.ops, 'none') as found

@@ -1,5 +1,6 @@
--- Every value of an open saga's rows is one that workers can read and reckon with; any other value makes the
--- saga stuck until a person corrects the row. What is compared as text is compared only where it is text, so nothing a row holds ends this check.
+-- Every value of an open saga's rows is one that workers can read and reckon with; any other value
+-- makes the saga stuck until a person corrects the row. What is compared as text is compared only
+-- where it is text, so nothing a row holds ends this check.
 with open as materialized (
   select s.*, case when jsonb_typeof(s.steps) = 'array' then jsonb_array_length(s.steps) end as step_count
   from pgsaga.saga s where s.finished_at is null

@@ -1,6 +1,6 @@
--- The next value of every sequence is above all that its tables hold. Logical replication copies no sequence, and a sequence that
--- is behind gives a number twice. No row of a table is at fault, so gid is null.
--- pgsaga.worker_id_seq is left out because ids of workers are random.
+-- The next value of every sequence is above all that its tables hold. Logical replication copies no
+-- sequence, and a sequence that is behind gives a number twice. No row of a table is at fault, so
+-- gid is null. pgsaga.worker_id_seq is left out because ids of workers are random.
 select null::text as gid,
   'pgsaga.' || s.name || ': found ' || s.next || ' as its next value, and ' || h.highest || ' in pgsaga.' || h.place
   || '; allowed: a next value above ' || h.highest || '. Stop producers and workers, then run: select setval(''pgsaga.' || s.name || ''', '

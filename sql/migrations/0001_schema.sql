@@ -118,9 +118,10 @@ comment on column pgsaga.worker.beat is 'A counter. Whoever sees it unchanged fo
 comment on column pgsaga.worker.denied is 'Participants that this worker may not call, or does not know, and why: their tasks wait for another worker.';
 comment on column pgsaga.worker.seen_at is 'For people only: no decision is taken by comparing clocks.';
 
--- Queues the first step of each saga that was really inserted: after `on conflict (gid) do nothing` the transition table
--- lacks the skipped rows. Wakes workers only when one is idle: an idle worker holds the advisory lock
--- 8101820131131281 exclusively, a try to share it fails just then. NOTIFY on every insert would cost nine tenths of the rate.
+-- Queues the first step of each saga that was really inserted: after `on conflict (gid) do nothing`
+-- the transition table lacks the skipped rows. Wakes workers only when one is idle: an idle worker
+-- holds the advisory lock 8101820131131281 exclusively, a try to share it fails just then. NOTIFY
+-- on every insert would cost nine tenths of the rate.
 create function pgsaga.queue_sagas() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -191,8 +192,8 @@ create view pgsaga.saga_timeline as
          h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
--- For people and exporters: the queue in one row. Reads the hot table only. A row that was changed by hand may be due since
--- infinity, which cannot be subtracted.
+-- For people and exporters: the queue in one row. Reads the hot table only. A row that was changed
+-- by hand may be due since infinity, which cannot be subtracted.
 create view pgsaga.queue_stats as
   select count(*) filter (where worker is null and run_at <= t.now) as due,
          count(*) filter (where worker is null and run_at > t.now) as waiting,

@@ -91,8 +91,8 @@ alter table pgsaga.history
   add constraint history_kind_check check (kind in ('attempt', 'decision', 'deadline')),
   add constraint decision_is_a_decision check (decision is null or kind = 'decision');
 
--- The lane of a queue's class, made on first use. Each INSERT names its conflict target: an id that lane_id_seq gives twice is
--- then an error, and not taken for a lane that exists.
+-- The lane of a queue's class, made on first use. Each INSERT names its conflict target: an id that
+-- lane_id_seq gives twice is then an error, and not taken for a lane that exists.
 create function pgsaga.open_lane(queue text, priority smallint) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -110,8 +110,9 @@ begin
 end
 $$;
 
--- Queues the steps that wait for nothing of each saga that was really inserted: after `on conflict (gid) do nothing` the
--- transition table lacks the skipped rows. Wakes workers only when one is idle (see migration 1).
+-- Queues the steps that wait for nothing of each saga that was really inserted: after `on conflict
+-- (gid) do nothing` the transition table lacks the skipped rows. Wakes workers only when one is
+-- idle (see migration 1).
 create or replace function pgsaga.queue_sagas() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -141,8 +142,9 @@ begin
 end
 $$;
 
--- For doctor and people: which step waits for which, of every saga. Names are looked up in an object made once a saga. What a
--- row that was changed by hand has instead of an array counts as none.
+-- For doctor and people: which step waits for which, of every saga. Names are looked up in an
+-- object made once a saga. What a row that was changed by hand has instead of an array counts as
+-- none.
 create view pgsaga.step_order as
   select s.id as saga_id, step.position::int as step,
          coalesce((positions.by_name ->> after.name)::int, step.position - 1)::int as waits_for

@@ -180,7 +180,8 @@ begin
 end
 $$;
 
--- When a task is due that shall run at once: no later than now, and no earlier than claims look for it.
+-- When a task is due that shall run at once: no later than now, and no earlier than claims look for
+-- it.
 create function pgsaga.at_once(run_at timestamptz) returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
@@ -229,8 +230,9 @@ begin
 end
 $$;
 
--- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended. A task that is
--- claimed by a worker without a row does not count as running, because no one would ever report its end.
+-- Ends a saga as it stands: at once where no call is in flight, else when the last one has ended. A
+-- task that is claimed by a worker without a row does not count as running, because no one would
+-- ever report its end.
 create function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

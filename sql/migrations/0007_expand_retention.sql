@@ -34,7 +34,8 @@ begin
     delete from pgsaga.saga s where s.id = any (array(select l.id from locked l)) returning s.id
   )
   select (select count(*) from gone), count(*), max(l.id), min(l.id) filter (where g.id is null),
-    -- A time that no INSERT can have given was set by hand, so it does not prove that later sagas are young.
+    -- A time that no INSERT can have given was set by hand, so it does not prove that later sagas
+    -- are young.
     coalesce(bool_and(l.created_at >= cutoff and l.created_at < '10000-01-01 00:00:00+00'), false)
   into purged, walked, last_id, kept_id, young
   from looked_at l left join gone g on g.id = l.id;

@@ -1,9 +1,9 @@
 -- The numbers that workers sample, as views for people and exporters: what /metrics says and these say is read by the same words.
 -- Workers of version 8 do not know them.
 
--- Times of rows that were changed by hand may be infinite, which cannot be subtracted: none is before 1970 or after now.
--- Open is what has a task and is not stuck. The oldest open saga is the first that was inserted, also where it is for later;
--- a task of no saga is passed over.
+-- Times of rows that were changed by hand may be infinite, which cannot be subtracted: none is
+-- before 1970 or after now. Open is what has a task and is not stuck. The oldest open saga is the
+-- first that was inserted, also where it is for later; a task of no saga is passed over.
 create view pgsaga.saga_stats as
   select
     (select count(*) from (

@@ -511,8 +511,9 @@ begin
 end
 $$;
 
--- As in migration 5: queues what is stuck again, from where it stopped. `step` null: all of the saga's stuck steps. What a stuck
--- step does not say, or says beyond what a worker reads, is as the definition and the history have it.
+-- As in migration 5: queues what is stuck again, from where it stopped. `step` null: all of the
+-- saga's stuck steps. What a stuck step does not say, or says beyond what a worker reads, is as the
+-- definition and the history have it.
 create or replace function pgsaga.unstick(s pgsaga.saga, stuck_step text, mark text) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare

@@ -13,7 +13,8 @@ end
 $$;
 revoke all on function pgsaga.decider() from public;
 
--- `version` may have been set to the largest integer by hand: it begins again at 0 then, so that the decision does not fail.
+-- `version` may have been set to the largest integer by hand: it begins again at 0 then, so that
+-- the decision does not fail.
 create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -16,16 +16,17 @@
 -- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
 -- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
 --
--- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the running transactions and xmax the
--- worker knows when every one that could still commit an older run_at has ended (worker/src/mark.rs).
--- Times and durations are told in seconds as float8 (date_part): extract() gives numeric since Postgres 14, at several times
--- the cost; and no value that a column can hold makes a subtraction of float8 fail, as it would one of timestamps. One row
--- must not fail a claim: whatever can be read here the worker judges (worker/src/claim/row.rs), and an epoch or a size beyond
--- all bounds is kept where it is.
--- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
--- something is due, which on another server nothing is: a claim that finds nothing, as of the workers that were woken and came
--- second, writes nothing, and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task, so a task may
--- be locked before it.
+-- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the
+-- running transactions and xmax the worker knows when every one that could still commit an older
+-- run_at has ended (worker/src/mark.rs). Times and durations are told in seconds as float8
+-- (date_part): extract() gives numeric since Postgres 14, at several times the cost; and no value
+-- that a column can hold makes a subtraction of float8 fail, as it would one of timestamps. One row
+-- must not fail a claim: whatever can be read here the worker judges (worker/src/claim/row.rs), and
+-- an epoch or a size beyond all bounds is kept where it is. The worker's own row is held FOR KEY
+-- SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
+-- something is due, which on another server nothing is: a claim that finds nothing, as of the
+-- workers that were woken and came second, writes nothing, and its commit does not wait for the
+-- disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.
 with lanes as materialized (
   select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,

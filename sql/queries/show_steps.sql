@@ -1,6 +1,7 @@
--- `pgsaga show`: the steps of saga $1 with what their ops came to: one row a step, at most 1,000. Indexes: saga_pkey, and the
--- primary key of the one partition of the history, which is read once. What a row that was changed by hand has instead of an
--- array, a name or a number of a usual size is left out or cut.
+-- `pgsaga show`: the steps of saga $1 with what their ops came to: one row a step, at most 1,000.
+-- Indexes: saga_pkey, and the primary key of the one partition of the history, which is read once.
+-- What a row that was changed by hand has instead of an array, a name or a number of a usual size
+-- is left out or cut.
 with op as (
   select step, op, count(*) as tries, max(seq) as last_seq, bool_or(outcome = 'success') as done, bool_or(outcome = 'unknown') as doubtful
   from pgsaga.history where saga_id = $1 and kind = 'attempt'

@@ -1,16 +1,19 @@
--- Makes the sagas of tasks stuck, because a row of theirs cannot be read: it holds a value that no INSERT takes.
+-- Makes the sagas of tasks stuck, because a row of theirs cannot be read: it holds a value that no
+-- INSERT takes.
 --   $1 the worker that has claimed the tasks, null = nobody has
 --   arrays, one element a task: $2 task  $3 epoch  $4 saga  $5 what is wrong, in words
 --   $6 the server that this worker knows, null = any: on another one nothing is changed (worker/src/identity.rs)
 -- Answers for each task whether its saga is stuck now, and whether there is no open saga that could be: `hopeless`. Neither is
 -- said of a task whose saga somebody else has locked.
 --
--- A person mends the row or ends the saga. A retry goes on from the next try that the history gives: what the task's own
--- columns said is not believed. Where a person has ended the saga already (`ending`), the task goes, and the last one ends it.
+-- A person mends the row or ends the saga. A retry goes on from the next try that the history
+-- gives: what the task's own columns said is not believed. Where a person has ended the saga
+-- already (`ending`), the task goes, and the last one ends it.
 --
--- Locks the saga, then the task, and waits for neither. The row that the lock returns may be newer than the snapshot, since an
--- abort marks a task without raising its epoch: so tasks are deleted by id, which follows the newer version. A name is cut,
--- because no index holds a long one. Indexes: task_pkey, saga_pkey, and the primary key of one partition of the history.
+-- Locks the saga, then the task, and waits for neither. The row that the lock returns may be newer
+-- than the snapshot, since an abort marks a task without raising its epoch: so tasks are deleted by
+-- id, which follows the newer version. A name is cut, because no index holds a long one. Indexes:
+-- task_pkey, saga_pkey, and the primary key of one partition of the history.
 with input as materialized (
   select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i (task_id, epoch, saga_id, why)
 ), locked_saga as materialized (

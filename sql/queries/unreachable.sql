@@ -1,10 +1,11 @@
--- Tasks of open sagas that no claim reaches, up to $1 a lane, and in words why: a time that never comes or that lies before
--- all marks, a lane that is none, a format that no release wrote ($2 is the newest that schema version $3 knows; where a newer
--- schema is there, a newer release may have written it). Only somebody who changed the row by hand leaves a task so; its saga
--- would wait for ever without a word.
+-- Tasks of open sagas that no claim reaches, up to $1 a lane, and in words why: a time that never
+-- comes or that lies before all marks, a lane that is none, a format that no release wrote ($2 is
+-- the newest that schema version $3 knows; where a newer schema is there, a newer release may have
+-- written it). Only somebody who changed the row by hand leaves a task so; its saga would wait for
+-- ever without a word.
 --
--- The ends of each lane are looked at: the far future, the far past, and what has been due for longest. Lanes that are none
--- are found by a walk over the lanes in use. Index: task_lane_run_at.
+-- The ends of each lane are looked at: the far future, the far past, and what has been due for
+-- longest. Lanes that are none are found by a walk over the lanes in use. Index: task_lane_run_at.
 with recursive used (lane) as (
   select min(lane) from pgsaga.task
   union all

@@ -208,7 +208,8 @@ queries! {
 pub struct Check {
     /// The file's name, which says the rule.
     pub name: &'static str,
-    /// The query. Its columns are `gid` and `found`, both text. `gid` is null where no single saga is at fault.
+    /// The query. Its columns are `gid` and `found`, both text. `gid` is null where no single saga
+    /// is at fault.
     pub sql: &'static str,
 }
 

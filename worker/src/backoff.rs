@@ -7,27 +7,31 @@ use backoff::backoff::Backoff as _;
 
 use crate::plan::{Wait, nominal_delay};
 
-/// Upper bound on the nominal wait between two tries of a step, unless the saga's own `retry_interval` is longer.
+/// Upper bound on the nominal wait between two tries of a step, unless the saga's own
+/// `retry_interval` is longer.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
-/// Lower bound on a wait that `Retry-After` asks for. A participant that answers `Retry-After: 0`, or a date in the past,
-/// would otherwise be called again at once, and each call would write a row of history.
+/// Lower bound on a wait that `Retry-After` asks for. A participant that answers `Retry-After: 0`,
+/// or a date in the past, would otherwise be called again at once, and each call would write a row
+/// of history.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-/// Upper bound on a wait that `Retry-After` asks for, before the jitter. A participant must not be able to put off a saga
-/// for years.
+/// Upper bound on a wait that `Retry-After` asks for, before the jitter. A participant must not be
+/// able to put off a saga for years.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Fraction by which a wait varies: up and down from the computed wait, only up from a wait that a participant asked for.
+/// Fraction by which a wait varies: up and down from the computed wait, only up from a wait that a
+/// participant asked for.
 pub const JITTER: f64 = 0.2;
 
 /// Returns the wait before the next try of a step.
 ///
-/// Without `retry_after` the wait is the nominal delay ±20 %, at most five minutes or the saga's own interval, whichever is
-/// longer.
+/// Without `retry_after` the wait is the nominal delay ±20 %, at most five minutes or the saga's
+/// own interval, whichever is longer.
 ///
-/// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, shorter or longer, between one second and
-/// one hour. The participant says when it is ready, so the jitter only adds to the wait: up to 20 %.
-/// A try that counts (429, 503) doubles the wait as it doubles the interval, because a participant that keeps asking for one
-/// second would otherwise be called every second for ever. The growth ends at the ordinary cap, and never goes below what
-/// was asked. [`Wait::Interval`] (202, 425, a refusal to be confirmed) does not grow.
+/// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, shorter or
+/// longer, between one second and one hour. The participant says when it is ready, so the jitter
+/// only adds to the wait: up to 20 %. A try that counts (429, 503) doubles the wait as it doubles
+/// the interval, because a participant that keeps asking for one second would otherwise be called
+/// every second for ever. The growth ends at the ordinary cap, and never goes below what was asked.
+/// [`Wait::Interval`] (202, 425, a refusal to be confirmed) does not grow.
 pub fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Duration>) -> Duration {
     let cap = RETRY_DELAY_MAX.max(interval);
     let Some(asked) = retry_after else {
@@ -146,7 +150,8 @@ mod tests {
             let delay = retry_delay(Wait::Interval, interval, second);
             assert!(above_only(delay, RETRY_AFTER_MIN), "ongoing does not grow: {delay:?}");
         }
-        // The growth ends at the saga's own interval where that is longer, and never below what was asked.
+        // The growth ends at the saga's own interval where that is longer, and never below what was
+        // asked.
         let day = Duration::from_secs(86_400);
         assert!(above_only(retry_delay(Wait::Backoff { counted: 40 }, day, second), day));
         for counted in [1, 2, 40] {

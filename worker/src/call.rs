@@ -1,4 +1,5 @@
-//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task` in, a [`Called`] out.
+//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task`
+//! in, a [`Called`] out.
 
 mod decode;
 mod failure;
@@ -87,8 +88,8 @@ pub enum Called {
     Ended(Ended),
     /// No try: the request cannot be built, by this worker or any other. Says why.
     Unbuildable(String),
-    /// No try: this worker may not call the participant, or does not know where it is; another worker may. Says why, and
-    /// what would allow it.
+    /// No try: this worker may not call the participant, or does not know where it is; another
+    /// worker may. Says why, and what would allow it.
     Denied(String),
 }
 
@@ -169,12 +170,14 @@ impl Caller {
         }
     }
 
-    /// Resolving, connecting and the handshake of TLS may take half of the request timeout: a call that is sent has the
-    /// other half at least, and what finds no connection in its half was not sent.
+    /// Resolving, connecting and the handshake of TLS may take half of the request timeout: a call
+    /// that is sent has the other half at least, and what finds no connection in its half was not
+    /// sent.
     async fn send(&self, task: &Task, prepared: Prepared<'_>, started: Instant) -> Result<Ended, Unmade> {
         let Prepared { client, request, wire } = prepared;
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
-        // Our own timers: the client's costs five allocations a call. The second one is rarely made.
+        // Our own timers: the client's costs five allocations a call. The second one is rarely
+        // made.
         let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout).min(TIMEOUT_MAX);
         let (connected, ends) = (started + timeout / 2, started + timeout);
         let mut response = std::pin::pin!(client.execute(request));

@@ -367,7 +367,8 @@ fn limit(place: &str, found: Option<f64>) -> Result<Option<u32>, DecodeError> {
     limit.map(|limit| limit.map(|limit| limit as u32)).map_err(DecodeError::Range)
 }
 
-/// The headers that a row may set. A reserved one is in a row that was changed by hand, and would contradict the body.
+/// The headers that a row may set. A reserved one is in a row that was changed by hand, and would
+/// contradict the body.
 fn header_map(headers: &Headers<'_>) -> Result<HeaderMap, DecodeError> {
     if headers.len() > HEADERS_MAX {
         return Err(DecodeError::Headers(headers.len()));

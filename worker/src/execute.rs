@@ -124,7 +124,8 @@ fn denied(worker: &Worker, mut task: Task, why: &str) {
     give_back(worker, task);
 }
 
-/// The task met an interrupt or its deadline, or has a fault: what follows is planned without a call.
+/// The task met an interrupt or its deadline, or has a fault: what follows is planned without a
+/// call.
 fn uncalled(worker: &Worker, task: Box<Task>) {
     if !worker.stop.is_cancelled() {
         let _ = worker.finished.send(Finished { task, ended: None });

@@ -79,8 +79,8 @@ impl Mark {
         self.look_from = self.look_from.into_iter().chain(from).min();
     }
 
-    /// The next claim starts no later than there: something unclaimed lies before the mark, because somebody changed its
-    /// `run_at` by hand.
+    /// The next claim starts no later than there: something unclaimed lies before the mark, because
+    /// somebody changed its `run_at` by hand.
     pub fn look_from(&mut self, lowest: DateTime<Utc>) {
         if self.at.is_some_and(|at| lowest < at) {
             self.look_from = self.look_from.into_iter().chain([lowest]).min();

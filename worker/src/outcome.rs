@@ -93,7 +93,8 @@ struct Message {
     message: Option<serde_json::Value>,
 }
 
-/// Judges an answer by its status and its body in UTF-8 without a mark, of which a bounded part was read.
+/// Judges an answer by its status and its body in UTF-8 without a mark, of which a bounded part was
+/// read.
 pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
         200 | 201 | 204 => dtm_result(body),
@@ -106,7 +107,8 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     (outcome, message)
 }
 
-/// Judges an answer whose body could not be decoded, which `why` says: one whose status is a success may say no in its body.
+/// Judges an answer whose body could not be decoded, which `why` says: one whose status is a
+/// success may say no in its body.
 pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
     match judge(status_code, b"") {
         (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
@@ -132,7 +134,8 @@ fn dtm_result(body: &[u8]) -> Outcome {
     }
 }
 
-/// Whether `dtm_result` stands somewhere in the body, plainly or as a string with escapes, which JSON allows in a key.
+/// Whether `dtm_result` stands somewhere in the body, plainly or as a string with escapes, which
+/// JSON allows in a key.
 fn names_key(body: &[u8]) -> bool {
     let holds = |part: &[u8]| memchr::memmem::find(body, part).is_some();
     holds(b"dtm_result") || holds(b"\\u00") && strings(body).any(|text| text == "dtm_result")

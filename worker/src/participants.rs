@@ -73,8 +73,8 @@ pub struct Participants {
     limits: HashMap<String, usize>,
     metrics: Metrics,
     known: Mutex<HashMap<Arc<str>, Participant>>,
-    /// Interrupted or overdue tasks are claimed even if their participant is denied, because most end without a call. These
-    /// needed the call: claims skip them until then.
+    /// Interrupted or overdue tasks are claimed even if their participant is denied, because most
+    /// end without a call. These needed the call: claims skip them until then.
     passed_over: Mutex<HashMap<i64, Instant>>,
     /// One that claims left out has room again.
     pub room: Notify,
@@ -118,7 +118,8 @@ pub struct Blocked {
     pub parked: Vec<(String, Duration)>,
     /// The same for those that this worker may not call: only where no living worker may.
     pub parked_if_nobody_may: Vec<(String, Duration)>,
-    /// Interrupted or overdue tasks that claims skip, because this worker may not make the call that they need.
+    /// Interrupted or overdue tasks that claims skip, because this worker may not make the call
+    /// that they need.
     pub passed_over: Vec<i64>,
     /// How many breakers are open.
     pub open: usize,
@@ -191,8 +192,9 @@ impl Participants {
         Ticket { participants: Arc::clone(self), name, freed, calling: false }
     }
 
-    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds; not at all where only this
-    /// worker may not call it. `None`: it is neither. `plans`: a claim brought the task whatever its participant.
+    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds;
+    /// not at all where only this worker may not call it. `None`: it is neither. `plans`: a claim
+    /// brought the task whatever its participant.
     pub fn put_off(&self, name: &str, task: i64, plans: bool) -> Option<Duration> {
         let now = Instant::now();
         let known = self.known();
@@ -219,7 +221,8 @@ impl Participants {
         self.known().get(name).is_some_and(|participant| participant.denied.is_some())
     }
 
-    /// Some of what this worker may not call, and why, as a JSON object; `None` where it is nothing.
+    /// Some of what this worker may not call, and why, as a JSON object; `None` where it is
+    /// nothing.
     pub fn denied(&self) -> Option<serde_json::Value> {
         let known = self.known();
         let now = Instant::now();

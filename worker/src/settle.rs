@@ -40,7 +40,8 @@ const HALVE_AFTER_FAILURES: u32 = 3;
 pub struct Finished {
     /// The task: boxed, since it is moved at every turn of its way.
     pub task: Box<Task>,
-    /// How its call ended; `None` where it was not called: it met an interrupt or its deadline, or has a fault.
+    /// How its call ended; `None` where it was not called: it met an interrupt or its deadline, or
+    /// has a fault.
     pub ended: Option<Ended>,
 }
 
@@ -271,7 +272,8 @@ async fn settle_group<U: Unit>(worker: &Arc<Worker>, units: Vec<U>) -> Vec<Finis
     put_aside
 }
 
-/// What this worker may not call is due at once for the others. Where telling them fails, they find it with their next poll.
+/// What this worker may not call is due at once for the others. Where telling them fails, they find
+/// it with their next poll.
 fn wake_others(worker: &Arc<Worker>) {
     let worker = Arc::clone(worker);
     tokio::spawn(async move {

@@ -113,9 +113,11 @@ impl Task {
         self.lost >= SUSPECT_AFTER_LOST
     }
 
-    /// How long it is put off because of its participant; `None` where nothing keeps it from being called.
+    /// How long it is put off because of its participant; `None` where nothing keeps it from being
+    /// called.
     pub fn put_off(&self, participants: &Participants) -> Option<Duration> {
-        // A claim brought it whatever its participant, because an interrupt or the deadline may need no call.
+        // A claim brought it whatever its participant, because an interrupt or the deadline may
+        // need no call.
         let plans = self.interrupt.is_some() || self.is_overdue();
         participants.put_off(self.ticket.participant(), self.id, plans)
     }

@@ -1,5 +1,5 @@
-//! Rows that no worker can read: they hold a value that no INSERT takes, because somebody changed them by hand. Such a row
-//! costs its own saga only, which becomes stuck and says why.
+//! Rows that no worker can read: they hold a value that no INSERT takes, because somebody changed
+//! them by hand. Such a row costs its own saga only, which becomes stuck and says why.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -73,7 +73,8 @@ pub async fn stick(worker: &Worker, id: i64, tasks: Vec<Unreadable>) {
     }
 }
 
-/// Makes the sagas of these tasks stuck, and says so. Returns the tasks whose saga is not, and whether they have no open saga.
+/// Makes the sagas of these tasks stuck, and says so. Returns the tasks whose saga is not, and
+/// whether they have no open saga.
 async fn make_stuck(
     worker: &Worker,
     claimed_by: Option<i64>,

@@ -1,5 +1,6 @@
-//! Decodes the body of an answer: its content coding (RFC 9110 §8.4) first, then its character set. A participant's `FAILURE`
-//! counts however its bytes are written. A body that cannot be decoded is an error, because it may say no.
+//! Decodes the body of an answer: its content coding (RFC 9110 §8.4) first, then its character set.
+//! A participant's `FAILURE` counts however its bytes are written. A body that cannot be decoded is
+//! an error, because it may say no.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,12 +12,14 @@ use mime::Mime;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Bytes of a compressed body that are read beyond the bound of a plain one: a decoder of zstd gives out nothing of a block,
-/// which may have 128 KiB, before the block's end.
+/// Bytes of a compressed body that are read beyond the bound of a plain one: a decoder of zstd
+/// gives out nothing of a block, which may have 128 KiB, before the block's end.
 const COMPRESSED_BYTES_MORE: usize = 160 * 1024;
-/// Log2 of the largest window of zstd that is allocated: the 8 MiB of RFC 9659. zstd itself allocates up to 128 MiB.
+/// Log2 of the largest window of zstd that is allocated: the 8 MiB of RFC 9659. zstd itself
+/// allocates up to 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may be.
+/// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may
+/// be.
 const ANSWER_DEPTH_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,8 +38,8 @@ pub(super) fn read_bytes_max(headers: &HeaderMap, bytes_max: usize) -> usize {
     }
 }
 
-/// The text of `body`, up to `bytes_max` bytes before its characters are decoded, and whether that is all of it. UTF-8 is left as
-/// it came. `whole` says whether `body` was read to its end.
+/// The text of `body`, up to `bytes_max` bytes before its characters are decoded, and whether that
+/// is all of it. UTF-8 is left as it came. `whole` says whether `body` was read to its end.
 ///
 /// # Errors
 /// What keeps the body from being read, for people.
@@ -60,7 +63,8 @@ pub(super) async fn text<'a>(
     }
 }
 
-/// The one coding that is to be undone, if any. A coding of the transfer is the same for the reader, and `chunked` was undone.
+/// The one coding that is to be undone, if any. A coding of the transfer is the same for the
+/// reader, and `chunked` was undone.
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
     let all = |name: &HeaderName, none: &[&str]| {
         let mut codings = Vec::new();
@@ -99,7 +103,8 @@ impl Coding {
         }
     }
 
-    /// The decoded bytes up to `bytes_max`, and whether that is all. Nothing here waits: the input is in memory.
+    /// The decoded bytes up to `bytes_max`, and whether that is all. Nothing here waits: the input
+    /// is in memory.
     async fn decode(self, mut body: &[u8], whole: bool, bytes_max: usize) -> Result<(Vec<u8>, bool), String> {
         let mut decoded = Vec::new();
         let input = &mut body;
@@ -143,10 +148,11 @@ async fn read(decoder: impl AsyncRead + Unpin, bytes_max: usize, decoded: &mut V
     decoder.take(bytes_max as u64 + 1).read_to_end(decoded).await.map(drop)
 }
 
-/// The text of `bytes` in UTF-8, without a mark. JSON without a mark or a declaration is UTF-8, or UTF-16 by its zero bytes
-/// (RFC 4627 §3). The bytes count more than the declaration: no other character set has them, and a text that begins with two
-/// bytes of ASCII is not in UTF-16, whatever is declared. If a character could not be decoded, the answer counts as incomplete
-/// and is not kept.
+/// The text of `bytes` in UTF-8, without a mark. JSON without a mark or a declaration is UTF-8, or
+/// UTF-16 by its zero bytes (RFC 4627 §3). The bytes count more than the declaration: no other
+/// character set has them, and a text that begins with two bytes of ASCII is not in UTF-16,
+/// whatever is declared. If a character could not be decoded, the answer counts as incomplete and
+/// is not kept.
 fn characters<'a>(
     headers: &HeaderMap,
     bytes: &'a [u8],
@@ -207,8 +213,8 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
     })
 }
 
-/// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything else. (`1e131071` has nine
-/// bytes, and jsonb prints 131,072.)
+/// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything
+/// else. (`1e131071` has nine bytes, and jsonb prints 131,072.)
 pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let measure = pgsaga_producer::measure_json(text)?;

@@ -1,10 +1,11 @@
 //! Whether a request was put on the wire.
 //!
-//! The client does not tell how far a request came before its time was up. Its body does: a connection asks whether the body
-//! has more to give when it takes the request, before it writes a byte of it (hyper's `h1::dispatch` and `h2::client`). A
-//! request whose body nobody asked was not sent, whatever kept it: a name that does not resolve, a full backlog, a TLS
-//! handshake without an answer. A request that a connection has taken counts as sent, also while it waits for a stream of
-//! HTTP/2: nothing can take it back from there.
+//! The client does not tell how far a request came before its time was up. Its body does: a
+//! connection asks whether the body has more to give when it takes the request, before it writes a
+//! byte of it (hyper's `h1::dispatch` and `h2::client`). A request whose body nobody asked was not
+//! sent, whatever kept it: a name that does not resolve, a full backlog, a TLS handshake without an
+//! answer. A request that a connection has taken counts as sent, also while it waits for a stream
+//! of HTTP/2: nothing can take it back from there.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -71,7 +71,8 @@ impl Doctor {
     }
 }
 
-/// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and keeps no other from its turn.
+/// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
+/// keeps no other from its turn.
 ///
 /// # Errors
 /// What the database says where no further statement can be asked.

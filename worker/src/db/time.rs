@@ -16,8 +16,9 @@ const DAY_US: i64 = 86_400_000_000;
 const FIRST_US: i64 = -211_813_488_000_000_000;
 const END_US: i64 = 9_223_371_331_200_000_000;
 
-/// A `timestamptz`: microseconds since 2000-01-01 UTC. Infinity and years of six digits are values of it, and chrono would
-/// panic at them. What is written is what chrono writes for the years 1 to 9999, and what Postgres writes for the rest.
+/// A `timestamptz`: microseconds since 2000-01-01 UTC. Infinity and years of six digits are values
+/// of it, and chrono would panic at them. What is written is what chrono writes for the years 1 to
+/// 9999, and what Postgres writes for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(i64);
 
@@ -28,7 +29,8 @@ impl Time {
         is_one.then_some(Time(us))
     }
 
-    /// Postgres's own number: microseconds since 2000-01-01 UTC, the least and the largest for the infinities.
+    /// Postgres's own number: microseconds since 2000-01-01 UTC, the least and the largest for the
+    /// infinities.
     pub fn raw(self) -> i64 {
         self.0
     }
@@ -61,7 +63,8 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
-/// In UTC, to the millisecond, without a zone; a time that RFC 3339 has no year for as Postgres writes it.
+/// In UTC, to the millisecond, without a zone; a time that RFC 3339 has no year for as Postgres
+/// writes it.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.usual(), self.0) {
@@ -84,7 +87,8 @@ impl fmt::Display for Time {
     }
 }
 
-/// Year (0 is 1 BC), month and day of a day since 2000-01-01, in the Gregorian calendar as Postgres extends it.
+/// Year (0 is 1 BC), month and day of a day since 2000-01-01, in the Gregorian calendar as Postgres
+/// extends it.
 fn civil(day: i64) -> (i64, i64, i64) {
     // Years that begin in March end with the leap day; 2000-03-01 begins 400 of them.
     let day = day - 60;

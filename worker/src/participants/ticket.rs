@@ -85,7 +85,8 @@ impl Ticket {
         Some(Admission::Call)
     }
 
-    /// The call was not made: this worker may not, or does not know where. True where the log should have it.
+    /// The call was not made: this worker may not, or does not know where. True where the log
+    /// should have it.
     pub fn denied(&mut self, why: &str) -> bool {
         self.ended(Reached::Nobody, None);
         let now = Instant::now();

@@ -74,8 +74,9 @@ impl Try {
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
 
-    /// The outcome of a try whose request cannot be built: a refusal, unless an earlier try may have taken effect. Only
-    /// the participant's own answer overrides that. `None`: the try is not recorded, and a person is needed.
+    /// The outcome of a try whose request cannot be built: a refusal, unless an earlier try may
+    /// have taken effect. Only the participant's own answer overrides that. `None`: the try is not
+    /// recorded, and a person is needed.
     pub fn unbuildable(self) -> Option<Outcome> {
         (!self.may_have_happened()).then_some(Outcome::Failure)
     }

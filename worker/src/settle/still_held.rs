@@ -32,8 +32,8 @@ impl StillThere {
 }
 
 impl StillHeld {
-    /// Looks at `missing`, which are as they were in memory. What cannot be looked at counts as held: an outcome that is
-    /// dropped would be a try without a record.
+    /// Looks at `missing`, which are as they were in memory. What cannot be looked at counts as
+    /// held: an outcome that is dropped would be a try without a record.
     pub(super) async fn look(worker: &Worker, missing: &[&Finished]) -> StillHeld {
         if missing.is_empty() {
             return StillHeld::default();
@@ -60,15 +60,17 @@ impl StillHeld {
         })
     }
 
-    /// What becomes of a task that was left out: again, with the interrupt that it met meanwhile; or forgotten.
+    /// What becomes of a task that was left out: again, with the interrupt that it met meanwhile;
+    /// or forgotten.
     pub(super) fn again(&self, worker: &Worker, mut finished: Finished) -> Option<Finished> {
         let task = &mut finished.task;
         if let Some(there) = self.0.get(&task.id) {
             let is_same_try = there.at == StillThere::known(task).at;
             if there.epoch == task.epoch || is_same_try {
                 if there.epoch != task.epoch {
-                    // No statement of ours leaves a try where it is and raises its epoch: somebody changed the row by hand.
-                    // Without its outcome the history would lack a call that was made.
+                    // No statement of ours leaves a try where it is and raises its epoch: somebody
+                    // changed the row by hand. Without its outcome the history would lack a call
+                    // that was made.
                     tracing::warn!(
                         gid = task.saga.gid,
                         step = task.step_name(),
@@ -93,7 +95,8 @@ impl StillHeld {
             "a late answer changed nothing: the task is another's"
         );
         worker.held.forget(task.worker, task.id);
-        // If it was our own settle whose reply was lost, the row may be ours without our knowing it.
+        // If it was our own settle whose reply was lost, the row may be ours without our knowing
+        // it.
         worker.doubt.notify_one();
         None
     }

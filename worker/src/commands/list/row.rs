@@ -13,7 +13,8 @@ use crate::error::Error;
 
 /// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
-/// Characters of a gid, a queue or a step's name: of rows that were changed by hand, which may be anything.
+/// Characters of a gid, a queue or a step's name: of rows that were changed by hand, which may be
+/// anything.
 const NAME_CHARS_MAX: usize = 128;
 
 /// One saga, with the earliest of its queued tries.
@@ -104,8 +105,8 @@ impl Row {
         format!("{} {:?} {}", self.status, self.reason, next.unwrap_or_default())
     }
 
-    /// As one JSON object. Its labels are Postgres's own text: whoever changed a row by hand may have nested them deeper, or
-    /// written larger numbers, than a value of serde_json holds.
+    /// As one JSON object. Its labels are Postgres's own text: whoever changed a row by hand may
+    /// have nested them deeper, or written larger numbers, than a value of serde_json holds.
     pub(super) fn json(&self) -> Result<String, Error> {
         let json = Json {
             created_at: self.created_at.exact(),

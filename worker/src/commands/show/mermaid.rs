@@ -232,7 +232,8 @@ fn class(state: State) -> &'static str {
     }
 }
 
-/// A gid inside the quoted title, which is YAML: what no gid has, because whoever changed the row by hand wrote it, is left out.
+/// A gid inside the quoted title, which is YAML: what no gid has, because whoever changed the row
+/// by hand wrote it, is left out.
 fn title(gid: &str) -> String {
     gid.chars()
         .take(128)

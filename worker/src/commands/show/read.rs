@@ -292,7 +292,8 @@ fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
     Ok(steps)
 }
 
-/// A position in `pgsaga.saga.steps` from 0. Of one that a row was given by hand, and no step can have, no step either.
+/// A position in `pgsaga.saga.steps` from 0. Of one that a row was given by hand, and no step can
+/// have, no step either.
 pub(super) fn position(position: i16) -> usize {
     usize::try_from(i32::from(position) - 1).unwrap_or(NO_POSITION)
 }

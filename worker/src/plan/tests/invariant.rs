@@ -47,7 +47,8 @@ pub(super) enum Invariant {
     Recorded,
     /// What the history says was said by a participant, about this try.
     Answered,
-    /// Only the participant's own definite answer overrides that it accepted an op: a call that was not made overrides nothing.
+    /// Only the participant's own definite answer overrides that it accepted an op: a call that was
+    /// not made overrides nothing.
     OnlyAnswersOverride,
     /// After an abort or the deadline no action starts, but a pivot that was called; and the saga does not succeed,
     /// unless its pivot did.
