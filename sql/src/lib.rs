@@ -197,9 +197,9 @@ queries! {
     UI_STUCK = "ui_stuck",
     /// `pgsaga ui`: the workers.
     UI_WORKERS = "ui_workers",
-    /// Tasks that no claim reaches.
+    /// Finds tasks that no claim reaches.
     UNREACHABLE = "unreachable",
-    /// Wakes idle workers.
+    /// Notifies idle workers that something is due.
     WAKE = "wake",
 }
 

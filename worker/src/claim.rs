@@ -344,9 +344,9 @@ async fn claim(
 #[derive(Default)]
 struct Lanes {
     queues: HashMap<i32, (String, Arc<OfQueue>)>,
-    /// Seconds from now.
+    /// Seconds until the next task is due.
     next_due: Option<f64>,
-    /// Seconds ago.
+    /// Seconds since the oldest unclaimed task was due.
     oldest: f64,
     /// How soon a claim should look behind the mark of one.
     look_back: Option<Duration>,

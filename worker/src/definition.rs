@@ -71,11 +71,11 @@ impl Step {
 const BODY_BYTES_MAX: usize = 1_048_576;
 /// More headers of one step than any INSERT takes, the saga's own included: a map of headers has an end, and panics there.
 const HEADERS_MAX: usize = 1_000;
-/// What the INSERT takes, in seconds.
+/// Seconds that the INSERT takes for a retry interval.
 const RETRY_INTERVAL_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
-/// See [`RETRY_INTERVAL_SECONDS`].
+/// Seconds that the INSERT takes for a request timeout.
 const REQUEST_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=3_600.0;
-/// See [`RETRY_INTERVAL_SECONDS`].
+/// Seconds that the INSERT takes for `timeout_to_fail`.
 const TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=31_536_000.0;
 /// What the INSERT takes of a limit of tries.
 const RETRY_LIMIT: RangeInclusive<f64> = 0.0..=1_000_000.0;
@@ -181,7 +181,7 @@ pub struct SagaColumns {
     pub retry_limit: Option<i32>,
     /// `compensate_retry_limit`.
     pub compensate_retry_limit: Option<i32>,
-    /// `timeout_to_fail` in seconds.
+    /// `timeout_to_fail` of the saga, in seconds.
     pub timeout: Option<f64>,
     /// Its steps are not simply one after the other.
     pub parallel: bool,
@@ -189,9 +189,9 @@ pub struct SagaColumns {
     pub refers: bool,
     /// `result_mapping`, as text.
     pub result_mapping: Option<String>,
-    /// `retry_interval` in seconds.
+    /// `retry_interval` of the saga, in seconds.
     pub retry_interval: f64,
-    /// `request_timeout` in seconds.
+    /// `request_timeout` of the saga, in seconds.
     pub request_timeout: f64,
 }
 

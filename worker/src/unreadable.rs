@@ -21,9 +21,9 @@ const UNREACHABLE_MAX: i64 = 1_000;
 /// A task that cannot be worked on.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// The task.
+    /// Id of the task's row.
     pub task: i64,
-    /// Its fence.
+    /// Epoch of the row, which fences the write.
     pub epoch: i32,
     /// Its saga, or the id that stands for one.
     pub saga_id: i64,

@@ -24,15 +24,15 @@ use crate::worker::Worker;
 const STEPS_MAX: i16 = 1_000;
 /// What can still be counted up for years. Tries are a millisecond apart at least.
 const ATTEMPTS_MAX: i32 = 1_000_000_000;
-/// See [`ATTEMPTS_MAX`]: each write raises it.
+/// Upper bound on the epoch, which each write raises.
 const EPOCH_MAX: i32 = 2_000_000_000;
-/// Rescues count no further.
+/// Upper bound on lost workers: a rescue counts no further.
 const LOST_MAX: i16 = 30_000;
-/// No jsonb is larger.
+/// Upper bound on the bytes of a definition: no jsonb is larger.
 const BYTES_MAX: i32 = 268_435_456;
 /// Seconds from now within which every time lies that a row may have: about from 1870 to 9999.
 const PAST_SECONDS_MAX: f64 = 5e9;
-/// See [`PAST_SECONDS_MAX`].
+/// Upper bound on the seconds from now to a later time.
 const FUTURE_SECONDS_MAX: f64 = 3e11;
 
 macro_rules! columns {
@@ -68,7 +68,7 @@ pub(super) struct Row {
     bytes: usize,
     interrupt: Option<Interrupt>,
     requested: bool,
-    /// From due to claimed.
+    /// Time from due to claimed, by the database's clock.
     pub(super) waited: Duration,
     age: Duration,
     deadline: Option<Instant>,

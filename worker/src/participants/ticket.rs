@@ -28,7 +28,7 @@ pub enum Admission {
 }
 
 impl Ticket {
-    /// Whom it is for.
+    /// Name of the participant it is for.
     pub fn participant(&self) -> &str {
         &self.name
     }
