@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pgsaga_tests::controls::{Control, Rule, read};
 
 /// Every rule that a test must miss: the races that broke earlier drafts, and seven that no race is named after.
-const RULES: [(&str, &str); 33] = [
+const RULES: [(&str, &str); 35] = [
     ("01_repeated_settle", "a settle that is said twice applies once"),
     (
         "02_forgotten_claim",
@@ -41,9 +41,11 @@ const RULES: [(&str, &str); 33] = [
     ("compensating_unknowns", "a step with an unknown try is undone"),
     ("cut_over", "a clash of ids is an error, and doctor names the sequence"),
     ("lease_check", "past its lease a worker starts no call"),
+    ("no_try", "only the participant's own answer overrides what it accepted; what was not sent is known"),
     ("retention", "only what finished long ago goes, where somebody asked for it"),
     ("retry_after", "Retry-After is a second at least, and grows as the backoff does"),
     ("safety", "plain URLs reach public addresses alone, and a signature can be read one way only"),
+    ("unreadable", "a row costs its own saga only, whatever it holds"),
     ("watchdog", "an outage of Postgres restarts no worker; one that stands still is restarted"),
 ];
 
