@@ -18,11 +18,12 @@
 --
 -- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the
 -- running transactions and xmax the worker knows when every one that could still commit an older
--- run_at has ended (worker/src/mark.rs). Times and durations are told in seconds as float8
--- (date_part): extract() gives numeric since Postgres 14, at several times the cost; and no value
--- that a column can hold makes a subtraction of float8 fail, as it would one of timestamps. One row
--- must not fail a claim: whatever can be read here the worker judges (worker/src/claim/row.rs), and
--- an epoch or a size beyond all bounds is kept where it is. The worker's own row is held FOR KEY
+-- run_at has ended (worker/src/mark.rs).
+--
+-- Times leave as float8 seconds: no value of a column makes that fail for the other rows, and
+-- extract() would give numeric, at several times the cost. The worker judges what it reads.
+--
+-- The worker's own row is held FOR KEY
 -- SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
 -- something is due, which on another server nothing is: a claim that finds nothing, as of the
 -- workers that were woken and came second, writes nothing, and its commit does not wait for the

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::ui::TOKEN;
-use pgsaga_tests::{Database, Ui, binary};
+use pgsaga_tests::{Database, Ui, binary, eventually};
 use reqwest::Method;
 
 use crate::story::{decisions, stuck};
@@ -44,8 +44,12 @@ async fn a_wrong_token_is_refused_and_ever_slower() {
         assert_eq!(refused.status, 400, "{name:?}");
         refused.has("allowed: 1 to 64 characters");
     }
-    let log = ui.log().join("\n");
-    assert!(log.contains("a wrong token") && log.contains("logged in"), "{log}");
+    // The line may come after the response.
+    let log = eventually(PATIENCE, "the log has both", async || {
+        let log = ui.log().join("\n");
+        (log.contains("a wrong token") && log.contains("logged in")).then_some(log)
+    })
+    .await;
     assert!(!log.contains(TOKEN) && !log.contains("wrong-wrong"), "{log}");
 }
 
