@@ -15,6 +15,9 @@ use super::fault::{Kind, State};
 use super::wire::{self, Requests};
 use super::{Hub, Open};
 
+/// Room for what the server says at once: more than one of its own buffers, which has 8 KiB.
+const PIECE_BYTES: usize = 64 * 1024;
+
 pub(super) struct Line<'a> {
     hub: &'a Hub,
     open: &'a Open,
@@ -66,6 +69,8 @@ impl Line<'_> {
                 return Ok(());
             }
             let Some(server) = &mut line.server else { return Ok(()) };
+            // Else a read takes what little room is left, and a delay counts for each such read.
+            line.answered.reserve(PIECE_BYTES);
             tokio::select! {
                 Some(fault) = orders.recv() => {
                     if line.suffer(&fault).await?.is_break() {

@@ -177,13 +177,13 @@ async fn on_a_slow_link_everything_is_slower_and_right() {
     let slow = proxy.inject(Fault::delay(Duration::from_millis(50)).always());
     spawn(&mut scene, &proxy, &[]);
     scene.workers[0].ready().await;
-    for n in 0..10 {
+    for n in 0..20 {
         let saga = scene.saga(&format!("s-{n}")).step("stock").step("pay");
         if n % 5 == 0 { saga.action(Behaviour::Refuse("no".into())) } else { saga }.insert().await;
     }
     scene.all_ended(PATIENCE).await;
-    assert_eq!((scene.count("succeeded").await, scene.count("failed").await), (8, 2));
-    assert_eq!(scene.participant.calls().len(), 22);
+    assert_eq!((scene.count("succeeded").await, scene.count("failed").await), (16, 4));
+    assert_eq!(scene.participant.calls().len(), 44);
     assert!(slow.struck() > 20);
     let series = "pgsaga_database_errors_total{class=\"connection\"}";
     assert_eq!(scene.metric(series).await, 0.0, "slow is not broken");
