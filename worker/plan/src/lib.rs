@@ -5,6 +5,7 @@ mod graph;
 mod outcome;
 mod planner;
 mod progress;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -13,3 +14,4 @@ pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
 pub use outcome::Outcome;
 pub use planner::{AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan};
 pub use progress::{Progress, State};
+pub use status::StatusChange;

@@ -10,13 +10,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{Column as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::db::Lane;
-use crate::task::Task;
-use crate::task::bounds::within;
-use crate::task::definition::{Definition, FreshKeys, SagaColumns};
-use crate::task::references::Answers;
-use crate::telemetry::metrics::OfQueue;
-use crate::worker::Worker;
+use super::Claimer;
+use crate::db::PoolKind;
+use crate::execute::task::Task;
+use crate::execute::task::bounds::within;
+use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
+use crate::execute::task::references::Answers;
+use crate::telemetry::metrics::QueueMetrics;
 use pgsaga_plan::Outcome;
 use pgsaga_plan::{Attempt, Interrupt, Op};
 
@@ -64,7 +64,7 @@ pub(super) struct Row {
     pub(super) lane: i32,
     now: Attempt,
     lost: i16,
-    lost_alone: i16,
+    lost_isolated: i16,
     bytes: usize,
     interrupt: Option<Interrupt>,
     requested: bool,
@@ -81,7 +81,13 @@ pub(super) struct Row {
 impl Row {
     /// # Errors
     /// What was found in a column, and what is allowed.
-    pub(super) fn read(worker: &Worker, at: &Columns, row: &PgRow, task_id: i64) -> Result<Row, String> {
+    pub(super) fn read(
+        claimer: &Claimer,
+        worker: i64,
+        at: &Columns,
+        row: &PgRow,
+        task_id: i64,
+    ) -> Result<Row, String> {
         fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
             row: &'r PgRow,
             at: usize,
@@ -137,12 +143,12 @@ impl Row {
         Ok(Row {
             task_id,
             saga_id,
-            known: if parallel { worker.definitions.get(saga_id) } else { None },
+            known: if parallel { claimer.definitions.get(worker, saga_id) } else { None },
             epoch: within(format_args!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
             lane: get(row, at.lane)?,
             now,
             lost: small("lost", at.lost, 0..=LOST_MAX)?,
-            lost_alone: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
+            lost_isolated: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
             bytes: number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
             interrupt,
             requested: get(row, at.requested)?,
@@ -169,10 +175,10 @@ impl Row {
 
     pub(super) fn decode(
         mut self,
-        worker: &Worker,
+        claimer: &Claimer,
         id: i64,
         queue: &str,
-        counted: &Arc<OfQueue>,
+        counted: &Arc<QueueMetrics>,
         details: &mut HashMap<i64, Details>,
         place: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
@@ -199,11 +205,11 @@ impl Row {
                     }
                 }
                 let parallel = self.columns.parallel;
-                let weight = worker.load.add(self.bytes);
+                let weight = claimer.capacity.memory.add(self.bytes);
                 let saga =
                     Arc::new(Definition::decode(self.columns, weight).map_err(|error| error.to_string())?);
                 if parallel {
-                    worker.definitions.keep(self.saga_id, &saga);
+                    claimer.definitions.keep(id, self.saga_id, &saga);
                     if let Some(details) = details {
                         details.saga = Some(Arc::clone(&saga));
                     }
@@ -218,7 +224,7 @@ impl Row {
                 saga.steps.len()
             ));
         };
-        let ticket = worker.participants.hold(step.participant(self.now.op));
+        let permit = claimer.participants.hold(step.participant(self.now.op));
         Ok(Box::new(Task {
             id: self.task_id,
             epoch: self.epoch,
@@ -226,20 +232,20 @@ impl Row {
             worker: id,
             now: self.now,
             lost: self.lost,
-            lost_alone: self.lost_alone,
+            lost_isolated: self.lost_isolated,
             interrupt: self.interrupt,
             requested: self.requested,
             deadline: self.deadline,
             unbuildable: None,
-            ticket,
+            permit,
             saga,
             answers,
             fresh_keys: self.fresh_keys,
-            queue: worker.queues.hold(queue),
+            queue: claimer.queues.hold(queue),
             counted: Arc::clone(counted),
             age: self.age,
             claimed: Instant::now(),
-            place,
+            _slot: place,
         }))
     }
 
@@ -267,9 +273,9 @@ pub(super) struct Details {
 }
 
 impl Details {
-    fn read(worker: &Worker, row: &PgRow) -> Result<Details, sqlx::Error> {
+    fn read(claimer: &Claimer, row: &PgRow) -> Result<Details, sqlx::Error> {
         let answers = match row.try_get::<Option<&str>, _>("answers")? {
-            Some(text) => Answers::read(text, worker.load.add(text.len()))
+            Some(text) => Answers::read(text, claimer.capacity.memory.add(text.len()))
                 .map_err(|error| sqlx::Error::Decode(error.into()))?,
             None => Answers::default(),
         };
@@ -283,7 +289,7 @@ impl Details {
 /// # Errors
 /// What the database says: nothing is wrong with the tasks, and the next claim may read what they need.
 pub(super) async fn read_details(
-    worker: &Worker,
+    claimer: &Claimer,
     claimed: &[Row],
 ) -> Result<HashMap<i64, Details>, sqlx::Error> {
     let mut sagas: Vec<i64> =
@@ -294,9 +300,9 @@ pub(super) async fn read_details(
     if sagas.is_empty() {
         return Ok(details);
     }
-    for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
+    for row in claimer.db.run(PoolKind::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
         let saga: i64 = row.try_get("id")?;
-        match Details::read(worker, &row) {
+        match Details::read(claimer, &row) {
             Ok(read) => drop(details.insert(saga, read)),
             // It alone becomes stuck.
             Err(error) => tracing::error!(saga, %error, "the answers of a saga's steps cannot be read"),

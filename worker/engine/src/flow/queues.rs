@@ -46,19 +46,19 @@ pub struct Queues(HashMap<String, Arc<Queue>>);
 struct Queue {
     limit: Option<usize>,
     held: AtomicUsize,
-    turns: Arc<Semaphore>,
+    call_slots: Arc<Semaphore>,
 }
 
 /// A held task's place in its queue's limit; free again when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Queue>);
+pub struct QueuePermit(Arc<Queue>);
 
 impl Queues {
     /// The queues that were named; none is every queue.
     pub fn new(served: &[Served]) -> Queues {
         let queue = |served: &Served| {
-            let turns = Arc::new(Semaphore::new(served.limit.unwrap_or(Semaphore::MAX_PERMITS)));
-            Arc::new(Queue { limit: served.limit, held: AtomicUsize::new(0), turns })
+            let call_slots = Arc::new(Semaphore::new(served.limit.unwrap_or(Semaphore::MAX_PERMITS)));
+            Arc::new(Queue { limit: served.limit, held: AtomicUsize::new(0), call_slots })
         };
         Queues(served.iter().map(|served| (served.name.clone(), queue(served))).collect())
     }
@@ -80,21 +80,21 @@ impl Queues {
     }
 
     /// Takes a place for a held task of `queue`; `None` where it has no limit.
-    pub fn hold(&self, queue: &str) -> Option<Place> {
+    pub fn hold(&self, queue: &str) -> Option<QueuePermit> {
         let queue = self.0.get(queue).filter(|queue| queue.limit.is_some())?;
         queue.held.fetch_add(1, Ordering::AcqRel);
-        Some(Place(Arc::clone(queue)))
+        Some(QueuePermit(Arc::clone(queue)))
     }
 }
 
-impl Place {
+impl QueuePermit {
     /// The turns of its queue: one a call.
-    pub fn turns(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0.turns)
+    pub fn call_slots(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.call_slots)
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::AcqRel);
     }

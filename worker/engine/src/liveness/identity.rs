@@ -20,20 +20,20 @@ use chrono::{DateTime, Utc};
 
 /// An id, and the server that gave it or has gone on with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The worker's id; 0 before it registered.
-    pub id: i64,
+    pub(crate) id: i64,
     /// When that server's postmaster started.
-    pub server: Option<DateTime<Utc>>,
+    pub(crate) server: Option<DateTime<Utc>>,
 }
 
 /// A server, as it says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// When its postmaster started.
-    pub started: DateTime<Utc>,
+    pub(crate) started: DateTime<Utc>,
     /// Its cluster and timeline; `None` where it does not tell.
-    pub history: Option<String>,
+    pub(crate) history: Option<String>,
 }
 
 impl Server {
@@ -45,7 +45,7 @@ impl Server {
 
 /// The identity of a worker and what it rests on.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<Knowledge>);
+pub(crate) struct WorkerIdentity(Mutex<Knowledge>);
 
 #[derive(Debug, Default)]
 struct Knowledge {
@@ -55,30 +55,30 @@ struct Knowledge {
     seen: DateTime<Utc>,
 }
 
-impl Known {
+impl WorkerIdentity {
     fn lock(&self) -> MutexGuard<'_, Knowledge> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Both at once, so that no statement pairs the id of one with the server of another.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         let known = self.lock();
         Identity { id: known.id, server: known.server.as_ref().map(|server| server.started) }
     }
 
     /// A registration.
-    pub fn begin(&self, id: i64, server: Server, seen: DateTime<Utc>) {
+    pub(crate) fn begin(&self, id: i64, server: Server, seen: DateTime<Utc>) {
         *self.lock() = Knowledge { id, server: Some(server), seen };
     }
 
     /// The known server said what its clock says.
-    pub fn see(&self, now: DateTime<Utc>) {
+    pub(crate) fn see(&self, now: DateTime<Utc>) {
         let mut known = self.lock();
         known.seen = known.seen.max(now);
     }
 
     /// Goes on with another server if it is the known one, started again. False where it is not.
-    pub fn goes_on_with(&self, next: Server) -> bool {
+    pub(crate) fn goes_on_with(&self, next: Server) -> bool {
         let mut known = self.lock();
         let seen = known.seen;
         let same = known.server.as_ref().is_some_and(|server| server.was_restarted_as(&next, seen));
@@ -114,7 +114,7 @@ mod tests {
             (first(), server(101, None), false),
             (server(0, None), server(101, None), false),
         ] {
-            let known = Known::default();
+            let known = WorkerIdentity::default();
             known.begin(5, before.clone(), at(10));
             known.see(at(100));
             known.see(at(20));

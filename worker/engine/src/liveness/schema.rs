@@ -9,7 +9,7 @@ use pgsaga_sql::SCHEMA_VERSION;
 
 /// What heartbeats last said of the schema.
 #[derive(Debug, Default)]
-pub struct Schema {
+pub(crate) struct Schema {
     newer: AtomicI64,
     expanded: AtomicI64,
 }
@@ -17,7 +17,7 @@ pub struct Schema {
 impl Schema {
     /// A heartbeat has seen the newest migration that is unknown here, if any, of those that forbid to go on and of those that do
     /// not. Each change is logged once. True when this worker may go on again.
-    pub fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
+    pub(crate) fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
         let (newer, expanded) = (newer.unwrap_or(0), expanded.unwrap_or(0));
         let known = SCHEMA_VERSION;
         if expanded > self.expanded.swap(expanded, Ordering::AcqRel) {
@@ -45,7 +45,7 @@ impl Schema {
     }
 
     /// Whether this worker may claim, call and rescue.
-    pub fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         self.newer.load(Ordering::Acquire) == 0
     }
 }

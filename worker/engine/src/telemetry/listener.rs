@@ -21,8 +21,6 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::{Worker, not_ready};
-
 /// Connections at once; one more ends the oldest, so that those who come to ask find room.
 const CONNECTIONS_MAX: usize = 64;
 /// How long a request's head may take to arrive, and a connection may be idle: longer than Prometheus usually waits between
@@ -33,25 +31,23 @@ const ENDING_MAX: Duration = Duration::from_secs(10);
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Looks at the workers of this process: sets their gauges, and returns why they are not ready.
+pub type Look = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 #[derive(Clone)]
 struct Served {
-    workers: Arc<[Arc<Worker>]>,
+    look: Look,
     recorder: PrometheusHandle,
 }
 
 /// Serves until `done`.
-pub async fn run(
-    listener: TcpListener,
-    workers: Vec<Arc<Worker>>,
-    recorder: PrometheusHandle,
-    done: CancellationToken,
-) {
+pub async fn run(listener: TcpListener, look: Look, recorder: PrometheusHandle, done: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         // The process runs: it says nothing about Postgres, or an outage there would restart the whole fleet.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Served { workers: workers.into(), recorder });
+        .with_state(Served { look, recorder });
     accept(listener, router, done).await;
 }
 
@@ -116,15 +112,12 @@ impl Connections {
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {
-    for worker in &*served.workers {
-        worker.db.observe();
-        worker.metrics.ready.set(f64::from(u8::from(worker.is_ready().is_ok())));
-    }
+    (served.look)();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.recorder.render())
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    let reasons = not_ready(&served.workers);
+    let reasons = (served.look)();
     if reasons.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {

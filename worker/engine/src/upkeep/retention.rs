@@ -10,10 +10,12 @@ use sqlx::Postgres;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
+use tokio_util::sync::CancellationToken;
 
-use crate::db::{Class, Lane};
-use crate::telemetry::metrics::Loop;
-use crate::worker::Worker;
+use crate::db::{Class, Db, PoolKind};
+use crate::liveness::membership::Membership;
+use crate::telemetry::metrics::Metrics;
+use crate::wake::wakeups::Wakeups;
 
 /// The pause between two passes; shorter where sagas are kept for less than an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -34,40 +36,56 @@ const WIDTH: i64 = 1_000_000;
 /// a saga before it.
 const BEGIN_ANEW_EVERY_MAX: Duration = Duration::from_secs(3600);
 
-/// Deletes sagas that finished longer ago than `age`, and their history, until the worker is told to stop.
-pub async fn run(worker: Arc<Worker>, age: Duration) {
-    tracing::info!(age_s = age.as_secs(), "sagas that finished longer ago are deleted");
-    let mut retention = Retention {
-        age,
-        age_us: age.as_micros().try_into().unwrap_or(i64::MAX),
-        sagas: Batch { size: SAGAS_MAX, size_max: SAGAS_MAX },
-        rows: Batch { size: ROWS_MAX, size_max: ROWS_MAX },
-        begin: Begin { saga: 0, history: 0, since: Instant::now() },
-        worker: &worker,
-    };
-    let mut pause = LOOK_EVERY;
-    loop {
-        worker.metrics.tick(Loop::Retention);
-        tokio::select! {
-            () = worker.stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (age / 60).min(PAUSE_MAX);
-        match retention.pass().await {
-            Ok(()) => {}
-            Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
-            Err(BrokenOff::Database(error)) => drop(worker.database_failed("retention", &error)),
-        }
-    }
+/// The loop that deletes finished sagas.
+pub(crate) struct Retention {
+    pub(crate) db: Db,
+    pub(crate) metrics: Metrics,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) stop: CancellationToken,
+    /// Sagas that finished longer ago are deleted.
+    pub(crate) age: Duration,
 }
 
-struct Retention<'a> {
-    worker: &'a Worker,
-    age: Duration,
+/// How far the passes of one worker have come.
+struct Purge {
+    retention: Retention,
     age_us: i64,
     sagas: Batch,
     rows: Batch,
     begin: Begin,
+}
+
+impl Retention {
+    /// Deletes sagas that finished longer ago than the age, and their history, until the worker is
+    /// told to stop.
+    pub(crate) async fn run(self) {
+        let age = self.age;
+        tracing::info!(age_s = age.as_secs(), "sagas that finished longer ago are deleted");
+        let mut purge = Purge {
+            age_us: age.as_micros().try_into().unwrap_or(i64::MAX),
+            sagas: Batch { size: SAGAS_MAX, size_max: SAGAS_MAX },
+            rows: Batch { size: ROWS_MAX, size_max: ROWS_MAX },
+            begin: Begin { saga: 0, history: 0, since: Instant::now() },
+            retention: self,
+        };
+        let mut pause = LOOK_EVERY;
+        loop {
+            purge.retention.metrics.ticks.retention.increment(1);
+            tokio::select! {
+                () = purge.retention.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (age / 60).min(PAUSE_MAX);
+            match purge.pass().await {
+                Ok(()) => {}
+                Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
+                Err(BrokenOff::Database(error)) => {
+                    purge.retention.db.failed("retention", &error);
+                }
+            }
+        }
+    }
 }
 
 /// How much one statement looks at.
@@ -130,10 +148,10 @@ impl Batch {
     }
 }
 
-impl Retention<'_> {
+impl Purge {
     /// From the oldest saga to those that are too young to have finished long ago.
     async fn pass(&mut self) -> Result<(), BrokenOff> {
-        if self.begin.since.elapsed() > self.age.min(BEGIN_ANEW_EVERY_MAX) {
+        if self.begin.since.elapsed() > self.retention.age.min(BEGIN_ANEW_EVERY_MAX) {
             self.begin = Begin { saga: 0, history: 0, since: Instant::now() };
         }
         let started = Instant::now();
@@ -189,7 +207,7 @@ impl Retention<'_> {
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, i32) = (row.try_get("purged")?, row.try_get("walked")?);
             pass.sagas += i64::from(purged);
-            self.worker.metrics.purged_sagas.increment(purged.unsigned_abs().into());
+            self.retention.metrics.purged_sagas.increment(purged.unsigned_abs().into());
             pass.kept_saga = pass.kept_saga.or(row.try_get("kept_id")?);
             if let Some(last) = row.try_get("last_id")? {
                 pass.last_saga = Some(last);
@@ -209,7 +227,7 @@ impl Retention<'_> {
             Ok((rows, _)) => rows,
             // Something of somebody depends on it, say: the others can go.
             Err(BrokenOff::Database(error)) if Class::of(&error) == Class::Other => {
-                self.worker.database_failed("retention", &error);
+                self.retention.db.failed("retention", &error);
                 return Ok(false);
             }
             Err(broken_off) => return Err(broken_off),
@@ -217,7 +235,7 @@ impl Retention<'_> {
         let dropped = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("dropped")?;
         if dropped {
             pass.partitions += 1;
-            self.worker.metrics.dropped_partitions.increment(1);
+            self.retention.metrics.dropped_partitions.increment(1);
         }
         Ok(dropped)
     }
@@ -240,7 +258,7 @@ impl Retention<'_> {
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, Option<i32>) = (row.try_get("purged")?, row.try_get("walked")?);
             pass.rows += i64::from(purged);
-            self.worker.metrics.purged_history_rows.increment(purged.unsigned_abs().into());
+            self.retention.metrics.purged_history_rows.increment(purged.unsigned_abs().into());
             // Where it is soon dropped some of it may lie anywhere.
             let kept = if walked.is_some() { row.try_get("kept_id")? } else { Some(part * WIDTH) };
             pass.kept_history = pass.kept_history.or(kept);
@@ -256,15 +274,18 @@ impl Retention<'_> {
         &self,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<(Vec<PgRow>, Duration), BrokenOff> {
-        if !self.worker.is_first() || !self.worker.schema.fits() || self.worker.stop.is_cancelled() {
+        if !self.retention.membership.is_duty_worker()
+            || !self.retention.membership.schema.fits()
+            || self.retention.stop.is_cancelled()
+        {
             return Err(BrokenOff::OthersDuty);
         }
         let began = Instant::now();
-        let rows = self.worker.db.run(Lane::Control, statement).await?;
+        let rows = self.retention.db.run(PoolKind::Control, statement).await?;
         let took = began.elapsed();
-        let part = if *self.worker.idle.borrow() { PART_IDLE } else { PART_BUSY };
+        let part = if *self.retention.wakeups.idle.borrow() { PART_IDLE } else { PART_BUSY };
         tokio::select! {
-            () = self.worker.stop.cancelled() => {}
+            () = self.retention.stop.cancelled() => {}
             () = tokio::time::sleep(took * (part - 1)) => {}
         }
         Ok((rows, took))

@@ -11,8 +11,8 @@ use crate::operate::out;
 use crate::words::{count, counted, newer_format, printable, span, span_us, time};
 use pgsaga_plan::State;
 use pgsaga_plan::{Op, Wait, nominal_delay};
-use pgsaga_worker::backoff::RETRY_DELAY_MAX;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
+use pgsaga_worker::flow::backoff::RETRY_DELAY_MAX;
 
 /// Lines of tasks, of stuck steps, and of steps that wait.
 const LINES_MAX: usize = 20;

@@ -11,7 +11,7 @@ use crate::error::Error;
 use pgsaga_plan::Op;
 use pgsaga_plan::{Progress, State};
 use pgsaga_worker::db::Time;
-use pgsaga_worker::task::definition::default_step_name;
+use pgsaga_worker::execute::default_step_name;
 
 /// No step stands here.
 const NO_POSITION: usize = usize::MAX;

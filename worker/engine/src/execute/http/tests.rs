@@ -4,11 +4,10 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
+use crate::execute::task::references::Answers;
+use crate::flow::capacity::MemoryUse;
 use crate::flow::participants::Participants;
-use crate::proptest_config::tried;
-use crate::task::Load;
-use crate::task::definition::{Definition, FreshKeys, SagaColumns};
-use crate::task::references::Answers;
 use crate::telemetry::metrics::Metrics;
 use pgsaga_plan::Attempt;
 
@@ -47,7 +46,6 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(tried())]
 
     #[test]
     fn no_retry_after_and_no_date_is_a_surprise(
@@ -166,7 +164,7 @@ fn task(saga: Definition, op: Op) -> Task {
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
         unbuildable: None,
-        ticket: Participants::new(1, Default::default(), Metrics::default()).hold(""),
+        permit: Participants::new(1, Default::default(), Metrics::default()).hold(""),
         queue: None,
         counted: Metrics::default().queue("default"),
         age: Duration::ZERO,
@@ -175,7 +173,10 @@ fn task(saga: Definition, op: Op) -> Task {
     }
 }
 
-fn decoded(steps: String, headers: String) -> Result<Definition, crate::task::definition::DecodeError> {
+fn decoded(
+    steps: String,
+    headers: String,
+) -> Result<Definition, crate::execute::task::definition::DecodeError> {
     let columns = SagaColumns {
         gid: "order-42".to_owned(),
         steps,
@@ -189,13 +190,14 @@ fn decoded(steps: String, headers: String) -> Result<Definition, crate::task::de
         retry_interval: 10.0,
         request_timeout: 3.0,
     };
-    Definition::decode(columns, Load::default().add(0))
+    Definition::decode(columns, MemoryUse::default().add(0))
 }
 
-fn caller() -> Caller {
+fn caller() -> HttpExecutor {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let everywhere = Addresses::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
-    Caller::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() }).unwrap()
+    HttpExecutor::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() })
+        .unwrap()
 }
 
 /// Ours are set by us, once each, and no line break has come through.
@@ -223,7 +225,6 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
 }
 
 proptest! {
-    #![proptest_config(tried())]
 
     #[test]
     fn whatever_a_saga_holds_its_request_is_built_or_definitely_refused((steps, headers, name) in sagas()) {
@@ -240,8 +241,8 @@ proptest! {
                 Ok(Some(prepared)) if taken => assert_ours(&prepared.request, &name, op),
                 Ok(Some(_)) => {}
                 Ok(None) => prop_assert!(false, "there is a URL"),
-                Err(Unmade::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
-                Err(Unmade::Unbuildable(words)) => {
+                Err(NotSent::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
+                Err(NotSent::Unbuildable(words)) => {
                     // Nobody knows every xn-- label.
                     prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
                     prop_assert!(!words.is_empty());
@@ -265,7 +266,7 @@ impl reqwest::dns::Resolve for Silent {
 async fn a_name_that_never_resolves_was_sent_nothing() {
     let caller = caller();
     let client = client::builder(1).dns_resolver(Silent).build().unwrap();
-    let caller = Caller { client, ..caller };
+    let caller = HttpExecutor { client, ..caller };
     let url = "http://pay.example/charge";
     for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
         let mut step = serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
@@ -276,7 +277,7 @@ async fn a_name_that_never_resolves_was_sent_nothing() {
             else {
                 panic!("no try")
             };
-            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reached::Silent));
+            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reach::Silent));
             assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
             assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);
         }

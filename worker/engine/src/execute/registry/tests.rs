@@ -18,11 +18,11 @@ impl Place {
         std::fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    fn read(&self, text: &str) -> Result<Named, String> {
+    fn read(&self, text: &str) -> Result<Registry, String> {
         self.write("participants.toml", text);
         let variable = |name: &str| (name == "STOCK_SECRET").then(|| SECRET.to_owned());
         let file = self.0.path().join("participants.toml");
-        Named::read(&file, variable, &[], 1).map_err(|error| {
+        Registry::read(&file, variable, &[], 1).map_err(|error| {
             assert!(matches!(error, crate::Error::Usage(_)), "{error}");
             let said = error.to_string();
             assert!(said.starts_with(&format!("{}: ", file.display())), "it names the file: {said}");
@@ -148,7 +148,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         assert!(said.contains(says), "{text}\nsaid:     {said}\nexpected: {says}");
         assert!(!said.contains("bmV3"), "{said}");
     }
-    let nowhere = Named::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
+    let nowhere = Registry::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
     assert!(nowhere.to_string().starts_with("/nowhere/participants.toml: No such file"), "{nowhere}");
 }
 

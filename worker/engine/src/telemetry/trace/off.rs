@@ -3,8 +3,8 @@
 use reqwest::Request;
 
 use crate::error::Error;
-use crate::execute::outcome::Ended;
-use crate::task::Task;
+use crate::execute::outcome::CallResult;
+use crate::execute::task::Task;
 
 /// None in this build.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Traces {
     }
 
     /// A call begins.
-    pub fn begin(&self, _task: &Task, _request: &mut Request) -> CallSpan {
+    pub(crate) fn begin(&self, _task: &Task, _request: &mut Request) -> CallSpan {
         match *self {}
     }
 
@@ -41,7 +41,7 @@ impl Traces {
 
 impl CallSpan {
     /// The call has ended.
-    pub fn end(self, _ended: &Ended) {
+    pub(crate) fn end(self, _ended: &CallResult) {
         match self {}
     }
 }

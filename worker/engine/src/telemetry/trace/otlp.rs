@@ -17,8 +17,8 @@ use reqwest::Request;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
-use crate::execute::outcome::Ended;
-use crate::task::Task;
+use crate::execute::outcome::CallResult;
+use crate::execute::task::Task;
 use pgsaga_plan::Outcome;
 
 /// The service's name, unless OTEL_SERVICE_NAME says another.
@@ -33,7 +33,7 @@ pub struct Traces {
 
 /// A call that runs.
 #[derive(Debug)]
-pub struct CallSpan(Context);
+pub(crate) struct CallSpan(Context);
 
 impl Traces {
     /// Traces, where one of OpenTelemetry's variables names a collector (`OTEL_EXPORTER_OTLP_ENDPOINT`, or
@@ -65,7 +65,7 @@ impl Traces {
     }
 
     /// A call begins: its span is a child of the saga's, and what the participant does is the span's.
-    pub fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
+    pub(crate) fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
         let propagator = TraceContextPropagator::new();
         let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
         let attributes = [
@@ -99,7 +99,7 @@ impl Traces {
 
 impl CallSpan {
     /// The call has ended.
-    pub fn end(self, ended: &Ended) {
+    pub(crate) fn end(self, ended: &CallResult) {
         let span = self.0.span();
         span.set_attribute(KeyValue::new("pgsaga.outcome", ended.outcome.as_str()));
         if let Some(status_code) = ended.status_code {
