@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use pgsaga_sql::{fail, query};
+use pgsaga_sql::fail;
+use pgsaga_sql::query::{self, NewSaga};
 use serde::Deserialize;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::postgres::types::PgInterval;
-use sqlx::{Executor, Postgres};
+use sqlx::postgres::{PgDatabaseError, PgRow};
+use sqlx::{Executor, Postgres, Row as _};
 
 use crate::definition::Definition;
 use crate::error::Error;
@@ -74,27 +75,16 @@ impl Producer {
         E: Executor<'e, Database = Postgres>,
     {
         let given = saga.gid.as_ref().map(|gid| gid.as_str());
-        fail::before(query::PRODUCER_SUBMIT);
-        let inserted: Option<String> = sqlx::query_scalar(query::PRODUCER_SUBMIT)
-            .bind(given)
-            .bind(&saga.steps)
-            .bind(saga.retry_interval.map(interval))
-            .bind(saga.retry_limit)
-            .bind(saga.request_timeout.map(interval))
-            .bind(&saga.headers)
-            .bind(&saga.labels)
-            .bind(&saga.queue)
-            .bind(saga.priority)
-            .bind(saga.run_at)
-            .bind(saga.run_after.map(interval))
-            .bind(saga.timeout_to_fail.map(interval))
-            .bind(saga.compensate_retry_limit)
-            .bind(&saga.result_mapping)
+        fail::before(query::ProducerSubmit::SQL);
+        let submit = query::ProducerSubmit { saga: row(saga) };
+        let inserted = submit
+            .query()
             .persistent(self.persistent)
             .fetch_optional(executor)
             .await
             .map_err(not_submitted)?;
-        fail::after(query::PRODUCER_SUBMIT);
+        fail::after(query::ProducerSubmit::SQL);
+        let inserted = inserted.map(|row| row.try_get("gid")).transpose()?;
         match (inserted, given) {
             (Some(gid), _) => Ok(Submitted { gid, created: true }),
             (None, Some(gid)) => Ok(Submitted { gid: gid.to_owned(), created: false }),
@@ -129,28 +119,14 @@ impl Producer {
         if sagas.is_empty() {
             return Ok(Vec::new());
         }
-        fail::before(query::PRODUCER_SUBMIT_MANY);
-        let rows: Vec<(String, bool)> = sqlx::query_as(query::PRODUCER_SUBMIT_MANY)
-            .bind(column(sagas, |saga| saga.gid.as_ref().map(|gid| gid.as_str())))
-            .bind(column(sagas, |saga| saga.steps.as_str()))
-            .bind(column(sagas, |saga| saga.retry_interval.map(interval)))
-            .bind(column(sagas, |saga| saga.retry_limit))
-            .bind(column(sagas, |saga| saga.request_timeout.map(interval)))
-            .bind(column(sagas, |saga| saga.headers.as_deref()))
-            .bind(column(sagas, |saga| saga.labels.as_deref()))
-            .bind(column(sagas, |saga| saga.queue.as_deref()))
-            .bind(column(sagas, |saga| saga.priority))
-            .bind(column(sagas, |saga| saga.run_at))
-            .bind(column(sagas, |saga| saga.run_after.map(interval)))
-            .bind(column(sagas, |saga| saga.timeout_to_fail.map(interval)))
-            .bind(column(sagas, |saga| saga.compensate_retry_limit))
-            .bind(column(sagas, |saga| saga.result_mapping.as_deref()))
-            .persistent(self.persistent)
-            .fetch_all(executor)
-            .await
-            .map_err(not_submitted)?;
-        fail::after(query::PRODUCER_SUBMIT_MANY);
-        Ok(rows.into_iter().map(|(gid, created)| Submitted { gid, created }).collect())
+        fail::before(query::ProducerSubmitMany::SQL);
+        let submit = query::ProducerSubmitMany { sagas: sagas.iter().map(row).collect() };
+        let rows =
+            submit.query().persistent(self.persistent).fetch_all(executor).await.map_err(not_submitted)?;
+        fail::after(query::ProducerSubmitMany::SQL);
+        let submitted =
+            |row: &PgRow| Ok(Submitted { gid: row.try_get("gid")?, created: row.try_get("created")? });
+        rows.iter().map(submitted).collect()
     }
 
     /// As [`status`].
@@ -245,8 +221,23 @@ fn not_aborted(gid: &str, error: sqlx::Error) -> Error {
     }
 }
 
-fn column<'a, T>(sagas: &'a [Definition], of: impl Fn(&'a Definition) -> T) -> Vec<T> {
-    sagas.iter().map(of).collect()
+fn row(saga: &Definition) -> NewSaga<'_> {
+    NewSaga {
+        gid: saga.gid.as_ref().map(|gid| gid.as_str()),
+        steps: &saga.steps,
+        retry_interval: saga.retry_interval.map(interval),
+        retry_limit: saga.retry_limit,
+        request_timeout: saga.request_timeout.map(interval),
+        headers: saga.headers.as_deref(),
+        labels: saga.labels.as_deref(),
+        queue: saga.queue.as_deref(),
+        priority: saga.priority,
+        run_at: saga.run_at,
+        run_after: saga.run_after.map(interval),
+        timeout_to_fail: saga.timeout_to_fail.map(interval),
+        compensate_retry_limit: saga.compensate_retry_limit,
+        result_mapping: saga.result_mapping.as_deref(),
+    }
 }
 
 /// A definition's durations are within a century, so this loses nothing but what lies below a microsecond.

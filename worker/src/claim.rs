@@ -195,9 +195,13 @@ async fn look(worker: &Worker, asked: usize) -> Result<Option<Claimed>, sqlx::Er
     worker.metrics.breakers_open.set(worker.participants.blocked().open as f64);
     let (lanes, marks) = worker.marks.all();
     let (queues, _) = worker.queues.rooms(asked).unzip();
-    let server = worker.identity().server;
-    let statement = sqlx::query(query::LOOK).bind(lanes).bind(marks).bind(queues).bind(server);
-    let rows = worker.db.run(Lane::Work, statement).await?;
+    let peek = query::Peek {
+        lanes: &lanes,
+        watermarks: &marks,
+        queues: queues.as_deref(),
+        server_started_at: worker.identity().server,
+    };
+    let rows = worker.db.run(Lane::Work, peek.query()).await?;
     let mut seen = Lanes::default();
     for row in &rows {
         seen.learn(worker, row, row)?;
@@ -223,23 +227,24 @@ async fn claim(
     worker.metrics.breakers_open.set(blocked.open as f64);
     let (lanes, marks) = worker.marks.all();
     let (queues, rooms) = worker.queues.rooms(asked).unzip();
-    let statement = sqlx::query(query::CLAIM)
-        .bind(id)
-        .bind(asked as i64)
-        .bind(pgsaga_sql::FORMAT)
-        .bind(worker.load.room(HELD_BYTES_MAX) as i64)
-        .bind(lanes)
-        .bind(marks)
-        .bind(blocked.unclaimed)
-        .bind(queues)
-        .bind(rooms)
-        .bind((nth % 1024) as i32)
-        .bind(nth.is_multiple_of(LOWEST_FIRST_EVERY))
-        .bind(blocked.few.0)
-        .bind(blocked.few.1)
-        .bind(server)
-        .bind(blocked.passed_over);
-    let rows = worker.db.run(Lane::Work, statement).await?;
+    let statement = query::Claim {
+        worker_id: id,
+        tasks_max: asked as i64,
+        format_max: pgsaga_sql::FORMAT,
+        definition_bytes_max: worker.load.room(HELD_BYTES_MAX) as i64,
+        lanes: &lanes,
+        watermarks: &marks,
+        blocked_participants: &blocked.unclaimed,
+        queues: queues.as_deref(),
+        queue_tasks_max: rooms.as_deref(),
+        rotation: (nth % 1024) as i32,
+        lowest_class_first: nth.is_multiple_of(LOWEST_FIRST_EVERY),
+        limited_participants: &blocked.few.0,
+        participant_tasks_max: &blocked.few.1,
+        server_started_at: server,
+        denied_task_ids: &blocked.passed_over,
+    };
+    let rows = worker.db.run(Lane::Work, statement.query()).await?;
     let took = started.elapsed();
     worker.metrics.claim_seconds.record(took.as_secs_f64());
     let Some(header) = rows.first() else {

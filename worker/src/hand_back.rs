@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, ReleasedTask};
 
 use crate::db::Lane;
 use crate::worker::Worker;
@@ -22,14 +22,14 @@ pub struct Returned {
 
 /// Gives tasks back. What fails stays claimed and comes back by reconciling or rescue. Returns how many went back.
 pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
-    let column = |value: fn(&Returned) -> i64| tasks.iter().map(value).collect::<Vec<i64>>();
-    let statement = sqlx::query(query::HAND_BACK)
-        .bind(id)
-        .bind(column(|returned| returned.task))
-        .bind(tasks.iter().map(|returned| returned.epoch).collect::<Vec<_>>())
-        .bind(column(|returned| returned.delay.as_micros() as i64))
-        .bind(tasks.iter().map(|returned| returned.participant.as_deref()).collect::<Vec<_>>());
-    let rows = worker.db.run(Lane::Control, statement).await;
+    let released = tasks.iter().map(|returned| ReleasedTask {
+        task_id: returned.task,
+        epoch: returned.epoch,
+        delay_us: returned.delay.as_micros() as i64,
+        participant: returned.participant.as_deref(),
+    });
+    let release = query::Release { worker_id: id, tasks: released.collect() };
+    let rows = worker.db.run(Lane::Control, release.query()).await;
     // Even when the result is unknown: nobody here works on them any more, and reconciling leaves alone what memory knows.
     for returned in tasks {
         worker.held.forget(id, returned.task);

@@ -50,15 +50,15 @@ pub async fn register(worker: &Worker) -> Result<(), sqlx::Error> {
     let server = history(worker, Lane::Control).await?;
     let sent = Instant::now();
     let lease_ms = i32::try_from(worker.limits.lease.as_millis()).unwrap_or(i32::MAX);
-    let statement = sqlx::query(query::REGISTER)
-        .bind(lease_ms)
-        .bind(
-            nix::unistd::gethostname()
-                .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
-        )
-        .bind(std::process::id() as i32)
-        .bind(env!("CARGO_PKG_VERSION"));
-    let rows = worker.db.run(Lane::Control, statement).await?;
+    let host = nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned());
+    let statement = query::Register {
+        lease_ms,
+        host: &host,
+        process_id: std::process::id() as i32,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let rows = worker.db.run(Lane::Control, statement.query()).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (id, started): (i64, _) = (row.try_get("id")?, row.try_get("server")?);
     let server = server.filter(|server| server.started == started);

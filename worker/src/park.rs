@@ -82,14 +82,15 @@ async fn park(worker: &Worker, parked: &mut HashMap<String, i64>) {
         loop {
             let (lanes, marks) = worker.marks.all();
             let most = BATCH * lanes.len() as i64;
-            let statement = sqlx::query(query::PARK)
-                .bind(vec![name.as_str()])
-                .bind(delay.as_micros() as i64)
-                .bind(lanes)
-                .bind(marks)
-                .bind(BATCH)
-                .bind(if_nobody_may);
-            let done: i64 = match worker.db.run(Lane::Control, statement).await {
+            let defer = query::Defer {
+                participants: &[&name],
+                delay_us: delay.as_micros() as i64,
+                lanes: &lanes,
+                watermarks: &marks,
+                lane_tasks_max: BATCH,
+                only_if_nobody_may_call: if_nobody_may,
+            };
+            let done: i64 = match worker.db.run(Lane::Control, defer.query()).await {
                 Ok(rows) => rows.first().and_then(|row| row.try_get("parked").ok()).unwrap_or(0),
                 Err(error) => {
                     worker.database_failed("park", &error);

@@ -183,8 +183,8 @@ impl Retention<'_> {
         loop {
             let size = self.sagas.size;
             let statement =
-                sqlx::query(query::PURGE_SAGAS).bind(self.age_us).bind(after).bind(below).bind(size);
-            let (rows, took) = self.run(statement).await.inspect_err(|_| self.sagas.halve())?;
+                query::PurgeSagas { age_us: self.age_us, after_id: after, before_id: below, sagas_max: size };
+            let (rows, took) = self.run(statement.query()).await.inspect_err(|_| self.sagas.halve())?;
             self.sagas.took(took);
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, i32) = (row.try_get("purged")?, row.try_get("walked")?);
@@ -227,14 +227,15 @@ impl Retention<'_> {
         let (mut after, mut after_seq) = (self.begin.history.max(part * WIDTH) - 1, i64::MAX);
         loop {
             let size = self.rows.size;
-            let statement = sqlx::query(query::PURGE_HISTORY)
-                .bind(self.age_us)
-                .bind(part)
-                .bind(after)
-                .bind(after_seq)
-                .bind(last)
-                .bind(size);
-            let (rows, took) = self.run(statement).await.inspect_err(|_| self.rows.halve())?;
+            let statement = query::PurgeHistory {
+                age_us: self.age_us,
+                partition: part,
+                after_saga_id: after,
+                after_seq,
+                last_saga_id: last,
+                rows_max: size,
+            };
+            let (rows, took) = self.run(statement.query()).await.inspect_err(|_| self.rows.halve())?;
             self.rows.took(took);
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, Option<i32>) = (row.try_get("purged")?, row.try_get("walked")?);

@@ -50,6 +50,15 @@ impl Finished {
         self.ended.as_ref().map(|ended| ended.outcome)
     }
 
+    fn status_code(&self) -> Option<i16> {
+        self.ended.as_ref()?.status_code.map(|code| code as i16)
+    }
+
+    fn duration_us(&self) -> Option<i32> {
+        let duration = self.ended.as_ref()?.duration;
+        Some(i32::try_from(duration.as_micros()).unwrap_or(i32::MAX))
+    }
+
     /// The words of a reason, which starts with the step's name.
     fn reason(&self, why: Why) -> String {
         let words = match why {
@@ -293,18 +302,6 @@ fn make_ascii(text: &mut Option<String>) -> bool {
         }
         _ => false,
     }
-}
-
-/// An object of JSON texts by id; `None` where there is none.
-fn by_id<'a>(values: impl Iterator<Item = (i64, &'a str)>) -> Option<String> {
-    let mut object = String::new();
-    for (id, value) in values {
-        object.push_str(if object.is_empty() { "{\"" } else { ", \"" });
-        object.push_str(&id.to_string());
-        object.push_str("\": ");
-        object.push_str(value);
-    }
-    (!object.is_empty()).then(|| object + "}")
 }
 
 /// A saga's status changed: some are its end.

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pgsaga_sql::{FORMAT, SCHEMA_VERSION, query};
+use pgsaga_sql::query::{self, UnreadableTask};
+use pgsaga_sql::{FORMAT, SCHEMA_VERSION};
 use sqlx::Row as _;
 
 use crate::db::{Class, Lane};
@@ -80,15 +81,19 @@ async fn make_stuck(
     claimed_by: Option<i64>,
     tasks: &[Unreadable],
 ) -> Result<HashMap<i64, bool>, sqlx::Error> {
-    let statement = sqlx::query(query::STICK)
-        .bind(claimed_by)
-        .bind(tasks.iter().map(|unreadable| unreadable.task).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.epoch).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.saga_id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.why.as_str()).collect::<Vec<_>>())
-        .bind(worker.identity().server);
+    let rows = tasks.iter().map(|unreadable| UnreadableTask {
+        task_id: unreadable.task,
+        epoch: unreadable.epoch,
+        saga_id: unreadable.saga_id,
+        why: &unreadable.why,
+    });
+    let stick = query::Stick {
+        worker_id: claimed_by,
+        tasks: rows.collect(),
+        server_started_at: worker.identity().server,
+    };
     let mut others = HashMap::new();
-    for row in worker.db.run(Lane::Control, statement).await? {
+    for row in worker.db.run(Lane::Control, stick.query()).await? {
         if !row.try_get::<bool, _>("stuck")? {
             others.insert(row.try_get("id")?, row.try_get("hopeless")?);
         }

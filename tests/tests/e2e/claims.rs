@@ -18,7 +18,7 @@ async fn mark(session: &mut PgConnection) -> DateTime<Utc> {
 
 async fn found_from(session: &mut PgConnection, mark: DateTime<Utc>) -> usize {
     let worker = register(session).await;
-    claim_from(session, query::CLAIM, worker, 10, mark).await.len()
+    claim_from(session, query::Claim::SQL, worker, 10, mark).await.len()
 }
 
 /// RACES 18: the scan starts at the mark, so what becomes due must lie above every mark that there may be.

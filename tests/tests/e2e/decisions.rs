@@ -179,7 +179,8 @@ async fn a_fence_without_the_mark_would_advance_an_aborted_saga() {
     assert_eq!(decide(&scene, "pgsaga.abort('s000', 'x')").await, Result::Ok("aborting".into()));
     assert!(settle(&mut session, worker, &tasks, Ends::Advances).await.is_empty());
     assert_eq!(step_of(&scene, &tasks[0]).await, 1);
-    let blind = without(pgsaga_sql::query::SETTLE, " and interrupt is not distinct from i.interrupt", "");
+    let blind =
+        without(pgsaga_sql::query::Settle::SQL, " and interrupt is not distinct from i.interrupt", "");
     assert_eq!(settle_with(&mut session, &blind, worker, &tasks, Ends::Advances).await.len(), 1);
     assert_eq!(step_of(&scene, &tasks[0]).await, 2, "control: the aborted saga goes forward");
 }

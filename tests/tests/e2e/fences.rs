@@ -31,24 +31,22 @@ async fn every_write_to_a_task_raises_its_epoch() {
     let make_due = "update pgsaga.task set run_at = clock_timestamp() - interval '1 minute'";
 
     sqlx::raw_sql(make_due).execute(&mut session).await.unwrap();
-    let parked: i64 = sqlx::query(query::PARK)
-        .bind(vec![scene.participant.address().to_string()])
-        .bind(0i64)
-        .bind(vec![1i32])
-        .bind(vec![chrono::DateTime::UNIX_EPOCH])
-        .bind(10i64)
-        .bind(false)
-        .fetch_one(&mut session)
-        .await
-        .unwrap()
-        .get("parked");
+    let defer = query::Defer {
+        participants: &[&scene.participant.address().to_string()],
+        delay_us: 0,
+        lanes: &[1],
+        watermarks: &[chrono::DateTime::UNIX_EPOCH],
+        lane_tasks_max: 10,
+        only_if_nobody_may_call: false,
+    };
+    let parked: i64 = defer.query().fetch_one(&mut session).await.unwrap().get("parked");
     assert_eq!(parked, 1);
-    raised("park").await;
+    raised("defer").await;
 
     let tasks = claim(&mut session, worker, 1).await;
     raised("claim").await;
     hand_back(&mut session, worker, &tasks).await;
-    raised("hand_back").await;
+    raised("release").await;
     let mut tasks = claim(&mut session, worker, 1).await;
     raised("claim").await;
     tasks[0].epoch = run_alone(&mut session, worker, &tasks[0]).await.unwrap();

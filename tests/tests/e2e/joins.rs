@@ -1,6 +1,6 @@
 //! Parallel sagas: a settle writes only what was planned from the row as it stands (RACES 7).
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, NewTask, ParallelSaga, ParallelTask};
 use pgsaga_tests::scene::{Scene, broken};
 use serde_json::json;
 use sqlx::Row as _;
@@ -52,41 +52,27 @@ impl Join {
         progress: &str,
         join: bool,
     ) -> bool {
-        let queued = if join { vec![task.saga_id] } else { vec![] };
-        let statement = sqlx::query(query::SETTLE_PARALLEL)
-            .bind(worker)
-            .bind(vec![task.id])
-            .bind(vec![task.epoch])
-            .bind(vec![task.saga_id])
-            .bind(vec!["success"])
-            .bind(vec![200i16])
-            .bind(vec![1000i32])
-            .bind(vec![None::<String>])
-            .bind(vec![None::<String>])
-            .bind(vec![None::<i32>])
-            .bind(vec![None::<i32>])
-            .bind(vec![None::<bool>])
-            .bind(vec![None::<String>])
-            .bind(vec![None::<i64>])
-            .bind(vec![false])
-            .bind(vec![None::<String>])
-            .bind(vec![None::<String>])
-            .bind(vec![task.saga_id])
-            .bind(vec![version])
-            .bind(vec![progress.to_owned()])
-            .bind(vec![None::<String>])
-            .bind(vec![None::<String>])
-            .bind(vec![false])
-            .bind(vec![None::<i16>])
-            .bind(vec![true])
-            .bind(queued.clone())
-            .bind(vec![3i16; queued.len()])
-            .bind(vec!["action"; queued.len()])
-            .bind(vec![""; queued.len()])
-            .bind(None::<String>)
-            .bind(None::<String>)
-            .bind(None::<chrono::DateTime<chrono::Utc>>);
-        !statement.fetch_all(&mut self.session).await.unwrap().is_empty()
+        let mut settle = query::SettleParallel { worker_id: worker, ..query::SettleParallel::default() };
+        settle.tasks.push(ParallelTask {
+            task_id: task.id,
+            epoch: task.epoch,
+            saga_id: task.saga_id,
+            outcome: Some("success"),
+            status_code: Some(200),
+            duration_us: Some(1000),
+            ..ParallelTask::default()
+        });
+        settle.sagas.push(ParallelSaga {
+            saga_id: task.saga_id,
+            known_version: version,
+            progress: Some(progress),
+            keeps_deadline: true,
+            ..ParallelSaga::default()
+        });
+        if join {
+            settle.new_tasks.push(NewTask { saga_id: task.saga_id, step: 3, op: "action", participant: "" });
+        }
+        !settle.query().fetch_all(&mut self.session).await.unwrap().is_empty()
     }
 }
 

@@ -59,15 +59,15 @@ fn value(of: &str) -> String {
 }
 
 const HOT: [(&str, &str); 10] = [
-    ("claim", query::CLAIM),
-    ("look", query::LOOK),
+    ("claim", query::Claim::SQL),
+    ("peek", query::Peek::SQL),
     ("details", query::DETAILS),
-    ("settle", query::SETTLE),
-    ("settle_parallel", query::SETTLE_PARALLEL),
+    ("settle", query::Settle::SQL),
+    ("settle_parallel", query::SettleParallel::SQL),
     ("progress", query::PROGRESS),
-    ("park", query::PARK),
+    ("defer", query::Defer::SQL),
     ("still_held", query::STILL_HELD),
-    ("hand_back", query::HAND_BACK),
+    ("release", query::Release::SQL),
     ("run_alone", query::RUN_ALONE),
 ];
 
@@ -217,7 +217,7 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     let insert =
         "insert into pgsaga.worker (lease_ms, host, pid, version) values (1000, 'x', 1, 'x') returning id";
     let worker: i64 = sqlx::query_scalar(insert).fetch_one(&mut session).await.unwrap();
-    session.execute(AssertSqlSafe(format!("prepare claim as {}", query::CLAIM))).await.unwrap();
+    session.execute(AssertSqlSafe(format!("prepare claim as {}", query::Claim::SQL))).await.unwrap();
     let mut buffers = async |mark: &str| -> i64 {
         let explain = format!(
             "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{mark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}')"

@@ -27,7 +27,7 @@ async fn a_repeated_settle_skips_no_step() {
     assert_eq!(step_of(&scene, &tasks[0]).await, 2);
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 
-    let unfenced = without(query::SETTLE, " and epoch = i.epoch", "");
+    let unfenced = without(query::Settle::SQL, " and epoch = i.epoch", "");
     settle_with(&mut session, &unfenced, worker, &tasks, Ends::Advances).await;
     assert_eq!(step_of(&scene, &tasks[0]).await, 3, "control: without the epoch a step is skipped");
 }
@@ -74,7 +74,7 @@ async fn one_open_psql_holds_up_one_saga_and_nobody_else() {
     );
 
     let left: Vec<Claimed> = tasks.iter().filter(|task| !applied.contains(&task.id)).cloned().collect();
-    let waiting = without(query::SETTLE, "for no key update skip locked", "for no key update");
+    let waiting = without(query::Settle::SQL, "for no key update skip locked", "for no key update");
     sqlx::raw_sql("set lock_timeout = '300ms'").execute(&mut session).await.unwrap();
     let blocked =
         settle_statement(&waiting, worker, &left, Ends::Succeeds).fetch_all(&mut session).await.unwrap_err();
@@ -118,11 +118,11 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
 #[tokio::test]
 async fn an_unclean_message_would_fail_its_whole_group() {
     let Claims { scene, mut session, worker, tasks } = claims(2, 1).await;
-    let unclean = query::SETTLE.replace(
+    let unclean = query::Settle::SQL.replace(
         "status_code, duration_us, message, $1, (select",
         "status_code, duration_us, chr(0), $1, (select",
     );
-    assert_ne!(unclean, query::SETTLE);
+    assert_ne!(unclean, query::Settle::SQL);
     let failed =
         settle_statement(&unclean, worker, &tasks, Ends::Succeeds).fetch_all(&mut session).await.unwrap_err();
     let code = failed.as_database_error().unwrap().code().unwrap().into_owned();
@@ -176,7 +176,7 @@ async fn no_claim_commits_after_its_workers_rescue() {
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 
     let worker = register(&mut rescuer).await;
-    let unheld = without(query::CLAIM, " for key share", "");
+    let unheld = without(query::Claim::SQL, " for key share", "");
     let mut open = slow.begin().await.unwrap();
     assert!(!claim_with(&mut open, &unheld, worker, 1).await.is_empty());
     assert_eq!(
@@ -351,7 +351,7 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     scene.saga("hidden").step("pay").insert().await;
     let worker = register(&mut session).await;
     let after = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut session).await.unwrap();
-    assert_eq!(claim_from(&mut session, query::CLAIM, worker, 10, after).await.len(), 0);
+    assert_eq!(claim_from(&mut session, query::Claim::SQL, worker, 10, after).await.len(), 0);
     assert_eq!(claim(&mut session, worker, 10).await.len(), 1);
 }
 
@@ -403,7 +403,7 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     // The control: without the rule it is claimed.
     let mut session = connect(&scene).await;
     let worker = register(&mut session).await;
-    let blind = without(query::CLAIM, "t.worker is null and t.format <= $3\n", "t.worker is null\n");
+    let blind = without(query::Claim::SQL, "t.worker is null and t.format <= $3\n", "t.worker is null\n");
     assert_eq!(claim_with(&mut session, &blind, worker, 10).await.len(), 1);
 }
 

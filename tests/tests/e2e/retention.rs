@@ -59,20 +59,22 @@ async fn next_id(scene: &Scene, id: i64) {
 }
 
 async fn purge_sagas(session: &mut PgConnection, after: i64, most: i32) -> PgRow {
-    let statement = sqlx::query(query::PURGE_SAGAS).bind(DAY_US).bind(after).bind(1_000_000i64).bind(most);
-    statement.fetch_one(session).await.unwrap()
+    let statement =
+        query::PurgeSagas { age_us: DAY_US, after_id: after, before_id: 1_000_000, sagas_max: most };
+    statement.query().fetch_one(session).await.unwrap()
 }
 
 /// How many rows went; `None` where the partition is to be dropped.
 async fn purge_history(session: &mut PgConnection, part: i64, last_id: i64) -> Option<i32> {
-    let statement = sqlx::query(query::PURGE_HISTORY)
-        .bind(DAY_US)
-        .bind(part)
-        .bind(-1i64)
-        .bind(0i64)
-        .bind(last_id)
-        .bind(1000);
-    let row = statement.fetch_one(session).await.unwrap();
+    let statement = query::PurgeHistory {
+        age_us: DAY_US,
+        partition: part,
+        after_saga_id: -1,
+        after_seq: 0,
+        last_saga_id: last_id,
+        rows_max: 1000,
+    };
+    let row = statement.query().fetch_one(session).await.unwrap();
     row.get::<Option<i32>, _>("walked").map(|_| row.get("purged"))
 }
 

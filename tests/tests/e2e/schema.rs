@@ -1,7 +1,9 @@
 //! The schema: every statement fits it, every check can fail, versions that do not fit are refused.
 
+use std::path::PathBuf;
 use std::process::Command;
 
+use pgsaga_sql::query::Statement;
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use pgsaga_tests::{Cluster, Worker, pgsaga};
 use sqlx::postgres::PgConnection;
@@ -11,20 +13,91 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 async fn every_statement_file_can_be_prepared() {
     let scene = Scene::new().await;
     let mut connection = PgConnection::connect(scene.db.url()).await.unwrap();
-    for (name, sql) in pgsaga_sql::query::ALL {
+    for Statement { name, sql, .. } in pgsaga_sql::query::all() {
         if let Err(error) = connection.execute(AssertSqlSafe(format!("prepare p as {sql}"))).await {
             panic!("{name}: {error}");
         }
         connection.execute("deallocate p").await.unwrap();
     }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql");
-    for (folder, listed) in [
-        ("queries", pgsaga_sql::query::ALL.len()),
-        ("checks", pgsaga_sql::CHECKS.len()),
-        ("migrations", pgsaga_sql::MIGRATIONS.len()),
-    ] {
+    for (folder, listed) in
+        [("checks", pgsaga_sql::CHECKS.len()), ("migrations", pgsaga_sql::MIGRATIONS.len())]
+    {
         let files = std::fs::read_dir(format!("{root}/{folder}")).unwrap().count();
         assert_eq!(files, listed, "every file of sql/{folder} is listed in sql/src/lib.rs");
+    }
+}
+
+/// A participant links no pgsaga-sql: its barrier is a struct that binds its own five values.
+const BINDS_ITSELF: &str = "barrier.rs";
+
+#[test]
+fn statements_of_more_than_three_values_are_bound_by_their_structs_only() {
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))];
+    let (mut read, mut longest) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !["target", "sql"].contains(&name) && !name.starts_with('.') {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && name != BINDS_ITSELF {
+                read += 1;
+                let binds = longest_chain_of_binds(&std::fs::read_to_string(&path).unwrap());
+                longest.extend((binds > 3).then(|| format!("{}: {binds} binds", path.display())));
+            }
+        }
+    }
+    assert!(read > 200, "only {read} files were read");
+    assert_eq!(longest, Vec::<String>::new(), "allowed: at most 3 binds, or a struct of pgsaga_sql::query");
+}
+
+/// The most calls of `bind` in one chain of methods.
+fn longest_chain_of_binds(source: &str) -> usize {
+    let chains = source.match_indices(".bind(").map(|(start, _)| {
+        let (mut rest, mut binds) = (&source[start..], 0);
+        while let Some((method, after)) = rest.strip_prefix('.').and_then(|rest| rest.split_once('(')) {
+            if !method.chars().all(|c| c.is_alphanumeric() || "_:<>, ".contains(c)) {
+                break;
+            }
+            binds += usize::from(method == "bind");
+            rest = after_arguments(after).trim_start();
+            while let Some(comment) = rest.strip_prefix("//") {
+                rest = comment.split_once('\n').map_or("", |(_, rest)| rest.trim_start());
+            }
+        }
+        binds
+    });
+    chains.max().unwrap_or(0)
+}
+
+/// What follows the closing parenthesis of a call.
+fn after_arguments(arguments: &str) -> &str {
+    let (mut open, mut in_text, mut escaped) = (1, false, false);
+    for (at, c) in arguments.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' => in_text = !in_text,
+            '(' if !in_text => open += 1,
+            ')' if !in_text => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return &arguments[at + 1..];
+        }
+    }
+    ""
+}
+
+#[test]
+fn chains_of_binds_are_counted() {
+    for (source, binds) in [
+        ("query(sql).fetch_one(pool)", 0),
+        ("query(sql).bind(1).bind(f(2)).persistent(false)\n // why\n .bind(\")\").bind(4).execute()", 4),
+        ("match d { A => s.bind(1).bind(2), B => s.bind(1) }; TcpListener::bind(0)", 2),
+    ] {
+        assert_eq!(longest_chain_of_binds(source), binds, "{source}");
     }
 }
 

@@ -9,6 +9,7 @@ mod table;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use pgsaga_sql::query::Statement;
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Cluster, binary};
 use tokio::task::spawn_blocking;
@@ -64,7 +65,7 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
     let mut covered: Vec<&str> = every_point().into_iter().map(|(point, _)| point).collect();
     covered.extend(producers::POINTS);
     let mut writing = 0;
-    for (name, sql) in pgsaga_sql::query::ALL {
+    for Statement { folder, name, sql, .. } in pgsaga_sql::query::all() {
         let code: String =
             sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
         let writes = ["insert into ", "update ", "delete from "].iter().any(|word| {
@@ -80,7 +81,7 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
             let point = format!("{name}:{moment}");
             assert!(
                 covered.contains(&point.as_str()),
-                "sql/queries/{name}.sql writes, and no case dies at {point}"
+                "sql/queries/{folder}/{name}.sql writes, and no case dies at {point}"
             );
         }
     }

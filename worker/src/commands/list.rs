@@ -104,21 +104,20 @@ impl List {
     async fn read(&self, pool: &PgPool) -> Result<Vec<Row>, sqlx::Error> {
         let statuses: Vec<String> = self.status.iter().map(|status| status.word()).collect();
         let (label_keys, label_values) = filter::labels(&self.label);
-        let rows: Vec<PgRow> = sqlx::query(query::LIST)
-            // Planned for just these filters.
-            .persistent(false)
-            .bind((!statuses.is_empty()).then_some(statuses))
-            .bind(self.open)
-            .bind(micros(self.older_than))
-            .bind(micros(self.newer_than))
-            .bind(&self.queue)
-            .bind(label_keys)
-            .bind(label_values)
-            .bind(&self.participant)
-            .bind(micros(self.no_progress))
-            .bind(self.limit)
-            .fetch_all(pool)
-            .await?;
+        let list = query::List {
+            statuses: (!statuses.is_empty()).then_some(&statuses),
+            only_unfinished: self.open,
+            older_than_us: micros(self.older_than),
+            newer_than_us: micros(self.newer_than),
+            queue: self.queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            participant: self.participant.as_deref(),
+            no_progress_us: micros(self.no_progress),
+            sagas_max: self.limit,
+        };
+        // Planned for just these filters.
+        let rows: Vec<PgRow> = list.query().persistent(false).fetch_all(pool).await?;
         rows.iter().map(Row::read).collect()
     }
 }

@@ -4,10 +4,9 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueFormat, PgValueRef};
-use sqlx::{Decode, Encode, Postgres, Type};
+use sqlx::postgres::{PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Postgres, Type};
 
 /// Microseconds from 1970 to 2000, where Postgres counts from.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
@@ -122,13 +121,6 @@ impl<'r> Decode<'r, Postgres> for Time {
             PgValueFormat::Binary => Ok(Time(i64::from_be_bytes(value.as_bytes()?.try_into()?))),
             PgValueFormat::Text => Err("a time in text format; allowed: the binary format".into()),
         }
-    }
-}
-
-impl Encode<'_, Postgres> for Time {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(&self.0.to_be_bytes());
-        Ok(IsNull::No)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, NewTask, ParallelSaga, ParallelTask};
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii, wake_others};
+use super::{Finished, StillHeld, Unit, count, log, make_ascii, wake_others};
 use crate::db::Lane;
 use crate::identity::Identity;
 use crate::outcome::{Outcome, clean};
@@ -49,6 +49,30 @@ struct Again {
     /// The history gets no words. They stay in memory: what a lock leaves out is planned anew, and must come to the same.
     wordless: bool,
     stuck_reason: Option<String>,
+}
+
+impl Again {
+    fn row<'a>(&'a self, finished: &'a Finished) -> ParallelTask<'a> {
+        let (task, ended) = (&finished.task, finished.ended.as_ref());
+        ParallelTask {
+            task_id: task.id,
+            epoch: task.epoch,
+            saga_id: task.saga_id,
+            outcome: finished.outcome().map(Outcome::as_str),
+            status_code: finished.status_code(),
+            duration_us: finished.duration_us(),
+            message: ended.and_then(|ended| ended.message.as_deref()).filter(|_| !self.wordless),
+            known_interrupt: task.interrupt.map(|interrupt| interrupt.as_str()),
+            next_attempt: self.next.map(|next| next.attempt as i32),
+            next_counted: self.next.map(|next| next.counted as i32),
+            next_unknown_before: self.next.map(|next| next.unknown_before),
+            next_last_outcome: self.next.and_then(|next| next.last).map(Outcome::as_str),
+            next_delay_us: self.delay_us,
+            next_is_interrupted: self.marked,
+            stuck_reason: self.stuck_reason.as_deref(),
+            step_name: self.stuck_reason.as_ref().map(|_| task.step_name()),
+        }
+    }
 }
 
 /// A parallel saga's row as it stands.
@@ -146,6 +170,19 @@ impl Batch {
         let next = next.unwrap_or_else(|illegal| stuck(before.as_ref(), &finished, &illegal));
         Batch { saga_id, version: standing.version, before, finished, next }
     }
+
+    fn row(&self) -> ParallelSaga<'_> {
+        ParallelSaga {
+            saga_id: self.saga_id,
+            known_version: self.version,
+            progress: self.next.progress.as_deref(),
+            status: self.next.status,
+            reason: self.next.reason.as_deref(),
+            is_aborted: self.next.turned,
+            overdue_step: self.next.overdue_step,
+            keeps_deadline: self.next.keeps_deadline,
+        }
+    }
 }
 
 fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
@@ -242,66 +279,33 @@ impl Unit for Batch {
     }
 
     async fn settle(worker: &Worker, identity: Identity, group: &[Batch]) -> Result<Settled, sqlx::Error> {
-        fn tasks<'a, T>(group: &'a [Batch], value: impl Fn(&'a Finished, &'a Again) -> T) -> Vec<T> {
-            let pairs = group.iter().flat_map(|batch| batch.finished.iter().zip(&batch.next.tasks));
-            pairs.map(|(finished, again)| value(finished, again)).collect()
+        let mut settle = query::SettleParallel {
+            worker_id: identity.id,
+            server_started_at: identity.server,
+            ..query::SettleParallel::default()
+        };
+        settle.sagas.extend(group.iter().map(Batch::row));
+        settle.tasks.reserve(group.iter().map(Batch::tasks).sum());
+        for batch in group {
+            for (finished, again) in batch.finished.iter().zip(&batch.next.tasks) {
+                settle.tasks.push(again.row(finished));
+                if let Some(answer) = finished.kept_answer() {
+                    settle.answers_by_task.push(finished.task.id, answer);
+                }
+            }
+            settle.new_tasks.extend(batch.next.queued.iter().map(|first| NewTask {
+                saga_id: batch.saga_id,
+                step: (first.step + 1) as i16,
+                op: first.op.as_str(),
+                participant: participant(batch, first),
+            }));
+            if let Some(result) = &batch.next.result {
+                settle.results_by_saga.push(batch.saga_id, result);
+            }
         }
-        fn sagas<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch) -> T) -> Vec<T> {
-            group.iter().map(value).collect()
-        }
-        fn queued<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch, &'a Try) -> T) -> Vec<T> {
-            let pairs =
-                group.iter().flat_map(|batch| batch.next.queued.iter().map(move |first| (batch, first)));
-            pairs.map(|(batch, first)| value(batch, first)).collect()
-        }
-        let answers = group
-            .iter()
-            .flat_map(|batch| &batch.finished)
-            .filter_map(|finished| Some((finished.task.id, finished.kept_answer()?)));
-        let results = group.iter().filter_map(|batch| Some((batch.saga_id, batch.next.result.as_deref()?)));
-        let statement = sqlx::query(query::SETTLE_PARALLEL)
-            .bind(identity.id)
-            .bind(tasks(group, |finished, _| finished.task.id))
-            .bind(tasks(group, |finished, _| finished.task.epoch))
-            .bind(tasks(group, |finished, _| finished.task.saga_id))
-            .bind(tasks(group, |finished, _| finished.outcome().map(Outcome::as_str)))
-            .bind(tasks(group, |finished, _| finished.ended.as_ref()?.status_code.map(|code| code as i16)))
-            .bind(tasks(group, |finished, _| {
-                let duration = finished.ended.as_ref()?.duration;
-                Some(i32::try_from(duration.as_micros()).unwrap_or(i32::MAX))
-            }))
-            .bind(tasks(group, |finished, again| {
-                finished.ended.as_ref()?.message.as_deref().filter(|_| !again.wordless)
-            }))
-            .bind(tasks(group, |finished, _| finished.task.interrupt.map(|interrupt| interrupt.as_str())))
-            .bind(tasks(group, |_, again| again.next.map(|next| next.attempt as i32)))
-            .bind(tasks(group, |_, again| again.next.map(|next| next.counted as i32)))
-            .bind(tasks(group, |_, again| again.next.map(|next| next.unknown_before)))
-            .bind(tasks(group, |_, again| again.next?.last.map(Outcome::as_str)))
-            .bind(tasks(group, |_, again| again.delay_us))
-            .bind(tasks(group, |_, again| again.marked))
-            .bind(tasks(group, |_, again| again.stuck_reason.as_deref()))
-            .bind(tasks(group, |finished, again| {
-                again.stuck_reason.as_ref().map(|_| finished.task.step_name())
-            }))
-            .bind(sagas(group, |batch| batch.saga_id))
-            .bind(sagas(group, |batch| batch.version))
-            .bind(sagas(group, |batch| batch.next.progress.as_deref()))
-            .bind(sagas(group, |batch| batch.next.status))
-            .bind(sagas(group, |batch| batch.next.reason.as_deref()))
-            .bind(sagas(group, |batch| batch.next.turned))
-            .bind(sagas(group, |batch| batch.next.overdue_step))
-            .bind(sagas(group, |batch| batch.next.keeps_deadline))
-            .bind(queued(group, |batch, _| batch.saga_id))
-            .bind(queued(group, |_, first| (first.step + 1) as i16))
-            .bind(queued(group, |_, first| first.op.as_str()))
-            .bind(queued(group, participant))
-            .bind(by_id(answers))
-            .bind(by_id(results))
-            .bind(identity.server);
         let mut settled = HashSet::with_capacity(group.len());
         let mut any_queued = false;
-        for row in worker.db.run(Lane::Work, statement).await? {
+        for row in worker.db.run(Lane::Work, settle.query()).await? {
             settled.insert(row.try_get("saga_id")?);
             any_queued |= row.try_get::<i64, _>("queued")? > 0;
         }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, SettledTask};
 use sqlx::Row as _;
 
-use super::{Finished, StillHeld, Unit, by_id, count, log, make_ascii, wake_others};
+use super::{Finished, StillHeld, Unit, count, log, make_ascii, wake_others};
 use crate::db::Lane;
 use crate::execute;
 use crate::identity::Identity;
@@ -50,6 +50,39 @@ impl Item {
             Err(illegal) => stuck(&finished, &illegal.to_string()),
         };
         Item { finished, next }
+    }
+
+    fn row(&self) -> SettledTask<'_> {
+        let Item { finished, next } = self;
+        let (task, ended) = (&finished.task, finished.ended.as_ref());
+        // The advance in place knows the next task without being told.
+        let again = next.task.filter(|_| !next.in_place);
+        SettledTask {
+            task_id: task.id,
+            epoch: task.epoch,
+            saga_id: task.saga_id,
+            outcome: finished.outcome().map(Outcome::as_str),
+            status_code: finished.status_code(),
+            duration_us: finished.duration_us(),
+            message: ended.and_then(|ended| ended.message.as_deref()).filter(|_| !next.wordless),
+            in_place: next.in_place,
+            next_step: again.map(|again| (again.step + 1) as i16),
+            next_op: again.map(|again| again.op.as_str()),
+            next_attempt: again.map(|again| again.attempt as i32),
+            next_counted: again.map(|again| again.counted as i32),
+            next_unknown_before: again.map(|again| again.unknown_before),
+            next_last_outcome: again.and_then(|again| again.last).map(Outcome::as_str),
+            next_delay_us: next.delay_us,
+            saga_status: next.saga_status,
+            saga_reason: next.saga_reason.as_deref(),
+            step_name: (next.saga_status == Some("stuck")).then(|| task.step_name()),
+            known_interrupt: task.interrupt.map(|interrupt| interrupt.as_str()),
+            next_participant: again
+                .and_then(|again| Some(task.saga.steps.get(again.step)?.participant(again.op))),
+            next_is_interrupted: next.marked,
+            next_keeps_deadline: next.keeps_deadline && !next.in_place,
+            aborted_by_deadline: next.overdue,
+        }
     }
 }
 
@@ -147,69 +180,24 @@ impl Unit for Item {
     }
 
     async fn settle(worker: &Worker, identity: Identity, group: &[Item]) -> Result<Settled, sqlx::Error> {
-        fn column<'a, T>(group: &'a [Item], value: impl Fn(&'a Item) -> T) -> Vec<T> {
-            group.iter().map(value).collect()
+        let mut settle = query::Settle {
+            worker_id: identity.id,
+            server_started_at: identity.server,
+            ..query::Settle::default()
+        };
+        settle.tasks.extend(group.iter().map(Item::row));
+        for item in group {
+            let task = &item.finished.task;
+            if let Some(answer) = item.finished.kept_answer() {
+                settle.answers_by_task.push(task.id, answer);
+            }
+            if let Some(result) = &item.next.result {
+                settle.results_by_saga.push(task.saga_id, result);
+            }
         }
-        /// Null instead of an array of nulls: most columns are empty while all goes well, and unnest() pads them for less.
-        fn sparse<'a, T>(group: &'a [Item], value: impl Fn(&'a Item) -> Option<T>) -> Option<Vec<Option<T>>> {
-            let values = column(group, value);
-            values.iter().any(Option::is_some).then_some(values)
-        }
-        fn flags(group: &[Item], value: impl Fn(&Next) -> bool) -> Option<Vec<Option<bool>>> {
-            sparse(group, |item| value(&item.next).then_some(true))
-        }
-        fn ended<'a, T>(group: &'a [Item], value: impl Fn(&'a crate::outcome::Ended) -> T) -> Vec<Option<T>> {
-            column(group, |item| item.finished.ended.as_ref().map(&value))
-        }
-        // The advance in place knows the next task without being told.
-        fn next<T>(group: &[Item], value: impl Fn(&Try) -> T) -> Option<Vec<Option<T>>> {
-            sparse(group, |item| item.next.task.as_ref().filter(|_| !item.next.in_place).map(&value))
-        }
-        let answers =
-            group.iter().filter_map(|item| Some((item.finished.task.id, item.finished.kept_answer()?)));
-        let results =
-            group.iter().filter_map(|item| Some((item.finished.task.saga_id, item.next.result.as_deref()?)));
-        let statement = sqlx::query(query::SETTLE)
-            .bind(identity.id)
-            .bind(column(group, |item| item.finished.task.id))
-            .bind(column(group, |item| item.finished.task.epoch))
-            .bind(column(group, |item| item.finished.task.saga_id))
-            .bind(ended(group, |ended| ended.outcome.as_str()))
-            .bind(column(group, |item| item.finished.ended.as_ref()?.status_code.map(|code| code as i16)))
-            .bind(ended(group, |ended| i32::try_from(ended.duration.as_micros()).unwrap_or(i32::MAX)))
-            .bind(sparse(group, |item| {
-                item.finished.ended.as_ref()?.message.as_deref().filter(|_| !item.next.wordless)
-            }))
-            .bind(column(group, |item| item.next.in_place))
-            .bind(next(group, |next| (next.step + 1) as i16))
-            .bind(next(group, |next| next.op.as_str()))
-            .bind(next(group, |next| next.attempt as i32))
-            .bind(next(group, |next| next.counted as i32))
-            .bind(next(group, |next| next.unknown_before))
-            .bind(sparse(group, |item| item.next.task.as_ref()?.last.map(Outcome::as_str)))
-            .bind(sparse(group, |item| item.next.delay_us))
-            .bind(column(group, |item| item.next.saga_status))
-            .bind(sparse(group, |item| item.next.saga_reason.as_deref()))
-            .bind(sparse(group, |item| {
-                item.next
-                    .saga_status
-                    .is_some_and(|status| status == "stuck")
-                    .then(|| item.finished.task.step_name())
-            }))
-            .bind(sparse(group, |item| item.finished.task.interrupt.map(|interrupt| interrupt.as_str())))
-            .bind(sparse(group, |item| {
-                let next = item.next.task.filter(|_| !item.next.in_place)?;
-                Some(item.finished.task.saga.steps.get(next.step)?.participant(next.op))
-            }))
-            .bind(flags(group, |next| next.marked))
-            .bind(flags(group, |next| next.keeps_deadline && !next.in_place))
-            .bind(flags(group, |next| next.overdue))
-            .bind(by_id(answers))
-            .bind(by_id(results))
-            .bind(identity.server);
         let mut tasks = HashMap::with_capacity(group.len());
         let mut queued = HashMap::new();
-        for row in worker.db.run(Lane::Work, statement).await? {
+        for row in worker.db.run(Lane::Work, settle.query()).await? {
             let chained: bool = row.try_get("chained")?;
             match row.try_get::<Option<i64>, _>("task_id")? {
                 Some(task) => {

@@ -105,13 +105,13 @@ impl Stuck {
     }
 
     async fn choose(&self, pool: &PgPool) -> Result<Vec<Chosen>, sqlx::Error> {
-        let rows = sqlx::query(query::SELECT_STUCK)
-            .bind(&self.participant)
-            .bind(&self.queue)
-            .bind(micros(self.older_than))
-            .bind(self.limit)
-            .fetch_all(pool)
-            .await?;
+        let select = query::SelectStuck {
+            participant: self.participant.as_deref(),
+            queue: self.queue.as_deref(),
+            stuck_for_us: micros(self.older_than),
+            sagas_max: self.limit,
+        };
+        let rows = select.query().fetch_all(pool).await?;
         rows.iter().map(stuck).collect()
     }
 }
@@ -133,15 +133,15 @@ impl Open {
     pub(super) async fn decide(&self, database: &Database, decision: Decision<'_>) -> Result<(), Error> {
         let pool = connect(&database.database_url).await?;
         let (label_keys, label_values) = filter::labels(&self.label);
-        let rows = sqlx::query(query::SELECT_OPEN)
-            .bind(&self.participant)
-            .bind(&self.queue)
-            .bind(label_keys)
-            .bind(label_values)
-            .bind(micros(self.older_than))
-            .bind(self.limit)
-            .fetch_all(&pool)
-            .await?;
+        let select = query::SelectOpen {
+            participant: self.participant.as_deref(),
+            queue: self.queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            older_than_us: micros(self.older_than),
+            sagas_max: self.limit,
+        };
+        let rows = select.query().fetch_all(&pool).await?;
         let chosen = rows.iter().map(|row| {
             let (gid, status) = (row.try_get("gid")?, row.try_get("status")?);
             Ok(Chosen { gid, status, since_us: row.try_get("since_us")?, stuck: Vec::new() })

@@ -97,8 +97,9 @@ pub(super) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
     let mut from = Some(i64::MIN);
     let mut ready: Option<String> = None;
     while let (Some(first), Some(last)) = (from, saga.head.last_seq) {
-        let page = sqlx::query(query::SHOW_HISTORY).bind(saga.id).bind(first).bind(last).bind(PAGE);
-        let rows = page.fetch_all(pool).await?;
+        let page =
+            query::ShowHistory { saga_id: saga.id, first_seq: first, last_seq: last, events_max: PAGE };
+        let rows = page.query().fetch_all(pool).await?;
         if rows.is_empty() {
             break;
         }

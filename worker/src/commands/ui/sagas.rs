@@ -168,38 +168,37 @@ pub(super) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
 }
 
 async fn read(pool: PgPool, filter: Filter) -> Result<Found, Error> {
-    let statuses: Option<Vec<String>> = match filter.status.as_deref() {
-        None | Some("open") => None,
-        Some(status) => Some(vec![status.to_owned()]),
-    };
+    let status = filter.status.as_deref().filter(|status| *status != "open");
     let (label_keys, label_values) = filter::labels(&filter.labels);
-    let sql = if filter.is_of_open() { query::UI_SAGAS_OPEN } else { query::UI_SAGAS };
-    let list = sqlx::query(sql)
-        // Planned for just these filters.
-        .persistent(false)
-        .bind(filter.before)
-        .bind(statuses)
-        .bind(&filter.queue)
-        .bind(label_keys)
-        .bind(label_values)
-        .bind(&filter.text)
-        .bind(LOOKED_AT_MAX)
-        .bind(PAGE as i64 + 1);
-    let list = if filter.is_of_open() { list.bind(filter.is_of_tasks()) } else { list };
-    let rows = list.fetch_all(&pool).await?;
+    let sagas = query::UiSagas {
+        before_id: filter.before,
+        statuses: status.as_ref().map(std::slice::from_ref),
+        queue: filter.queue.as_deref(),
+        label_keys: label_keys.as_deref(),
+        label_values: &label_values,
+        gid_part: filter.text.as_deref(),
+        looked_at_max: LOOKED_AT_MAX,
+        shown_max: PAGE as i64 + 1,
+    };
+    let list = if filter.is_of_open() {
+        query::UiSagasOpen { sagas, with_tasks: filter.is_of_tasks() }.query()
+    } else {
+        sagas.query()
+    };
+    // Planned for just these filters.
+    let rows = list.persistent(false).fetch_all(&pool).await?;
     let mut rows = rows.iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
     let is_full = rows.len() > PAGE;
     rows.truncate(PAGE);
     let (mut looked_at, mut is_end, mut last_id) = (0, false, rows.last().map(|row| row.id));
     if !is_full {
-        let looked = sqlx::query(query::UI_SAGAS_LOOKED)
-            .persistent(false)
-            .bind(filter.before)
-            .bind(LOOKED_AT_MAX)
-            .bind(filter.is_of_open())
-            .bind(filter.is_of_tasks())
-            .fetch_one(&pool)
-            .await?;
+        let looked = query::UiSagasLooked {
+            before_id: filter.before,
+            looked_at_max: LOOKED_AT_MAX,
+            only_open: filter.is_of_open(),
+            with_tasks: filter.is_of_tasks(),
+        };
+        let looked = looked.query().persistent(false).fetch_one(&pool).await?;
         is_end = looked.try_get::<i64, _>("entries")? < LOOKED_AT_MAX;
         (looked_at, last_id) = (looked.try_get("looked_at")?, looked.try_get("last_id")?);
     }

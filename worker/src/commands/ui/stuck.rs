@@ -3,7 +3,7 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, RawTime};
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
@@ -85,13 +85,13 @@ pub(super) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
 }
 
 async fn read(pool: PgPool, cursor: Cursor) -> Result<Vec<Stuck>, Error> {
-    let rows = sqlx::query(query::UI_STUCK)
-        .bind(cursor.at)
-        .bind(cursor.saga_id)
-        .bind(cursor.step)
-        .bind(PAGE as i64 + 1)
-        .fetch_all(&pool)
-        .await?;
+    let page = query::UiStuck {
+        after_at: cursor.at.map(|at| RawTime(at.raw())),
+        after_saga_id: cursor.saga_id,
+        after_step: cursor.step.as_deref(),
+        steps_max: PAGE as i64 + 1,
+    };
+    let rows = page.query().fetch_all(&pool).await?;
     Ok(rows.iter().map(Stuck::read).collect::<Result<_, _>>()?)
 }
 

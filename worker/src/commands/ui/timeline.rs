@@ -48,13 +48,13 @@ pub(super) struct Timeline {
 pub(super) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Result<Timeline, sqlx::Error> {
     let end = saga.head.last_seq.unwrap_or(i64::MAX);
     let until = before.map_or(end, |before| before.saturating_sub(1).min(end));
-    let rows = sqlx::query(query::UI_HISTORY)
-        .bind(saga.id)
-        .bind(until)
-        .bind(PAGE as i64 + 1)
-        .bind(CHARS_MAX as i32)
-        .fetch_all(pool)
-        .await?;
+    let page = query::UiHistory {
+        saga_id: saga.id,
+        last_seq: until,
+        events_max: PAGE as i64 + 1,
+        answer_chars_max: CHARS_MAX as i32,
+    };
+    let rows = page.query().fetch_all(pool).await?;
     let read = |row| Event::read(saga, row, Answer::read(row)?);
     let mut events = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let earlier = events.len() > PAGE;
