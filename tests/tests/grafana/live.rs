@@ -138,17 +138,16 @@ async fn insert(scene: &Scene, away: &Participant, round: usize) {
         ("away", 2 + 60 * once, "default", None, json!([{"name": "mail", "action": away.url("/mail")}])),
     ];
     for (kind, count, queue, later, steps) in kinds {
+        let kind = json!({
+            "gid": format!("{kind}-{round}"), "count": count, "queue": queue, "later": later, "steps": steps,
+        });
         sqlx::query(
             "insert into pgsaga.saga (gid, queue, run_at, retry_interval, steps)
-             select format('%s-%s-%s', $1, $2, n), $3, now() + $4 * interval '1 second', '1 second', $5
-             from generate_series(1, $6) n",
+             select gid || '-' || n, queue, now() + later * interval '1 second', '1 second', steps
+             from jsonb_to_record($1) as kind (gid text, count int, queue text, later int, steps jsonb),
+               generate_series(1, count) n",
         )
         .bind(kind)
-        .bind(i32::try_from(round).unwrap())
-        .bind(queue)
-        .bind(later)
-        .bind(&steps)
-        .bind(count)
         .execute(scene.pool())
         .await
         .unwrap();

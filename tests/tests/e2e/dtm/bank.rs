@@ -125,9 +125,11 @@ impl Uses {
             Uses::Crate(barrier) => Ok(barrier.enter(tx).await? == Verdict::Proceed),
             Uses::Sql { query, number } => {
                 *number += 1;
-                let enter = sqlx::query_scalar("select dtm_barrier.enter($1, $2, $3, $4, $5)");
-                let enter = enter.bind(&query["trans_type"]).bind(&query["gid"]).bind(&query["branch_id"]);
-                Ok(enter.bind(&query["op"]).bind(format!("{number:02}")).fetch_one(tx).await?)
+                let enter = sqlx::query_scalar(
+                    "select dtm_barrier.enter(call ->> 'trans_type', call ->> 'gid', call ->> 'branch_id', call ->> 'op', $2)
+                     from (select $1::jsonb as call) as given",
+                );
+                Ok(enter.bind(json!(query)).bind(format!("{number:02}")).fetch_one(tx).await?)
             }
         }
     }
