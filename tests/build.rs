@@ -1,4 +1,5 @@
-//! Tells the tests which outside tools there are: `has_NAME` is set for each tool of `src/tool.rs` that was found.
+//! Tells the tests which outside tools there are: `has_NAME` is set for each tool of `src/tool.rs`
+//! that was found.
 
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "the harness needs it")]
 #[path = "src/tool.rs"]

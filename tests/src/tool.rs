@@ -1,8 +1,9 @@
 //! Programs and libraries outside of Cargo that some tests need.
 //!
-//! The build script compiles this file too. It sets `has_NAME` for each tool that it finds, and a test that needs the tool
-//! says `#[cfg_attr(not(has_NAME), ignore = "needs NAME: …")]`: without the tool it is reported as ignored, with the line
-//! that installs it. Where `CI` is set, a missing tool fails a test of this module.
+//! The build script compiles this file too. It sets `has_NAME` for each tool that it finds, and a
+//! test that needs the tool says `#[cfg_attr(not(has_NAME), ignore = "needs NAME: …")]`: without
+//! the tool it is reported as ignored, with the line that installs it. Where `CI` is set, a missing
+//! tool fails a test of this module.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -95,8 +96,9 @@ pub fn tool(name: &str) -> PathBuf {
     files[0].clone()
 }
 
-/// Sets `has_NAME` for each tool that is there. Cargo asks again when one of their files changes, when the `PATH` is another
-/// one and, while a tool is missing, when something is installed into a folder of the `PATH`.
+/// Sets `has_NAME` for each tool that is there. Cargo asks again when one of their files changes,
+/// when the `PATH` is another one and, while a tool is missing, when something is installed into a
+/// folder of the `PATH`.
 pub fn tell_cargo(tools: &[Tool]) {
     println!("cargo::rerun-if-env-changed=PATH");
     let mut is_one_missing = false;
@@ -111,7 +113,8 @@ pub fn tell_cargo(tools: &[Tool]) {
             println!("cargo::rerun-if-changed={}", file.display());
         }
     }
-    // Not where all are there: cargo looks at each file of a folder. It takes one that does not exist for changed.
+    // Not where all are there: cargo looks at each file of a folder. It takes one that does not
+    // exist for changed.
     for folder in folders().filter(|folder| is_one_missing && folder.is_dir()) {
         println!("cargo::rerun-if-changed={}", folder.display());
     }

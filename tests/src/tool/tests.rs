@@ -9,7 +9,8 @@ fn attribute(tool: &Tool) -> String {
     format!("#[cfg_attr(not(has_{}), ignore = \"{}\")]", tool.name, tool.reason())
 }
 
-/// The sources of the tests and of the harness, without this module, which says `has_` for other reasons.
+/// The sources of the tests and of the harness, without this module, which says `has_` for other
+/// reasons.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut folders =
         ["src", "tests"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).to_vec();
