@@ -28,11 +28,7 @@ const OF_THIS_CRATE: [&str; 7] = [
 pub fn pgsaga() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let mut arguments = vec!["-p", "pgsaga", "--bin", "pgsaga"];
-        if !cfg!(debug_assertions) {
-            arguments.push("--release");
-        }
-        let [pgsaga] = build(&arguments, ["pgsaga"]);
+        let [pgsaga] = build(&["--bin", "pgsaga"], ["pgsaga"]);
         pgsaga
     })
 }
@@ -46,17 +42,22 @@ pub struct Failing {
     pub producer: PathBuf,
 }
 
-/// They have a target folder of their own, so that fail points cannot leak into the product.
+/// They lie in a target folder of their own, so that fail points cannot leak into the product. What they are linked from lies
+/// beside the rest, so that nothing without fail points is built again.
 ///
 /// # Panics
 /// When the build fails; cargo has said why on stderr.
 pub fn failing() -> &'static Failing {
     static BINARIES: OnceLock<Failing> = OnceLock::new();
     BINARIES.get_or_init(|| {
-        let target = target_folder().join("fail-points");
-        let mut arguments = vec!["-p", "pgsaga", "-p", "pgsaga-tests", "--bin", "pgsaga"];
-        arguments.extend(["--bin", "producer", "--features", "pgsaga-tests/fail-points", "--target-dir"]);
-        arguments.push(target.to_str().expect("a target folder that is text"));
+        let target = target_folder();
+        let folder = target.join("fail-points");
+        let shared =
+            format!("build.build-dir = {:?}", target.to_str().expect("a target folder that is text"));
+        let mut arguments =
+            vec!["--bin", "pgsaga", "--bin", "producer", "--features", "pgsaga-tests/fail-points"];
+        arguments.extend(["--config", &shared, "--target-dir"]);
+        arguments.push(folder.to_str().expect("a target folder that is text"));
         let [pgsaga, producer] = build(&arguments, ["pgsaga", "producer"]);
         Failing { pgsaga, producer }
     })
@@ -102,11 +103,13 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds and names the executables.
+/// Builds and names the executables: of the whole workspace and in the profile of the tests, so that they are linked from
+/// what the tests are linked from. Other choices would build most dependencies again.
 fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
     let mut cargo = cargo();
     cargo
-        .args(["build", "--quiet", "--locked", "--message-format=json"])
+        .args(["build", "--quiet", "--locked", "--message-format=json", "--workspace", "--profile"])
+        .arg(if cfg!(debug_assertions) { "test" } else { "release" })
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());

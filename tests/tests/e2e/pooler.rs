@@ -18,8 +18,8 @@ struct PgBouncer {
 }
 
 impl PgBouncer {
-    async fn start(scene: &Scene) -> Option<PgBouncer> {
-        let program = tool("pgbouncer", "apt-get install pgbouncer")?;
+    async fn start(scene: &Scene) -> PgBouncer {
+        let program = tool("pgbouncer");
         let behind = scene.db.tcp_url().expect("a cluster with TCP");
         let (address, database) = behind.split_once("postgres@").unwrap().1.split_once('/').unwrap();
         let database = database.split('?').next().unwrap();
@@ -64,7 +64,7 @@ impl PgBouncer {
             tokio::net::TcpStream::connect(("127.0.0.1", own_port)).await.ok().map(drop)
         })
         .await;
-        Some(bouncer)
+        bouncer
     }
 }
 
@@ -91,10 +91,11 @@ async fn run_sagas(scene: &Scene) {
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_pgbouncer), ignore = "needs pgbouncer: apt-get install pgbouncer")]
 async fn a_worker_runs_behind_a_transaction_pooler_by_polling_or_with_a_direct_url() {
     let cluster = Cluster::own(false, true).await;
     let mut scene = Scene::on(&cluster).await;
-    let Some(bouncer) = PgBouncer::start(&scene).await else { return };
+    let bouncer = PgBouncer::start(&scene).await;
     scene.workers.push(Worker::spawn(&bouncer.url, &["--pooled", "--lease-seconds", "2"]));
     scene.workers[0].ready().await;
     run_sagas(&scene).await;
@@ -122,10 +123,11 @@ async fn a_worker_runs_behind_a_transaction_pooler_by_polling_or_with_a_direct_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_pgbouncer), ignore = "needs pgbouncer: apt-get install pgbouncer")]
 async fn producers_work_behind_a_transaction_pooler() {
     let cluster = Cluster::own(false, true).await;
     let mut scene = Scene::on(&cluster).await;
-    let Some(bouncer) = PgBouncer::start(&scene).await else { return };
+    let bouncer = PgBouncer::start(&scene).await;
     scene.start_worker(&[]).await;
     let options = PgConnectOptions::from_str(&bouncer.url).unwrap().extra_float_digits(None);
     let pool = PgPoolOptions::new().max_connections(40).connect_with(options).await.unwrap();

@@ -37,6 +37,7 @@ const PROMOTED_AT: std::ops::Range<f64> = 0.6..0.7;
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[cfg_attr(not(has_faketime), ignore = "needs faketime: apt-get install faketime")]
 async fn whatever_happens_every_saga_ends_all_done_or_all_undone() {
     let seed = setting("SEED", 20_261_122);
     let seconds = setting("CHAOS_SECONDS", 60);
