@@ -136,6 +136,7 @@ impl Caller {
             named,
             authorities,
         } = options;
+        // control: addresses-resolved
         let client = client::builder(connections_idle_max)
             .dns_resolver(address::Resolver(addresses.clone()))
             .tls_certs_merge(authorities)
@@ -188,6 +189,7 @@ impl Caller {
         match result {
             Ok(Ok(response)) => Ok(self.answered(response, wanted, started, ends).await),
             Ok(Err(error)) => failed(&error, &wire, started),
+            // control: no-connection-is-unsent
             Err(_) if wire.take_back() => {
                 Ok(ended(Outcome::Unsent, Reached::Silent, Some(NO_CONNECTION.to_owned()), started))
             }
@@ -238,6 +240,7 @@ impl Caller {
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
         let Some(url) = step.url(op) else { return Ok(None) };
+        // control: reserved-query
         if query::has_reserved_key(url) {
             return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
                 .to_owned()
@@ -265,6 +268,7 @@ impl Caller {
             op.as_str(),
         ]);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        // control: addresses-in-urls
         if service.is_none() {
             self.check(&url)?;
         }
@@ -297,6 +301,7 @@ impl Caller {
         let service = service.map(|(service, _)| service);
         if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
             // A point would let another part of the body be taken for the timestamp, and no gid or step has this mark.
+            // control: signature-id
             let id = text[..ends[0].1].replace('.', "~");
             let now = seconds_now();
             let signature = webhook::sign(&id, now, &body, secrets);

@@ -56,6 +56,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
             turn = turns.acquire_owned() => turn.ok(),
         },
     };
+    // control: suspect-alone
     let turns = if task.is_suspect() { worker.limits.calls_max as u32 } else { 1 };
     let turn = match worker.turns.try_acquire_many(turns) {
         Ok(turn) => Ok(turn),
@@ -74,6 +75,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
         return give_back(&worker, *task);
     }
     // Boxed, or every task would carry room for a statement and be copied with it.
+    // control: suspect-marked-first
     if task.is_suspect() && !Box::pin(mark_alone(&worker, &mut task)).await {
         return;
     }
@@ -104,6 +106,7 @@ async fn execute(worker: Arc<Worker>, mut task: Box<Task>) {
                 }
             }
         }
+        // control: denied-is-no-try
         Called::Denied(why) => return denied(&worker, *task, &why),
     };
     worker.metrics.attempt(task.now.op, ended.outcome);
@@ -146,6 +149,7 @@ async fn may_start(worker: &Worker, task: &Task) -> bool {
         if worker.id() != task.worker || worker.stop.is_cancelled() {
             return false;
         }
+        // control: lease-checked
         if worker.lease.holds() {
             return true;
         }

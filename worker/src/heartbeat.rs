@@ -93,6 +93,7 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
             () = worker.done.cancelled() => return,
             _ = tick.tick() => {}
         }
+        // control: watchdog-fed
         worker.pulse.beat();
         match beat(&worker, &mut watched, &dead).await {
             Ok(Found::Alive) => {

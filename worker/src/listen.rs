@@ -96,6 +96,7 @@ async fn listen(worker: &Worker, hosts: &Hosts, reconnect: &mut Reconnect) -> Re
             }
         }
         let wanted = *idle.borrow_and_update();
+        // control: idle-lock
         if wanted && lacks {
             let lock = sqlx::query(query::IDLE_LOCK).bind(every_queue);
             let row = within(timeout, lock.fetch_one(&mut listener)).await?;

@@ -35,6 +35,7 @@ const PARK_AFTER: Duration = Duration::from_secs(5);
 pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 /// See [`PUT_OFF_MIN`].
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(30);
+// control: denied-pause
 /// A worker leaves a participant alone for so long after it was denied a call.
 pub const DENIED_FOR: Duration = Duration::from_secs(30);
 /// Skipped tasks are bounded, because each claim compares each of them.

@@ -129,6 +129,7 @@ pub enum Illegal {
 
 /// Whether a claimed task may be called. If not, it goes straight to [`plan`].
 pub fn may_call(shape: &Shape, event: &Event) -> bool {
+    // control: poison-not-called
     if event.fault.is_some() {
         return false;
     }
@@ -142,12 +143,14 @@ pub fn may_call(shape: &Shape, event: &Event) -> bool {
 
 /// A pivot that was called and may have taken effect: nothing is undone before its definite outcome (RACES 13).
 fn is_awaited(shape: &Shape, now: Try) -> bool {
+    // control: pivot-awaited
     shape.pivot() == Some(now.step) && now.op == Op::Action && now.may_have_happened()
 }
 
 /// A refusal after an unknown try is asked once more before it counts: a service that answers 409 while the first try
 /// still runs would otherwise abort a payment in progress (RACES 14).
 fn must_confirm(now: Try) -> bool {
+    // control: refusal-asked-again
     now.unknown_before && now.last != Some(Outcome::Failure)
 }
 
@@ -267,6 +270,7 @@ fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
     let now = event.now;
     let next = now.after(event.outcome);
     match event.interrupt {
+        // control: skip-decides
         Some(Interrupt::Skip) => return Verdict::Success,
         Some(Interrupt::End) => {
             let state = match (now.op, event.outcome) {
@@ -290,11 +294,13 @@ fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
         (_, Some(Outcome::Ongoing)) => Verdict::Again { next, wait: Wait::Interval },
         (_, Some(Outcome::Failure)) if must_confirm(now) => Verdict::Again { next, wait: Wait::Interval },
         (Op::Action, Some(Outcome::Failure)) if forward_only => Verdict::Stick { next, why: Why::Refused },
+        // control: refused-in-doubt
         (Op::Action, Some(Outcome::Failure)) => {
             Verdict::Failed { doubtful: next.unknown_before, why: Why::Refused }
         }
         (Op::Compensate, Some(Outcome::Failure)) => Verdict::Stick { next, why: Why::Refused },
         (Op::Action, Some(Outcome::Unknown | Outcome::Unsent)) => {
+            // control: pivot-retries
             let unlimited = forward_only || is_pivot && next.may_have_happened();
             match shape.retry_limit(now.step).filter(|_| !unlimited) {
                 Some(limit) if next.counted > limit => {

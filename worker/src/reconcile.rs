@@ -30,6 +30,7 @@ pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
         }
         let started = Instant::now();
         let reconciled = reconcile(&worker, &dead).await;
+        // control: unreachable-looked-for
         if worker.is_first()
             && worker.schema.fits()
             && let Err(error) = find_unreachable(&worker).await
@@ -71,6 +72,7 @@ async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result
             worker = holder,
             "tasks are claimed by a worker that is not registered: it counts as dead"
         );
+        // control: unregistered-is-dead
         let _ = dead.send(holder);
     }
     if unknown.is_empty() {
@@ -80,6 +82,7 @@ async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result
     let _still = worker.gate.write().await;
     // Registered anew meanwhile, its memory says nothing of what the old id holds. Calls of that may have been made, so it is
     // for a rescue, which records the tries as unknown.
+    // control: reconcile-id
     if worker.id() != id {
         return Ok(());
     }
@@ -92,6 +95,7 @@ async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result
             forgotten.push(Returned { task, epoch, delay: Duration::ZERO, participant: None });
         }
     }
+    // control: reconcile-releases
     if forgotten.is_empty() {
         return Ok(());
     }

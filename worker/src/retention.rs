@@ -140,6 +140,7 @@ impl Retention<'_> {
         let mut pass = Pass::default();
         let walked = self.walk(&mut pass).await;
         // Sagas to come have higher ids than those that were seen.
+        // control: purge-begins
         if let Some(begin) = pass.kept_saga.or(pass.last_saga.map(|last| last + 1)) {
             self.begin.saga = begin;
             // One that stays may have no history yet.
@@ -255,6 +256,7 @@ impl Retention<'_> {
         &self,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<(Vec<PgRow>, Duration), BrokenOff> {
+        // control: purge-duty
         if !self.worker.is_first() || !self.worker.schema.fits() || self.worker.stop.is_cancelled() {
             return Err(BrokenOff::OthersDuty);
         }

@@ -248,6 +248,7 @@ async fn settle_group<U: Unit>(worker: &Arc<Worker>, units: Vec<U>) -> Vec<Finis
             }
             // One row fails the whole group: halve until the culprit is alone (RACES 9). The halves inherit the failures:
             // they are not said again before they are halved, or everybody would wait at each of ten sizes.
+            // control: settle-halves
             Class::Data | Class::Conflict | Class::Other if !alone => {
                 let units = group.units.split_off(group.units.len() / 2);
                 groups.push(Group { units, failures: group.failures });

@@ -1,23 +1,23 @@
 //! The list of controls.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Break, Error, Tag, Tags, piece};
 
 /// A file of the list: a rule, and the ways to take it away.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The file's name. It starts with the race's number where RACES.md has it: `05_abort_against_advance`.
+    /// The file's name. It starts with the race's number where docs/races.md has it: `05_abort_against_advance`.
     pub name: String,
     /// Its controls, in the order of the file.
     pub controls: Vec<Control>,
 }
 
 impl Rule {
-    /// The number of its entry in RACES.md.
+    /// The number of its entry in docs/races.md.
     pub fn race(&self) -> Option<u8> {
         self.name.split('_').next()?.parse().ok()
     }
@@ -29,26 +29,18 @@ impl Rule {
 pub struct Control {
     /// What is wrong now, as a sentence.
     pub name: String,
-    /// The file of the product, from the root of the workspace.
-    pub file: String,
-    /// A text that is there exactly once.
-    pub find: String,
-    /// What stands there instead.
-    pub replace: String,
-    /// The package of the test.
-    #[serde(default = "tests")]
-    pub package: String,
-    /// Its test binary, or `lib` for the package's unit tests.
+    /// The tag in the source that stands above what is broken.
+    pub tag: String,
+    /// What is done to the piece of source below the tag.
+    #[serde(rename = "break")]
+    pub change: Break,
+    /// The test's binary in `tests/tests`, or `lib` for the unit tests of the crate that has the tag.
     #[serde(default = "e2e")]
     pub binary: String,
-    /// The test's whole name.
+    /// The test's name with as many of its modules as tell it from the others of its binary.
     pub test: String,
     /// A part of the words with which it panics: a test that fails for another reason shows nothing.
     pub says: String,
-}
-
-fn tests() -> String {
-    "pgsaga-tests".to_owned()
 }
 
 fn e2e() -> String {
@@ -62,25 +54,36 @@ struct File {
 }
 
 impl Control {
-    /// `source` without the rule.
+    /// `source`, the file that has `tag`, without the rule.
     ///
     /// # Errors
-    /// [`Error::NotOnce`], so that no control outlives what it is about.
-    pub fn apply(&self, source: &str) -> Result<String, Error> {
-        match source.matches(&self.find).count() {
-            1 => Ok(source.replacen(&self.find, &self.replace, 1)),
-            times => Err(Error::NotOnce {
-                name: self.name.clone(),
-                file: self.file.clone(),
-                times,
-                find: self.find.clone(),
-            }),
-        }
+    /// [`Error::DoesNotFit`], so that no control outlives what it is about.
+    pub fn apply(&self, tag: &Tag, source: &str) -> Result<String, Error> {
+        piece::below(&tag.file, source, tag.end)
+            .and_then(|piece| self.change.apply(source, &piece))
+            .map_err(|why| self.does_not_fit(format!("{}: {why}", tag.place())))
     }
 
-    /// What `cargo test` must build for it.
-    pub fn build(&self) -> (&str, &str) {
-        (&self.package, &self.binary)
+    /// The tag that it names.
+    ///
+    /// # Errors
+    /// [`Error::DoesNotFit`] unless the tag is there exactly once.
+    pub fn place<'a>(&self, tags: &'a Tags) -> Result<&'a Tag, Error> {
+        tags.one(&self.tag).map_err(|why| self.does_not_fit(why))
+    }
+
+    /// The folder of the package that has its test, from the root of the workspace.
+    pub fn package(&self, root: &Path, tag: &Tag) -> PathBuf {
+        if self.binary != "lib" {
+            return PathBuf::from("tests");
+        }
+        let mut folders = tag.file.ancestors().skip(1);
+        let package = folders.find(|folder| root.join(folder).join("Cargo.toml").is_file());
+        package.unwrap_or(Path::new("")).to_owned()
+    }
+
+    fn does_not_fit(&self, why: String) -> Error {
+        Error::DoesNotFit { control: self.name.clone(), why }
     }
 }
 

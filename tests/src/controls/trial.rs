@@ -19,13 +19,27 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Built {
     executable: PathBuf,
     folder: PathBuf,
+    /// The whole names of its tests.
+    tests: Vec<String>,
+}
+
+impl Built {
+    /// The whole name of the one test whose name ends with `name`, from the beginning of a module on.
+    pub(super) fn whole_name(&self, name: &str) -> Option<&str> {
+        let is_named = |test: &&String| {
+            test.strip_suffix(name).is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))
+        };
+        let mut named = self.tests.iter().filter(is_named);
+        let test = named.next()?;
+        named.next().is_none().then_some(test)
+    }
 }
 
 /// Builds; the inner error is what the compiler says.
 pub(super) fn build(
     source: &Path,
     target: &Path,
-    (package, name): (&str, &str),
+    (package, name): (&Path, &str),
 ) -> Result<Result<Built, String>, Error> {
     let mut cargo = binary::cargo();
     cargo.args([
@@ -34,9 +48,9 @@ pub(super) fn build(
         "--no-run",
         "--quiet",
         "--message-format=json-render-diagnostics",
-        "-p",
-        package,
+        "--manifest-path",
     ]);
+    cargo.arg(package.join("Cargo.toml"));
     match name {
         "lib" => cargo.arg("--lib"),
         name => cargo.args(["--test", name]),
@@ -64,13 +78,25 @@ pub(super) fn build(
         .find_map(|message| {
             let executable = PathBuf::from(message["executable"].as_str()?);
             let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-            Some(Built { executable, folder })
+            Some(Built { executable, folder, tests: Vec::new() })
         });
-    built.map(Ok).ok_or_else(|| Error::Program {
+    let mut built = built.ok_or_else(|| Error::Program {
         program: "cargo",
         status: output.status.to_string(),
-        said: format!("it named no test binary {name} of {package}"),
-    })
+        said: format!("it named no test binary {name} in {}", package.display()),
+    })?;
+    built.tests = list(&built)?;
+    Ok(Ok(built))
+}
+
+fn list(built: &Built) -> Result<Vec<String>, Error> {
+    let output = Command::new(&built.executable)
+        .args(["--list", "--format", "terse"])
+        .current_dir(&built.folder)
+        .output()
+        .map_err(|error| Error::file("run", &built.executable, error))?;
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 /// Runs tests by their whole names, and kills what has not ended after `seconds_max`.

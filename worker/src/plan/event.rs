@@ -57,8 +57,10 @@ impl Try {
         Try {
             attempt: self.attempt.saturating_add(1),
             counted: self.counted.saturating_add(u32::from(outcome != Outcome::Ongoing)),
+            // control: try-unknown-before
             unknown_before: self.unknown_before || outcome == Outcome::Unknown,
             // A try that never left says nothing about the ones before it: the last answer stands.
+            // control: try-last-outcome
             last: if outcome == Outcome::Unsent { self.last } else { Some(outcome) },
             ..self
         }
@@ -71,6 +73,7 @@ impl Try {
 
     /// Some try ended unknown, or the last that left ended ongoing: the op may have taken effect.
     pub(super) fn may_have_happened(self) -> bool {
+        // control: may-have-happened
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
 
@@ -78,6 +81,7 @@ impl Try {
     /// have taken effect. Only the participant's own answer overrides that. `None`: the try is not
     /// recorded, and a person is needed.
     pub fn unbuildable(self) -> Option<Outcome> {
+        // control: unbuildable-refuses
         (!self.may_have_happened()).then_some(Outcome::Failure)
     }
 }

@@ -302,6 +302,7 @@ impl Unit for Item {
             return false;
         }
         let why = format!("its outcome cannot be settled: {error}");
+        // control: settle-culprit-stuck
         *next = Next { wordless: true, ..stuck(finished, &why) };
         true
     }
