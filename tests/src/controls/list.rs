@@ -87,25 +87,32 @@ impl Control {
     }
 }
 
-/// Reads a folder of `*.toml`, by name.
+/// Reads the `*.toml` of a folder and of the folders in it, by the names of the files.
 ///
 /// # Errors
 /// Where a file cannot be read.
 pub fn read(folder: &Path) -> Result<Vec<Rule>, Error> {
-    let entries = fs::read_dir(folder).map_err(|error| Error::file("read", folder, error))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(|error| Error::file("read", folder, error))?.path());
+    let mut rules = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |error| Error::file("read", &folder, error);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                rules.push(rule(&path)?);
+            }
+        }
     }
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    paths.sort();
-    let mut rules = Vec::with_capacity(paths.len());
-    for path in paths {
-        let text = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
-        let file: File =
-            toml::from_str(&text).map_err(|error| Error::List { path: path.display().to_string(), error })?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        rules.push(Rule { name, controls: file.control });
-    }
+    rules.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(rules)
+}
+
+fn rule(path: &Path) -> Result<Rule, Error> {
+    let text = fs::read_to_string(path).map_err(|error| Error::file("read", path, error))?;
+    let file: File =
+        toml::from_str(&text).map_err(|error| Error::List { path: path.display().to_string(), error })?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Rule { name, controls: file.control })
 }

@@ -9,7 +9,7 @@ use pgsaga_tests::{Behaviour, Worker, eventually};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::roles::login;
+use super::roles::login;
 use crate::session::connect;
 
 const DAY_US: i64 = 86_400_000_000;
