@@ -34,7 +34,7 @@ pub struct Control {
     /// What is done to the piece of source below the tag.
     #[serde(rename = "break")]
     pub change: Break,
-    /// The test's binary in `tests/tests`, or `lib` for the unit tests of the crate that has the tag.
+    /// The test's binary in `tests/tests`, or `unit` for the unit tests of the crate that has the tag.
     #[serde(default = "e2e")]
     pub binary: String,
     /// The test's name with as many of its modules as tell it from the others of its binary.
@@ -74,7 +74,7 @@ impl Control {
 
     /// The folder of the package that has its test, from the root of the workspace.
     pub fn package(&self, root: &Path, tag: &Tag) -> PathBuf {
-        if self.binary != "lib" {
+        if self.binary != "unit" {
             return PathBuf::from("tests");
         }
         let mut folders = tag.file.ancestors().skip(1);

@@ -51,12 +51,18 @@ pub(super) fn build(
         "--manifest-path",
     ]);
     cargo.arg(package.join("Cargo.toml"));
-    match name {
+    let kind = match name {
+        "unit" if source.join(package).join("src/lib.rs").is_file() => "lib",
+        "unit" => "bin",
+        _ => "test",
+    };
+    match kind {
         "lib" => cargo.arg("--lib"),
-        name => cargo.args(["--test", name]),
+        "bin" => cargo.arg("--bins"),
+        _ => cargo.args(["--test", name]),
     };
     // Only the planner's search needs an optimised worker; unoptimised it is also the one that the e2e tests build.
-    cargo.args(["--config", "profile.test.package.pgsaga-worker.opt-level=0"]);
+    cargo.args(["--config", "profile.test.package.pgsaga-plan.opt-level=0"]);
     let output = in_target(&mut cargo, target)
         .current_dir(source)
         .output()
@@ -69,11 +75,10 @@ pub(super) fn build(
         .split(|&byte| byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
         .filter(|message| {
-            let is_lib = message["target"]["kind"]
-                .as_array()
-                .is_some_and(|kinds| kinds.iter().any(|kind| kind == "lib"));
-            message["profile"]["test"] == true
-                && (message["target"]["name"] == name || name == "lib" && is_lib)
+            let target = &message["target"];
+            let is_of_kind =
+                target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|other| other == kind));
+            message["profile"]["test"] == true && is_of_kind && (kind != "test" || target["name"] == name)
         })
         .find_map(|message| {
             let executable = PathBuf::from(message["executable"].as_str()?);

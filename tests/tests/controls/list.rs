@@ -162,7 +162,7 @@ fn every_control_names_a_test_that_there_is() {
         assert!(!control.says.is_empty(), "{}: any failure would do", control.name);
         let package = control.package(&root, control.place(&tags).unwrap());
         let folder = match control.binary.as_str() {
-            "lib" => package.join("src"),
+            "unit" => package.join("src"),
             binary => package.join("tests").join(binary),
         };
         let tests = binaries.entry(folder.clone()).or_insert_with(|| tests_in(&root.join(folder)));

@@ -36,7 +36,7 @@ mod tests {
 /// One control of the fixture.
 fn control(tag: &str, change: &str, test: &str, says: &str) -> String {
     format!(
-        "[[control]]\nname = \"control\"\ntag = \"{tag}\"\nbreak = {change}\nbinary = \"lib\"\n\
+        "[[control]]\nname = \"control\"\ntag = \"{tag}\"\nbreak = {change}\nbinary = \"unit\"\n\
          test = '{test}'\nsays = '{says}'\n"
     )
 }
