@@ -281,17 +281,17 @@ fn ended(saga: &Saga, status: &str) -> Vec<String> {
         matches!(step.state, State::Done | State::Undoing | State::StuckUndoing)
     });
     list("May have happened, and stays as it is", &|step| {
-        matches!(step.state, State::Doubtful | State::Acting | State::StuckActing)
+        matches!(step.state, State::MaybeDone | State::Acting | State::StuckActing)
     });
     list("Already undone", &|step| step.state == State::Undone);
-    list("Never done", &|step| matches!(step.state, State::Waiting | State::Void));
+    list("Never done", &|step| matches!(step.state, State::Waiting | State::NoEffect));
     lines
 }
 
 fn aborted(saga: &Saga) -> Vec<String> {
     let mut lines = vec!["No new action starts; calls in flight end first.".to_owned()];
     let may_stand = |step: &&Step| {
-        matches!(step.state, State::Done | State::Doubtful | State::Acting | State::StuckActing)
+        matches!(step.state, State::Done | State::MaybeDone | State::Acting | State::StuckActing)
     };
     let of = |has: bool| -> Vec<&str> {
         let those = saga.steps.iter().rev().filter(may_stand).filter(|step| step.compensate.is_some() == has);

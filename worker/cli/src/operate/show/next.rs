@@ -194,7 +194,7 @@ fn waiting(saga: &Saga) -> Vec<String> {
         return lines;
     }
     let undo =
-        |step: &&Step| matches!(step.state, State::Done | State::Doubtful) && step.compensate.is_some();
+        |step: &&Step| matches!(step.state, State::Done | State::MaybeDone) && step.compensate.is_some();
     if saga.head.progress.is_none() {
         // One after the other.
         let waits: Vec<&str> = if saga.is_forward() {
@@ -218,7 +218,7 @@ fn waiting(saga: &Saga) -> Vec<String> {
     }
     let mut waits_for = vec![Vec::new(); saga.steps.len()];
     for (index, step) in saga.steps.iter().enumerate() {
-        for &before in step.after.iter().filter(|_| !step.state.is_settled()) {
+        for &before in step.after.iter().filter(|_| !step.state.is_without_effect()) {
             waits_for[before].push(index);
         }
     }
