@@ -47,12 +47,14 @@ begin
     raise exception using errcode = 'invalid_parameter_value',
       message = 'trans_type, gid, branch_id, barrier_id: found nothing in one; allowed: the values of the call''s query';
   end if;
+  -- control: barrier-forward-first
   if forward is not null then
     insert into dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason, create_time, update_time)
       values (enter.trans_type, enter.gid, enter.branch_id, forward, enter.barrier_id, enter.op, now(), now())
       on conflict (gid, branch_id, op, barrier_id) do nothing;
     if found then
       -- Its own row too, as DTM writes it: whoever reads the table sees that it came.
+      -- control: barrier-keeps-place
       insert into dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason, create_time, update_time)
         values (enter.trans_type, enter.gid, enter.branch_id, enter.op, enter.barrier_id, enter.op, now(), now())
         on conflict (gid, branch_id, op, barrier_id) do nothing;
@@ -62,6 +64,7 @@ begin
   insert into dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason, create_time, update_time)
     values (enter.trans_type, enter.gid, enter.branch_id, enter.op, enter.barrier_id, enter.op, now(), now())
     on conflict (gid, branch_id, op, barrier_id) do nothing;
+  -- control: barrier-done-before
   return found;
 end
 $$;

@@ -86,6 +86,7 @@ impl Barrier {
     /// Further uses in one handler are numbered 01, 02, … A backward op numbers its uses in the same order as its
     /// forward op. Any error: roll back, and answer an error, so that the call comes again.
     pub async fn enter(&mut self, connection: &mut PgConnection) -> Result<Verdict, Error> {
+        // control: barrier-transaction
         if !connection.is_in_transaction() {
             return Err(Error::NoTransaction);
         }

@@ -40,6 +40,7 @@ impl From<Gid> for String {
 
 /// The characters of gids and step names. They can stand in a URL and a header, and lack `/`, which joins them to a key.
 pub(crate) fn is_name(name: &str, length_max: usize) -> bool {
+    // control: name-characters
     (1..=length_max).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
 }

@@ -194,6 +194,7 @@ where
 /// The primary keys that the INSERT of a saga fills from a sequence. A clash of one of them is not
 /// a clash of gids.
 const IDS: [(&str, &str, &str); 3] = [
+    // control: clash-of-ids
     ("saga_pkey", "saga_id_seq", "saga"),
     ("task_pkey", "task_id_seq", "task"),
     ("lane_pkey", "lane_id_seq", "lane"),

@@ -101,6 +101,7 @@ create table pgsaga.stuck (
 
 -- Workers and their heartbeats. Logged, and ids are never used again: an UNLOGGED table is empty after a crash,
 -- its identity restarts, and a new worker would own a dead one's tasks.
+-- control: worker-table-logged
 create table pgsaga.worker (
   id         bigint generated always as identity primary key,
   beat       bigint not null default 0,

@@ -50,6 +50,7 @@ comment on column pgsaga.task.participant is 'Whom it calls: host and port as th
 comment on column pgsaga.task.deadline is 'The saga''s, while it can still turn back: no wait is longer.';
 comment on column pgsaga.task.interrupt is 'The worker that meets it plans anew instead of calling: the saga turns back, the op counts as done, or the saga is ended.';
 -- Neither lane nor saga_id ever changes: claims and advances stay HOT.
+-- control: claim-index
 create index task_lane_run_at on pgsaga.task (lane, run_at);
 create index task_saga on pgsaga.task (saga_id);
 drop index pgsaga.task_run_at;
@@ -103,6 +104,7 @@ begin
   if found is null then
     insert into pgsaga.queue (name) values (open_lane.queue) on conflict (name) do nothing;
     insert into pgsaga.lane (queue, priority) values (open_lane.queue, open_lane.priority)
+      -- control: lane-conflict
       on conflict (queue, priority) do nothing;
     select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority;
   end if;

@@ -10,6 +10,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   s pgsaga.saga;
 begin
+  -- control: decision-saga-lock
   select * into s from pgsaga.saga where saga.gid = lock_saga.gid for no key update;
   if not found then
     raise exception using errcode = 'no_data_found', message = format('no saga has the gid %s', to_json(coalesce(gid, 'null')));
@@ -213,12 +214,14 @@ begin
   if s.abort_reason is not null or s.ending is not null then
     return s.status;
   end if;
+  -- control: abort-awaits-pivot
   awaited := coalesce(at = pivot, false);
   why := pgsaga.standing_at(s) || ': aborted: ' || reason;
   perform pgsaga.record_decision(s, 'abort', null, reason);
   perform pgsaga.unstick(s, null, 'turn');
   update pgsaga.task t
     set interrupt = 'turn', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
+    -- control: abort-interrupts
     where t.saga_id = s.id and t.op = 'action';
   perform pgsaga.check_goes_on(s);
   update pgsaga.saga
@@ -237,6 +240,7 @@ create function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns te
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   delete from pgsaga.stuck where saga_id = s.id;
+  -- control: end-waits-for-call
   if exists (select from pgsaga.task t join pgsaga.worker w on w.id = t.worker where t.saga_id = s.id) then
     update pgsaga.task
       set interrupt = 'end', run_at = case when worker is null then pgsaga.at_once(run_at) else run_at end
@@ -325,6 +329,7 @@ begin
     k.position := pgsaga.stuck_position(s, k.step, k.position);
     k.op := coalesce(k.op, 'action');
     if fresh_key then
+      -- control: fresh-key-refused
       if exists (select from pgsaga.history h where h.saga_id = s.id and h.step = k.position and h.op = k.op
                  and h.kind = 'attempt' and h.outcome not in ('failure', 'unsent')) then
         raise exception using errcode = 'object_not_in_prerequisite_state',

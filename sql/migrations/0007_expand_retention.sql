@@ -20,6 +20,7 @@ declare
   least_age constant interval := interval '1 minute';
   cutoff constant timestamptz := clock_timestamp() - older_than;
 begin
+  -- control: purge-age
   if not coalesce(older_than >= least_age, false) then
     raise exception using errcode = 'invalid_parameter_value',
       message = format('older_than: found %s; allowed: 1 minute or more', coalesce(older_than::text, 'nothing'));
@@ -28,7 +29,9 @@ begin
     select s.id, s.created_at, s.finished_at from pgsaga.saga s where s.id > after and s.id < below order by s.id limit most
   ), locked as materialized (
     select s.id from pgsaga.saga s
+    -- control: purge-finished
     where s.id = any (array(select l.id from looked_at l where l.finished_at < cutoff)) and s.finished_at < cutoff
+    -- control: purge-lock
     for update skip locked
   ), gone as (
     delete from pgsaga.saga s where s.id = any (array(select l.id from locked l)) returning s.id
@@ -73,6 +76,7 @@ begin
       where (h.saga_id, h.seq) > ($1, $2) and h.saga_id <= $3 order by h.saga_id, h.seq limit $4
     ), left_over as materialized (
       select d.saga_id from (select distinct l.saga_id from looked_at l) d
+      -- control: purge-history-left-over
       where not exists (select from pgsaga.saga s where s.id = d.saga_id)
     ), gone as (
       delete from pgsaga.history_%1$s h
@@ -101,6 +105,7 @@ begin
     raise exception using errcode = 'invalid_transaction_state', message = 'drop_history_partition needs READ COMMITTED';
   end if;
   -- Ids of it are still given, or it is not there.
+  -- control: drop-partition-ahead
   if (select q.last_value from pgsaga.saga_id_seq q) < (part + 1) * width
      or to_regclass(format('pgsaga.history_%s', part)) is null
      or exists (select from pgsaga.saga s where s.id >= part * width and s.id < (part + 1) * width) then
@@ -115,6 +120,7 @@ begin
       select from pg_locks l
       where l.locktype = 'relation' and l.relation = 'pgsaga.saga'::regclass and l.mode = 'RowExclusiveLock'
         and l.database = (select d.oid from pg_database d where d.datname = current_database())
+        -- control: drop-partition-inserts
         and (l.pid is null or l.virtualtransaction = any (inserting)));
     if look = 20 then
       return false;

@@ -489,6 +489,7 @@ begin
   insert into pgsaga.task (saga_id, step, op, format, bytes, lane, participant, deadline, run_at)
     select i.id, first.position, 'action', i.format, i.bytes, coalesce(l.id, pgsaga.open_lane(i.queue, i.priority)),
            split_part(split_part(first.step ->> 'action', '/', case when first.step ->> 'action' like 'participant:%' then 1 else 3 end), '?', 1), i.deadline,
+           -- control: insert-time
            greatest(clock_timestamp(), i.run_at)
     from inserted i
     left join pgsaga.lane l on l.queue = i.queue and l.priority = i.priority
@@ -503,6 +504,7 @@ begin
   -- A lock that could be shared is given back at once. CASE keeps the order.
   if (case
       when not found or current_setting('pgsaga.notify', true) = 'off' then false
+      -- control: insert-notifies-idle
       when pg_try_advisory_lock_shared(8101820131131281) then not pg_advisory_unlock_shared(8101820131131281)
       else true end) then
     notify pgsaga;

@@ -20,6 +20,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   insert into pgsaga.history (saga_id, kind, decision, decided_by, step, message)
     values (s.id, 'decision', record_decision.decision, pgsaga.decider(), record_decision.step, record_decision.comment);
+  -- control: decision-version
   update pgsaga.saga set version = case when version < 2147483647 then version + 1 else 0 end where id = s.id;
   perform pg_notify('pgsaga', '');
 end

@@ -42,9 +42,12 @@ with lanes as materialized (
   from (select * from lanes order by place) l
   cross join lateral (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
+    -- control: claim-mark
     where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
+      -- control: claim-format
       and t.worker is null and t.format <= $3
       and (t.participant <> all ($7::text[])
+        -- control: claim-skip
         or (t.interrupt is not null or t.deadline <= (select clock_timestamp())) and t.id <> all ($15::bigint[]))
     order by t.run_at
     limit l.room
@@ -53,6 +56,7 @@ with lanes as materialized (
   limit $2
 ), me as materialized (
   select id from pgsaga.worker
+  -- control: claim-worker
   where exists (select from due) and id = $1 and not dead for key share
 ), taken as (
   select row_id, run_at, bytes, place from due where participant <> all ($12::text[])
@@ -70,6 +74,7 @@ with lanes as materialized (
   ) summed
   where (total <= $4 or nth = 1) and exists (select from me)
 ), claimed as (
+  -- control: claim-epoch
   update pgsaga.task t set worker = $1, epoch = t.epoch + (t.epoch < 2147483647)::int
   where t.ctid = any (array(select row_id from fitting))
   returning t.*
@@ -103,6 +108,7 @@ left join lateral (
 union all
 select null, null, null, null, c.lane, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
+  -- control: claim-times
   c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
   s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,
   s.fresh_keys, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at

@@ -15,6 +15,7 @@ with found as materialized (
   ) t
 ), parked as (
   update pgsaga.task t
+  -- control: defer-epoch
   set epoch = t.epoch + (t.epoch < 2147483647)::int,
       run_at = greatest(clock_timestamp(), least(clock_timestamp() + $2 * (0.5 + random()) * interval '1 microsecond', t.deadline))
   where t.ctid = any (array(select row_id from found))

@@ -6,5 +6,6 @@ select s.id, case when s.progress is not null then s.steps::text end as steps, s
   ) end as answers
 from unnest($1::bigint[]) as i (saga_id)
 cross join lateral (
+  -- control: details-loop
   select id, progress, steps, result_mapping, answers from pgsaga.saga where id = i.saga_id offset 0
 ) s

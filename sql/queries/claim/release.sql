@@ -4,13 +4,16 @@
 with returned as materialized (
   select t.id, i.delay_us, i.participant
   from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i(task_id, epoch, delay_us, participant)
+  -- control: release-lock
   cross join lateral (
     select id from pgsaga.task where id = i.task_id and worker = $1 and epoch = i.epoch offset 0
     for update skip locked
   ) t
 ), updated as (
   update pgsaga.task t
+  -- control: release-epoch
   set worker = null, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
+      -- control: release-time
       run_at = least(clock_timestamp() + r.delay_us * interval '1 microsecond',
                      case when t.deadline > clock_timestamp() then t.deadline end)
   from returned r

@@ -2,5 +2,6 @@
 -- settles: while one of them is open the row is skipped and looked at again with the next heartbeat. Once this has
 -- committed, no statement of that worker can create a claimed row.
 update pgsaga.worker w set dead = true
+-- control: declare-dead-lock
 where w.id = (select id from pgsaga.worker where id = $1 and beat = $2 and not dead for update skip locked)
 returning w.id

@@ -15,6 +15,7 @@ with quick as materialized (
     max(version) filter (where starts_with(description, 'expand_')) as expanded
   from pgsaga.migration where success and version > $2
 )
+-- control: death-by-counter
 select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive, m.newer, m.expanded,
   pg_postmaster_start_time() as server, clock_timestamp() as now
 from pgsaga.worker w cross join migrated m order by w.id

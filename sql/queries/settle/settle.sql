@@ -30,6 +30,7 @@ with kept as materialized (
     saga_status, saga_reason, step_name, interrupt, next_participant, next_turns, keep_deadline, overdue)
 ), me as materialized (
   select id from pgsaga.worker
+  -- control: settle-worker
   where coalesce($27, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), paused as materialized (
   select coalesce(array_agg(l.id), '{}') as lanes
@@ -37,17 +38,21 @@ with kept as materialized (
 ), locked_saga as materialized (
   select s.id
   from (select saga_id from input where not in_place and exists (select from me)) i
+  -- control: settle-saga-lock
   cross join lateral (
     select id from pgsaga.saga where id = i.saga_id and finished_at is null offset 0 for no key update skip locked
   ) s
 ), settled as materialized (
   -- What many scans filter by comes first: reading a row stops at the last column that is needed.
+  -- control: settle-outcome
   select t.row_id, i.in_place, i.saga_status, i.saga_id, i.overdue, i.outcome, i.task_id,
     t.step, t.op, t.attempt, i.status_code, i.duration_us, i.message, i.next_step, i.saga_reason, i.step_name,
     i.next_op, i.next_attempt, i.next_counted, i.next_unknown, i.next_last_outcome, i.delay_us, i.next_participant,
     i.next_turns, i.keep_deadline, i.epoch, t.format, t.bytes, t.lane, t.deadline
+  -- control: settle-locked-sagas
   from (select * from input where exists (select from me)
         and (in_place or saga_id in (select id from locked_saga))) i
+  -- control: settle-task-fence
   cross join lateral (
     select ctid as row_id, step, op, attempt, format, bytes, lane, deadline from pgsaga.task
     where id = i.task_id and worker = $1 and epoch = i.epoch and interrupt is not distinct from i.interrupt offset 0
@@ -62,29 +67,35 @@ with kept as materialized (
 ), advanced as (
   update pgsaga.task t
   set step = least(t.step, 32766) + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
+      -- control: settle-advance-epoch
       lost = 0, lost_alone = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
       -- Released, it is raised to now, or a low-water mark could have passed it; unchanged, the update stays HOT.
+      -- control: settle-paused-time
       run_at = case when t.lane = any ((select lanes from paused)::int[]) then clock_timestamp() else t.run_at end
   where t.ctid = any (array(select row_id from settled where in_place))
   returning t.id, t.saga_id, t.worker
 ), removed as (
+  -- control: settle-removes
   delete from pgsaga.task t where t.ctid = any (array(select row_id from settled where not in_place))
 ), queued as (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, worker, epoch, run_at)
   select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
     next_participant, case when next_turns then 'turn' end, case when keep_deadline then deadline end,
+    -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
     -- Never before now: a low-water mark could have passed it (RACES 18).
+    -- control: settle-next-time
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))
   from settled where not in_place and next_step is not null and saga_status is distinct from 'stuck'
   returning id, saga_id, worker
 ), succeeded as (
   update pgsaga.saga s set status = 'succeeded', finished_at = clock_timestamp(), result = (select results from kept) -> s.id::text
+  -- control: settle-finishes
   where s.id = any (array(select saga_id from settled where saga_status = 'succeeded'))
 ), changed as (
   update pgsaga.saga s
@@ -97,6 +108,7 @@ with kept as materialized (
       abort_reason = case when t.saga_status = 'stuck' then s.abort_reason else coalesce(s.abort_reason, t.saga_reason) end,
       finished_at = case when t.saga_status in ('failed', 'ending') then clock_timestamp() end
   from settled t
+  -- control: settle-changes
   where s.id = any (array(select saga_id from settled where saga_status <> 'succeeded'))
     and t.saga_id = s.id and t.saga_status <> 'succeeded'
 ), stuck as (

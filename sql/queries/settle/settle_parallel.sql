@@ -36,6 +36,7 @@ with kept as materialized (
 ), locked_saga as materialized (
   select p.*, s.deadline
   from (select * from planned where exists (select from me)) p
+  -- control: parallel-saga-lock
   cross join lateral (
     select id, deadline from pgsaga.saga where id = p.saga_id and version = p.version and finished_at is null offset 0
     for no key update skip locked
@@ -43,6 +44,7 @@ with kept as materialized (
 ), locked as materialized (
   select i.*, t.row_id, t.step, t.op, t.attempt, t.format, t.bytes, t.lane, t.participant
   from (select * from input where saga_id in (select saga_id from locked_saga)) i
+  -- control: parallel-task-lock
   cross join lateral (
     select ctid as row_id, step, op, attempt, format, bytes, lane, participant from pgsaga.task
     where id = i.task_id and worker = $1 and epoch = i.epoch and interrupt is not distinct from i.interrupt offset 0
@@ -98,6 +100,7 @@ with kept as materialized (
   from settled where stuck_reason is not null
 ), changed as (
   update pgsaga.saga s
+  -- control: parallel-version
   set version = case when s.version < 2147483647 then s.version + 1 else 0 end,
       progress = coalesce(p.progress, s.progress),
       status = case p.saga_status when 'ending' then s.ending when 'awaiting' then s.status else coalesce(p.saga_status, s.status) end,

@@ -155,6 +155,7 @@ impl Told {
             // Whatever TimeoutStopSec= is: a grace that was changed must not be cut short.
             words.extend([NotifyState::Stopping, extension(self.drain_max)]);
         }
+        // control: systemd-ready
         if seen.not_ready.is_empty() && !self.ready {
             self.ready = true;
             words.push(NotifyState::Ready);
@@ -169,6 +170,7 @@ impl Told {
             self.extended = Some(seen.now);
             words.push(extension(EXTENSION));
         }
+        // control: watchdog-silence
         if let Some(watchdog) = self.watchdog
             && seen.silence.is_none_or(|silence| silence < self.silence_max)
             && due(self.pinged, watchdog / 2)

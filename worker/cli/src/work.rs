@@ -87,6 +87,7 @@ pub(crate) struct Work {
     /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
     #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
+    // control: retention-asked-for
     /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m. Without it, nothing is ever
     /// deleted. Whichever worker has the lowest id does it, so give it to all
     #[arg(long, env = "PGSAGA_RETENTION", value_name = "DURATION", value_parser = retention)]

@@ -118,6 +118,7 @@ impl WorkerStatus {
     /// How long ago the heartbeat loop last came around. `None` before it began, and after the
     /// drain has ended it.
     pub fn silence(&self) -> Option<Duration> {
+        // control: watchdog-drained
         if self.shutdown.done.is_cancelled() { None } else { self.membership.watchdog.silence() }
     }
 

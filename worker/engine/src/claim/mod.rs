@@ -274,6 +274,7 @@ impl Claimer {
             match Row::read(self, id, &at, row, task) {
                 Ok(row) => claimed.push(row),
                 // One row at a time, so that one bad row cannot hide the others (RACES 2).
+                // control: claim-reads-rows
                 Err(why) => unreadable.push(Unreadable {
                     task,
                     epoch: row.try_get(at.epoch)?,
@@ -334,6 +335,7 @@ impl Claimer {
                         self.executor.start(task);
                     }
                 }
+                // control: claim-reads-definitions
                 Err(why) => {
                     unreadable.push(Unreadable { task: task_id, epoch, saga_id, gid: Some(gid), why });
                 }
@@ -362,6 +364,7 @@ impl Claimer {
 fn pause(empty_in_a_row: u32, claimed: &Claimed, longest: Duration) -> Duration {
     let pause = match empty_in_a_row {
         0 => (claimed.took * 2).clamp(POLL_BUSY, POLL_BUSY_MAX),
+        // control: idle-polls
         n => POLL_FIRST.saturating_mul(1 << (n - 1).min(16)).min(longest),
     };
     match claimed.next_due {

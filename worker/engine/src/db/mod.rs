@@ -36,7 +36,9 @@ pub use url::of_database;
 pub const PLANNER: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    // control: plans-without-scans
     ("enable_seqscan", "off"),
+    // control: plans-without-sorts
     ("enable_bitmapscan", "off"),
 ];
 

@@ -87,6 +87,7 @@ impl Executor {
         }
         // Boxed, because every task would carry room for the statement otherwise, and be copied
         // with it.
+        // control: suspect-marked-first
         if task.is_isolated() && !Box::pin(self.mark_isolated(&mut task)).await {
             return;
         }
@@ -123,6 +124,7 @@ impl Executor {
                 slot = slots.acquire_owned() => slot.ok(),
             },
         };
+        // control: suspect-alone
         let slots = if task.is_isolated() { self.capacity.calls_max as u32 } else { 1 };
         let worker = match self.capacity.call_slots.try_acquire_many(slots) {
             Ok(slot) => Ok(slot),
@@ -160,6 +162,7 @@ impl Executor {
                     }
                 }
             }
+            // control: denied-is-no-try
             Called::Denied(why) => return self.denied(*task, &why),
         };
         self.metrics.attempts.count(task.now.op, result.outcome);
@@ -202,6 +205,7 @@ impl Executor {
             if self.membership.id() != task.worker || self.shutdown.stop.is_cancelled() {
                 return false;
             }
+            // control: lease-checked
             if self.membership.lease.holds() {
                 return true;
             }

@@ -63,6 +63,7 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
         200 | 201 | 204 => dtm_result(body),
         409 => Outcome::Failure,
+        // control: still-working
         202 | 425 => Outcome::Ongoing,
         429 => Outcome::Unsent,
         _ => Outcome::Unknown,
@@ -75,6 +76,7 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
 /// success may say no in its body.
 pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
     match judge(status_code, b"") {
+        // control: unread-success
         (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
         (outcome, _) => (outcome, clean(&format!("HTTP status {status_code}; {why}"))),
     }
@@ -143,7 +145,9 @@ pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
     let is_blank = |character: char| character.is_whitespace() || character.is_control();
     for character in text.trim_matches(is_blank).chars() {
+        // control: message-controls
         let character = if character.is_control() { ' ' } else { character };
+        // control: message-length
         if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
             break;
         }

@@ -38,7 +38,9 @@ pub(crate) fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Du
         let nominal = nominal_delay(wait, interval, cap);
         return spread(nominal, JITTER).min(cap);
     };
+    // control: retry-after-least
     let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+    // control: retry-after-grows
     let nominal = nominal_delay(wait, asked, cap.max(asked));
     nominal.saturating_add(spread(nominal.mul_f64(JITTER / 2.0), 1.0))
 }

@@ -118,6 +118,7 @@ impl Heartbeat {
                 () = self.shutdown.done.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            // control: watchdog-fed
             self.membership.watchdog.beat();
             match self.beat(&mut watched, &dead).await {
                 Ok(Found::Alive) => {

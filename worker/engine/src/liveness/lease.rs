@@ -27,6 +27,7 @@ impl Lease {
 
     /// A heartbeat that was sent at `sent` has been acknowledged.
     pub(crate) fn renew(&self, sent: Instant) {
+        // control: lease-from-sent
         let ends = sent.saturating_duration_since(self.origin) + self.duration;
         self.ends_us.fetch_max(ends.as_micros() as u64, Ordering::AcqRel);
     }

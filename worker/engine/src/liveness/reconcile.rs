@@ -46,6 +46,7 @@ impl Reconcile {
             }
             let started = Instant::now();
             let reconciled = self.reconcile(&dead).await;
+            // control: unreachable-looked-for
             if self.membership.is_duty_worker()
                 && self.membership.schema.fits()
                 && let Err(error) = self.unreadable.find_unreachable().await
@@ -87,6 +88,7 @@ impl Reconcile {
                 worker = holder,
                 "tasks are claimed by a worker that is not registered: it counts as dead"
             );
+            // control: unregistered-is-dead
             let _ = dead.send(holder);
         }
         if unknown.is_empty() {
@@ -96,6 +98,7 @@ impl Reconcile {
         let _still = self.membership.gate.write().await;
         // Registered anew meanwhile, its memory says nothing of what the old id holds. Calls of that may have been made, so it is
         // for a rescue, which records the tries as unknown.
+        // control: reconcile-id
         if self.membership.id() != id {
             return Ok(());
         }
@@ -108,6 +111,7 @@ impl Reconcile {
                 forgotten.push(Release { task, epoch, delay: Duration::ZERO, participant: None });
             }
         }
+        // control: reconcile-releases
         if forgotten.is_empty() {
             return Ok(());
         }

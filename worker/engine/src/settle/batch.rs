@@ -113,6 +113,7 @@ impl Batch {
             return false;
         }
         let why = format!("its outcome cannot be settled: {error}");
+        // control: settle-culprit-stuck
         self.change = stuck(self.before.as_ref(), &self.finished, &why);
         self.change.tasks.iter_mut().for_each(|task| task.without_message = true);
         if let Order::Sequential(advance) = &mut self.order {

@@ -181,6 +181,7 @@ impl Settler {
                 // One row fails the whole group, so the group is halved until the culprit is alone
                 // (docs/races.md, R9). The halves inherit the failures: otherwise everybody would
                 // wait for three failures at each of ten sizes.
+                // control: settle-halves
                 Class::Data | Class::Conflict | Class::Other if !is_lone => {
                     let half = group.batches.split_off(group.batches.len() / 2);
                     groups.push(Group { batches: half, failures: group.failures });

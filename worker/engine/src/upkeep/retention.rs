@@ -158,6 +158,7 @@ impl Purge {
         let mut pass = Pass::default();
         let walked = self.walk(&mut pass).await;
         // Sagas to come have higher ids than those that were seen.
+        // control: purge-begins
         if let Some(begin) = pass.kept_saga.or(pass.last_saga.map(|last| last + 1)) {
             self.begin.saga = begin;
             // One that stays may have no history yet.
@@ -274,6 +275,7 @@ impl Purge {
         &self,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<(Vec<PgRow>, Duration), BrokenOff> {
+        // control: purge-duty
         if !self.retention.membership.is_duty_worker()
             || !self.retention.membership.schema.fits()
             || self.retention.stop.is_cancelled()

@@ -110,6 +110,7 @@ impl Listen {
                 }
             }
             let wanted = *idle.borrow_and_update();
+            // control: idle-lock
             if wanted && lacks {
                 let lock = sqlx::query(query::IDLE_LOCK).bind(every_queue);
                 let row = within(timeout, lock.fetch_one(&mut listener)).await?;

@@ -137,6 +137,7 @@ impl HttpExecutor {
             named,
             authorities,
         } = options;
+        // control: addresses-resolved
         let client = client::builder(connections_idle_max)
             .dns_resolver(address::Resolver(addresses.clone()))
             .tls_certs_merge(authorities)
@@ -194,6 +195,7 @@ impl HttpExecutor {
         match result {
             Ok(Ok(response)) => Ok(self.answered(response, wanted, started, ends).await),
             Ok(Err(error)) => failed(&error, &wire, started),
+            // control: no-connection-is-unsent
             Err(_) if wire.take_back() => {
                 Ok(ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned()), started))
             }
@@ -244,6 +246,7 @@ impl HttpExecutor {
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
         let Some(url) = step.url(op) else { return Ok(None) };
+        // control: reserved-query
         if query::has_reserved_key(url) {
             return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
                 .to_owned()
@@ -271,6 +274,7 @@ impl HttpExecutor {
             op.as_str(),
         ]);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        // control: addresses-in-urls
         if service.is_none() {
             self.check(&url)?;
         }
@@ -303,6 +307,7 @@ impl HttpExecutor {
         let service = service.map(|(service, _)| service);
         if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
             // A point would let another part of the body be taken for the timestamp, and no gid or step has this mark.
+            // control: signature-id
             let id = text[..ends[0].1].replace('.', "~");
             let now = seconds_now();
             let signature = webhook::sign(&id, now, &body, secrets);

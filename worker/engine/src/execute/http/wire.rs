@@ -81,6 +81,7 @@ impl Body for Payload {
     }
 
     fn is_end_stream(&self) -> bool {
+        // control: sent-without-body
         let is_sent = self.wire.send();
         self.bytes.as_ref().is_none_or(|bytes| bytes.is_empty() && is_sent)
     }

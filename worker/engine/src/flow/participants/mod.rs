@@ -38,6 +38,7 @@ pub(crate) const DEFER_MIN: Duration = Duration::from_secs(1);
 /// See [`DEFER_MIN`].
 pub(crate) const DEFER_MAX: Duration = Duration::from_secs(30);
 /// A worker leaves a participant alone for so long after it was denied a call.
+// control: denied-pause
 pub(crate) const DENIED_FOR: Duration = Duration::from_secs(30);
 /// Skipped tasks are bounded, because each claim compares each of them.
 const PASSED_OVER_MAX: usize = 1_000;

@@ -94,6 +94,7 @@ impl Mark {
 
     /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.
     pub(crate) fn learn(&mut self, seen: &Seen) -> Option<Duration> {
+        // control: watermark-clock
         if self.latest.is_some_and(|latest| seen.now < latest) {
             self.reset();
         }
@@ -118,13 +119,16 @@ impl Mark {
             Some(Sample::Time(time)) => Sample::Pending { time, xmax: seen.xmax },
             Some(Sample::Pending { time, xmax }) => {
                 let open = || seen.running.iter().copied().filter(|xid| *xid < xmax);
+                // control: watermark-waits
                 if open().next().is_some() && seen.now - time < PASS_AFTER {
                     Sample::Pending { time, xmax }
                 } else {
+                    // control: watermark-passed
                     self.passed.extend(open());
                     if !self.passed.is_empty() {
                         self.before.get_or_insert(self.at.unwrap_or(DateTime::UNIX_EPOCH));
                     }
+                    // control: watermark-unclaimed
                     let bound = seen.lowest.map_or(time, |lowest| lowest.min(time));
                     self.at = Some(self.at.map_or(bound, |at| at.max(bound)));
                     Sample::Time(seen.now)

@@ -53,6 +53,7 @@ pub(super) async fn text<'a>(
         // Some servers declare a coding of nothing.
         return Ok((Cow::Borrowed(body), whole));
     }
+    // control: answer-coding
     match coding(headers)? {
         Some(coding) => {
             let (body, whole) = coding.decode(body, whole, bytes_max).await?;
@@ -145,6 +146,7 @@ impl Coding {
 
 /// Reads a byte more than `bytes_max`, which tells a longer body from one of just that length.
 async fn read(decoder: impl AsyncRead + Unpin, bytes_max: usize, decoded: &mut Vec<u8>) -> io::Result<()> {
+    // control: answer-unpacked-bound
     decoder.take(bytes_max as u64 + 1).read_to_end(decoded).await.map(drop)
 }
 
@@ -179,6 +181,7 @@ fn characters<'a>(
         (None, _, None) => (UTF_8, 0),
     };
     let bytes = bytes.get(mark..).unwrap_or_default();
+    // control: answer-characters
     if encoding == UTF_8 {
         return Ok((Cow::Borrowed(bytes), whole));
     }
@@ -218,6 +221,7 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
 pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let measure = pgsaga_producer::measure_json(text)?;
+    // control: answer-bounds
     (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
 }
 

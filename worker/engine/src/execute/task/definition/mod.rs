@@ -115,6 +115,7 @@ impl FreshKeys {
     /// What is added to the key of an op: nothing, or `/1`, `/2`, …
     pub(crate) fn suffix(&self, step: usize, op: Op) -> String {
         let fresh = self.0.as_ref().and_then(|keys| keys.get(&format!("{}/{}", step + 1, op.as_str())));
+        // control: fresh-key-suffix
         fresh.map(|nth| format!("/{nth}")).unwrap_or_default()
     }
 }
@@ -287,6 +288,7 @@ impl Definition {
                 name: row.name.as_deref().map_or_else(|| default_step_name(index), str::to_owned),
                 action: row.action.clone().into_owned(),
                 compensate: row.compensate.as_deref().map(str::to_owned),
+                // control: payload-bytes
                 payload: row.payload.map_or_else(Bytes::new, |raw| slice(&text, raw)),
                 compensate_payload: row.compensate_payload.map(|raw| slice(&text, raw)),
                 refers: columns.refers
