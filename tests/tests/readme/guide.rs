@@ -1,4 +1,4 @@
-//! docs/sagas.md: every block runs, one after the other as a reader would, and prints what the text shows.
+//! docs/sagas.md and the four documents after it: every block runs, one after the other as a reader would, and prints what the text shows.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ fn is_heard(shows: &str) -> bool {
 async fn every_example_of_the_guide_runs_and_prints_what_it_shows() {
     let mut reader = Reader::new().await;
     let mut examples = 0;
-    for block in blocks_in(GUIDE) {
+    for block in GUIDE.into_iter().flat_map(blocks_in) {
         match (block.language.as_str(), block.prints.as_deref()) {
             _ if block.is_printed() => continue,
             ("rust", _) => {
