@@ -15,6 +15,7 @@ mod child;
 pub mod cluster;
 pub mod command;
 pub mod controls;
+pub mod dump;
 pub mod extremes;
 pub mod ledger;
 pub mod oracle;

@@ -16,8 +16,15 @@ pub enum Error {
         advice: &'static str,
     },
     /// A migration failed; nothing of it remains.
-    #[error("a migration: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("migrate failed at {at}: {}; nothing of the database was changed{advice}", words(source))]
+    Migrate {
+        /// The version of the schema, or the function.
+        at: String,
+        /// What the database says.
+        source: sqlx::Error,
+        /// What helps, behind a semicolon; empty where nothing is known.
+        advice: &'static str,
+    },
     /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the migration that waited.
     #[error(
         "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
@@ -83,6 +90,11 @@ pub enum Error {
     Producer(#[from] pgsaga_producer::Error),
 }
 
+/// What Postgres says, without the line of its own source that sqlx adds.
+fn words(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
 impl Error {
     /// The process's exit code; `pgsaga --help` lists them.
     pub fn exit_code(&self) -> u8 {
@@ -91,7 +103,10 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Schema { .. } => 3,
             Error::NotFound(_) | Error::Absent(_) => 4,
-            Error::Database(_) | Error::Unanswered { .. } | Error::Migrate(_) | Error::LockedOut { .. } => 5,
+            Error::Database(_)
+            | Error::Unanswered { .. }
+            | Error::Migrate { .. }
+            | Error::LockedOut { .. } => 5,
             _ => 6,
         }
     }

@@ -98,31 +98,6 @@ fn every_control_applies_to_todays_source() {
     }
 }
 
-/// What a later migration has replaced is nobody's rule any more.
-#[test]
-fn a_control_of_a_function_of_the_schema_changes_its_newest_form() {
-    let name = |line: &str| {
-        let rest =
-            line.strip_prefix("create function ").or(line.strip_prefix("create or replace function "))?;
-        Some(rest.split('(').next()?.to_owned())
-    };
-    let names = |sql: &str| -> Vec<String> { sql.lines().filter_map(name).collect() };
-    for control in controls().iter().filter(|control| control.file.starts_with("sql/migrations/")) {
-        let sql = fs::read_to_string(root().join(&control.file)).unwrap();
-        let place = sql.find(control.find.trim_matches('\n')).unwrap();
-        let Some(function) = names(&sql[..place]).pop() else { continue };
-        let version: i64 = control.file["sql/migrations/".len()..][..4].parse().unwrap();
-        for newer in pgsaga_sql::MIGRATIONS.iter().filter(|migration| migration.version > version) {
-            assert!(
-                !names(newer.sql).contains(&function),
-                "{}: {function} is another since migration {}",
-                control.name,
-                newer.version
-            );
-        }
-    }
-}
-
 #[test]
 fn every_control_names_a_test_that_there_is() {
     for control in controls() {

@@ -9,7 +9,7 @@ use sqlx::{Acquire as _, Executor as _, Row as _};
 
 use super::words::printable;
 use super::{Database, out, out_json};
-use crate::db::{self, Class};
+use crate::db::Class;
 use crate::error::Error;
 
 /// Characters of what is broken, with the check and the saga.
@@ -75,9 +75,10 @@ impl Doctor {
 /// keeps no other from its turn.
 ///
 /// # Errors
-/// What the database says where no further statement can be asked.
+/// [`Error::Schema`] where the checks do not fit the schema; what the database says where no further statement
+/// can be asked.
 pub async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
-    let pool = db::connect(url).await?;
+    let pool = super::connect(url).await?;
     let mut snapshot = pool.begin().await?;
     snapshot.execute("set transaction isolation level repeatable read, read only").await?;
     // What the checks cost is overestimated, and compiling them takes seconds.

@@ -81,7 +81,7 @@ const READING: &[&str] = &[
 ];
 
 fn is_run_by_people_or_producers(name: &str) -> bool {
-    let prefixes = ["producer_", "decide_", "select_", "show_", "ui_"];
+    let prefixes = ["migrate_", "producer_", "decide_", "select_", "show_", "ui_"];
     prefixes.iter().any(|prefix| name.starts_with(prefix))
         || ["list", "lock_holders", "pause", "resume", "queues"].contains(&name)
 }
