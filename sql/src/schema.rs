@@ -13,7 +13,15 @@
 //! nothing more and wait to be replaced. A worker reads the names from `pgsaga.migration`, so it
 //! needs to know nothing else of the newer release.
 
+mod apply;
+mod found;
+mod script;
+
 use std::collections::BTreeMap;
+
+pub use apply::{ApplyError, Kind, apply};
+pub use found::{Found, Misfit};
+pub use script::script;
 
 /// A numbered file of `sql/schema`: forward only, never edited once released.
 #[derive(Debug, Clone, Copy)]
@@ -186,10 +194,6 @@ pub const SCHEMA_VERSION: i64 = RELEASE.version();
 
 /// The roles, idempotent. Run before everything else, by a user who may create roles.
 pub const ROLES: &str = include_str!("../roles.sql");
-
-/// Refuses a printed script on a database that it was not printed for: `pgsaga.migrate_from` says
-/// the version that the script starts from.
-pub const GUARD: &str = include_str!("../guard.sql");
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,12 @@
 //! A release after this one, made up: what it changes comes whole or not at all, and today's
 //! `pgsaga` leaves it alone.
 
-use pgsaga_sql::schema::{Function, Release, SchemaVersion};
+use pgsaga_sql::schema::{self, ApplyError, Function, Kind, Release, SchemaVersion};
 use pgsaga_sql::{RELEASE, SCHEMA_VERSION};
 use pgsaga_tests::command::run;
 use pgsaga_tests::dump::dump;
 use pgsaga_tests::eventually;
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
-use pgsaga_worker::Error;
-use pgsaga_worker::commands::migrate::{self, Kind};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -84,10 +82,10 @@ fn after_next() -> Release {
     Release { functions: functions.collect::<Vec<_>>().leak(), ..next }
 }
 
-async fn apply(scene: &Scene, release: &Release) -> Result<Vec<Kind>, Error> {
+async fn apply(scene: &Scene, release: &Release) -> Result<Vec<Kind>, ApplyError> {
     let mut session = PgConnection::connect(scene.db.url()).await.unwrap();
     session.execute("set role pgsaga_owner").await.unwrap();
-    let applied = migrate::apply(&mut session, release).await;
+    let applied = schema::apply(&mut session, release).await;
     session.close().await.unwrap();
     applied
 }

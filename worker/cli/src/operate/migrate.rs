@@ -1,0 +1,154 @@
+//! `pgsaga migrate`: a command of its own, because replicas that migrate at start can deadlock with each other's DDL.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pgsaga_sql::schema::{self, ApplyError, Kind};
+use pgsaga_sql::{RELEASE, ROLES, SCHEMA_VERSION, fail, query};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use super::out;
+use crate::error::Error;
+use pgsaga_worker::db::sqlstate;
+
+/// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// The Postgres database, such as postgres://user:password@host:5432/name; of several hosts, such as
+    /// host1:5432,host2:5432, the one that takes writes is used. The user may create roles and schemas, or a person has run
+    /// roles.sql (see --print) and granted pgsaga_owner to it
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        required_unless_present = "print"
+    )]
+    database_url: Option<String>,
+    /// Print the SQL instead of running it, for databases where only a person may change the schema: pipe it to
+    /// `psql -v ON_ERROR_STOP=1 --single-transaction`
+    #[arg(long)]
+    print: bool,
+    /// With --print: the schema version that the database has, 0 for none. The script refuses a database at another version
+    #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "print",
+        value_parser = clap::value_parser!(i64).range(0..=SCHEMA_VERSION))]
+    from: i64,
+    /// Do not create roles: a person has run roles.sql
+    #[arg(long)]
+    skip_roles: bool,
+    /// How long to go on trying where others' transactions hold locks, 0 to 3,600 seconds. It waits for two seconds at a time,
+    /// so that those who come after it are not held up for longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    lock_wait_seconds: u64,
+}
+
+/// The pause between two waits for locks, in which everybody who queued behind the first one gets on.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// `migrate` of the demo and others that have the database to themselves.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+impl Migrate {
+    /// Migrates, or prints.
+    ///
+    /// # Errors
+    /// What the database says; nothing of a failed migration remains.
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        match self.database_url {
+            Some(url) if !self.print => {
+                let patience = Duration::from_secs(self.lock_wait_seconds);
+                report(&patiently(&url, self.skip_roles, patience).await?)
+            }
+            _ => std::io::stdout()
+                .write_all(schema::script(self.from, self.skip_roles).as_bytes())
+                .map_err(|source| Error::Io { doing: "print the script".to_owned(), source }),
+        }
+    }
+}
+
+/// Says what was applied. Of a new database the functions are only counted.
+fn report(applied: &[Kind]) -> Result<(), Error> {
+    let mut functions = Vec::new();
+    for kind in applied {
+        match kind {
+            Kind::Version(..) => out(format_args!("applied {kind}"))?,
+            Kind::Function(name) => functions.push(*name),
+        }
+    }
+    if functions.len() == RELEASE.functions.len() {
+        out(format_args!("applied all {} functions", functions.len()))?;
+    } else if !functions.is_empty() {
+        out(format_args!("applied functions: {}", functions.join(", ")))?;
+    }
+    out(format_args!("the schema pgsaga is at version {SCHEMA_VERSION}"))
+}
+
+/// Applies roles, schema and functions on a connection of its own.
+///
+/// # Errors
+/// What the database says.
+pub(crate) async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
+    patiently(url, skip_roles, LOCK_WAIT).await.map(drop)
+}
+
+/// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes after it, and a wait without a
+/// bound outlives the process that asked for it.
+async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<Vec<Kind>, Error> {
+    let options = pgsaga_worker::db::choose(url).await?;
+    let started = Instant::now();
+    loop {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let error = match once(&mut connection, skip_roles).await {
+            Ok(applied) => {
+                connection.close().await?;
+                return Ok(applied);
+            }
+            Err(error) => error,
+        };
+        drop(connection);
+        if !is_locked_out(&error) {
+            return Err(error);
+        }
+        let holders = lock_holders(&options).await.unwrap_or_default();
+        let holders = if holders.is_empty() { "others".to_owned() } else { holders.join("; ") };
+        let waited = started.elapsed();
+        if waited >= patience {
+            return Err(Error::LockedOut { waited_seconds: waited.as_secs(), holders });
+        }
+        tracing::warn!(%holders, waited_seconds = waited.as_secs(), "a lock is held by others: trying again");
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+async fn once(connection: &mut PgConnection, skip_roles: bool) -> Result<Vec<Kind>, Error> {
+    sqlx::raw_sql("set client_min_messages = warning; set lock_timeout = '2s'")
+        .execute(&mut *connection)
+        .await?;
+    fail::point("migrate:before");
+    if !skip_roles {
+        sqlx::raw_sql(ROLES).execute(&mut *connection).await?;
+        fail::point("migrate:roles");
+    }
+    // Objects belong to pgsaga_owner, not to whoever migrates.
+    sqlx::raw_sql("set role pgsaga_owner").execute(&mut *connection).await?;
+    let applied = schema::apply(connection, &RELEASE).await?;
+    fail::point("migrate:after");
+    Ok(applied)
+}
+
+/// A lock did not come in time, or two migrations of releases old and new met in another order.
+fn is_locked_out(error: &Error) -> bool {
+    let (Error::Database(error) | Error::Migrate(ApplyError::Step { source: error, .. })) = error else {
+        return false;
+    };
+    matches!(sqlstate(error).as_deref(), Some("55P03" | "40P01"))
+}
+
+/// Looked up after the wait, so whoever held a lock for just that long may be gone.
+async fn lock_holders(options: &PgConnectOptions) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let holders = sqlx::query_scalar(query::LOCK_HOLDERS).fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(holders)
+}
