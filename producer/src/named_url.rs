@@ -14,7 +14,7 @@ pub struct NamedUrl<'a> {
 
 impl<'a> NamedUrl<'a> {
     /// Reads one: a name, then a path and maybe a query without anything that a URL parser would read otherwise. `None` for
-    /// any other text. The grammar of `check_saga` in `sql/migrations/0012_expand_reserved_query.sql`.
+    /// any other text. The grammar of `check_saga` in `sql/functions/insert/check_saga.sql`.
     pub fn parse(url: &'a str) -> Option<Self> {
         let rest = url.strip_prefix(SCHEME)?;
         let (name, path) = rest.split_at(rest.find('/')?);

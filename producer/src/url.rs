@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// The longest URL of a step, in bytes.
 pub(crate) const BYTES_MAX: usize = 2_048;
 
-/// Whether a step may call this URL. The grammar of `check_saga` in `sql/migrations/0012_expand_reserved_query.sql`, chosen so
+/// Whether a step may call this URL. The grammar of `check_saga` in `sql/functions/insert/check_saga.sql`, chosen so
 /// that URL parsers take all of it: `http` or `https` in lower case, a host, maybe a port from 1 to 65535, maybe a path
 /// or query of visible ASCII; no user, fragment or backslash.
 ///

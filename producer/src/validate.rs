@@ -1,4 +1,4 @@
-//! The rules of a saga, in the order and the words of `sql/migrations/0012_expand_reserved_query.sql`; the table
+//! The rules of a saga, in the order and the words of `sql/functions/insert/check_saga.sql`; the table
 //! `tests/cases/bad_input.json` holds both to it. Change them together.
 
 use serde_json::value::RawValue;

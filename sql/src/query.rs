@@ -11,6 +11,7 @@ mod statement;
 mod claim;
 mod decide;
 mod liveness;
+mod migrate;
 mod producer;
 mod read;
 mod settle;
@@ -21,6 +22,7 @@ mod wake;
 pub use claim::*;
 pub use decide::*;
 pub use liveness::*;
+pub use migrate::*;
 pub use producer::*;
 pub use read::*;
 pub use settle::*;
@@ -35,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Statement> {
         claim::ALL,
         decide::ALL,
         liveness::ALL,
+        migrate::ALL,
         producer::ALL,
         read::ALL,
         settle::ALL,

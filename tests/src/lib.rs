@@ -10,6 +10,7 @@
 )]
 
 pub mod controls;
+pub mod dump;
 pub mod extremes;
 pub mod oracle;
 pub mod scene;

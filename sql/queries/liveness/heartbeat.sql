@@ -3,7 +3,7 @@
 -- which server this is: on another one than the worker knows, it must look first whether its memory is of this history.
 -- `pgsaga show` reads $3, the participants that this worker may not call and why; null = none.
 -- Also whether a release newer than schema version $2 has migrated the database under this worker: `newer` is the newest
--- version that does not promise that this worker may go on, `expanded` the newest that does (sql/src/lib.rs). A handful of rows.
+-- version that does not promise that this worker may go on, `expanded` the newest that does (sql/src/schema.rs). A handful of rows.
 with quick as materialized (
   select set_config('synchronous_commit', 'off', true) as off
 ), beaten as (
@@ -11,9 +11,9 @@ with quick as materialized (
   from quick where w.id = $1 and not w.dead and quick.off is not null
   returning w.id
 ), migrated as materialized (
-  select max(version) filter (where not starts_with(description, 'expand_')) as newer,
-    max(version) filter (where starts_with(description, 'expand_')) as expanded
-  from pgsaga.migration where success and version > $2
+  select max(version) filter (where not starts_with(name, 'expand_')) as newer,
+    max(version) filter (where starts_with(name, 'expand_')) as expanded
+  from pgsaga.migration where version > $2
 )
 -- control: death-by-counter
 select w.id, w.beat, w.lease_ms, w.dead, exists (select from beaten) as alive, m.newer, m.expanded,

@@ -11,7 +11,7 @@ with recursive used (lane) as (
   union all
   select (select min(t.lane) from pgsaga.task t where t.lane > u.lane) from used u where u.lane is not null
 ), known as materialized (
-  select case when not exists (select from pgsaga.migration where success and version > $3) then $2::smallint end as format
+  select case when not exists (select from pgsaga.migration where version > $3) then $2::smallint end as format
 ), found as materialized (
   select t.id, t.epoch, t.saga_id, t.gid, 'run_at: found ' || t.run_at || '; allowed: from 1970 to 9999' as why
   from pgsaga.lane l cross join lateral (

@@ -130,30 +130,6 @@ fn every_control_breaks_the_source_in_a_way_of_its_own() {
     }
 }
 
-/// What a later migration has replaced is nobody's rule any more.
-#[test]
-fn a_control_of_a_function_of_the_schema_changes_its_newest_form() {
-    let name = |line: &str| {
-        let rest =
-            line.strip_prefix("create function ").or(line.strip_prefix("create or replace function "))?;
-        Some(rest.split('(').next()?.to_owned())
-    };
-    let names = |sql: &str| -> Vec<String> { sql.lines().filter_map(name).collect() };
-    for tag in tags().iter().filter(|tag| tag.file.starts_with("sql/migrations")) {
-        let sql = fs::read_to_string(root().join(&tag.file)).unwrap();
-        let Some(function) = names(&sql[..tag.end]).pop() else { continue };
-        let version: i64 = tag.file.file_name().unwrap().to_str().unwrap()[..4].parse().unwrap();
-        for newer in pgsaga_sql::MIGRATIONS.iter().filter(|migration| migration.version > version) {
-            assert!(
-                !names(newer.sql).contains(&function),
-                "{}: {function} is another since migration {}",
-                tag.place(),
-                newer.version
-            );
-        }
-    }
-}
-
 #[test]
 fn every_control_names_a_test_that_there_is() {
     let (root, tags) = (root(), tags());

@@ -16,6 +16,7 @@ use std::io::Write as _;
 use clap::Args;
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use pgsaga_sql::query;
+use pgsaga_sql::schema::Found;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgPool;
 
@@ -36,7 +37,7 @@ pub(crate) struct Database {
 /// Connects for a person, to a schema that this release's statements fit.
 ///
 /// # Errors
-/// [`Error::Schema`] where it is absent or too old; a newer one only grew.
+/// [`Error::Schema`] where it is absent, too old, or of no release; a newer one only grew.
 async fn connect(url: &str) -> Result<PgPool, Error> {
     let pool = db::connect(url).await?;
     check_schema(&pool).await?;
@@ -48,24 +49,12 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
 /// # Errors
 /// As [`connect`].
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
-    let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(database).await {
-        Ok(found) => found.flatten(),
-        Err(error) => match db::sqlstate(&error).as_deref() {
-            Some("42P01" | "3F000") => None,
-            // Who may abort need not be allowed to read that.
-            Some("42501") => return Ok(()),
-            _ => return Err(error.into()),
-        },
-    };
-    let needed = pgsaga_sql::SCHEMA_VERSION;
-    match found {
-        Some(version) if version >= needed => Ok(()),
-        found => Err(Error::Worker(pgsaga_worker::Error::Schema {
-            found: found.map_or("absent".to_owned(), |version| format!("at version {version}")),
-            needed,
-            advice: "run `pgsaga migrate`",
-        })),
+    let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(database).await;
+    // Who may abort need not be allowed to read that.
+    if rows.as_ref().is_err_and(|error| db::sqlstate(error).as_deref() == Some("42501")) {
+        return Ok(());
     }
+    Ok(Found::of(rows)?.check_for_people()?)
 }
 
 /// A table with a line below its header only; as wide as the terminal, where there is one.

@@ -8,15 +8,8 @@ pub enum Error {
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema is not the one that this release is written for.
-    #[error("the schema of this database is {found}, and this pgsaga {} needs version {needed}: {advice}", env!("CARGO_PKG_VERSION"))]
-    Schema {
-        /// Describes the version found.
-        found: String,
-        /// The version that would fit.
-        needed: i64,
-        /// The command that helps.
-        advice: &'static str,
-    },
+    #[error(transparent)]
+    Schema(#[from] pgsaga_sql::schema::Misfit),
     /// The HTTP client could not be made.
     #[error("set up the HTTP client: {0}")]
     HttpClient(reqwest::Error),

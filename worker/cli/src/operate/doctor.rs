@@ -10,7 +10,7 @@ use sqlx::{Acquire as _, Executor as _, Row as _};
 use super::{Database, out, out_json};
 use crate::error::Error;
 use crate::words::printable;
-use pgsaga_worker::db::{self, Class};
+use pgsaga_worker::db::Class;
 
 /// Characters of what is broken, with the check and the saga.
 const TEXT_CHARS_MAX: usize = 4_000;
@@ -75,9 +75,9 @@ impl Doctor {
 /// keeps no other from its turn.
 ///
 /// # Errors
-/// What the database says where no further statement can be asked.
+/// Where the checks do not fit the schema, and where no further statement can be asked.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
-    let pool = db::connect(url).await?;
+    let pool = super::connect(url).await?;
     let mut snapshot = pool.begin().await?;
     snapshot.execute("set transaction isolation level repeatable read, read only").await?;
     // What the checks cost is overestimated, and compiling them takes seconds.

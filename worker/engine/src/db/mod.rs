@@ -11,10 +11,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use pgsaga_sql::query;
+use pgsaga_sql::schema::Found;
+use sqlx::Connection as _;
 use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
-use sqlx::{Connection as _, Row as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -236,29 +237,8 @@ impl Db {
     /// # Errors
     /// [`Error::Schema`] with the command that helps; [`Error::Database`] where there is no answer.
     pub async fn check_schema(&self) -> Result<(), Error> {
-        let needed = pgsaga_sql::SCHEMA_VERSION;
-        let too_old = |found: String| Error::Schema { found, needed, advice: "run `pgsaga migrate`" };
-        let rows = match self.run(PoolKind::Control, sqlx::query(query::SCHEMA_VERSION)).await {
-            Ok(rows) => rows,
-            Err(error) if matches!(sqlstate(&error).as_deref(), Some("42P01" | "3F000")) => {
-                return Err(too_old("absent".to_owned()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let found: Option<i64> = match rows.first() {
-            Some(row) => row.try_get(0)?,
-            None => None,
-        };
-        match found {
-            None => Err(too_old("absent".to_owned())),
-            Some(version) if version < needed => Err(too_old(format!("at version {version}"))),
-            Some(version) if version > needed => Err(Error::Schema {
-                found: format!("at version {version}"),
-                needed,
-                advice: "upgrade this worker: a newer pgsaga has migrated the database",
-            }),
-            Some(_) => Ok(()),
-        }
+        let rows = self.run(PoolKind::Control, sqlx::query(query::SCHEMA_VERSION)).await;
+        Ok(Found::of(rows)?.check_for_worker()?)
     }
 
     /// Closes all connections. One that waits for an answer is left to end with the process: there may never be any.

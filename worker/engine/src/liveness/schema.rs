@@ -1,4 +1,4 @@
-//! A newer release may migrate the database under a running worker: that is how a fleet is upgraded. A migration whose name
+//! A newer release may migrate the database under a running worker: that is how a fleet is upgraded. A version whose name
 //! starts with `expand_` promises that workers of the release before may go on beside it; next to any other, this worker
 //! could misread what newer ones write. It then claims, calls and rescues nothing, gives back what it has not started,
 //! settles the calls that run, is not ready, and waits to be replaced.
@@ -15,7 +15,7 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// A heartbeat has seen the newest migration that is unknown here, if any, of those that forbid to go on and of those that do
+    /// A heartbeat has seen the newest version that is unknown here, if any, of those that forbid to go on and of those that do
     /// not. Each change is logged once. True when this worker may go on again.
     pub(crate) fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
         let (newer, expanded) = (newer.unwrap_or(0), expanded.unwrap_or(0));

@@ -30,7 +30,7 @@ const SAGAS_MAX: i32 = 1000;
 const ROWS_MAX: i32 = 2000;
 /// A batch that took longer is followed by one of half its size, one that took less than a quarter by one of twice its size.
 const BATCH_TIME_MAX: Duration = Duration::from_millis(100);
-/// Sagas of a history partition, as the migrations have it.
+/// Sagas of a history partition, as in `make_history_partitions`.
 const WIDTH: i64 = 1_000_000;
 /// Where passes begin is forgotten so often, or as often as sagas get old: a transaction that was open for long may have inserted
 /// a saga before it.

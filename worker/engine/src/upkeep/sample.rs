@@ -1,6 +1,6 @@
 //! Numbers about the whole database, for which one worker asks: the living one with the lowest id, which every worker knows
 //! from its heartbeats, so that nobody has to be elected, also behind a pooler. The same numbers are views for people
-//! (sql/migrations/0009).
+//! (sql/schema/0001_baseline.sql).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
