@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may stop at the first surprise"))]
 
+pub mod contract;
 pub mod fail;
 
 /// A migration: forward only, never edited once released.
@@ -53,9 +55,6 @@ pub const FORMAT: i16 = 3;
 
 /// The roles, idempotent. Run before the migrations, by a user who may create roles.
 pub const ROLES: &str = include_str!("../roles.sql");
-
-/// The participant's barrier, idempotent. Run in each participant's own database.
-pub const BARRIER: &str = include_str!("../barrier.sql");
 
 macro_rules! queries {
     ($($(#[$doc:meta])* $name:ident = $file:literal),* $(,)?) => {

@@ -88,7 +88,7 @@ fn every_control_applies_to_todays_source() {
         assert_ne!(broken, source, "{}", control.name);
         let place = source.find(&control.find).unwrap();
         assert!(
-            ["sql/", "producer/src/", "worker/src/"].iter().any(|product| control.file.starts_with(product))
+            ["sql/", "producer/", "worker/"].iter().any(|product| control.file.starts_with(product))
                 && !control.file.contains("/tests")
                 && source.find("#[cfg(test)]").is_none_or(|tests| place < tests),
             "{} changes a test of {}",

@@ -96,7 +96,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proptest_config::tried;
 
     const ATTEMPTS_MAX: u32 = 10_000;
 
@@ -230,8 +229,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(tried())]
-
         #[test]
         fn every_wait_of_every_saga_is_within_the_jitter_and_the_cap(
             counted in prop_oneof![0..=ATTEMPTS_MAX, any::<u32>()],

@@ -7,8 +7,6 @@ pub mod error;
 pub mod execute;
 pub mod flow;
 pub mod liveness;
-#[cfg(test)]
-mod proptest_config;
 pub mod run;
 pub mod settle;
 pub mod task;

@@ -158,7 +158,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proptest_config::tried;
 
     #[test]
     fn statuses_are_judged_as_the_contract_says() {
@@ -310,8 +309,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(tried())]
-
         #[test]
         fn whatever_is_answered_the_message_is_short_clean_text(status in 100..=999_u16, body in bodies()) {
             let (outcome, message) = judge(status, &body);

@@ -3,7 +3,6 @@ use reqwest::Url;
 use url::Host;
 
 use super::*;
-use crate::proptest_config::tried;
 
 /// What a worker says before it connects: `None` where it does. Names are looked at later, when they resolve.
 fn before_connecting(addresses: &Addresses, url: &str) -> Option<String> {
@@ -260,8 +259,6 @@ fn is_special(address: Ipv4Addr) -> bool {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn every_special_address_is_denied_in_every_form(octets in prop_oneof![
         any::<[u8; 4]>(),

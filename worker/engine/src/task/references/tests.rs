@@ -1,7 +1,6 @@
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
-use crate::proptest_config::tried;
 
 const ANSWER: &str = r#"{"id": 12345678901234567890.10, "list": [{"a/b": "x"}, null], "m~n": true, "": 0}"#;
 
@@ -85,8 +84,6 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn what_references_make_is_json_again_and_bounded(text in texts(), or_null in proptest::arbitrary::any::<bool>(), bytes_max in 0..400_usize) {
         let find = |name: &str| (name == "stock").then_some(ANSWER);

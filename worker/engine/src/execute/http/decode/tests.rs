@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use reqwest::header::HeaderValue;
 
 use super::*;
-use crate::proptest_config::tried;
 
 const REFUSAL: &[u8] = br#"{"dtm_result":"FAILURE","message":"no money"}"#;
 const BYTES_MAX: usize = 65_536;
@@ -233,8 +232,6 @@ fn bytes_of_utf8_are_left_as_they_came() {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn any_text_comes_through_any_coding(
         text in "[{a-z\\[\"][ -~é😀]{1,200}", coding in prop::sample::select(&CODINGS[..]), wide in any::<bool>(),
