@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may stop at the first surprise"))]
 
+pub mod contract;
 pub mod fail;
 pub mod query;
 pub mod schema;
@@ -9,8 +11,6 @@ pub use schema::{RELEASE, ROLES, SCHEMA_VERSION};
 /// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
 pub const FORMAT: i16 = 3;
 
-/// The participant's barrier, idempotent. Run in each participant's own database.
-pub const BARRIER: &str = include_str!("../barrier.sql");
 
 /// An invariant of the schema: a query that returns one row for each place where it is broken.
 #[derive(Debug, Clone, Copy)]

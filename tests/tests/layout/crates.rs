@@ -14,7 +14,8 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("pgsaga-plan", &[]),
     ("pgsaga-participant", &[]),
     ("pgsaga-producer", &["pgsaga-sql"]),
-    ("pgsaga-worker", &["pgsaga-plan", "pgsaga-sql"]),
+    // The signature scheme has one definition, for signer and verifier (docs/decisions).
+    ("pgsaga-worker", &["pgsaga-plan", "pgsaga-sql", "pgsaga-participant"]),
     ("pgsaga-test", &["pgsaga-worker", "pgsaga-plan", "pgsaga-sql", "pgsaga-producer", "pgsaga-participant"]),
     (
         "pgsaga",

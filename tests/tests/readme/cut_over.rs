@@ -1,6 +1,7 @@
 //! docs/cut-over.md: its statements move a database, and mend sequences that are behind.
 
-use pgsaga_producer::{Barrier, Error, Saga, Step, submit_many};
+use pgsaga_participant::Barrier;
+use pgsaga_producer::{Error, Saga, Step, submit_many};
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
 use pgsaga_tests::{Cluster, Worker, binary, eventually};
 use sqlx::postgres::{PgConnection, PgPool};

@@ -69,6 +69,9 @@ pub(crate) enum Error {
     /// The producer refused or failed.
     #[error(transparent)]
     Producer(#[from] pgsaga_producer::Error),
+    /// The barrier of one of the demo's banks refused or failed.
+    #[error(transparent)]
+    Participant(#[from] pgsaga_participant::Error),
 }
 
 impl Error {

@@ -1,4 +1,4 @@
-//! A barrier in memory, by the rules of `sql/barrier.sql`.
+//! A barrier in memory, by the rules of `producer/participant/sql/barrier.sql`.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgsaga_producer::{Barrier, Error, Verdict};
+use pgsaga_participant::{Barrier, Error, Verdict};
 use pgsaga_tests::Database;
 use sqlx::PgPool;
 

@@ -8,8 +8,6 @@ pub mod outcome;
 pub mod registry;
 pub(crate) mod task;
 
-pub use task::definition::default_step_name;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -313,7 +313,6 @@ mod tests {
     }
 
     proptest! {
-
         #[test]
         fn whatever_is_answered_the_message_is_short_clean_text(status in 100..=999_u16, body in bodies()) {
             let (outcome, message) = judge(status, &body);

@@ -197,7 +197,6 @@ mod tests {
     }
 
     proptest! {
-
         #[test]
         fn every_wait_of_every_saga_is_within_the_jitter_and_the_cap(
             counted in prop_oneof![0..=ATTEMPTS_MAX, any::<u32>()],

@@ -1,5 +1,5 @@
 //! A participant that keeps its own books: an HTTP service with a database of its own, whose handlers move
-//! money behind the barrier, through the crate or through the function of sql/barrier.sql.
+//! money behind the barrier, through the crate or through the function of barrier.sql.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use axum::extract::{Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
-use pgsaga_producer::{Barrier, Error, Verdict};
+use pgsaga_participant::{Barrier, Error, Verdict};
 use pgsaga_tests::Database;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +18,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::client::Way;
+
+/// What a participant without the crate installs.
+const BARRIER: &str = include_str!("../../../../producer/participant/sql/barrier.sql");
 
 /// What goes wrong at the first try of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +64,7 @@ impl Bank {
         let db = Database::new().await;
         match way {
             Way::Crate => Barrier::install(db.pool()).await.unwrap(),
-            Way::Sql => sqlx::raw_sql(pgsaga_sql::BARRIER).execute(db.pool()).await.map(drop).unwrap(),
+            Way::Sql => sqlx::raw_sql(BARRIER).execute(db.pool()).await.map(drop).unwrap(),
         }
         sqlx::raw_sql(
             "create table account (name text primary key, cents bigint not null check (cents >= 0));

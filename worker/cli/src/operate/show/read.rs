@@ -10,8 +10,8 @@ use super::standing;
 use crate::error::Error;
 use pgsaga_plan::Op;
 use pgsaga_plan::{Progress, State};
+use pgsaga_sql::contract::default_step_name;
 use pgsaga_worker::db::Time;
-use pgsaga_worker::execute::default_step_name;
 
 /// No step stands here.
 const NO_POSITION: usize = usize::MAX;
@@ -34,7 +34,7 @@ impl Saga {
         match self.steps.get(step) {
             Some(step) => step.name.clone(),
             None if step == NO_POSITION => "?".to_owned(),
-            None => default_step_name(step),
+            None => default_step_name(step + 1),
         }
     }
 }

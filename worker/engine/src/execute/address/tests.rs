@@ -259,7 +259,6 @@ fn is_special(address: Ipv4Addr) -> bool {
 }
 
 proptest! {
-
     #[test]
     fn every_special_address_is_denied_in_every_form(octets in prop_oneof![
         any::<[u8; 4]>(),

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use pgsaga_producer::{NamedUrl, webhook};
+use pgsaga_participant::webhook;
+use pgsaga_sql::contract::NamedUrl;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio::time::timeout_at;
 use url::Host;

@@ -1,5 +1,7 @@
 //! The query of a call: gid, trans_type, branch_id and op, by which a barrier knows the op.
 
+use pgsaga_sql::contract::RESERVED_QUERY_KEYS;
+
 /// Whether a step's URL brings a key of its own that is added to each call, written in whatever way: of two values some readers
 /// take the first, and would take the call for another saga's op. The INSERT refuses what needs no decoding.
 pub(super) fn has_reserved_key(url: &str) -> bool {
@@ -7,7 +9,7 @@ pub(super) fn has_reserved_key(url: &str) -> bool {
         query
             .split(['&', ';'])
             .flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()))
-            .any(|(key, _)| matches!(&*key, "gid" | "trans_type" | "branch_id" | "op"))
+            .any(|(key, _)| RESERVED_QUERY_KEYS.contains(&&*key))
     })
 }
 

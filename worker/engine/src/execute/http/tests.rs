@@ -46,7 +46,6 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-
     #[test]
     fn no_retry_after_and_no_date_is_a_surprise(
         after in prop::collection::vec(values(), 0..3), dates in prop::collection::vec(values(), 0..3),
@@ -225,11 +224,10 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
 }
 
 proptest! {
-
     #[test]
     fn whatever_a_saga_holds_its_request_is_built_or_definitely_refused((steps, headers, name) in sagas()) {
         let caller = caller();
-        let taken = pgsaga_producer::check_file(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
+        let taken = pgsaga_producer::Definition::from_json(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
         let definition = decoded(steps.clone(), headers.clone());
         prop_assert!(!taken || definition.is_ok(), "what the INSERT takes is decoded: {definition:?}");
         if definition.is_err() {

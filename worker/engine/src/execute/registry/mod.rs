@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use pgsaga_producer::NamedUrl;
-use pgsaga_producer::webhook::{SIGNATURES_MAX, Secret};
+use pgsaga_participant::webhook::{SIGNATURES_MAX, Secret};
+use pgsaga_sql::contract::NamedUrl;
 use reqwest::{Certificate, Identity, Url};
 use serde::Deserialize;
 
@@ -78,10 +78,7 @@ impl Registry {
         for (name, entry) in parsed.participant {
             let refuse = |why: String| refuse(format!("participant {name:?}: {why}"));
             if !NamedUrl::is_name(&name) {
-                return Err(refuse(
-                    "a bad name; allowed: 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit, and not digits alone"
-                        .to_owned(),
-                ));
+                return Err(refuse(format!("a bad name; allowed: {}", NamedUrl::NAMES)));
             }
             let base = base(&entry.url).map_err(&refuse)?;
             let secrets = secrets(&entry, folder, &variable).map_err(&refuse)?;
@@ -114,7 +111,7 @@ impl Registry {
     pub fn limits(&self) -> impl Iterator<Item = (String, usize)> {
         self.services
             .iter()
-            .filter_map(|(name, service)| Some((format!("participant:{name}"), service.limit?)))
+            .filter_map(|(name, service)| Some((format!("{}{name}", NamedUrl::SCHEME), service.limit?)))
     }
 }
 

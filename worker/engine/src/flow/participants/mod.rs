@@ -62,13 +62,6 @@ pub(crate) enum Reach {
     Nobody,
 }
 
-/// Whom a URL calls: host and port as it writes them, or `participant:NAME`; nothing for no call. queue_sagas() reads it the
-/// same way.
-pub(crate) fn participant(url: &str) -> &str {
-    let nth = if url.starts_with("participant:") { 0 } else { 2 };
-    url.split('/').nth(nth).and_then(|authority| authority.split('?').next()).unwrap_or("")
-}
-
 /// All participants of one worker.
 #[derive(Debug)]
 pub(crate) struct Participants {

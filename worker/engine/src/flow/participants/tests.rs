@@ -17,21 +17,6 @@ fn at_once(participants: &Arc<Participants>, name: &str, count: usize) -> usize 
     tickets.iter_mut().filter_map(|permit| permit.try_admit()).filter(|a| *a == Admission::Call).count()
 }
 
-#[test]
-fn whom_a_url_calls_is_read_as_it_is_written() {
-    for (url, name) in [
-        ("https://pay.example/charge?x=/y", "pay.example"),
-        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-        ("http://Pay.Example:80?x", "Pay.Example:80"),
-        ("http://[::1]:9/", "[::1]:9"),
-        ("participant:stock/reserve?x=/y", "participant:stock"),
-        ("http://stock/reserve", "stock"),
-        ("", ""),
-    ] {
-        assert_eq!(participant(url), name, "{url}");
-    }
-}
-
 #[tokio::test]
 async fn only_twenty_silent_calls_in_a_row_open_it() {
     let participants = participants(512);

@@ -9,6 +9,7 @@ use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder,
 use async_compression::zstd::DParameter;
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use mime::Mime;
+use pgsaga_sql::contract::{JsonSize, PAYLOAD_DEPTH_MAX};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -18,9 +19,6 @@ const COMPRESSED_BYTES_MORE: usize = 160 * 1024;
 /// Log2 of the largest window of zstd that is allocated: the 8 MiB of RFC 9659. zstd itself
 /// allocates up to 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Answers nested deeper are not kept: a payload that holds one would be deeper than a payload may
-/// be.
-const ANSWER_DEPTH_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Coding {
@@ -220,9 +218,9 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
 /// else. (`1e131071` has nine bytes, and jsonb prints 131,072.)
 pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
-    let measure = pgsaga_producer::measure_json(text)?;
+    // A payload that held a deeper answer would be deeper than a payload may be.
     // control: answer-bounds
-    (measure.bytes <= bytes_max && measure.depth <= ANSWER_DEPTH_MAX).then(|| text.to_owned())
+    JsonSize::of_text(text)?.is_within(bytes_max, PAYLOAD_DEPTH_MAX).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -232,7 +232,6 @@ fn bytes_of_utf8_are_left_as_they_came() {
 }
 
 proptest! {
-
     #[test]
     fn any_text_comes_through_any_coding(
         text in "[{a-z\\[\"][ -~é😀]{1,200}", coding in prop::sample::select(&CODINGS[..]), wide in any::<bool>(),

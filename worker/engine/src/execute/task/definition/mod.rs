@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgsaga_producer::is_reserved_header;
+use pgsaga_sql::contract::{
+    JsonSize, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds,
+    TIMEOUT_TO_FAIL, default_step_name, is_reserved_header, participant,
+};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -15,7 +17,6 @@ use serde_json::value::RawValue;
 use crate::execute::task::bounds::within;
 use crate::execute::task::references::{self, Answers};
 use crate::flow::capacity::MemoryShare;
-use crate::flow::participants::participant;
 use pgsaga_plan::Op;
 use pgsaga_plan::{StepGraph, StepPolicy};
 
@@ -67,20 +68,10 @@ impl Step {
     }
 }
 
-/// The longest body: a payload's limit holds for what its references make of it, too.
-const BODY_BYTES_MAX: usize = 1_048_576;
 /// More headers of one step than any INSERT takes, the saga's own included: a map of headers has an end, and panics there.
 const HEADERS_MAX: usize = 1_000;
-/// Seconds that the INSERT takes for a retry interval.
-const RETRY_INTERVAL_SECONDS: RangeInclusive<f64> = 0.001..=86_400.0;
-/// Seconds that the INSERT takes for a request timeout.
-const REQUEST_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=3_600.0;
-/// Seconds that the INSERT takes for `timeout_to_fail`.
-const TIMEOUT_SECONDS: RangeInclusive<f64> = 0.001..=31_536_000.0;
-/// What the INSERT takes of a limit of tries.
-const RETRY_LIMIT: RangeInclusive<f64> = 0.0..=1_000_000.0;
-/// Levels of a result: a payload's and an answer's.
-const RESULT_DEPTH_MAX: usize = 128;
+/// Levels of a result: those of a payload, and of an answer in it.
+const RESULT_DEPTH_MAX: usize = 2 * PAYLOAD_DEPTH_MAX;
 
 /// A saga's definition: what the INSERT said, with defaults filled in.
 #[derive(Debug)]
@@ -138,11 +129,11 @@ impl Definition {
         };
         let text = std::str::from_utf8(raw).map_err(|error| format!("{key}: {error}"))?;
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
-        let body = references::resolve(text, op == Op::Compensate, BODY_BYTES_MAX, find)
+        let body = references::resolve(text, op == Op::Compensate, PAYLOAD_BYTES_MAX, find)
             .map_err(|missing| format!("not sent: {key}: {missing}"))?;
-        if body.len() > BODY_BYTES_MAX {
+        if body.len() > PAYLOAD_BYTES_MAX {
             return Err(format!(
-                "not sent: {key}: longer than {BODY_BYTES_MAX} bytes with the answers that it refers to"
+                "not sent: {key}: longer than {PAYLOAD_BYTES_MAX} bytes with the answers that it refers to"
             ));
         }
         Ok(body.into())
@@ -153,9 +144,8 @@ impl Definition {
         let Some(mapping) = &self.result_mapping else { return last.map(str::to_owned) };
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
         // Null for what is missing. What would be longer or deeper than a payload may be is no result.
-        let result = references::resolve(mapping, true, BODY_BYTES_MAX, find).ok()?;
-        let size = pgsaga_producer::measure_json(&result)?;
-        (size.bytes <= BODY_BYTES_MAX && size.depth <= RESULT_DEPTH_MAX).then_some(result)
+        let result = references::resolve(mapping, true, PAYLOAD_BYTES_MAX, find).ok()?;
+        JsonSize::of_text(&result)?.is_within(PAYLOAD_BYTES_MAX, RESULT_DEPTH_MAX).then_some(result)
     }
 
     /// Whether the answer of step `index`'s action is used by anything, the saga's result included.
@@ -263,9 +253,9 @@ impl Definition {
             None => Headers::new(),
         };
         let common = header_map(&saga_headers)?;
-        let saga_interval = seconds("retry_interval", columns.retry_interval, RETRY_INTERVAL_SECONDS)?;
-        let saga_timeout = seconds("request_timeout", columns.request_timeout, REQUEST_TIMEOUT_SECONDS)?;
-        let timeout = columns.timeout.map(|found| seconds("timeout_to_fail", found, TIMEOUT_SECONDS));
+        let saga_interval = seconds("retry_interval", columns.retry_interval, RETRY_INTERVAL)?;
+        let saga_timeout = seconds("request_timeout", columns.request_timeout, REQUEST_TIMEOUT)?;
+        let timeout = columns.timeout.map(|found| seconds("timeout_to_fail", found, TIMEOUT_TO_FAIL));
         let saga_limit = limit("retry_limit", columns.retry_limit.map(f64::from))?;
         let saga_compensate_limit =
             limit("compensate_retry_limit", columns.compensate_retry_limit.map(f64::from))?;
@@ -285,7 +275,7 @@ impl Definition {
             let holds_reference =
                 |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
             steps.push(Step {
-                name: row.name.as_deref().map_or_else(|| default_step_name(index), str::to_owned),
+                name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
                 action: row.action.clone().into_owned(),
                 compensate: row.compensate.as_deref().map(str::to_owned),
                 // control: payload-bytes
@@ -296,11 +286,11 @@ impl Definition {
                 keeps_answer: false,
                 headers,
                 retry_interval: match row.retry_interval_seconds {
-                    Some(found) => seconds("retry_interval_seconds", found, RETRY_INTERVAL_SECONDS)?,
+                    Some(found) => seconds("retry_interval_seconds", found, RETRY_INTERVAL)?,
                     None => saga_interval,
                 },
                 request_timeout: match row.request_timeout_seconds {
-                    Some(found) => seconds("request_timeout_seconds", found, REQUEST_TIMEOUT_SECONDS)?,
+                    Some(found) => seconds("request_timeout_seconds", found, REQUEST_TIMEOUT)?,
                     None => saga_timeout,
                 },
             });
@@ -350,22 +340,18 @@ fn order(rows: &[StepRow<'_>], steps: &[Step]) -> Result<Vec<Vec<usize>>, pgsaga
     rows.iter().enumerate().map(waits_for).collect()
 }
 
-/// The name of a step that has none of its own: its position, from 1, two digits wide at least.
-pub fn default_step_name(index: usize) -> String {
-    format!("{:02}", index + 1)
-}
-
 fn slice(text: &Bytes, raw: &RawValue) -> Bytes {
     text.slice_ref(raw.get().as_bytes())
 }
 
-fn seconds(place: &str, found: f64, allowed: RangeInclusive<f64>) -> Result<Duration, DecodeError> {
-    let seconds = within(place, found, allowed).map_err(|error| DecodeError::Range(error + " seconds"))?;
+fn seconds(place: &str, found: f64, allowed: Seconds) -> Result<Duration, DecodeError> {
+    let seconds =
+        within(place, found, allowed.range()).map_err(|error| DecodeError::Range(error + " seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| DecodeError::Range(format!("{place}: {error}")))
 }
 
 fn limit(place: &str, found: Option<f64>) -> Result<Option<u32>, DecodeError> {
-    let limit = found.map(|found| within(place, found, RETRY_LIMIT)).transpose();
+    let limit = found.map(|found| within(place, found, RETRY_LIMIT.range())).transpose();
     limit.map(|limit| limit.map(|limit| limit as u32)).map_err(DecodeError::Range)
 }
 

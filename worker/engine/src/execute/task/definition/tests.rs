@@ -219,7 +219,6 @@ fn decode_every_way(steps: &str, other: &str) {
 }
 
 proptest! {
-
     #[test]
     fn a_definition_with_changed_bytes_is_decoded_or_an_error(bytes in mutated(), headers in mutated()) {
         decode_every_way(&String::from_utf8_lossy(&bytes), &String::from_utf8_lossy(&headers));

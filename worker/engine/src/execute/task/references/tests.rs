@@ -84,7 +84,6 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-
     #[test]
     fn what_references_make_is_json_again_and_bounded(text in texts(), or_null in proptest::arbitrary::any::<bool>(), bytes_max in 0..400_usize) {
         let find = |name: &str| (name == "stock").then_some(ANSWER);

@@ -1,178 +1,166 @@
+//! What an application builds: a saga, its steps, and what stands in their payloads.
+
+mod answer;
+mod step;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use pgsaga_sql::contract::GID;
 use serde::Serialize;
-use sqlx::{Executor, Postgres};
+use serde_json::value::{RawValue, to_raw_value};
+
+pub use answer::{AnswerOf, Literal, answer_of, literal};
+pub use step::Step;
 
 use crate::definition::Definition;
-use crate::error::Error;
-use crate::gid::Gid;
-use crate::invalid::Invalid;
-use crate::payload::Payload;
-use crate::step::Step;
-use crate::submit::{Producer, Submitted};
-use crate::validate::Columns;
+use crate::validate::{self, Columns, Invalid};
 
-/// A saga to submit: its steps run one after the other, or as their [`Step::after`] says; when one refuses, those that
-/// may have taken effect are compensated in the reverse order.
+/// A saga to submit. Its steps run one after the other, or as [`Step::after`] says. When a step
+/// refuses, the steps that may have taken effect are compensated in reverse order.
 #[derive(Debug, Clone, Default)]
 pub struct Saga {
-    gid: Option<Gid>,
+    /// All columns but those below.
+    columns: Columns,
     steps: Vec<Step>,
-    queue: Option<String>,
-    priority: Option<u8>,
-    start: Start,
-    timeout_to_fail: Option<Duration>,
-    retry_interval: Option<Duration>,
-    retry_limit: Option<u32>,
-    compensate_retry_limit: Option<u32>,
-    request_timeout: Option<Duration>,
     headers: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
-    result_mapping: Payload,
+    result_mapping: Option<Json>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-enum Start {
-    #[default]
-    Now,
-    At(SystemTime),
-    After(Duration),
+/// A value as JSON, or why it did not become JSON. The error is reported when the saga is checked,
+/// so that building stays one chain of calls.
+type Json = Result<Box<RawValue>, String>;
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Json {
+    to_raw_value(value).map_err(|error| error.to_string())
+}
+
+fn not_json(place: &str, error: &str) -> Invalid {
+    Invalid::new(place, format!("a value that does not become JSON ({error})"), "any JSON")
 }
 
 impl Saga {
-    /// A saga without steps. Without a gid, the database makes a time-ordered one.
+    /// A saga without steps. The database makes a time-ordered gid for a saga that has none.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Names the saga, which makes submitting it idempotent: 1 to 128 of the characters `A-Z a-z 0-9 . _ : -`, unique
-    /// over all databases that share participants, and never used again.
+    /// Names the saga, which makes submitting idempotent. A gid has 1 to 128 of the characters
+    /// `A-Z a-z 0-9 . _ : -`. It is unique over all databases that share participants, and is never
+    /// used again, not even after retention has deleted its saga.
     pub fn gid(mut self, gid: impl Into<String>) -> Result<Self, Invalid> {
-        self.gid = Some(Gid::new(gid)?);
+        let gid = gid.into();
+        validate::name("gid", Some(&gid), GID)?;
+        self.columns.gid = Some(gid);
         Ok(self)
     }
 
-    /// Adds a step, to run after the one added before it unless it says otherwise. 1 to 1,000 of them.
+    /// Adds a step. It runs after the step added before it, unless it says otherwise. A saga has 1
+    /// to 1,000 steps.
     pub fn step(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
     }
 
-    /// The queue, for workers that serve chosen ones: 1 to 64 of the characters `A-Z a-z 0-9 . _ : -`, `default` by default.
+    /// Chooses the queue, for workers that serve chosen queues: 1 to 64 of the characters
+    /// `A-Z a-z 0-9 . _ : -`, `default` by default.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
-        self.queue = Some(queue.into());
+        self.columns.queue = Some(queue.into());
         self
     }
 
-    /// The class in its queue, from 0, the most urgent, to 3; 1 by default.
+    /// Chooses the class in the queue, from 0, the most urgent, to 3; 1 by default.
     pub fn priority(mut self, priority: u8) -> Self {
-        self.priority = Some(priority);
+        self.columns.priority = Some(priority.into());
         self
     }
 
-    /// Not before this time, by the database's clock; before the year 10000. The database keeps microseconds. A time in
-    /// the past is now. The last of `run_at` and [`run_after`](Self::run_after) counts.
+    /// Delays the start until this time by the database's clock, to the microsecond. A time in the
+    /// past is now; the year 9999 is the last one allowed. Replaces
+    /// [`run_after`](Self::run_after).
     pub fn run_at(mut self, time: SystemTime) -> Self {
-        self.start = Start::At(time);
+        self.columns.run_at_us = Some(since_1970(time));
+        self.columns.run_after_us = None;
         self
     }
 
-    /// Not before so long after the INSERT; up to 3,153,600,000 s.
+    /// Delays the start by this time after the INSERT, up to 3,153,600,000 s. Replaces
+    /// [`run_at`](Self::run_at).
     pub fn run_after(mut self, delay: Duration) -> Self {
-        self.start = Start::After(delay);
+        self.columns.run_after_us = Some(micros(delay));
+        self.columns.run_at_us = None;
         self
     }
 
-    /// The deadline, counted from the later of the INSERT and the start: when it passes before the saga has ended, the
-    /// saga turns back, once its calls in flight have ended. 1 ms to 31,536,000 s (365 days); none by default.
-    /// The database keeps microseconds.
+    /// Sets the deadline: 1 ms to 31,536,000 s (365 days) after the later of INSERT and start; none
+    /// by default. A saga that has not ended by then rolls back, after its calls in flight.
     pub fn timeout_to_fail(mut self, timeout: Duration) -> Self {
-        self.timeout_to_fail = Some(timeout);
+        self.columns.timeout_to_fail_us = Some(micros(timeout));
         self
     }
 
-    /// The wait before the first retry of an op, doubled for each further one: 1 ms to a day, 10 s by default.
-    /// The database keeps microseconds.
+    /// Sets the wait before the first retry of an op; it doubles with each further retry. 1 ms to a
+    /// day, 10 s by default.
     pub fn retry_interval(mut self, interval: Duration) -> Self {
-        self.retry_interval = Some(interval);
+        self.columns.retry_interval_us = Some(micros(interval));
         self
     }
 
-    /// Retries of a step's action after its first try, up to 1,000,000; without limit by default.
+    /// Limits the retries of an action after its first try, up to 1,000,000; no limit by default.
     pub fn retry_limit(mut self, limit: u32) -> Self {
-        self.retry_limit = Some(limit);
+        self.columns.retry_limit = Some(limit.into());
         self
     }
 
-    /// Retries of a compensation after its first try, up to 1,000,000; without limit by default. A saga whose compensation
-    /// uses them up is stuck until a person decides.
+    /// Limits the retries of a compensation after its first try, up to 1,000,000; no limit by
+    /// default. When a compensation has used up its retries, the saga is stuck until a person
+    /// decides.
     pub fn compensate_retry_limit(mut self, limit: u32) -> Self {
-        self.compensate_retry_limit = Some(limit);
+        self.columns.compensate_retry_limit = Some(limit.into());
         self
     }
 
-    /// How long one call may take: 1 ms to an hour, 3 s by default. The database keeps microseconds.
+    /// Limits the time of one call: 1 ms to an hour, 3 s by default.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = Some(timeout);
+        self.columns.request_timeout_us = Some(micros(timeout));
         self
     }
 
-    /// A header of every call, such as `traceparent`. Up to 64.
+    /// Adds a header to every call, such as `traceparent`. A saga has up to 64.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// A label, for people who look for the saga. Up to 64.
+    /// Adds a label, by which people find the saga. A saga has up to 64.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// What becomes the saga's result, with [`answer_of`](crate::answer_of) in it for the answers of any steps; by default
-    /// the last step's answer. Up to 1 MiB as Postgres prints it, nested up to 64 deep.
+    /// Sets what becomes the saga's result; by default the last step's answer. The mapping may hold
+    /// [`answer_of`] for any step. Up to 1 MiB as Postgres prints it, nested up to 64 deep.
     pub fn result_mapping<T: Serialize + ?Sized>(mut self, mapping: &T) -> Self {
-        self.result_mapping = Payload::of(mapping);
+        self.result_mapping = Some(to_json(mapping));
         self
     }
 
     /// Checks the saga, in the words that the INSERT would use.
     pub fn definition(&self) -> Result<Definition, Invalid> {
-        for (position, step) in (1..).zip(&self.steps) {
-            step.check_payloads(position)?;
-        }
-        self.result_mapping.check(|| "result_mapping".to_owned())?;
-        let (run_at_us, run_after_us) = match self.start {
-            Start::Now => (None, None),
-            Start::At(time) => (Some(since_1970(time)), None),
-            Start::After(delay) => (None, Some(micros(delay))),
-        };
-        Definition::new(&Columns {
-            gid: self.gid.as_ref().map(Gid::as_str),
-            steps: &text(&self.steps, "steps")?,
-            queue: self.queue.as_deref(),
-            priority: self.priority.map(i64::from),
-            run_at_us,
-            run_after_us,
-            timeout_to_fail_us: self.timeout_to_fail.map(micros),
-            retry_interval_us: self.retry_interval.map(micros),
-            retry_limit: self.retry_limit.map(i64::from),
-            compensate_retry_limit: self.compensate_retry_limit.map(i64::from),
-            request_timeout_us: self.request_timeout.map(micros),
-            headers: strings(&self.headers, "headers")?.as_deref(),
-            labels: strings(&self.labels, "labels")?.as_deref(),
-            result_mapping: self.result_mapping.text(),
+        let steps = (1..).zip(&self.steps).map(|(position, step)| step.to_json(position));
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        let mapping = self.result_mapping.as_ref().map(|mapping| match mapping {
+            Ok(mapping) => Ok(mapping.get().to_owned()),
+            Err(error) => Err(not_json("result_mapping", error)),
+        });
+        Definition::new(Columns {
+            steps: format!("[{}]", steps.join(",")),
+            headers: strings("headers", &self.headers)?,
+            labels: strings("labels", &self.labels)?,
+            result_mapping: mapping.transpose()?,
+            ..self.columns.clone()
         })
-    }
-
-    /// Checks the saga and inserts it: in your transaction when `executor` is one, so that it exists exactly when your
-    /// own rows do. A gid that exists already is left as it is, and `created` is false.
-    pub async fn submit<'e, E>(&self, executor: E) -> Result<Submitted, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
-        Producer::default().submit(executor, self).await
     }
 }
 
@@ -187,20 +175,13 @@ fn since_1970(time: SystemTime) -> i128 {
     }
 }
 
-fn strings(entries: &BTreeMap<String, String>, place: &str) -> Result<Option<String>, Invalid> {
-    (!entries.is_empty()).then(|| text(entries, place)).transpose()
-}
-
-fn text<T: Serialize + ?Sized>(value: &T, place: &str) -> Result<String, Invalid> {
-    serde_json::to_string(value).map_err(|error| {
-        Invalid::new(place, format!("a value that does not become JSON ({error})"), "any JSON")
-    })
+fn strings(place: &str, entries: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
+    let text = || serde_json::to_string(entries).map_err(|error| not_json(place, &error.to_string()));
+    (!entries.is_empty()).then(text).transpose()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::*;
 
     #[test]
@@ -229,7 +210,7 @@ mod tests {
             saga.definition().unwrap().steps(),
             concat!(
                 r#"[{"name":"pay","action":"https://pay/charge","compensate":"https://pay/refund","payload":{"cents":12345678901234567890.1230}},"#,
-                r#"{"action":"","payload":"x","compensate_payload":null,"after":["pay"],"pivot":true,"headers":{"X-A":"b"},"retry_limit":0,"compensate_retry_limit":2,"retry_interval_seconds":1.5,"request_timeout_seconds":3600}]"#
+                r#"{"action":"","after":["pay"],"compensate_payload":null,"compensate_retry_limit":2,"payload":"x","pivot":true,"request_timeout_seconds":3600,"retry_interval_seconds":1.5,"retry_limit":0,"headers":{"X-A":"b"}}]"#
             )
         );
     }

@@ -1,11 +1,7 @@
-use crate::url::BYTES_MAX;
+use super::limit::{PARTICIPANT_NAME_BYTES_MAX, URL_BYTES_MAX};
 
-/// What a step's URL starts with where it names a participant instead of its address.
-const SCHEME: &str = "participant:";
-const NAME_BYTES_MAX: usize = 64;
-
-/// A step's URL that names a participant, `participant:stock/reserve`: workers know where `stock` is, and what they sign
-/// their calls with.
+/// A step's URL that names a participant instead of its address: `participant:stock/reserve`. The
+/// file of `--participants` tells workers where `stock` is and which secrets sign its calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamedUrl<'a> {
     name: &'a str,
@@ -13,14 +9,21 @@ pub struct NamedUrl<'a> {
 }
 
 impl<'a> NamedUrl<'a> {
-    /// Reads one: a name, then a path and maybe a query without anything that a URL parser would read otherwise. `None` for
-    /// any other text. The grammar of `check_saga` in `sql/functions/insert/check_saga.sql`.
+    /// What a named URL starts with.
+    pub const SCHEME: &'static str = "participant:";
+
+    /// What [`is_name`](Self::is_name) allows.
+    pub const NAMES: &'static str =
+        "1 to 64 of a-z 0-9 . _ -, the first a letter or a digit, and not digits alone";
+
+    /// Reads a name, then a path and maybe a query in which URL parsers decode and resolve nothing.
+    /// `None` for any other text.
     pub fn parse(url: &'a str) -> Option<Self> {
-        let rest = url.strip_prefix(SCHEME)?;
+        let rest = url.strip_prefix(Self::SCHEME)?;
         let (name, path) = rest.split_at(rest.find('/')?);
         let (before, query) = path.split_at(path.find('?').unwrap_or(path.len()));
         let is_path = |b: u8| b.is_ascii_alphanumeric() || b"._~:@/-".contains(&b);
-        let well = url.len() <= BYTES_MAX
+        let well = url.len() <= URL_BYTES_MAX
             && !url.contains("..")
             && Self::is_name(name)
             && before.bytes().all(is_path)
@@ -28,20 +31,20 @@ impl<'a> NamedUrl<'a> {
         well.then_some(Self { name, path })
     }
 
-    /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`, of which the first is a letter or a digit, no two dots in a row, and not digits
-    /// alone.
+    /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`. The first is a letter
+    /// or a digit, no two dots are neighbours, and the name is not digits alone.
     pub fn is_name(name: &str) -> bool {
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        (1..=NAME_BYTES_MAX).contains(&name.len())
+        (1..=PARTICIPANT_NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().next().is_some_and(is_plain)
             && name.bytes().all(|b| is_plain(b) || b"._-".contains(&b))
             && !name.contains("..")
             && !name.bytes().all(|b| b.is_ascii_digit())
     }
 
-    /// Whether a text wants to be one, well-formed or not.
-    pub(crate) fn is_meant(url: &str) -> bool {
-        url.starts_with(SCHEME)
+    /// Whether the text starts as a named URL, well-formed or not.
+    pub fn is_meant(url: &str) -> bool {
+        url.starts_with(Self::SCHEME)
     }
 
     /// The participant's name.
@@ -49,7 +52,7 @@ impl<'a> NamedUrl<'a> {
         self.name
     }
 
-    /// What follows the participant's own URL: it starts with a slash.
+    /// The path and query, from the slash, that follow the participant's own URL.
     pub fn path(&self) -> &'a str {
         self.path
     }
@@ -60,7 +63,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::property::tried;
 
     #[test]
     fn a_name_and_a_path_are_read() {
@@ -78,7 +80,7 @@ mod tests {
         }
         let longest = format!("participant:{}/", "a".repeat(64));
         assert!(NamedUrl::parse(&longest).is_some());
-        assert!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(BYTES_MAX - 14))).is_some());
+        assert!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(URL_BYTES_MAX - 14))).is_some());
     }
 
     #[test]
@@ -119,12 +121,10 @@ mod tests {
             assert_eq!(NamedUrl::parse(url), None, "{url}");
         }
         assert_eq!(NamedUrl::parse(&format!("participant:{}/", "a".repeat(65))), None);
-        assert_eq!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(BYTES_MAX - 13))), None);
+        assert_eq!(NamedUrl::parse(&format!("participant:a/{}", "x".repeat(URL_BYTES_MAX - 13))), None);
     }
 
     proptest! {
-        #![proptest_config(tried())]
-
         #[test]
         fn what_is_read_is_the_whole_and_stays_below_its_base(text in "participant:[a-z0-9._:@/?%-]{0,6}/[!-~]{0,12}") {
             if let Some(url) = NamedUrl::parse(&text) {

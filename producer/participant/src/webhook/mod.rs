@@ -1,13 +1,15 @@
-//! Signatures of calls, after the [Standard Webhooks](https://www.standardwebhooks.com) specification: a participant knows that a
-//! call comes from the workers and from nobody else, that nothing of its body was changed, and that it is not an old one.
+//! Signatures of calls, after the [Standard Webhooks](https://www.standardwebhooks.com)
+//! specification. A signature proves that a call comes from a worker, that nobody changed its body,
+//! and that it is not an old call sent again.
 //!
-//! Workers sign the calls of a named participant that has secrets. The participant looks at each call before it does anything:
+//! Workers sign the calls of a named participant that has secrets. The participant verifies each
+//! call before it does anything else:
 //!
 //! ```
 //! use std::collections::HashMap;
 //! use std::time::Duration;
 //!
-//! use pgsaga_producer::webhook::{Secret, verify};
+//! use pgsaga_participant::webhook::{Secret, verify};
 //!
 //! # let headers: HashMap<&str, &str> = HashMap::new();
 //! # let body = b"{}";
@@ -22,12 +24,12 @@
 //!     Ok(call) => println!("{} is genuine", call.id),
 //!     Err(error) => println!("answer 401: {error}"),
 //! }
-//! # Ok::<(), pgsaga_producer::webhook::BadSecret>(())
+//! # Ok::<(), pgsaga_participant::webhook::BadSecret>(())
 //! ```
 //!
-//! What is signed is `webhook-id`, `webhook-timestamp` and the body. The URL is not: let each op have a secret of its own, or look
-//! at the call's step and op, which are in the id (`<gid>/<step>/<op>` like the `Idempotency-Key`, with `~` for `.`).
-//! A genuine call can come twice, as every call can.
+//! The signature covers `webhook-id`, `webhook-timestamp` and the body, but not the URL. So give
+//! each op a secret of its own, or compare the op with the id, which is `<gid>/<step>/<op>` like
+//! the `Idempotency-Key`, with `~` for `.`. A genuine call can come twice, as every call can.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -37,32 +39,33 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// Names the call: the same on every try. [`verify`] takes none with a point, which would let another part of the body be
-/// taken for the timestamp.
+/// Header that names the call; the same on every try. An id must not contain a point: part of the
+/// body could then pass for the timestamp.
 pub const ID: &str = "webhook-id";
-/// When the try was signed, in seconds since 1970-01-01 UTC.
+/// Header with the time of the signature, in seconds since 1970-01-01 UTC.
 pub const TIMESTAMP: &str = "webhook-timestamp";
-/// One signature for each secret of the sender, with spaces between them: `v1,<base64>`.
+/// Header with a signature `v1,<base64>` by each secret of the sender, with spaces between them.
 pub const SIGNATURE: &str = "webhook-signature";
 
 const SECRET_PREFIX: &str = "whsec_";
 const SIGNATURE_PREFIX: &str = "v1,";
-/// The specification's bounds.
+/// Bounds of the specification.
 const SECRET_BYTES_MIN: usize = 24;
 const SECRET_BYTES_MAX: usize = 64;
-/// So many signatures of a call are looked at: more than anybody rotates through, and a bound on the work for a call that is not
-/// genuine. A sender that has more secrets is not understood.
+/// Most signatures of one call that are compared. The limit bounds the work for a forged call, and
+/// is more than any rotation of secrets needs.
 pub const SIGNATURES_MAX: usize = 16;
 
-/// A secret that sender and participant share. Its `Debug` shows nothing of it.
+/// A secret that workers and participant share. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Reads `whsec_` and 24 to 64 bytes in base64, such as `echo "whsec_$(openssl rand -base64 32)"` prints.
+    /// Reads `whsec_` and 24 to 64 bytes in base64, as `echo "whsec_$(openssl rand -base64 32)"`
+    /// prints them.
     ///
     /// # Errors
-    /// [`BadSecret`], which shows nothing of it either.
+    /// [`BadSecret`], which does not contain the text.
     pub fn parse(text: &str) -> Result<Secret, BadSecret> {
         let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(BadSecret::Prefix)?;
         let bytes = STANDARD.decode(encoded).map_err(|_| BadSecret::Base64)?;
@@ -73,7 +76,8 @@ impl Secret {
         }
     }
 
-    /// Ready to sign or to verify `<id>.<timestamp>.<body>`. `None` cannot be: an HMAC takes a key of any length.
+    /// The HMAC of `<id>.<timestamp>.<body>`. Never `None`, because an HMAC takes a key of any
+    /// length.
     fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
@@ -89,14 +93,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A text that is no secret.
+/// Why a text cannot be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadSecret {
-    /// It does not start as one.
+    /// The text does not start with `whsec_`.
     #[error("it does not start with whsec_")]
     Prefix,
-    /// What follows is not base64.
+    /// The rest of the text is not base64.
     #[error("what follows whsec_ is not base64")]
     Base64,
     /// Too short to be safe, or longer than the specification allows.
@@ -104,8 +108,9 @@ pub enum BadSecret {
     Length(usize),
 }
 
-/// The value of [`SIGNATURE`] for a call: a signature by each secret, so that the participant may know either while one takes
-/// the other's place. `timestamp` is in seconds since 1970-01-01 UTC.
+/// Returns the value of [`SIGNATURE`] for a call. It holds a signature by each secret, so that the
+/// participant can replace one secret by another without a gap. `timestamp` is in seconds since
+/// 1970-01-01 UTC.
 pub fn sign(id: &str, timestamp: u64, body: &[u8], secrets: &[Secret]) -> String {
     let timestamp = timestamp.to_string();
     let mut signatures = String::new();
@@ -119,59 +124,61 @@ pub fn sign(id: &str, timestamp: u64, body: &[u8], secrets: &[Secret]) -> String
     signatures
 }
 
-/// A call that is genuine.
+/// A genuine call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<'a> {
-    /// Its [`ID`].
+    /// Value of the header [`ID`].
     pub id: &'a str,
-    /// Its [`TIMESTAMP`].
+    /// Value of the header [`TIMESTAMP`].
     pub timestamp: u64,
 }
 
-/// Why a call is not to be believed. Answer it with 401.
+/// Why a call is not genuine. Answer it with 401.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// A header of the signature is not there.
+    /// One of the three headers is missing.
     #[error("the header {0} is missing")]
     Missing(&'static str),
-    /// The id is empty or has a point.
+    /// The id is empty or contains a point.
     #[error("the id is empty or contains a point")]
     Id,
     /// The timestamp is not a number of seconds.
     #[error("the timestamp is not a number of seconds")]
     Timestamp,
-    /// Signed longer ago than the tolerance: an old call that somebody sends again, or clocks that differ.
+    /// The call was signed too long ago: somebody sends an old call again, or the clocks differ.
     #[error("it was signed {seconds} s ago; the tolerance is {tolerance_seconds} s")]
     TooOld {
-        /// How long ago.
+        /// Age of the signature.
         seconds: u64,
-        /// What would be tolerated.
+        /// Highest age that is accepted.
         tolerance_seconds: u64,
     },
-    /// Signed in the future: clocks differ by more than the tolerance.
+    /// The call was signed in the future: the clocks differ by more than the tolerance.
     #[error("it was signed {seconds} s in the future; the tolerance is {tolerance_seconds} s")]
     TooNew {
-        /// How far.
+        /// How far in the future.
         seconds: u64,
-        /// What would be tolerated.
+        /// Highest difference that is accepted.
         tolerance_seconds: u64,
     },
-    /// No signature is by any of the secrets: a wrong secret, or another id, timestamp or body than was signed.
+    /// None of the secrets made any of the signatures: the secret is wrong, or the id, the
+    /// timestamp or the body is not what was signed.
     #[error("no signature fits any of the secrets")]
     Signature,
-    /// There is nothing to verify it with.
+    /// The list of secrets is empty.
     #[error("no secrets were given")]
     NoSecrets,
 }
 
-/// Whether a call is genuine, by this machine's clock.
+/// Verifies a call by this machine's clock.
 ///
-/// `header` gives a header's value by its name in lower case, `body` is the body as it came, byte for byte. The comparison takes
-/// the same time wherever signatures differ. A tolerance of five minutes is usual.
+/// `header` returns a header's value by its name in lower case; `body` is the body as it came, byte
+/// for byte. The comparison takes the same time wherever signatures differ. A tolerance of five
+/// minutes is usual.
 ///
 /// # Errors
-/// [`VerifyError`]; then nothing of the call is to be believed.
+/// [`VerifyError`]. Then do nothing of what the call asks.
 pub fn verify<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
     body: &[u8],
@@ -183,10 +190,10 @@ pub fn verify<'a>(
     verify_at(header, body, secrets, tolerance, now)
 }
 
-/// The same at a given time.
+/// Verifies a call as [`verify`] does, by the time `now`.
 ///
 /// # Errors
-/// As for [`verify`].
+/// [`VerifyError`], as for [`verify`].
 pub fn verify_at<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
     body: &[u8],

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::property::tried;
 
 /// The vector that the libraries of the specification share.
 const VECTOR_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -130,7 +129,8 @@ fn a_secret_is_replaced_without_a_call_that_is_refused() {
     let (both, only_old, only_new) =
         (by(&[new.clone(), old.clone()]), by(std::slice::from_ref(&old)), by(std::slice::from_ref(&new)));
     assert_eq!(both.signature.as_ref().unwrap().split(' ').count(), 2);
-    // First the participant knows both, then the workers sign with both, or with the new one alone; or the other way round.
+    // First the participant knows both, then the workers sign with both, or with the new one alone;
+    // or the other way round.
     for arrived in [&both, &only_old, &only_new] {
         assert_eq!(arrived.verify(&[old.clone(), new.clone()], 1000), Ok(1000));
     }
@@ -169,8 +169,6 @@ fn a_secret_is_checked_and_never_shown() {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn whatever_arrives_is_judged_and_only_what_was_signed_is_genuine(
         id in "[A-Za-z0-9/~]{1,20}", body in any::<Vec<u8>>(), at in 0_usize..1000, bit in 0_u8..8, noise in ".{0,40}",

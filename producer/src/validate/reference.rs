@@ -1,11 +1,12 @@
-//! Answers of steps in payloads: `{"$from": "stock", "path": "/reservation/id"}`; `{"$literal": …}` stands for its value.
+//! References to answers in payloads: `{"$from": "stock", "path": "/reservation/id"}`. Inside
+//! `{"$literal": …}` nothing is a reference.
 
 use serde_json::value::RawValue;
 
-use crate::invalid::Invalid;
-use crate::json::{self, Key, Kind, found, quoted};
-use crate::order::Order;
-use crate::steps::Step;
+use super::invalid::Invalid;
+use super::json::{self, Kind, found, quoted};
+use super::order::Order;
+use super::step::Step;
 
 const FROM: &str = "$from";
 const PATH: &str = "path";
@@ -16,9 +17,9 @@ const EARLIER_OR_OWN: &str = "the name of this step or of one that always comes 
 const ANY: &str = "the name of a step";
 const POINTER: &str = "\"\" or a JSON pointer like /a/0, with ~0 for ~ and ~1 for /";
 
-/// Checks all references of a saga: an action uses answers of steps that always come before it, a compensation also its
-/// own action's, and the result any.
-pub(crate) fn check(
+/// Checks all references of a saga. An action may use answers of steps that always come before it,
+/// a compensation also the answer of its own action, and the result the answer of any step.
+pub(super) fn check(
     order: &Order<'_>,
     steps: &[Step<'_>],
     result_mapping: Option<&RawValue>,
@@ -43,7 +44,7 @@ pub(crate) fn check(
     }
 }
 
-/// A cheap look at the text; a key may be written with escapes.
+/// Whether a walk is needed. A key may be written with escapes.
 fn may_refer(value: &&RawValue) -> bool {
     value.get().contains("\"$") || value.get().contains("\\u")
 }
@@ -55,13 +56,14 @@ struct Rule<'a> {
     allowed: &'static str,
 }
 
-/// A value before what is in it, in jsonb's order. Payloads are at most 64 levels deep, so it may recurse.
+/// Checks a value before the values in it, in jsonb's order. Recursion is safe, because payloads
+/// are at most 64 levels deep.
 fn walk(value: &RawValue, rule: &Rule<'_>) -> Result<(), Invalid> {
     match json::kind(value) {
         Kind::Array => json::array(value).iter().flatten().try_for_each(|element| walk(element, rule)),
         Kind::Object => {
             let entries = json::object(value).unwrap_or_default();
-            let get = |key: &str| entries.get(&Key(key.to_owned())).copied();
+            let get = |key: &str| json::get(&entries, key);
             let other = |known: [&str; 2]| {
                 entries.keys().find(|key| !known.contains(&key.0.as_str())).map(|key| &key.0)
             };
@@ -102,7 +104,7 @@ fn reference(
     }
 }
 
-/// RFC 6901.
+/// Whether the text is a JSON pointer (RFC 6901).
 fn is_pointer(text: &str) -> bool {
     (text.is_empty() || text.starts_with('/'))
         && text.split('~').skip(1).all(|rest| rest.starts_with('0') || rest.starts_with('1'))

@@ -1,17 +1,19 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Stands in a payload for the answer of a step. See [`answer_of`].
+/// A reference to the answer of a step, made by [`answer_of`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerOf {
     step: String,
     path: String,
 }
 
-/// Stands, anywhere in a payload or a result's mapping, for what a step answered: all of its JSON where `path` is `""`,
-/// else the part that this JSON pointer (RFC 6901) names, such as `/reservation/id`.
+/// Returns a value that stands, anywhere in a payload or a result's mapping, for what a step
+/// answered: all of its JSON when `path` is `""`, else the part that this JSON pointer (RFC 6901)
+/// names, such as `/reservation/id`.
 ///
-/// An action's payload may use steps that always come before it, a compensation's own payload also its own step, and the
-/// result any. What the answer lacks fails an action before it is sent, and is `null` in a compensation.
+/// An action's payload may use steps that always come before it, a compensation's own payload also
+/// its own step, and the result any step. Where the answer lacks the part, an action fails before
+/// it is sent, and a compensation gets `null`.
 ///
 /// ```
 /// let payload = serde_json::json!({"reservation": pgsaga_producer::answer_of("stock", "/reservation/id")});
@@ -32,11 +34,12 @@ impl Serialize for AnswerOf {
     }
 }
 
-/// A value that is sent as it is. See [`literal`].
+/// A value that is sent as it is, made by [`literal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Literal<T>(T);
 
-/// Sends a value as it is, whatever is in it: for payloads with a `$from` or `$literal` of their own, or from others.
+/// Returns a value that is sent as it is, whatever is in it: for payloads that hold keys `$from` or
+/// `$literal` of their own, or that come from others.
 pub fn literal<T: Serialize>(value: T) -> Literal<T> {
     Literal(value)
 }

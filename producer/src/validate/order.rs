@@ -1,23 +1,23 @@
 use std::collections::HashMap;
 
-use crate::invalid::Invalid;
-use crate::steps::Step;
+use super::invalid::Invalid;
+use super::json::quoted;
+use super::step::{NAMES, Step};
 
-pub(crate) const NAMES: &str = "names of other steps of the saga, each once";
-/// A longer cycle is cut to so many names.
+/// Names of a cycle that an error shows.
 const CYCLE_NAMES_MAX: usize = 9;
 
-/// Which steps always come before which.
+/// Which steps come before which, whatever the outcomes.
 #[derive(Debug)]
-pub(crate) struct Order<'a> {
+pub(super) struct Order<'a> {
     positions: HashMap<&'a str, usize>,
-    /// `None`: one after the other, as they are listed.
+    /// For each step the steps before it; `None` where they run one by one, as they are listed.
     before: Option<Vec<Set>>,
 }
 
 impl<'a> Order<'a> {
     /// Refuses names that no step has, then cycles.
-    pub(crate) fn of(steps: &'a [Step<'_>]) -> Result<Self, Invalid> {
+    pub(super) fn of(steps: &'a [Step<'_>]) -> Result<Self, Invalid> {
         let positions = steps
             .iter()
             .enumerate()
@@ -38,11 +38,7 @@ impl<'a> Order<'a> {
                     .iter()
                     .map(|name| {
                         positions.get(name.as_str()).copied().ok_or_else(|| {
-                            Invalid::new(
-                                format!("step \"{}\": after", step.name),
-                                crate::json::quoted(name),
-                                NAMES,
-                            )
+                            Invalid::new(format!("step \"{}\": after", step.name), quoted(name), NAMES)
                         })
                     })
                     .collect::<Result<Vec<_>, _>>()?,
@@ -52,19 +48,19 @@ impl<'a> Order<'a> {
         Ok(Self { positions, before: Some(before) })
     }
 
-    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.positions.get(name).copied()
     }
 
-    pub(crate) fn is_before(&self, earlier: usize, later: usize) -> bool {
+    pub(super) fn is_before(&self, earlier: usize, later: usize) -> bool {
         match &self.before {
             None => earlier < later,
             Some(before) => before[later].contains(earlier),
         }
     }
 
-    /// Every other step is ordered before or after the pivot, and those after it have nothing to undo.
-    pub(crate) fn check_pivot(&self, steps: &[Step<'_>]) -> Result<(), Invalid> {
+    /// Refuses a step without an order to the pivot, and a compensation after the pivot.
+    pub(super) fn check_pivot(&self, steps: &[Step<'_>]) -> Result<(), Invalid> {
         let Some(pivot) = steps.iter().position(|step| step.pivot) else { return Ok(()) };
         let pivot_name = &steps[pivot].name;
         for (index, step) in steps.iter().enumerate() {
@@ -90,7 +86,7 @@ impl<'a> Order<'a> {
     }
 }
 
-/// The name of the step listed before this one, if there is one.
+/// The name of the step that is listed before this one.
 fn previous<'a>(steps: &'a [Step<'_>], index: usize) -> Option<&'a str> {
     index.checked_sub(1).map(|previous| steps[previous].name.as_str())
 }
@@ -98,14 +94,16 @@ fn previous<'a>(steps: &'a [Step<'_>], index: usize) -> Option<&'a str> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// In the walk's path.
+    /// On the path of the walk.
     Open,
-    /// All that comes before it is known.
+    /// Its set of earlier steps is complete.
     Done,
 }
 
-/// For each step all that comes before it, by a depth-first walk from each to what it waits for. An error is a cycle:
-/// each step of it waits for the next one, and the last for the first.
+/// Returns for each step all steps before it, by a depth-first walk along what steps wait for.
+///
+/// # Errors
+/// The steps of a cycle: each waits for the next one, and the last one for the first.
 fn closure(waits: &[Vec<usize>]) -> Result<Vec<Set>, Vec<usize>> {
     let mut before = vec![Set::of(waits.len()); waits.len()];
     let mut state = vec![State::New; waits.len()];
@@ -142,7 +140,7 @@ fn closure(waits: &[Vec<usize>]) -> Result<Vec<Set>, Vec<usize>> {
     Ok(before)
 }
 
-/// Tells a cycle from its first step by position.
+/// Describes a cycle, beginning with the step that is listed first.
 fn refuse_cycle(steps: &[Step<'_>], mut cycle: Vec<usize>) -> Invalid {
     let first = (0..cycle.len()).min_by_key(|&at| cycle[at]).unwrap_or(0);
     cycle.rotate_left(first);

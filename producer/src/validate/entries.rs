@@ -1,40 +1,13 @@
 //! Headers and labels: objects of strings.
 
+use pgsaga_sql::contract::{
+    ENTRIES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_CHARS_MAX, is_header_name, is_header_value,
+    is_reserved_header,
+};
 use serde_json::value::RawValue;
 
-use crate::invalid::Invalid;
-use crate::json::{self, found, quoted};
-
-const ENTRIES_MAX: usize = 64;
-const HEADER_NAME_MAX: usize = 128;
-const HEADER_VALUE_MAX: usize = 4_096;
-const LABEL_KEY_MAX: usize = 64;
-const LABEL_VALUE_MAX: usize = 256;
-
-/// Headers that are ours or the transport's.
-const FORBIDDEN_HEADERS: [&str; 21] = [
-    "host",
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "accept-encoding",
-    "connection",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "expect",
-    "proxy-authorization",
-    "proxy-connection",
-    "idempotency-key",
-    "saga-attempt",
-    "saga-timeout-ms",
-    "saga-action-key",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-];
+use super::invalid::Invalid;
+use super::json::{self, found, quoted};
 
 const STRINGS: &str = "an object of strings";
 const ENTRIES: &str = "up to 64";
@@ -43,45 +16,31 @@ const HEADER_VALUE: &str = "a string of up to 4,096 visible ASCII characters, sp
 const LABEL_KEY: &str = "1 to 64 of the characters A-Z a-z 0-9 . _ : / -";
 const LABEL_VALUE: &str = "a string of up to 256 characters";
 
-/// Whether pgsaga or the transport sets the header of this name. No saga may set it.
-pub fn is_reserved_header(name: &str) -> bool {
-    FORBIDDEN_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
-}
-
-pub(crate) fn headers(place: &str, value: &RawValue) -> Result<(), Invalid> {
+pub(super) fn headers(place: &str, value: &RawValue) -> Result<(), Invalid> {
     for (key, value) in entries(place, value)? {
         let place = format!("{place} {}", quoted(&key));
-        if !is_token(&key) {
+        if !is_header_name(&key) {
             return Err(Invalid::new(place, "a bad name", HEADER_NAME));
         }
         if is_reserved_header(&key) {
             return Err(Invalid::new(place, "a header that pgsaga or the transport sets", "any other"));
         }
-        let fits = |text: &str| {
-            text.len() <= HEADER_VALUE_MAX && text.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
-        };
-        if !json::string(value).is_some_and(|text| fits(&text)) {
+        if !json::string(value).is_some_and(|text| is_header_value(&text)) {
             return Err(Invalid::new(place, found(Some(value)), HEADER_VALUE));
         }
     }
     Ok(())
 }
 
-/// A header's name as HTTP defines it (RFC 9110 §5.6.2).
-fn is_token(name: &str) -> bool {
-    (1..=HEADER_NAME_MAX).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-pub(crate) fn labels(value: &RawValue) -> Result<(), Invalid> {
+pub(super) fn labels(value: &RawValue) -> Result<(), Invalid> {
     for (key, value) in entries("labels", value)? {
         let place = format!("labels {}", quoted(&key));
-        if !(1..=LABEL_KEY_MAX).contains(&key.len())
+        if !(1..=LABEL_KEY_BYTES_MAX).contains(&key.len())
             || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
         {
             return Err(Invalid::new(place, "a bad key", LABEL_KEY));
         }
-        if json::string(value).is_none_or(|text| text.chars().count() > LABEL_VALUE_MAX) {
+        if json::string(value).is_none_or(|text| text.chars().count() > LABEL_VALUE_CHARS_MAX) {
             return Err(Invalid::new(place, found(Some(value)), LABEL_VALUE));
         }
     }

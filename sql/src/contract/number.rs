@@ -1,10 +1,11 @@
-/// The most digits that numeric holds before its point, and after it.
+/// Digits before the point of a numeric.
 const NUMERIC_DIGITS_MAX: i64 = 131_072;
+/// Digits after the point of a numeric.
 const NUMERIC_SCALE_MAX: i64 = 16_383;
 
-/// A number as numeric holds it: exact, with its scale (the digits printed after the point).
+/// A number as numeric holds it: exact, with the number of digits printed after the point.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Number {
+pub struct Number {
     negative: bool,
     /// Without leading zeros; empty for zero.
     digits: Vec<u8>,
@@ -15,7 +16,7 @@ pub(crate) struct Number {
 
 impl Number {
     /// Reads a JSON number; `None` when numeric cannot hold it.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
@@ -36,14 +37,15 @@ impl Number {
         Some(Self { negative: negative && !digits.is_empty(), digits, point, scale })
     }
 
-    pub(crate) fn printed_bytes(&self) -> usize {
+    /// Length of the number as Postgres prints it, without printing it.
+    pub fn printed_bytes(&self) -> usize {
         usize::from(self.negative)
             + usize::try_from(self.point).unwrap_or(0).max(1)
             + usize::try_from(self.scale).map_or(0, |scale| if scale > 0 { scale + 1 } else { 0 })
     }
 
-    /// As Postgres prints it.
-    pub(crate) fn print(&self) -> String {
+    /// The number as Postgres prints it.
+    pub fn print(&self) -> String {
         let mut text = String::with_capacity(self.printed_bytes());
         if self.negative {
             text.push('-');
@@ -66,45 +68,42 @@ impl Number {
             .map_or('0', |&digit| digit as char)
     }
 
-    /// The number times `10^shift`, when it is not negative and whole.
-    fn scaled(&self, shift: i64) -> Option<(u64, bool)> {
+    /// The absolute value times `10^shift`, cut to a whole number, and whether something was cut
+    /// off. `None` beyond 18 digits.
+    fn scaled(&self, shift: i64) -> Option<(i64, bool)> {
         let places = self.point + shift;
-        if self.negative || places > 18 {
+        if places > 18 {
             return None;
         }
         let whole =
-            (0..places.max(0)).fold(0_u64, |sum, place| sum * 10 + u64::from(self.digit(place) as u8 - b'0'));
+            (0..places.max(0)).fold(0, |sum, place| sum * 10 + i64::from(self.digit(place) as u8 - b'0'));
         let rest = self.digits.iter().skip(usize::try_from(places).unwrap_or(0)).any(|&digit| digit != b'0');
         Some((whole, rest))
     }
 
-    /// Whether it is whole and from 0 to `max`, by value: 3.0 and 3e0 are whole.
-    pub(crate) fn is_whole_up_to(&self, max: u64) -> bool {
-        matches!(self.scaled(0), Some((whole, false)) if whole <= max)
+    fn signed<T: std::ops::Neg<Output = T>>(&self, absolute: T) -> T {
+        if self.negative { -absolute } else { absolute }
     }
 
-    /// Whether it is from 0.001 to `max`.
-    pub(crate) fn is_seconds_up_to(&self, max: u64) -> bool {
-        matches!(self.scaled(3), Some((millis, rest)) if millis >= 1 && (millis < max * 1000 || millis == max * 1000 && !rest))
-    }
-
-    /// As an integer, when it is one of up to 18 digits.
-    pub(crate) fn whole(&self) -> Option<i64> {
-        let positive = Self { negative: false, ..self.clone() };
-        match positive.scaled(0)? {
-            (whole, false) => {
-                i64::try_from(whole).ok().map(|whole| if self.negative { -whole } else { whole })
-            }
+    /// The number as an integer, when it is one of up to 18 digits: 3.0 and 3e0 are whole.
+    pub fn whole(&self) -> Option<i64> {
+        match self.scaled(0)? {
+            (whole, false) => Some(self.signed(whole)),
             _ => None,
         }
     }
 
-    /// In millionths, rounded; `None` when that is out of bounds.
-    pub(crate) fn micros(&self) -> Option<i128> {
-        let positive = Self { negative: false, ..self.clone() };
-        let (tenths, _) = positive.scaled(7)?;
-        let micros = i128::from(tenths + 5) / 10;
-        Some(if self.negative { -micros } else { micros })
+    /// The number in millionths, rounded. `None` beyond 18 digits.
+    pub fn micros(&self) -> Option<i128> {
+        let (tenths, _) = self.scaled(7)?;
+        Some(self.signed((i128::from(tenths) + 5) / 10))
+    }
+
+    /// Whether it is a number of seconds from 0.001 to `max`, to the last digit.
+    pub fn is_seconds_up_to(&self, max: u64) -> bool {
+        let Some((millis, rest)) = self.scaled(3) else { return false };
+        let max = i64::try_from(max).unwrap_or(i64::MAX).saturating_mul(1_000);
+        !self.negative && millis >= 1 && (millis < max || millis == max && !rest)
     }
 }
 
@@ -150,11 +149,19 @@ mod tests {
     #[test]
     fn numbers_compare_by_value() {
         let number = |text| Number::parse(text).unwrap();
-        for good in ["0", "-0", "3.0", "3e0", "1e6", "1000000.000", "100e-1"] {
-            assert!(number(good).is_whole_up_to(1_000_000), "{good}");
+        for (text, expected) in [
+            ("-0", 0),
+            ("3.0", 3),
+            ("3e0", 3),
+            ("-1e6", -1_000_000),
+            ("1000000.000", 1_000_000),
+            ("100e-1", 10),
+            ("999999999999999999", 999_999_999_999_999_999),
+        ] {
+            assert_eq!(number(text).whole(), Some(expected), "{text}");
         }
-        for bad in ["-1", "0.5", "1000001", "1e7", "1e100", "1000000.001", "1e-300"] {
-            assert!(!number(bad).is_whole_up_to(1_000_000), "{bad}");
+        for bad in ["0.5", "1e18", "1e100", "1000000.001", "1e-300"] {
+            assert_eq!(number(bad).whole(), None, "{bad}");
         }
         for good in ["0.001", "1e-3", "86400", "86400.000", "0.5"] {
             assert!(number(good).is_seconds_up_to(86_400), "{good}");
