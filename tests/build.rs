@@ -1,12 +1,12 @@
-//! Tells the tests which outside tools there are: `has_NAME` is set for each tool of `src/tool.rs`
+//! Tells the tests which outside tools there are: `has_NAME` is set for each tool of `src/process/tool.rs`
 //! that was found.
 
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "the harness needs it")]
-#[path = "src/tool.rs"]
+#[path = "src/process/tool.rs"]
 mod tool;
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/tool.rs");
+    println!("cargo::rerun-if-changed=src/process/tool.rs");
     println!("cargo::rerun-if-changed=build.rs");
     tool::tell_cargo(&tool::TOOLS);
 }

@@ -11,7 +11,6 @@ pub use schema::{RELEASE, ROLES, SCHEMA_VERSION};
 /// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
 pub const FORMAT: i16 = 3;
 
-
 /// An invariant of the schema: a query that returns one row for each place where it is broken.
 #[derive(Debug, Clone, Copy)]
 pub struct Check {

@@ -39,7 +39,7 @@ use crate::wake::listen::Listen;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
-/// How long the loops may take to end after the drain.
+/// Upper bound on the time for the loops to end after the drain.
 const LOOPS_END_MAX: Duration = Duration::from_secs(3);
 /// How long the sign-off may take. Where Postgres does not answer, other workers rescue what was
 /// held after the lease.
@@ -122,7 +122,7 @@ impl WorkerStatus {
         if self.shutdown.done.is_cancelled() { None } else { self.membership.watchdog.silence() }
     }
 
-    /// The longest that a statement may take.
+    /// Upper bound on the duration of a statement.
     pub fn statement_timeout(&self) -> Duration {
         self.db.timeout()
     }
@@ -364,8 +364,8 @@ impl Worker {
     }
 }
 
-/// Waits as long as it takes, not ready, and says so. False when the worker was told to stop
-/// meanwhile.
+/// Waits until Postgres is ready and the worker is registered. Returns false if the worker was
+/// stopped meanwhile.
 async fn register(status: &WorkerStatus, heartbeat: &Heartbeat) -> Result<bool, Error> {
     let (db, stop) = (&status.db, &status.shutdown.stop);
     let mut reconnect = Reconnect::new();
@@ -428,7 +428,7 @@ async fn drain(status: &WorkerStatus, capacity: &Capacity, wakeups: &Wakeups, lo
     if tokio::time::timeout(SIGN_OFF_MAX, signed_off).await.is_err() {
         tracing::warn!(
             held = status.membership.in_flight.len(),
-            "the database did not answer at sign-off: what was held is rescued after the lease"
+            "the database did not answer at sign-off: other workers rescue the held tasks after the lease"
         );
     }
     fail::point("drain:after");
@@ -464,7 +464,7 @@ async fn sign_off(status: &WorkerStatus, wakeups: &Wakeups, within_grace: bool, 
     );
 }
 
-/// The running loops, by name.
+/// The running loops, which return their names.
 #[derive(Default)]
 struct Loops(JoinSet<&'static str>);
 

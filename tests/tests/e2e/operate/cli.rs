@@ -250,7 +250,7 @@ async fn logs_name_the_event_and_never_the_payload() {
         .insert()
         .await;
     scene.ended("s").await;
-    let line = scene.workers[0].wait_for_log("a saga turns back", PATIENCE).await;
+    let line = scene.workers[0].wait_for_log("a saga unwinds", PATIENCE).await;
     let event: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&event["fields"]["gid"], &event["fields"]["step"]), (&"s".into(), &"ship".into()));
     let log = scene.workers[0].log().join("\n");

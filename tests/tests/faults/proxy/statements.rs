@@ -77,7 +77,8 @@ const READING: &[&str] = &[
 ];
 
 fn is_run_by_people_or_producers(statement: &Statement) -> bool {
-    ["decide", "migrate", "producer", "read", "ui"].contains(&statement.folder) || statement.name == "lock_holders"
+    ["decide", "migrate", "producer", "read", "ui"].contains(&statement.folder)
+        || statement.name == "lock_holders"
 }
 
 #[test]

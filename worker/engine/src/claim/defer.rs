@@ -1,5 +1,6 @@
-//! Puts off what participants cannot take now: one that is dead or hangs, however much is due for it, must not slow down
-//! sagas that do not need it. Also gives back what must not be started next to a newer schema. Waits for a breaker are not tries: nothing is counted or recorded.
+//! Defers tasks whose participant cannot take a call now. Without this, the due tasks of a dead or
+//! hanging participant would slow down sagas that do not call it. Also releases tasks that must not
+//! start under a newer schema. A deferral is no attempt: it is neither counted nor recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
-/// How often what is due for blocked participants is parked.
+/// Interval at which the due tasks of blocked participants are deferred.
 const EVERY: Duration = Duration::from_secs(1);
-/// Tasks a lane in one statement.
+/// Upper bound on the tasks deferred per lane and statement.
 const BATCH: i64 = 10_000;
-/// So many a second may come back for one participant: what a worker parks again and again costs about as much as
-/// claiming it.
+/// Upper bound on deferred tasks that become due per second and participant. Deferring a task again
+/// costs about as much as claiming it.
 const BACK_PER_SECOND: i64 = 5_000;
-/// Tasks handed back by one statement.
+/// Upper bound on the tasks released by one statement.
 const GROUP_MAX: usize = 1000;
 
 /// The loop that defers.
@@ -42,8 +43,8 @@ pub(crate) struct Defer {
 }
 
 impl Defer {
-    /// Parks until everything is done: tasks that this worker holds and cannot call now, and what lies in the queue for
-    /// participants that get no call.
+    /// Defers tasks until the worker has drained: held tasks that cannot be called now, and due
+    /// tasks of participants that receive no call.
     pub(crate) async fn run(self, mut held: mpsc::UnboundedReceiver<Task>) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -68,7 +69,7 @@ impl Defer {
         let id = self.membership.id();
         let returned: Vec<Release> = tasks
             .iter()
-            // What an old identity held is another's.
+            // Tasks of a previous identity belong to another worker.
             .filter(|task| task.worker == id)
             .map(|task| {
                 let delay = task.defer_for(&self.participants).unwrap_or(DEFER_MIN);
@@ -82,8 +83,8 @@ impl Defer {
         tasks.clear();
     }
 
-    /// Parks what is due, each participant's for as long as its breaker has been open, or long enough that it does not come
-    /// back faster than is cheap.
+    /// Defers due tasks for as long as the participant's breaker has been open. The delay is longer
+    /// if tasks would otherwise become due faster than [`BACK_PER_SECOND`].
     async fn defer(&self, parked: &mut HashMap<String, i64>) {
         let blocked = self.participants.blocked();
         let whoever = blocked.parked.into_iter().map(|(name, open)| (name, open, false));
@@ -124,10 +125,11 @@ impl Defer {
                     participant = name,
                     tasks = count,
                     delay_ms = delay.as_millis() as u64,
-                    "tasks are parked"
+                    "tasks are deferred"
                 );
             }
-            // What comes back in a round is a part of all that is parked: the largest round says how much that is.
+            // A round sees only the deferred tasks that became due again. The largest round
+            // estimates their total.
             let all = parked.entry(name).or_insert(0);
             *all = (*all).max(count);
         }

@@ -1,4 +1,4 @@
-//! The claim loop: takes due tasks, as many as there are free places, and starts them.
+//! The claim loop: takes as many due tasks as there are free permits, and starts them.
 
 pub(crate) mod defer;
 mod row;
@@ -30,35 +30,34 @@ use crate::wake::watermark::{Seen, Watermarks};
 use pgsaga_plan::may_call;
 use row::{Columns, Row, read_details};
 
-/// After a claim that found something but not everything it had room for: at least so long, and twice what the claim took, so that
-/// a database that is slow, since others need it, too, is asked less often for more.
+/// Lower bound on the pause after a claim that found tasks but did not fill its room. The pause is
+/// twice the duration of the claim, so that a slow database receives fewer claims.
 const POLL_BUSY: Duration = Duration::from_millis(5);
 const POLL_BUSY_MAX: Duration = Duration::from_millis(20);
-/// So many such pauses a full worker waits for more places.
+/// Number of pauses for which a nearly full worker waits for more free permits.
 const FULL_WAITS: u32 = 5;
-/// The first pause of a worker that found nothing; it doubles.
+/// First pause after an empty claim. Further empty claims double the pause.
 const POLL_FIRST: Duration = Duration::from_millis(2);
-/// The longest pause.
+/// Upper bound on the pause between claims.
 const POLL_MAX: Duration = Duration::from_secs(1);
-/// The longest pause where another worker looks every second.
+/// Upper bound on the pause while another worker polls every second.
 const POLL_REST: Duration = Duration::from_secs(3);
-/// So many empty claims in a row make a worker idle.
+/// Number of consecutive empty claims after which a worker is idle.
 const IDLE_AFTER: u32 = 3;
-/// How often a claim looks behind the mark.
+/// Interval at which a claim starts before the watermark.
 const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
-/// A task whose definition could not be read, because the database was away for a moment.
+/// Delay of a task whose definition could not be read because the database did not answer.
 const UNREAD_DELAY: Duration = Duration::from_millis(100);
-/// A task that its participant has no room for comes back after this long; an open breaker keeps it longer.
+/// Delay of a task over its participant's limit. An open breaker makes the delay longer.
 const FULL_DELAY: Duration = Duration::from_millis(100);
-/// Every so many claims the lowest class of priority comes first, so that none starves.
+/// Interval, in claims, at which the lowest priority class comes first, so that no class starves.
 const LOWEST_FIRST_EVERY: u32 = 8;
 
-/// What one claim did.
 struct Claimed {
     found: usize,
     asked: usize,
     took: Duration,
-    /// When the next claim is worth while, as far as is known.
+    /// Estimated time until the next claim finds a task.
     next_due: Option<Duration>,
 }
 
@@ -79,18 +78,19 @@ pub(crate) struct Claimer {
 }
 
 impl Claimer {
-    /// Claims until told to stop.
+    /// Claims tasks until the worker stops.
     pub(crate) async fn run(self) {
         let mut nth = 0u32;
         let (mut claimed_at, mut looked_back_at) = (Instant::now(), Instant::now());
         let mut longest_gap = Duration::ZERO;
         let mut empty_in_a_row = 0u32;
-        // Somebody said that something may be due.
+        // Whether a notification said that a task may be due.
         let mut told = true;
         let mut reconnect = Reconnect::new();
         while let Some(places) = self.free_slots().await {
             self.metrics.ticks.claim.increment(1);
-            // The backstop of the mark: a step back of the clock that is shorter than a gap between two claims is not seen.
+            // A clock that steps back by less than the gap between two claims goes unnoticed (see
+            // `wake/watermark.rs`). This look back covers such a step.
             longest_gap = longest_gap.max(claimed_at.elapsed());
             claimed_at = Instant::now();
             if looked_back_at.elapsed() > LOOK_BACK_EVERY {
@@ -99,11 +99,11 @@ impl Claimer {
             }
             let fits = self.membership.schema.fits();
             if !fits {
-                // Producers need not wake whoever claims nothing.
+                // Producers need not notify a worker that claims nothing.
                 self.wakeups.idle.send_if_modified(|idle| std::mem::replace(idle, false));
             }
             let pause = if !fits || !self.membership.lease.holds() {
-                // It sees no queue.
+                // The worker has no current view of the queue.
                 self.metrics.oldest_due_seconds.set(0.0);
                 POLL_MAX / 4 // a heartbeat or a new registration ends this
             } else {
@@ -140,7 +140,8 @@ impl Claimer {
                     Err(error) => {
                         self.metrics.claims.error.increment(1);
                         self.db.failed("claim", &error);
-                        // A claim whose reply was lost may have given us tasks that we do not know.
+                        // The claim may have committed although its reply was lost. Memory does not
+                        // know its tasks.
                         self.wakeups.reconcile.notify_one();
                         self.watermarks.reset();
                         reconnect.pause()
@@ -170,14 +171,15 @@ impl Claimer {
         self.wakeups.idle.send_replace(false);
     }
 
-    /// Waits until there is room, then takes all of it. `None` when the worker stops.
+    /// Waits until a permit is free, then takes all free permits. `None` if the worker stops.
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
         let first = tokio::select! {
             biased;
             () = self.shutdown.stop.cancelled() => return None,
             first = Arc::clone(&self.capacity.task_slots).acquire_owned() => first.ok()?,
         };
-        // Nearly full: the settle under way frees places by the group. Claims of one task each would cost a commit each.
+        // The settle in progress frees many permits at once. Claims of one task each would cost a
+        // commit each.
         for _ in 0..FULL_WAITS {
             if !self.capacity.is_full() {
                 break;
@@ -201,7 +203,7 @@ impl Claimer {
         Some(places)
     }
 
-    /// Whether a claim of `asked` tasks is worth while: `None` where it is.
+    /// Peeks at the queue. Returns `None` if a claim of `asked` tasks is worthwhile.
     async fn peek(&self, asked: usize) -> Result<Option<Claimed>, sqlx::Error> {
         let _moving = self.membership.gate.read().await;
         self.metrics.breakers_open.set(self.participants.blocked().open as f64);
@@ -273,7 +275,8 @@ impl Claimer {
             };
             match Row::read(self, id, &at, row, task) {
                 Ok(row) => claimed.push(row),
-                // One row at a time, so that one bad row cannot hide the others (RACES 2).
+                // Rows are decoded one by one, so that a bad row does not hide the others
+                // (docs/races.md, R2).
                 // control: claim-reads-rows
                 Err(why) => unreadable.push(Unreadable {
                     task,
@@ -311,7 +314,7 @@ impl Claimer {
             };
             let (task_id, epoch, waited, begins) = (row.task_id, row.epoch, row.waited, row.begins());
             let (saga_id, gid) = (row.saga_id, row.gid().to_owned());
-            // Its lane is among those that the same statement saw.
+            // The statement returned every lane of its tasks, so the entry exists.
             let (queue, counted) = seen
                 .queues
                 .entry(row.lane)
@@ -373,7 +376,7 @@ fn pause(empty_in_a_row: u32, claimed: &Claimed, longest: Duration) -> Duration 
     }
 }
 
-/// What a claim says of the lanes that it looked at.
+/// State of the lanes that a claim scanned.
 #[derive(Default)]
 struct LaneReport {
     queues: HashMap<i32, (String, Arc<QueueMetrics>)>,
@@ -381,20 +384,20 @@ struct LaneReport {
     next_due: Option<f64>,
     /// Seconds since the oldest unclaimed task was due.
     oldest: f64,
-    /// How soon a claim should look behind the mark of one.
+    /// Time until a claim should look behind the watermark of a lane.
     look_back: Option<Duration>,
 }
 
 impl LaneReport {
-    /// When the next claim is worth while.
+    /// Returns the time until the next claim is worthwhile.
     fn next_due(&self) -> Option<Duration> {
-        // Never, or later than a duration can tell, is as good as none.
+        // A time that `Duration` cannot represent counts as never.
         let until = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok();
         self.next_due.and_then(until).into_iter().chain(self.look_back).min()
     }
 
     fn learn(&mut self, claimer: &Claimer, header: &PgRow, row: &PgRow) -> Result<(), sqlx::Error> {
-        // Without a lane to serve there is one row, and it names none.
+        // If no lane is served, there is a single row without a lane.
         let Some(lane) = row.try_get::<Option<i32>, _>("lane")? else { return Ok(()) };
         let seen = Seen {
             now: header.try_get("now")?,

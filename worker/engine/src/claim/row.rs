@@ -1,4 +1,4 @@
-//! Claimed rows, and how they become tasks.
+//! Reads claimed rows and converts them to tasks.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -20,24 +20,25 @@ use crate::telemetry::metrics::QueueMetrics;
 use pgsaga_plan::Outcome;
 use pgsaga_plan::{Attempt, Interrupt, Op};
 
-/// The INSERT takes so many.
+/// Upper bound on the steps of a saga, as in the INSERT.
 const STEPS_MAX: i16 = 1_000;
-/// What can still be counted up for years. Tries are a millisecond apart at least.
+/// Upper bound on attempts. The counter can still grow by another billion without overflow.
 const ATTEMPTS_MAX: i32 = 1_000_000_000;
 /// Upper bound on the epoch, which each write raises.
 const EPOCH_MAX: i32 = 2_000_000_000;
-/// Upper bound on lost workers: a rescue counts no further.
+/// Upper bound on lost workers, where a rescue stops counting.
 const LOST_MAX: i16 = 30_000;
-/// Upper bound on the bytes of a definition: no jsonb is larger.
+/// Upper bound on the bytes of a definition, which is the maximum size of a jsonb.
 const BYTES_MAX: i32 = 268_435_456;
-/// Seconds from now within which every time lies that a row may have: about from 1870 to 9999.
+/// Upper bound on the seconds from an earlier time to now, about 160 years.
 const PAST_SECONDS_MAX: f64 = 5e9;
-/// Upper bound on the seconds from now to a later time.
+/// Upper bound on the seconds from now to a later time, about the year 9999.
 const FUTURE_SECONDS_MAX: f64 = 3e11;
 
 macro_rules! columns {
     ($($column:ident)*) => {
-        /// Where the columns of a claim are: looked up by name once a claim, not once a row.
+        /// Positions of the columns of a claim's result, looked up once per claim instead of once
+        /// per row.
         pub(super) struct Columns {
             $(pub(super) $column: usize,)*
         }
@@ -56,7 +57,7 @@ columns! {
     fresh_keys parallel refers requested age
 }
 
-/// A claimed row, before its definition is decoded.
+/// A claimed row whose definition is not decoded yet.
 pub(super) struct Row {
     pub(super) task_id: i64,
     pub(super) saga_id: i64,
@@ -74,13 +75,14 @@ pub(super) struct Row {
     deadline: Option<Instant>,
     fresh_keys: FreshKeys,
     columns: SagaColumns,
-    /// Held from here on: whoever else holds it may be done before this row is decoded.
+    /// Keeps the shared definition alive, because its other tasks may end before this row is
+    /// decoded.
     known: Option<Arc<Definition>>,
 }
 
 impl Row {
     /// # Errors
-    /// What was found in a column, and what is allowed.
+    /// The value found in a column, and the values allowed.
     pub(super) fn read(
         claimer: &Claimer,
         worker: i64,
@@ -124,7 +126,7 @@ impl Row {
                 within(place, get(row, at)?, -FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).map_err(|_| {
                     format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
                 })?;
-            // The database's clock may have stepped back.
+            // Negative if the database's clock stepped back.
             Ok::<_, String>(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
         };
         let deadline = match get::<Option<f64>>(row, at.deadline)? {
@@ -249,7 +251,7 @@ impl Row {
         }))
     }
 
-    /// Whether it is the first claim of the saga's first step.
+    /// Whether this is the first claim of the saga's first step.
     pub(super) fn begins(&self) -> bool {
         self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action && self.now.attempt == 1
     }
@@ -263,12 +265,12 @@ impl Row {
     }
 }
 
-/// What a claim leaves out.
+/// Data of a saga that the claim statement does not return.
 pub(super) struct Details {
     steps: Option<String>,
     result_mapping: Option<String>,
     answers: Answers,
-    /// Decoded by the first of its tasks in this claim.
+    /// Decoded by the saga's first task in this claim.
     saga: Option<Arc<Definition>>,
 }
 
@@ -284,10 +286,10 @@ impl Details {
     }
 }
 
-/// Reads once for all sagas of a claim that need more than their row.
+/// Reads the details of all sagas in a claim that need them, in one statement.
 ///
 /// # Errors
-/// What the database says: nothing is wrong with the tasks, and the next claim may read what they need.
+/// Any error of the database. The tasks are not at fault, and the next claim may succeed.
 pub(super) async fn read_details(
     claimer: &Claimer,
     claimed: &[Row],
@@ -304,7 +306,7 @@ pub(super) async fn read_details(
         let saga: i64 = row.try_get("id")?;
         match Details::read(claimer, &row) {
             Ok(read) => drop(details.insert(saga, read)),
-            // It alone becomes stuck.
+            // Only this saga becomes stuck.
             Err(error) => tracing::error!(saga, %error, "the answers of a saga's steps cannot be read"),
         }
     }

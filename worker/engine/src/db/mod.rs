@@ -1,4 +1,4 @@
-//! The worker's connections: how they are made, how long a statement may take, and what an error means.
+//! Connections to the database: pools, statement timeouts, and the classification of errors.
 
 mod hosts;
 mod pool_set;
@@ -30,10 +30,14 @@ pub(crate) use reconnect::Reconnect;
 pub use time::Time;
 pub use url::of_database;
 
-/// What the planner of a worker's session is told. The hot statements are written for index loops; their plans are shown not
-/// to need the statistics, and planning them anew each time costs more than it finds. A plan that is made while a table has a
-/// few pages, and kept while it grows to millions of rows, must not scan it; nor may a claim read all that is due by a bitmap and
-/// sort it, to take the first few hundred.
+/// Planner settings for every session of a worker.
+///
+/// The hot statements are written for index loops, and EXPLAIN tests show that their plans do not
+/// depend on statistics. Planning a statement again on each execution costs more than it gains.
+///
+/// A generic plan made while a table is small stays in use while the table grows to millions of
+/// rows. Sequential scans are therefore disabled. Bitmap scans are disabled because a claim that
+/// needs a few hundred rows would read and sort all due rows.
 pub const PLANNER: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
@@ -43,16 +47,20 @@ pub const PLANNER: [(&str, &str); 4] = [
     ("enable_bitmapscan", "off"),
 ];
 
-/// The longest wait for a connection: none of the pools is ever asked for more than it has.
+/// Upper bound on the wait for a connection. No caller asks a pool for more connections than the
+/// pool has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
-/// How to speak to the database: to its one host, or to the primary among several. Where several are named, every broken
-/// connection starts a search for the one that takes writes; once it is another, all that goes on with the old one is
-/// given up, so that no worker speaks to two servers.
+/// The database: one host, or the primary among several hosts.
 ///
-/// Which server is the primary is for whoever promotes to decide. An old primary that still takes writes must be fenced
-/// (stopped, or cut off from everybody) *before* the standby is promoted: a worker that reaches only the old one goes on
-/// there, and two fleets would call the same steps.
+/// With several hosts, every broken connection starts a search for the host that accepts writes.
+/// When the search finds a different host, everything in progress on the old host is cancelled. A
+/// worker therefore never talks to two servers.
+///
+/// The worker does not decide which server is the primary. An old primary that still accepts writes
+/// must be fenced (stopped, or isolated from the network) *before* the standby is promoted.
+/// Otherwise a worker that reaches only the old primary continues there, and two fleets call the
+/// same steps.
 #[derive(Debug, Clone)]
 pub struct Db(Arc<Shared>);
 
@@ -61,7 +69,7 @@ struct Shared {
     options: Options,
     hosts: Hosts,
     link: RwLock<Arc<PoolSet>>,
-    /// The primary's place in the list, once it was found.
+    /// Index of the primary in the list of hosts; `None` until the first connection.
     primary: watch::Sender<Option<usize>>,
     searching: AtomicBool,
     closed: CancellationToken,
@@ -69,10 +77,10 @@ struct Shared {
 }
 
 impl Db {
-    /// Makes the pools; connects to nothing yet.
+    /// Creates the pools. Opens no connection.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the URL cannot be read.
+    /// [`Error::Usage`] if the URL cannot be parsed.
     pub fn new(options: Options) -> Result<Db, Error> {
         let hosts = Hosts::read(&options.url, options.pooled, options.timeout)?;
         let link = RwLock::new(Arc::new(PoolSet::new(&options, &hosts, 0)));
@@ -82,16 +90,16 @@ impl Db {
         Ok(Db(Arc::new(Shared { options, hosts, link, primary, searching, closed, metrics })))
     }
 
-    /// The longest that a statement may take.
+    /// Upper bound on the duration of a statement.
     pub fn timeout(&self) -> Duration {
         self.0.options.timeout
     }
 
-    /// Runs one statement that commits itself. After a timeout or a broken connection its result is unknown, and the
-    /// connection is thrown away.
+    /// Runs one statement that commits itself. After a timeout or a broken connection the result is
+    /// unknown, and the connection is discarded.
     ///
     /// # Errors
-    /// Whatever sqlx says; a timeout is an I/O error of kind `TimedOut`.
+    /// Errors of sqlx. A timeout is an I/O error of kind `TimedOut`.
     pub async fn run(
         &self,
         pool: PoolKind,
@@ -107,7 +115,7 @@ impl Db {
         result
     }
 
-    /// Counts and logs a failed statement, once.
+    /// Counts a failed statement, logs it once, and returns its class.
     pub(crate) fn failed(&self, doing: &'static str, error: &sqlx::Error) -> Class {
         let class = self.count(error);
         match class {
@@ -132,28 +140,28 @@ impl Db {
         class
     }
 
-    /// Connects once, outside the pools, whose own error would only say that they waited. Of several hosts, finds the one
-    /// to speak to.
+    /// Opens a connection outside the pools, because a pool would report only that its wait timed
+    /// out. With several hosts, finds the host to use.
     ///
     /// # Errors
-    /// Why nobody answers, or what each of several hosts is.
+    /// The reason why no host answers. With several hosts, the state of each host.
     pub async fn answers(&self) -> Result<(), sqlx::Error> {
         let hosts = &self.0.hosts;
         self.found(within(hosts.patience(ACQUIRE_MAX), hosts.connect()).await?).await;
         Ok(())
     }
 
-    /// See [`Hosts::database`].
+    /// Returns [`Hosts::database`].
     pub fn name(&self) -> String {
         self.0.hosts.database()
     }
 
-    /// Told whenever the primary is another host.
+    /// Returns a receiver that is notified when another host becomes the primary.
     pub fn primary(&self) -> watch::Receiver<Option<usize>> {
         self.0.primary.subscribe()
     }
 
-    /// Sets the gauges of the connections to what is so now.
+    /// Updates the connection gauges.
     pub fn observe(&self) {
         self.link().observe();
     }
@@ -162,7 +170,8 @@ impl Db {
         Arc::clone(&self.0.link.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A connection broke: the primary may be another host by now. One search at a time.
+    /// Starts a search after a broken connection, because the primary may have changed. At most one
+    /// search runs at a time.
     fn lost(&self, link: &Arc<PoolSet>) {
         if !self.0.hosts.chooses()
             || !Arc::ptr_eq(link, &self.link())
@@ -180,7 +189,7 @@ impl Db {
         });
     }
 
-    /// Looks for as long as it takes.
+    /// Searches until a host can be used.
     async fn search(&self) {
         let mut reconnect = Reconnect::new();
         let mut said = String::new();
@@ -199,14 +208,13 @@ impl Db {
         }
     }
 
-    /// A host that will do was found by connecting to it.
     async fn found(&self, (host, connection): (usize, PgConnection)) {
         self.move_to(host);
-        // It has answered; that it also says goodbye is not needed.
+        // The host has answered, so a failure to close the connection does not matter.
         let _ = within(ACQUIRE_MAX, connection.close()).await;
     }
 
-    /// From now on everything goes to this host.
+    /// Sends all further statements to this host.
     fn move_to(&self, host: usize) {
         if !self.0.hosts.chooses() {
             return;
@@ -232,25 +240,26 @@ impl Db {
         }
     }
 
-    /// Checks that the schema is the one that this release's statements are written for.
+    /// Checks that the schema has the version that this release's statements need.
     ///
     /// # Errors
-    /// [`Error::Schema`] with the command that helps; [`Error::Database`] where there is no answer.
+    /// [`Error::Schema`] names the command to run. [`Error::Database`] if the database does not
+    /// answer.
     pub async fn check_schema(&self) -> Result<(), Error> {
         let rows = self.run(PoolKind::Control, sqlx::query(query::SCHEMA_VERSION)).await;
         Ok(Found::of(rows)?.check_for_worker()?)
     }
 
-    /// Closes all connections. One that waits for an answer is left to end with the process: there may never be any.
+    /// Closes all connections. Does not wait for a connection whose statement gets no answer: the
+    /// statement ends with the process.
     pub async fn close(&self) {
         self.0.closed.cancel();
         self.link().close().await;
     }
 }
 
-/// The settings of one kind of connection.
 fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConnectOptions {
-    // Statements are files with names; their text in every log line would hide the events.
+    // sqlx would log the full text of each statement, and the log's events would be hard to find.
     let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
     if pooled {
         // PgBouncer refuses start-up parameters that it does not track.
@@ -262,8 +271,9 @@ fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConn
             ("statement_timeout", timeout_ms.as_str()),
             ("lock_timeout", timeout_ms.as_str()),
             ("idle_in_transaction_session_timeout", "60000"),
-            // The session of a worker that vanished without a word ends within a minute, and with it the lock that makes
-            // producers notify.
+            // If a worker's machine disappears without closing the connection, its session ends
+            // within a minute. Until then the session holds the advisory lock that makes producers
+            // notify.
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
@@ -271,8 +281,9 @@ fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConn
         .options(PLANNER)
 }
 
-/// Whether the link to this database is neither local nor verified: `sslmode` below `verify-full` lets somebody in between
-/// read and change everything, and the default, `prefer`, even goes on without TLS.
+/// Whether the connection is neither local nor verified. With an `sslmode` below `verify-full`, a
+/// man in the middle can read and change all traffic. The default, `prefer`, even falls back to no
+/// TLS.
 fn is_unverified(options: &PgConnectOptions) -> bool {
     let host = options.get_host().trim_matches(['[', ']']);
     let local = options.get_socket().is_some()
@@ -282,10 +293,10 @@ fn is_unverified(options: &PgConnectOptions) -> bool {
     !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
 }
 
-/// Waits for an answer no longer than this.
+/// Waits for an answer for at most `timeout`.
 ///
 /// # Errors
-/// What the future says; after that time an I/O error of kind `TimedOut`.
+/// The future's own error. After the timeout, an I/O error of kind `TimedOut`.
 pub async fn within<T>(
     timeout: Duration,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
@@ -293,11 +304,11 @@ pub async fn within<T>(
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
-/// A pool for the commands of a person: few connections, no special settings. Of several hosts, to the one that takes
-/// writes.
+/// Returns a small pool without special settings, for the command line. With several hosts, the
+/// pool connects to the host that accepts writes.
 ///
 /// # Errors
-/// [`Error::Usage`] for a bad URL, [`Error::Database`] where nobody answers.
+/// [`Error::Usage`] for a bad URL, [`Error::Database`] if no host answers.
 pub async fn connect(url: &str) -> Result<PgPool, Error> {
     let options = choose(url).await?;
     Ok(PgPoolOptions::new()
@@ -307,10 +318,11 @@ pub async fn connect(url: &str) -> Result<PgPool, Error> {
         .await?)
 }
 
-/// How to connect to a database for a person. Of several hosts, to the one that takes writes just now.
+/// Returns the connection options for the command line. With several hosts, these are the options
+/// of the host that accepts writes now.
 ///
 /// # Errors
-/// As [`connect`]; one host is not asked whether it answers.
+/// As [`connect`]. A single host is not contacted.
 pub async fn choose(url: &str) -> Result<PgConnectOptions, Error> {
     let hosts = Hosts::read(url, true, Duration::from_secs(30))?;
     Ok(hosts.choose().await?.clone())
@@ -320,21 +332,22 @@ fn no_answer() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from the database"))
 }
 
-/// What a database error means for whoever gets it.
+/// Class of a database error, which decides how the caller reacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// No connection, or it broke: the result is unknown, try again.
+    /// No connection, or a broken connection: the result is unknown. Retry.
     Connection,
-    /// A conflict or a timeout inside the database: nothing was done, try again with jitter.
+    /// Conflict or timeout inside the database: nothing was written. Retry with jitter.
     Conflict,
-    /// The values are at fault (SQLSTATE class 22, 23 or 54): trying again cannot help (RACES 9).
+    /// The values are at fault (SQLSTATE class 22, 23 or 54), so a retry cannot help
+    /// (docs/races.md, R9).
     Data,
-    /// Anything else, such as a missing right.
+    /// Any other error, such as a missing privilege.
     Other,
 }
 
 impl Class {
-    /// Classifies an error.
+    /// Classifies an error of sqlx.
     pub fn of(error: &sqlx::Error) -> Class {
         if !matches!(error, sqlx::Error::Database(_)) {
             return match error {
@@ -345,16 +358,17 @@ impl Class {
                 _ => Class::Connection,
             };
         }
-        // A missing history partition is class 23 too, but no value's fault: the partitions loop makes it.
+        // A missing history partition also has class 23, but no value is at fault: the partition
+        // loop creates the partition.
         let no_partition = error.as_database_error().is_some_and(|error| error.constraint().is_none());
         match sqlstate(error).as_deref() {
             Some("23514") if no_partition => Class::Conflict,
-            // 53200: out of memory; a smaller group needs less.
+            // 53200: out of memory. A smaller group needs less memory.
             Some("40001" | "40P01" | "55P03" | "57014" | "53200") => Class::Conflict,
             Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
                 Class::Connection
             }
-            // 25006: this server became a standby; 25P02 and 25P03: our session was ended under us.
+            // 25006: the server became a standby. 25P02, 25P03: the server ended our session.
             Some("25006" | "25P02" | "25P03") => Class::Connection,
             Some(code) if code.starts_with("22") || code.starts_with("23") || code.starts_with("54") => {
                 Class::Data
@@ -364,7 +378,7 @@ impl Class {
     }
 }
 
-/// The five-character SQLSTATE of a database error.
+/// Returns the five-character SQLSTATE of a database error.
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }

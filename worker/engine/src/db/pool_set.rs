@@ -16,36 +16,37 @@ use crate::telemetry::metrics::{PoolMetrics, Series};
 /// How long [`PoolSet::close`] waits for connections that are still in use.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// What connections are made with.
+/// Settings for the worker's connections.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The database.
+    /// URL of the database.
     pub url: String,
-    /// `url` leads through a pooler in transaction mode: no settings, no prepared statements that outlive a transaction.
+    /// `url` leads to a pooler in transaction mode. Sessions then have no settings, and prepared
+    /// statements do not outlive their transaction.
     pub pooled: bool,
-    /// Connections for claims and settles.
+    /// Upper bound on connections for claims and settles.
     pub connections_max: u32,
-    /// The longest that a statement may take.
+    /// Upper bound on the duration of a statement.
     pub timeout: Duration,
-    /// The longest that a heartbeat may take, before it is tried on another connection.
+    /// Upper bound on a heartbeat, which is then retried on another connection.
     pub heartbeat_timeout: Duration,
-    /// Makes the pools' metrics.
+    /// Creates the metrics of the pools.
     pub series: Series,
 }
 
-/// Which pool a statement uses.
+/// Pool that a statement uses.
 #[derive(Debug, Clone, Copy)]
 pub enum PoolKind {
-    /// Claims and settles.
+    /// For claims and settles.
     Work,
-    /// Rescues, reconciling, registration.
+    /// For rescue, reconciling and registration.
     Control,
-    /// Heartbeats.
+    /// For heartbeats, and for nothing else.
     Heartbeat,
 }
 
-/// When a connection last broke or fell silent. Those made before it are suspects: on a link that died without a word each
-/// would cost its statement the whole timeout, one after the other.
+/// Time at which a connection last broke or timed out. Older connections are not trusted. After a
+/// link died silently, each of them would cost a statement the full timeout, one after another.
 #[derive(Debug, Clone, Default)]
 struct BrokenSince(Arc<Mutex<Option<Instant>>>);
 
@@ -54,27 +55,28 @@ impl BrokenSince {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether a connection of this age was made since.
+    /// Whether a connection of this age was opened after the last break.
     fn trusts(&self, age: Duration) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|broke| age < broke.elapsed())
     }
 }
 
-/// A pool, and one of its connections. sqlx asks for a sign of life whenever a connection is given back: one more round trip for
-/// each statement, half of what an idle worker would say. So the last one is kept for the next statement, unless somebody
-/// may be waiting for it.
+/// A pool, and one kept connection. sqlx tests a connection whenever it returns to the pool. The
+/// test is an extra round trip for each statement, which would be half the traffic of an idle
+/// worker. The last connection is therefore kept for the next statement, unless a caller may be
+/// waiting for it.
 #[derive(Debug)]
 struct Connections {
     pool: PgPool,
     kept: Mutex<Option<Kept>>,
-    /// Whoever uses it does one thing after the other: nobody ever waits.
+    /// This pool has a single sequential caller, so no caller ever waits.
     alone: bool,
     metrics: PoolMetrics,
-    /// After so long the pool gets it back, looks whether it still lives, and how old it is.
+    /// Upper bound on how long a connection is kept. The pool then tests it and checks its age.
     kept_max: Duration,
 }
 
-/// A connection, and since when the pool has not seen it.
+/// A connection, and the time at which the pool handed it out.
 type Kept = (PoolConnection<Postgres>, Instant);
 
 impl Connections {
@@ -88,7 +90,6 @@ impl Connections {
         }
     }
 
-    /// Sets the gauges to what is so now.
     fn observe(&self) {
         let idle = self.pool.num_idle() + usize::from(self.kept().is_some());
         self.metrics.connections.idle.set(idle as f64);
@@ -113,8 +114,10 @@ impl Connections {
         Ok((connection?, Instant::now()))
     }
 
-    /// Keeps a connection, or gives it to the pool, which waits for its sign of life for ever: on a link that fell silent meanwhile
-    /// its place would be lost, and with the only one for heartbeats, the worker.
+    /// Keeps a connection, or returns it to the pool within this time. sqlx's test of a returned
+    /// connection has no timeout. On a link that died silently, the test would occupy the
+    /// connection's slot for ever. The heartbeat pool has a single slot, so the worker would be
+    /// lost.
     fn give_back(&self, (mut connection, since): Kept, within: Duration) {
         let spare = self.alone
             || self.pool.num_idle() > 0
@@ -133,8 +136,8 @@ impl Connections {
     }
 }
 
-/// Three pools to one host and how to speak through them: heartbeats wait behind nothing, and give up early on a
-/// connection that stalls, since a lease hangs on them.
+/// The three pools to one host. Heartbeats have a pool of their own because the lease depends on
+/// them: they never wait for other statements, and they give up early on a stalled connection.
 #[derive(Debug)]
 pub(super) struct PoolSet {
     pub(super) host: usize,
@@ -145,9 +148,10 @@ pub(super) struct PoolSet {
     timeout: Duration,
     heartbeat_timeout: Duration,
     broke: BrokenSince,
-    /// Another host is spoken to now.
+    /// Cancelled when the worker moves to another host.
     left: CancellationToken,
-    /// A new connection met a server that will not do, such as an old primary that came back as a standby.
+    /// A new connection found an unsuitable server, such as an old primary that returned as a
+    /// standby.
     refused: Arc<AtomicBool>,
 }
 
@@ -169,7 +173,7 @@ impl PoolSet {
                 });
             if hosts.chooses() {
                 let (hosts, refused) = (hosts.clone(), Arc::clone(&refused));
-                // An error would have the pool connect again and again, and say so each time.
+                // An error here would make the pool reconnect in a loop, and log each failure.
                 pool = pool.after_connect(move |connection, _| {
                     let (hosts, refused) = (hosts.clone(), Arc::clone(&refused));
                     Box::pin(async move {
@@ -182,7 +186,7 @@ impl PoolSet {
             }
             pool.connect_lazy_with(hosts.options(host))
         };
-        // A lease.
+        // The length of a lease.
         let kept_max = options.heartbeat_timeout * 4;
         let named = |name, pool, alone| Connections::new(&options.series, name, pool, alone, kept_max);
         PoolSet {
@@ -215,7 +219,7 @@ impl PoolSet {
         };
         let (mut connection, since) = connections.acquire(&self.broke).await?;
         if self.is_refused() {
-            // What a standby says is of the past, and not even good for reading.
+            // A standby may be behind the primary, so even its reads are of no use.
             connection.close_on_drop();
             return Err(no_answer());
         }
@@ -224,8 +228,9 @@ impl PoolSet {
             if !pooled {
                 return statement.fetch_all(&mut *connection).await;
             }
-            // sqlx sends Parse and Bind with a Sync between them. Outside a transaction the pooler may give each to
-            // another server connection, where the unnamed statement is missing or somebody else's.
+            // sqlx sends a Sync between Parse and Bind. Outside a transaction, the pooler may send
+            // Bind to another server connection. There the unnamed statement is missing or belongs
+            // to another client.
             let mut transaction = connection.begin().await?;
             let rows = statement.persistent(false).fetch_all(&mut *transaction).await?;
             transaction.commit().await?;
@@ -250,7 +255,6 @@ impl PoolSet {
         result
     }
 
-    /// Sets the pools' gauges to what is so now.
     pub(super) fn observe(&self) {
         for connections in [&self.work, &self.control, &self.heartbeat] {
             connections.observe();
@@ -261,7 +265,8 @@ impl PoolSet {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Another host is spoken to now: whatever still runs or waits here ends at once, its result unknown.
+    /// Cancels all statements in progress, because the worker moved to another host. Their results
+    /// are unknown.
     pub(super) fn leave(&self) {
         self.left.cancel();
         for connections in [&self.work, &self.control, &self.heartbeat] {
@@ -282,7 +287,7 @@ impl PoolSet {
     }
 }
 
-/// A statement gives its text only when it is taken apart.
+/// sqlx gives access to a statement's text only by taking the statement apart.
 #[cfg(feature = "fail-points")]
 fn with_text(
     mut statement: Query<'_, Postgres, PgArguments>,

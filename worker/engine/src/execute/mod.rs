@@ -52,7 +52,7 @@ pub(crate) struct Executor {
     pub(crate) http: HttpExecutor,
     /// Finished calls, on their way to a settle.
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
-    /// Tasks whose participant cannot take them now, on their way back to the queue.
+    /// Sender of tasks that are deferred because of their participant.
     pub(crate) deferred: mpsc::UnboundedSender<Task>,
 }
 
@@ -76,7 +76,7 @@ impl Executor {
             Err(NoSlot::Stopping) => return,
             Err(NoSlot::ParticipantBlocked) => return drop(self.deferred.send(*task)),
         };
-        // The wait may have been longer than the deadline.
+        // The deadline may have passed during the wait.
         if !may_call(&task.saga.graph, &task.event(None)) {
             return self.uncalled(task);
         }
@@ -164,11 +164,10 @@ impl Executor {
             Called::Denied(why) => return self.denied(*task, &why),
         };
         self.metrics.attempts.count(task.now.op, result.outcome);
-        // The receiver lives until everything is settled.
         let _ = self.finished.send(Finished { task, result: Some(result) });
     }
 
-    /// Another worker may call: the task goes back as it was. No try was made, whatever came before.
+    /// Defers the task, because another worker may be allowed to call. Counts no attempt.
     fn denied(&self, mut task: Task, why: &str) {
         self.metrics.denied_calls.increment(1);
         if task.permit.denied(why) {
@@ -176,28 +175,27 @@ impl Executor {
             let (step, op) = (task.step_name(), task.now.op.as_str());
             tracing::warn!(participant, gid, step, op, reason = why, "a call was denied");
         }
-        // Not started after all.
+        // The call was not started.
         self.membership.in_flight.advance(task.worker, task.id, task.epoch);
         self.defer(task);
     }
 
-    /// The task met an interrupt or its deadline, or has a fault: what follows is planned without a
-    /// call.
+    /// Passes the task to settle without a call, because of an interrupt, the deadline or a fault.
     fn uncalled(&self, task: Box<Task>) {
         if !self.shutdown.stop.is_cancelled() {
             let _ = self.finished.send(Finished { task, result: None });
         }
     }
 
-    /// Other workers know what to do with this task, or may.
+    /// Returns the task to the queue for other workers, which may be able to run it.
     fn defer(&self, task: Task) {
         if !self.shutdown.stop.is_cancelled() {
             let _ = self.deferred.send(task);
         }
     }
 
-    /// Past its own lease a worker starts no call. It waits for a heartbeat to come back, or for a new identity, under which
-    /// this task is another's.
+    /// Waits until the lease is valid, because a worker starts no call after its lease expired.
+    /// Returns false if the worker stops or registers again: another worker then owns the task.
     async fn may_start(&self, task: &Task) -> bool {
         loop {
             if self.membership.id() != task.worker || self.shutdown.stop.is_cancelled() {
@@ -214,7 +212,8 @@ impl Executor {
         }
     }
 
-    /// Only a death from here on counts towards the limit that makes a saga stuck (RACES 20).
+    /// Marks the task as isolated. Only deaths from now on count towards the limit after which the
+    /// saga becomes stuck (docs/races.md, R20).
     async fn mark_isolated(&self, task: &mut Task) -> bool {
         let statement = sqlx::query(query::RUN_ALONE).bind(task.worker).bind(task.id).bind(task.epoch);
         let moving = self.membership.gate.read().await;
@@ -236,7 +235,7 @@ impl Executor {
                     self.db.failed("run alone", error);
                 }
                 drop(moving);
-                // Unknown to memory, the row is handed back by reconciling.
+                // A row that memory does not know is released by reconciling.
                 self.membership.in_flight.forget(task.worker, task.id);
                 self.wakeups.reconcile.notify_one();
                 false

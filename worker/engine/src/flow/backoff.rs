@@ -7,30 +7,30 @@ use backoff::backoff::Backoff as _;
 
 use pgsaga_plan::{Wait, nominal_delay};
 
-/// Upper bound on the nominal wait between two tries of a step, unless the saga's own
-/// `retry_interval` is longer.
+/// Upper bound on the nominal wait between two attempts of a step. A longer `retry_interval` of the
+/// saga raises the bound.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
-/// Lower bound on a wait that `Retry-After` asks for. A participant that answers `Retry-After: 0`,
-/// or a date in the past, would otherwise be called again at once, and each call would write a row
-/// of history.
+/// Lower bound on a wait requested by `Retry-After`. Without the bound, a participant that responds
+/// with `Retry-After: 0` or a past date would be called again immediately. Each call writes a
+/// history row.
 pub(crate) const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-/// Upper bound on a wait that `Retry-After` asks for, before the jitter. A participant must not be
-/// able to put off a saga for years.
+/// Upper bound on a wait requested by `Retry-After`, before jitter. A participant must not be able
+/// to delay a saga for years.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Fraction by which a wait varies: up and down from the computed wait, only up from a wait that a
-/// participant asked for.
+/// Jitter, as a fraction of the wait. A computed wait varies in both directions. A requested wait
+/// only becomes longer.
 pub(crate) const JITTER: f64 = 0.2;
 
-/// Returns the wait before the next try of a step.
+/// Returns the wait before the next attempt of a step.
 ///
-/// Without `retry_after` the wait is the nominal delay ±20 %, at most five minutes or the saga's
-/// own interval, whichever is longer.
+/// Without `retry_after`, the wait is the nominal delay ±20 %. Its upper bound is five minutes or
+/// the saga's own interval, whichever is longer.
 ///
-/// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, shorter or
-/// longer, between one second and one hour. The participant says when it is ready, so the jitter
-/// only adds to the wait: up to 20 %. A try that counts (429, 503) doubles the wait as it doubles
-/// the interval, because a participant that keeps asking for one second would otherwise be called
-/// every second for ever. The growth ends at the ordinary cap, and never goes below what was asked.
+/// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, within one
+/// second and one hour. Jitter only lengthens this wait, by up to 20 %, because the participant
+/// said when it is ready. An attempt that counts (429, 503) doubles the wait. Otherwise a
+/// participant that always asks for one second would be called every second for ever. The growth
+/// stops at the usual upper bound, but the wait is never shorter than requested.
 /// [`Wait::Interval`] (202, 425, a refusal to be confirmed) does not grow.
 pub(crate) fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Duration>) -> Duration {
     let cap = RETRY_DELAY_MAX.max(interval);
@@ -95,7 +95,7 @@ mod tests {
     fn ongoing_keeps_the_interval_and_retry_after_replaces_it() {
         let delay = retry_delay(Wait::Interval, Duration::from_secs(10), None);
         assert!((Duration::from_secs(8)..=Duration::from_secs(12)).contains(&delay));
-        // What is asked, and what is waited: at least so long.
+        // Requested seconds, and the lower bound on the wait.
         for (asked, waited) in
             [(0, 1), (1, 1), (7, 7), (301, 301), (3600, 3600), (3601, 3600), (u64::MAX, 3600)]
         {
@@ -117,8 +117,8 @@ mod tests {
             let delay = retry_delay(Wait::Interval, interval, second);
             assert!(above_only(delay, RETRY_AFTER_MIN), "ongoing does not grow: {delay:?}");
         }
-        // The growth ends at the saga's own interval where that is longer, and never below what was
-        // asked.
+        // The growth stops at the saga's own interval if that is longer, and never below the
+        // requested wait.
         let day = Duration::from_secs(86_400);
         assert!(above_only(retry_delay(Wait::Backoff { counted: 40 }, day, second), day));
         for counted in [1, 2, 40] {
@@ -176,21 +176,22 @@ mod tests {
             .map(|_| retry_delay(Wait::Backoff { counted: 3 }, Duration::from_secs(10), None))
             .map(|delay| delay.as_secs_f64() / nominal.as_secs_f64() - 1.0)
             .collect();
-        // In each tenth of the range some of a thousand; none is missed once in 10^45 runs.
+        // Each tenth of the range gets some of the 1,000 samples. The test fails by chance once in
+        // 10^45 runs.
         for tenth in 0..10 {
             let from = JITTER * (f64::from(tenth) / 5.0 - 1.0);
             assert!(delays.iter().any(|delay| (from..from + JITTER / 5.0).contains(delay)), "{from}");
         }
     }
 
-    /// The wait is `nominal` or up to the jitter longer. Floats count nanoseconds.
+    /// Whether the wait is between `nominal` and `nominal` plus jitter, allowing for rounding.
     fn above_only(delay: Duration, nominal: Duration) -> bool {
         let most = nominal.mul_f64((1.0 + JITTER) * (1.0 + 1e-9)).saturating_add(Duration::from_nanos(2));
         (nominal..=most).contains(&delay)
     }
 
     fn within_jitter(delay: Duration, nominal: Duration, cap: Duration) -> bool {
-        // Floats count nanoseconds.
+        // Allows for rounding of floating-point nanoseconds.
         let least = nominal.mul_f64((1.0 - JITTER) * (1.0 - 1e-9)).saturating_sub(Duration::from_nanos(2));
         let most = nominal.mul_f64((1.0 + JITTER) * (1.0 + 1e-9)).saturating_add(Duration::from_nanos(2));
         delay <= cap && (least..=most).contains(&delay)

@@ -1,5 +1,6 @@
-//! Registration and heartbeats. Workers watch each other's counters, each on its own monotonic clock (RACES 11): no
-//! decision compares two clocks, so a clock step, a failover or a long restart makes nobody look dead.
+//! Registration and heartbeats. Each worker watches the counters of the others on its own monotonic
+//! clock (docs/races.md, R11). No decision compares two clocks. A clock step, a failover or a long
+//! restart therefore makes no worker look dead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,28 +22,27 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
-/// The longest pause between heartbeats. Two of them are the slack between the end of a lease and a rescue.
+/// Upper bound on the interval between heartbeats. Two intervals separate the end of a lease from a
+/// rescue.
 const BEAT_MAX: Duration = Duration::from_secs(2);
 
-/// Another worker's counter as this one saw it.
+/// Another worker's counter, and the time of its last change.
 struct Watched {
     beat: i64,
     since: Instant,
 }
 
-/// A time without acknowledged heartbeats, for the log.
+/// A period without acknowledged heartbeats, for the log.
 struct Outage {
     since: Instant,
     lease_ended: bool,
 }
 
-/// What a heartbeat found.
 enum Found {
-    /// All is well.
     Alive,
-    /// This worker's row is gone, or declared dead.
+    /// This worker's row is gone or declared dead.
     Dead,
-    /// Another history of the database than the one that this worker's memory is of.
+    /// The database has another history than the worker's memory.
     OtherHistory,
 }
 
@@ -58,12 +58,12 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Registers this worker under a new id. What it held under an old one is dropped.
+    /// Registers this worker under a new id. Drops all tasks of a previous id.
     ///
     /// # Errors
-    /// Whatever the database says.
+    /// Any error of the database.
     pub(crate) async fn register(&self) -> Result<(), sqlx::Error> {
-        // Alone: whoever claims or settles just now does so under the old id.
+        // Waits for claims and settles in progress, because they use the previous id.
         let _still = self.membership.gate.write().await;
         let server = self.history(PoolKind::Control).await?;
         let sent = Instant::now();
@@ -91,11 +91,11 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// The line of history that a server continues; `None` where it does not tell.
+    /// Returns the server's history; `None` if the server does not reveal it.
     async fn history(&self, pool: PoolKind) -> Result<Option<Server>, sqlx::Error> {
         let rows = match self.db.run(pool, sqlx::query(query::SERVER_HISTORY)).await {
             Ok(rows) => rows,
-            // Nobody was asked yet, so nothing follows from it.
+            // The server was not asked, so nothing is known about its history.
             Err(error) if matches!(Class::of(&error), Class::Connection | Class::Conflict) => {
                 return Err(error);
             }
@@ -105,7 +105,8 @@ impl Heartbeat {
         Ok(Some(Server { started: row.try_get("server")?, history: row.try_get("history")? }))
     }
 
-    /// Beats until everything is done; names the dead to the rescue loop.
+    /// Sends heartbeats until the worker has drained. Passes the ids of dead workers to the rescue
+    /// loop.
     pub(crate) async fn run(self, dead: mpsc::UnboundedSender<i64>) {
         let pause = (self.membership.lease.duration() / 5).min(BEAT_MAX);
         let mut watched: HashMap<i64, Watched> = HashMap::new();
@@ -143,7 +144,7 @@ impl Heartbeat {
                         "the database is another server, or continues another history: this worker drops what it held and registers anew"
                     );
                     watched.clear();
-                    // What it held is rescued without waiting for a lease.
+                    // Its previous tasks can then be rescued before the lease expires.
                     let retire = sqlx::query(query::RETIRE).bind(self.membership.id());
                     if let Err(error) = self.db.run(PoolKind::Control, retire).await {
                         self.db.failed("retire", &error);
@@ -152,7 +153,7 @@ impl Heartbeat {
                 }
                 Err(error) => {
                     self.db.failed("heartbeat", &error);
-                    // Silence counts only on an unbroken connection.
+                    // Another worker's silence counts only while the connection is unbroken.
                     watched.clear();
                     let outage = outage.get_or_insert(Outage { since: Instant::now(), lease_ended: false });
                     if !outage.lease_ended && !self.membership.lease.holds() {
@@ -192,7 +193,7 @@ impl Heartbeat {
         }
         let server: DateTime<Utc> = row.try_get("server")?;
         if known != Some(server) {
-            // Not a word of it is believed before that is known.
+            // The row is not trusted before the server's history is known.
             watched.clear();
             match self.history(PoolKind::Heartbeat).await? {
                 Some(next)
@@ -220,11 +221,11 @@ impl Heartbeat {
                 continue;
             }
             if !self.membership.schema.fits() {
-                // Whoever knows the schema rescues.
+                // Only a worker that knows the schema may rescue.
                 continue;
             }
             if row.try_get("dead")? {
-                // Declared dead by somebody who may have died before the rescue was over.
+                // The worker that declared it dead may have died before it completed the rescue.
                 let _ = dead.send(other);
                 continue;
             }
@@ -246,7 +247,8 @@ impl Heartbeat {
     }
 
     async fn declare_dead(&self, other: i64, beat: i64) -> Result<bool, sqlx::Error> {
-        // As short as a heartbeat: the next one waits for it, and with it this worker's own lease.
+        // Uses the heartbeat's timeout, because the next heartbeat and this worker's lease wait for
+        // the result.
         let rows =
             self.db.run(PoolKind::Heartbeat, sqlx::query(query::DECLARE_DEAD).bind(other).bind(beat)).await?;
         if rows.is_empty() {

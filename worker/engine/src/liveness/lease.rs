@@ -1,12 +1,13 @@
-//! How long this worker may still believe that its claims hold.
+//! The worker's own view of its lease.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The worker's own lease. It counts from before the last acknowledged heartbeat was *sent*, so it ends before anyone
-/// else can have seen a whole lease of silence. Past it no call is started.
+/// The worker's lease. It is counted from before the last acknowledged heartbeat was *sent*. It
+/// therefore ends before another worker can observe a full lease of silence. After it expires, the
+/// worker starts no call.
 #[derive(Debug)]
 pub(crate) struct Lease {
     origin: Instant,
@@ -15,7 +16,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A lease that has not begun.
+    /// Creates an expired lease of this duration.
     pub(crate) fn new(duration: Duration) -> Lease {
         Lease { origin: Instant::now(), ends_us: AtomicU64::new(0), duration }
     }
@@ -25,19 +26,19 @@ impl Lease {
         self.duration
     }
 
-    /// A heartbeat that was sent at `sent` has been acknowledged.
+    /// Renews the lease after the heartbeat sent at `sent` was acknowledged.
     pub(crate) fn renew(&self, sent: Instant) {
         // control: lease-from-sent
         let ends = sent.saturating_duration_since(self.origin) + self.duration;
         self.ends_us.fetch_max(ends.as_micros() as u64, Ordering::AcqRel);
     }
 
-    /// Ends it at once: this worker was declared dead.
+    /// Ends the lease now, because this worker was declared dead.
     pub(crate) fn end(&self) {
         self.ends_us.store(0, Ordering::Release);
     }
 
-    /// Whether a call may be started now.
+    /// Whether the worker may start a call now.
     pub(crate) fn holds(&self) -> bool {
         (self.origin.elapsed().as_micros() as u64) < self.ends_us.load(Ordering::Acquire)
     }

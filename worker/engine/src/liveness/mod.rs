@@ -1,4 +1,4 @@
-//! Who this worker is, what it holds, and what becomes of the tasks of dead workers.
+//! The worker's identity and lease, its held tasks, and the tasks of dead workers.
 
 pub(crate) mod heartbeat;
 pub(crate) mod identity;

@@ -1,5 +1,6 @@
-//! Compares what the database says this worker holds with what it knows, and hands back the rest (RACES 2): after any
-//! statement whose result is unknown, and now and then.
+//! Compares the tasks that the worker holds in the database with those in its memory, and releases
+//! the others (docs/races.md, R2). Runs after any statement whose result is unknown, and
+//! periodically.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
-/// The look costs the more the longer somebody keeps vacuum away: it takes at most one part in so many of the time.
+/// Upper bound on the share of time: one part in 20. The query becomes slower as long as dead rows
+/// cannot be vacuumed.
 const PART: u32 = 20;
 
 /// The loop that reconciles memory and database.
@@ -34,7 +36,7 @@ pub(crate) struct Reconcile {
 }
 
 impl Reconcile {
-    /// Reconciles until everything is done.
+    /// Reconciles until the worker has drained.
     pub(crate) async fn run(self, dead: mpsc::UnboundedSender<i64>) {
         let mut pause = self.membership.lease.duration();
         loop {
@@ -82,7 +84,7 @@ impl Reconcile {
                 unknown.push(task);
             }
         }
-        // Whoever knows the schema rescues.
+        // Only a worker that knows the schema may rescue.
         for holder in unregistered.into_iter().filter(|_| self.membership.schema.fits()) {
             tracing::warn!(
                 worker = holder,
@@ -94,10 +96,12 @@ impl Reconcile {
         if unknown.is_empty() {
             return Ok(());
         }
-        // Once more and alone: no claim and no settle is between the database's answer and our memory.
+        // The exclusive lock ensures that no claim or settle happens between the query and the
+        // comparison.
         let _still = self.membership.gate.write().await;
-        // Registered anew meanwhile, its memory says nothing of what the old id holds. Calls of that may have been made, so it is
-        // for a rescue, which records the tries as unknown.
+        // After a new registration, the memory no longer covers the tasks of the previous id. Their
+        // calls may have been made. They are left for rescue, which records the attempts as
+        // unknown.
         // control: reconcile-id
         if self.membership.id() != id {
             return Ok(());
@@ -117,7 +121,7 @@ impl Reconcile {
         }
         let back = release(&self.db, &self.membership, &self.wakeups, id, &forgotten).await;
         self.metrics.reconciled.increment(back as u64);
-        tracing::info!(tasks = back, "tasks that this worker held without knowing it are handed back");
+        tracing::info!(tasks = back, "tasks unknown to this worker's memory were released");
         self.wakeups.due.notify_one();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Gives unstarted tasks back to the queue.
+//! Returns unstarted tasks to the queue.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::db::{Db, PoolKind};
 use crate::liveness::membership::Membership;
 use crate::wake::wakeups::Wakeups;
 
-/// A task to give back.
+/// A task that is returned to the queue.
 #[derive(Debug)]
 pub(crate) struct Release {
     pub(crate) task: i64,

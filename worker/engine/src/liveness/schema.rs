@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use pgsaga_sql::SCHEMA_VERSION;
 
-/// What heartbeats last said of the schema.
+/// State of the schema according to the last heartbeat.
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
     newer: AtomicI64,

@@ -1,5 +1,5 @@
-//! Rows that no worker can read: they hold a value that no INSERT takes, because somebody changed
-//! them by hand. Such a row costs its own saga only, which becomes stuck and says why.
+//! Rows that no worker can read because someone edited them by hand: a value is outside the range
+//! of the INSERT. Only the row's own saga is affected. It becomes stuck, with the reason.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use crate::liveness::release::{Release, release};
 use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 
-/// A task whose saga somebody else has locked comes back after this long.
+/// Delay of a task whose saga is locked by another transaction.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A task that has no open saga comes back after this long: nobody can decide about it.
+/// Delay of a task without an open saga, which no decision can reach.
 const HOPELESS_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Tasks a lane that one look for unreachable ones brings.
+/// Upper bound on the unreachable tasks found per lane and query.
 const UNREACHABLE_MAX: i64 = 1_000;
 
-/// A task that cannot be worked on.
+/// A task whose row cannot be read.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     /// Id of the task's row.
     pub(crate) task: i64,
     /// Epoch of the row, which fences the write.
     pub(crate) epoch: i32,
-    /// Its saga, or the id that stands for one.
+    /// Id of its saga, or the value in place of the id.
     pub(crate) saga_id: i64,
-    /// Its saga's gid, where there is one.
+    /// Gid of the saga, if the saga exists.
     pub(crate) gid: Option<String>,
-    /// What was found, and what is allowed.
+    /// The value found and the values allowed.
     pub(crate) why: String,
 }
 
@@ -53,7 +53,8 @@ pub(crate) struct UnreadableRows {
 }
 
 impl UnreadableRows {
-    /// Makes the sagas of these tasks, which this worker has claimed, stuck. What must wait goes back.
+    /// Makes the sagas of these claimed tasks stuck. Releases the tasks whose saga cannot be
+    /// changed now.
     pub(crate) async fn stick(&self, id: i64, tasks: Vec<Unreadable>) {
         let mut left = Vec::new();
         let mut groups = vec![tasks];
@@ -88,8 +89,8 @@ impl UnreadableRows {
         }
     }
 
-    /// Makes the sagas of these tasks stuck, and says so. Returns the tasks whose saga is not, and
-    /// whether they have no open saga.
+    /// Makes the sagas of these tasks stuck, and logs each. Returns the other tasks, with whether
+    /// they have no open saga.
     async fn make_stuck(
         &self,
         claimed_by: Option<i64>,
@@ -128,7 +129,7 @@ impl UnreadableRows {
     /// Finds tasks that no claim reaches, and makes their sagas stuck.
     ///
     /// # Errors
-    /// What the database says.
+    /// Any error of the database.
     pub(crate) async fn find_unreachable(&self) -> Result<(), sqlx::Error> {
         let statement =
             sqlx::query(query::UNREACHABLE).bind(UNREACHABLE_MAX).bind(FORMAT).bind(SCHEMA_VERSION);

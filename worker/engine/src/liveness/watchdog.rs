@@ -1,21 +1,21 @@
-//! When a loop last came around.
+//! Time of a loop's last iteration.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The last turn of a loop, for whoever looks whether it still turns.
+/// Detects a loop that no longer runs.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog(Mutex<Option<Instant>>);
 
 impl Watchdog {
-    /// The loop comes around now.
+    /// Records an iteration of the loop.
     pub(crate) fn beat(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long ago that was last; `None` before the first time.
+    /// Returns the time since the last iteration; `None` before the first one.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.elapsed())
     }

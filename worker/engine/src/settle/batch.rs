@@ -47,7 +47,7 @@ pub(super) struct Change {
     pub(super) result: Option<String>,
 }
 
-/// What becomes of one task.
+/// The next state of one task.
 #[derive(Debug, Default)]
 pub(super) struct TaskChange {
     pub(super) next: Option<Attempt>,

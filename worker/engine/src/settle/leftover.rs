@@ -1,4 +1,4 @@
-//! What became of tasks that a settle left out: somebody has them locked, marked or taken.
+//! State of tasks that a settle left out: locked, interrupted, or taken by another worker.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,10 @@ use crate::execute::task::Task;
 use crate::settle::Settler;
 use pgsaga_plan::Interrupt;
 
-/// What the database says of tasks that a settle left out.
+/// Rows of the left-out tasks that this worker still holds.
 #[derive(Default)]
 pub(super) struct Leftover(HashMap<i64, HeldRow>);
 
-/// A row that this worker holds.
 struct HeldRow {
     epoch: i32,
     interrupt: Option<Interrupt>,
@@ -24,7 +23,7 @@ struct HeldRow {
 }
 
 impl HeldRow {
-    /// The row as memory has it.
+    /// Returns the row as memory knows it.
     fn known(task: &Task) -> HeldRow {
         let at = ((task.now.step + 1) as i16, task.now.op.as_str().to_owned(), task.now.attempt as i32);
         HeldRow { epoch: task.epoch, interrupt: task.interrupt, at }
@@ -32,8 +31,8 @@ impl HeldRow {
 }
 
 impl Leftover {
-    /// Looks at `missing`, which are as they were in memory. What cannot be looked at counts as
-    /// held: an outcome that is dropped would be a try without a record.
+    /// Reads the rows of `missing`. If the query fails, all tasks count as held. A dropped outcome
+    /// would be an attempt without a record.
     pub(super) async fn look(settler: &Settler, missing: &[&Finished]) -> Leftover {
         if missing.is_empty() {
             return Leftover::default();
@@ -60,17 +59,17 @@ impl Leftover {
         })
     }
 
-    /// What becomes of a task that was left out: again, with the interrupt that it met meanwhile;
-    /// or forgotten.
+    /// Returns a task that must be settled again, with its new interrupt. Forgets a task that is no
+    /// longer held, and returns `None`.
     pub(super) fn again(&self, settler: &Settler, mut finished: Finished) -> Option<Finished> {
         let task = &mut finished.task;
         if let Some(there) = self.0.get(&task.id) {
             let is_same_try = there.at == HeldRow::known(task).at;
             if there.epoch == task.epoch || is_same_try {
                 if there.epoch != task.epoch {
-                    // No statement of ours leaves a try where it is and raises its epoch: somebody
-                    // changed the row by hand. Without its outcome the history would lack a call
-                    // that was made.
+                    // No statement of pgsaga raises the epoch without changing the attempt, so
+                    // someone edited the row. The outcome is settled anyway, because the history
+                    // would otherwise lack a call.
                     tracing::warn!(
                         gid = task.saga.gid,
                         step = task.step_name(),
@@ -92,11 +91,10 @@ impl Leftover {
             step = task.step_name(),
             op = task.now.op.as_str(),
             attempt = task.now.attempt,
-            "a late answer changed nothing: the task is another's"
+            "a late outcome changed nothing: another worker has the task"
         );
         settler.membership.in_flight.forget(task.worker, task.id);
-        // If it was our own settle whose reply was lost, the row may be ours without our knowing
-        // it.
+        // If the reply to our own settle was lost, this worker may hold the row without knowing it.
         settler.wakeups.reconcile.notify_one();
         None
     }

@@ -56,7 +56,7 @@ pub(crate) struct Settler {
     pub(crate) executor: Arc<Executor>,
 }
 
-/// The last settle.
+/// Time and duration of the last settle.
 struct LastSettle {
     at: Instant,
     took: Duration,
@@ -68,14 +68,14 @@ struct Group {
     failures: u32,
 }
 
-/// What the database did with a group.
+/// The database's reply for a group.
 enum Settled {
     Sequential(sequential::Settled),
     Parallel(parallel::Settled),
 }
 
 impl Settler {
-    /// Settles until everything is done.
+    /// Settles outcomes until the worker has drained.
     pub(crate) async fn run(self, mut finished: mpsc::UnboundedReceiver<Finished>) {
         let mut arrived = Vec::new();
         let mut put_aside: Vec<Finished> = Vec::new();
@@ -104,7 +104,7 @@ impl Settler {
         }
     }
 
-    /// Lets a group grow while the worker is full or busy.
+    /// Waits for a larger group while the worker is full or busy.
     async fn grow(
         &self,
         finished: &mut mpsc::UnboundedReceiver<Finished>,

@@ -19,7 +19,6 @@ use crate::settle::{Settler, log};
 /// No row has this version, so a change planned from it is never written.
 const NO_VERSION: i32 = -1;
 
-/// What the database did.
 pub(super) struct Settled {
     sagas: HashSet<i64>,
     queued: bool,

@@ -23,7 +23,6 @@ pub(super) struct Advance {
     delay_us: Option<i64>,
 }
 
-/// What the database did.
 pub(super) struct Settled {
     /// Settled tasks: whether this worker holds the advanced row, and the answer as Postgres
     /// prints it.

@@ -1,4 +1,4 @@
-//! Metrics, traces, and the address at which both they and the health checks are served.
+//! Metrics, traces, and the HTTP listener for metrics and health checks.
 
 pub mod listener;
 pub mod metrics;

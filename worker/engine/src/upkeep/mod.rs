@@ -1,4 +1,4 @@
-//! What one worker does for all: delete finished sagas, sample the tables, make partitions.
+//! Work that one worker does for all: retention and sampling.
 
 pub(crate) mod partitions;
 pub(crate) mod retention;

@@ -1,6 +1,6 @@
-//! Deletes what finished long ago, where `--retention` asks for it: one worker for all, in small batches. Of each history
-//! partition the sagas go first, their history after them: whoever looks meanwhile sees history without a saga, which belongs to
-//! nothing, and never a finished saga without its history.
+//! Deletes sagas that finished long ago, with `--retention`. One worker deletes for all, in small
+//! batches. In each history partition, sagas are deleted before their history. A concurrent reader
+//! therefore never sees a finished saga without its history, only history without a saga.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,23 +17,27 @@ use crate::liveness::membership::Membership;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 
-/// The pause between two passes; shorter where sagas are kept for less than an hour.
+/// Upper bound on the pause between two passes. The pause is shorter for a retention below one
+/// hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How often it looks whether it is this worker's duty.
+/// Interval at which a worker checks whether retention is its duty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Statements take at most one part in so many of the time while this worker has something to do, and while it has nothing: what
-/// a busy day leaves, a quiet night makes up for.
+/// Upper bound on the share of time that statements take, as a divisor: one part in 20 while this
+/// worker is busy, one in 4 while it is idle. Quiet nights catch up on busy days.
 const PART_BUSY: u32 = 20;
 const PART_IDLE: u32 = 4;
-/// Sagas, and rows of history, that one statement looks at; fewer where they are large.
+/// Upper bounds on the sagas and history rows that one statement scans. Batches are smaller if rows
+/// are large.
 const SAGAS_MAX: i32 = 1000;
 const ROWS_MAX: i32 = 2000;
-/// A batch that took longer is followed by one of half its size, one that took less than a quarter by one of twice its size.
+/// Target duration of a batch. After a longer batch, the size is halved. After a batch of less than
+/// a quarter of this time, the size is doubled.
 const BATCH_TIME_MAX: Duration = Duration::from_millis(100);
 /// Sagas of a history partition, as in `make_history_partitions`.
 const WIDTH: i64 = 1_000_000;
-/// Where passes begin is forgotten so often, or as often as sagas get old: a transaction that was open for long may have inserted
-/// a saga before it.
+/// Upper bound on the interval at which passes start from the beginning again; the retention, if
+/// that is shorter. A transaction that was open for a long time may have inserted a saga before the
+/// start.
 const BEGIN_ANEW_EVERY_MAX: Duration = Duration::from_secs(3600);
 
 /// The loop that deletes finished sagas.
@@ -88,42 +92,42 @@ impl Retention {
     }
 }
 
-/// How much one statement looks at.
+/// Size of the next batch, adapted to the last duration.
 struct Batch {
     size: i32,
     size_max: i32,
 }
 
-/// The first saga that stays, and the first whose history stays. What was before them left dead index entries, which a pass
-/// from the beginning would read again and again until vacuum has removed them.
+/// The first saga that stays, and the first saga whose history stays. Earlier rows left dead index
+/// entries. A pass from the beginning would read them again until they are vacuumed.
 struct Begin {
     saga: i64,
     history: i64,
     since: Instant,
 }
 
-/// What one pass has done.
+/// Results of one pass.
 #[derive(Default)]
 struct Pass {
     sagas: i64,
     rows: i64,
     partitions: i64,
-    /// The last saga that was looked at.
+    /// The last saga that was scanned.
     last_saga: Option<i64>,
-    /// The first that stays, and the first whose history may stay.
+    /// The first saga that stays, and the first saga whose history may stay.
     kept_saga: Option<i64>,
     kept_history: Option<i64>,
 }
 
-/// What comes after the last saga of a partition that was looked at, and is not deleted.
+/// State after the last scanned saga of a partition.
 enum Behind {
     Nothing,
-    /// That saga, and others that were inserted too short ago.
+    /// This saga and later ones were inserted too recently.
     Young(i64),
 }
 
 enum BrokenOff {
-    /// Another worker's, or nobody's of this release.
+    /// Retention is the duty of another worker, or the schema has no known version.
     OthersDuty,
     Database(sqlx::Error),
 }
@@ -149,7 +153,7 @@ impl Batch {
 }
 
 impl Purge {
-    /// From the oldest saga to those that are too young to have finished long ago.
+    /// Scans from the oldest saga to the first one that is too young to have finished long ago.
     async fn pass(&mut self) -> Result<(), BrokenOff> {
         if self.begin.since.elapsed() > self.retention.age.min(BEGIN_ANEW_EVERY_MAX) {
             self.begin = Begin { saga: 0, history: 0, since: Instant::now() };
@@ -157,11 +161,11 @@ impl Purge {
         let started = Instant::now();
         let mut pass = Pass::default();
         let walked = self.walk(&mut pass).await;
-        // Sagas to come have higher ids than those that were seen.
+        // Later sagas get higher ids than the scanned ones.
         // control: purge-begins
         if let Some(begin) = pass.kept_saga.or(pass.last_saga.map(|last| last + 1)) {
             self.begin.saga = begin;
-            // One that stays may have no history yet.
+            // A saga that stays may have no history yet.
             if walked.is_ok() {
                 self.begin.history = pass.kept_history.map_or(begin, |kept| kept.min(begin));
             }
@@ -195,7 +199,7 @@ impl Purge {
         Ok(())
     }
 
-    /// The sagas of one partition.
+    /// Deletes the old sagas of one partition.
     async fn purge_sagas(&mut self, part: i64, pass: &mut Pass) -> Result<Behind, BrokenOff> {
         let below = (part + 1) * WIDTH;
         let mut after = self.begin.saga.max(part * WIDTH) - 1;
@@ -226,7 +230,8 @@ impl Purge {
     async fn drop_partition(&mut self, part: i64, pass: &mut Pass) -> Result<bool, BrokenOff> {
         let rows = match self.run(sqlx::query(query::DROP_HISTORY_PARTITION).bind(part)).await {
             Ok((rows, _)) => rows,
-            // Something of somebody depends on it, say: the others can go.
+            // For example, a user's object depends on the partition. The other partitions can be
+            // dropped.
             Err(BrokenOff::Database(error)) if Class::of(&error) == Class::Other => {
                 self.retention.db.failed("retention", &error);
                 return Ok(false);
@@ -241,7 +246,7 @@ impl Purge {
         Ok(dropped)
     }
 
-    /// The history of one partition, up to this saga.
+    /// Deletes the history of one partition, up to the saga `last`.
     async fn purge_history(&mut self, part: i64, last: i64, pass: &mut Pass) -> Result<(), BrokenOff> {
         let (mut after, mut after_seq) = (self.begin.history.max(part * WIDTH) - 1, i64::MAX);
         loop {
@@ -260,7 +265,8 @@ impl Purge {
             let (purged, walked): (i32, Option<i32>) = (row.try_get("purged")?, row.try_get("walked")?);
             pass.rows += i64::from(purged);
             self.retention.metrics.purged_history_rows.increment(purged.unsigned_abs().into());
-            // Where it is soon dropped some of it may lie anywhere.
+            // `walked` is null if the partition is soon dropped. Remaining rows may then be
+            // anywhere in it.
             let kept = if walked.is_some() { row.try_get("kept_id")? } else { Some(part * WIDTH) };
             pass.kept_history = pass.kept_history.or(kept);
             if walked.is_none_or(|walked| walked < size) {
@@ -270,7 +276,7 @@ impl Purge {
         }
     }
 
-    /// Runs a statement, and rests so long that others are not held up.
+    /// Runs a statement, and then pauses to limit the load on the database.
     async fn run(
         &self,
         statement: Query<'_, Postgres, PgArguments>,

@@ -16,11 +16,11 @@ use crate::liveness::shutdown::Shutdown;
 use crate::telemetry::metrics::handle::MetricSet as _;
 use crate::telemetry::metrics::{Metrics, QueueMetrics};
 
-/// How often it is asked.
+/// Interval between two samples.
 const EVERY: Duration = Duration::from_secs(15);
-/// How often a worker looks whether it is its turn: heartbeats tell.
+/// Interval at which a worker checks whether sampling is its duty.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Counting millions of tasks takes a second: it takes at most one part in so many of the time.
+/// Upper bound on the share of time: one part in 100. Counting millions of tasks takes a second.
 const PART: u32 = 100;
 
 /// The loop that samples the database.
@@ -32,7 +32,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Samples until everything is done, while it is this worker's turn. The others export 0: take the `max` over workers.
+    /// Samples while this is the worker's duty, until the worker has drained. The other workers
+    /// export 0, so queries use the `max` over workers.
     pub(crate) async fn run(self) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -49,8 +50,8 @@ impl Sample {
                 || !self.membership.schema.fits()
                 || !self.membership.lease.holds()
             {
-                // Soon after another worker has begun: two that sample are two that believe to be the first. And one that is cut off
-                // from the database knows nothing of it.
+                // This worker is no longer the sampler, or is cut off from the database. It exports
+                // 0 as soon as it knows, so that two samplers overlap only briefly.
                 if std::mem::take(&mut sampled) {
                     self.clear();
                     due = started;
@@ -63,7 +64,7 @@ impl Sample {
                         due = started + EVERY.max(started.elapsed() * PART);
                     }
                     Err(error) => {
-                        // The numbers stay as they were, and are nobody's.
+                        // The last values stay, and no worker counts as the sampler.
                         self.metrics.sampled.sampler.set(0.0);
                         self.db.failed("sample", &error);
                         tracing::warn!(%error, "the database was not sampled: pgsaga_sampler is 0 until it is");

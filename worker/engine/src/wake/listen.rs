@@ -1,5 +1,6 @@
-//! Wake-ups: LISTEN on a connection of its own. While this worker is idle it also holds an advisory lock there, which
-//! tells producers that a NOTIFY is worth its price (DESIGN.md §6). A wake-up is a hint: the claim loop polls anyway.
+//! Wake-ups by LISTEN, on a separate connection. An idle worker holds an advisory lock on this
+//! connection. Producers send a NOTIFY only while the lock is held, because NOTIFY is expensive. A
+//! wake-up is only a hint: the claim loop also polls.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 
 const CHANNEL: &str = "pgsaga";
-/// How often an idle worker tries again for a lock that another idle worker, or a producer for a moment, has.
+/// Interval at which an idle worker retries a lock held by another idle worker or, briefly, by a
+/// producer.
 const LOCK_AGAIN: Duration = Duration::from_secs(3);
-/// How much later the others look when the worker that holds the lock is woken. All at once, ten would keep the one that gets
-/// the task from its processor, and most inserts are but one saga.
+/// Delay of the other workers after the holder of the lock is woken. Without the delay, ten workers
+/// would compete for the CPU with the worker that claims the task. Most inserts add a single saga.
 const OTHERS_LATER: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(20);
-/// How often the server is asked for a sign of life, or once a lease where that is shorter. A connection on which nothing is
-/// sent never learns that its other end is gone, and NATs forget those that are silent.
+/// Interval between keep-alive queries, or the lease if that is shorter. A connection without
+/// traffic does not detect a dead peer, and NAT devices drop silent connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 
 /// The loop that listens.
@@ -40,7 +42,7 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    /// Listens until everything is done; connects again by itself.
+    /// Listens until the worker has drained. Reconnects after errors.
     pub(crate) async fn run(self, hosts: Hosts) {
         let mut reconnect = Reconnect::new();
         while !self.done.is_cancelled() {
@@ -53,7 +55,7 @@ impl Listen {
             if let Err(error) = listened {
                 self.db.failed("listen", &error);
             }
-            // What came in between is lost: look again.
+            // Notifications during the disconnection are lost, so the worker claims now.
             self.wakeups.due.notify_one();
             tokio::select! {
                 () = self.done.cancelled() => return,
@@ -62,11 +64,13 @@ impl Listen {
         }
     }
 
-    /// Returns when the connection is lost, or the primary is another host: a dead one may keep its connections open for long.
+    /// Returns when the connection is lost or another host becomes the primary. A dead host may
+    /// keep its connections open for a long time.
     async fn listen(&self, hosts: &Hosts, reconnect: &mut Reconnect) -> Result<(), sqlx::Error> {
         let mut primary = self.db.primary();
         primary.mark_unchanged();
-        // A pool for each try: a listener that is dropped says farewell first, and where nobody answers it keeps its place.
+        // A pool per attempt. A dropped listener first closes its session. Without an answer from
+        // the server, it would occupy the slot of a shared pool.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -117,7 +121,8 @@ impl Listen {
                 let (had_lock, looked) = (locked, looks);
                 (locked, looks) = (row.try_get("locked")?, row.try_get("looks")?);
                 if locked && !had_lock || looks && !looked {
-                    // An insert before this moment did not notify (RACES 19).
+                    // A producer did not notify about an insert before the lock was held
+                    // (docs/races.md, R19).
                     self.wakeups.due.notify_one();
                 }
                 self.wakeups.set_polling_peer(every_queue && !looks);

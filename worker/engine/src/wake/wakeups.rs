@@ -13,7 +13,7 @@ pub(crate) struct Wakeups {
     pub(crate) peek: Notify,
     /// The database may hold a task for this worker that its memory does not know: reconcile.
     pub(crate) reconcile: Notify,
-    /// True while there is nothing to do: producers are asked to notify.
+    /// True while there is nothing to do, so that producers should notify.
     pub(crate) idle: watch::Sender<bool>,
     polling_peer: AtomicBool,
 }

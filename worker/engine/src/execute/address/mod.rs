@@ -1,9 +1,12 @@
-//! Which addresses a plain URL may reach: what a row names must not make a worker attack its own network.
+//! Addresses that a plain URL may reach, so that a row cannot make a worker attack its own network.
 //!
-//! Public addresses may be called; what is not globally reachable (IANA's special-purpose registries, RFC 6890) may not,
-//! unless `--allow-address` names it. Looked at twice: an address that stands in the URL when the request is built, since a
-//! client does not resolve those; and what a name resolves to when the client connects, so that what was looked at is what is
-//! connected to, whatever the name resolves to a moment later. Named participants are chosen by the operator and not looked at.
+//! Public addresses are allowed. Addresses that are not globally reachable (IANA special-purpose
+//! registries, RFC 6890) are denied unless `--allow-address` names them.
+//!
+//! There are two checks. An IP address in the URL is checked when the request is built, because the
+//! client does not resolve it. A host name is checked when the client resolves it to connect. The
+//! client connects to exactly the checked addresses, so a later change of the name has no effect.
+//! Named participants are chosen by the operator and are not checked.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,13 +15,13 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// The networks of IPv4 that are denied, and what they are.
+/// Denied IPv4 networks, with a description. The first match decides.
 pub static DENIED_V4: [(Ipv4Net, &str); 18] = [
     (v4([0, 0, 0, 0], 8), "this host"),
     (v4([10, 0, 0, 0], 8), "private"),
     (v4([100, 64, 0, 0], 10), "shared by a carrier's NAT"),
     (v4([127, 0, 0, 0], 8), "loopback"),
-    // No public provider's machine is without it: its metadata hands out credentials.
+    // These addresses are denied first because instance metadata contains credentials.
     (v4([169, 254, 169, 254], 32), "cloud metadata"),
     (v4([168, 63, 129, 16], 32), "cloud metadata"),
     (v4([169, 254, 0, 0], 16), "link-local"),
@@ -35,7 +38,7 @@ pub static DENIED_V4: [(Ipv4Net, &str); 18] = [
     (v4([240, 0, 0, 0], 4), "reserved"),
 ];
 
-/// The networks of IPv6 that are denied, and what they are. Of the rest, [`GLOBAL_V6`] may be called.
+/// Denied IPv6 networks, with a description. Of all other addresses, [`GLOBAL_V6`] is allowed.
 pub static DENIED_V6: [(Ipv6Net, &str); 16] = [
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "this host"),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback"),
@@ -55,9 +58,9 @@ pub static DENIED_V6: [(Ipv6Net, &str); 16] = [
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
 ];
 
-/// All that is globally reachable in IPv6, and a little more. What lies beyond it is reserved.
+/// The IPv6 range for global unicast. All addresses outside it are reserved.
 pub const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-/// Stands for an address of IPv4: a gateway translates (RFC 6052).
+/// Prefix of IPv6 addresses that a NAT64 gateway translates to IPv4 (RFC 6052).
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 const fn v4(octets: [u8; 4], prefix: u8) -> Ipv4Net {
@@ -69,22 +72,22 @@ const fn v6(parts: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// What this worker's plain URLs may reach beside public addresses.
+/// Addresses that plain URLs of this worker may reach.
 #[derive(Debug, Clone, Default)]
 pub struct Addresses {
     allowed: Arc<[IpNet]>,
 }
 
 impl Addresses {
-    /// Public addresses, and those of `allowed`.
+    /// Allows public addresses and the networks in `allowed`.
     pub fn new(allowed: Vec<IpNet>) -> Addresses {
         Addresses { allowed: allowed.into() }
     }
 
-    /// Whether an address may be called.
+    /// Checks an address before a call.
     ///
     /// # Errors
-    /// [`Denied`] says why not.
+    /// [`Denied`] contains the reason.
     pub fn check(&self, address: IpAddr) -> Result<(), Denied> {
         match kind(address) {
             Some(kind) if !self.allows(address) => Err(Denied { name: None, address, kind }),
@@ -92,7 +95,7 @@ impl Addresses {
         }
     }
 
-    /// An address of IPv4 is the same one however IPv6 writes it.
+    /// Whether `--allow-address` covers the address, or the IPv4 address that it contains.
     fn allows(&self, address: IpAddr) -> bool {
         let inner = match address {
             IpAddr::V6(address) => inner(address).map(IpAddr::V4),
@@ -104,7 +107,7 @@ impl Addresses {
     }
 }
 
-/// What an address is, where it is not public.
+/// Returns the description of an address that is not public.
 fn kind(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => kind_v4(address),
@@ -123,7 +126,8 @@ fn kind_v4(address: Ipv4Addr) -> Option<&'static str> {
     DENIED_V4.iter().find(|(network, _)| network.contains(&address)).map(|(_, kind)| *kind)
 }
 
-/// The address of IPv4 that a connection to this one reaches: the host maps `::ffff:0:0/96`, a NAT64 gateway the other.
+/// Returns the IPv4 address that a connection to this address reaches. The operating system maps
+/// `::ffff:0:0/96`; a NAT64 gateway maps its own prefix.
 fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
     address.to_ipv4_mapped().or_else(|| {
         let [.., a, b, c, d] = address.octets();
@@ -131,7 +135,7 @@ fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
     })
 }
 
-/// An address that must not be called. Its text tells a person what would allow it.
+/// An address that may not be called. The text names the flag that would allow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     name: Option<String>,
@@ -152,7 +156,7 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// Resolves names for the client, and leaves out what must not be called.
+/// DNS resolver of the client, which omits denied addresses.
 #[derive(Debug, Clone)]
 pub struct Resolver(pub Addresses);
 
@@ -165,7 +169,7 @@ impl Resolve for Resolver {
 async fn find(addresses: Addresses, name: Name) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
     let mut denied = None;
     let mut allowed = Vec::new();
-    // The client sets the port.
+    // Port 0, because the client sets the port.
     for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
         match addresses.check(address.ip()) {
             Ok(()) => allowed.push(address),
@@ -180,7 +184,7 @@ async fn find(addresses: Addresses, name: Name) -> Result<Addrs, Box<dyn std::er
     }
 }
 
-/// What the client's error says of an address that must not be called.
+/// Returns the denied address that caused an error of the client.
 pub fn denied(error: &reqwest::Error) -> Option<&Denied> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

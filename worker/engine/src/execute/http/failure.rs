@@ -1,4 +1,4 @@
-//! What an error of the client says of a try.
+//! Outcome of an attempt that ended with an error of the HTTP client.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::execute::outcome::{CallResult, clean};
 use crate::flow::participants::Reach;
 use pgsaga_plan::Outcome;
 
-/// What an error of the client says of the try.
+/// Converts an error of the client to the result of the attempt.
 pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<CallResult, NotSent> {
     if let Some(denied) = address::denied(error) {
         return Err(NotSent::Denied(denied.to_string()));
@@ -23,7 +23,7 @@ pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> R
     Ok(ended(outcome, reached, Some(words(error)), started))
 }
 
-/// An error of the client with its causes, without the URL: it is on the saga, and may be long.
+/// Describes an error by its causes. Omits the URL, which is stored with the saga and may be long.
 pub(super) fn words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return TOO_LATE.to_owned();

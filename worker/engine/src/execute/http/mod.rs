@@ -1,5 +1,5 @@
-//! Calls a participant over HTTP and judges the answer. The seam for other kinds of call: a `Task`
-//! in, a [`Called`] out.
+//! Calls a participant over HTTP and judges the response. Other kinds of call would share this
+//! seam: a `Task` in, a [`Called`] out.
 
 mod decode;
 mod failure;
@@ -40,41 +40,41 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
 
-/// Far beyond what an INSERT may ask for: the clock must not run over in a row that was changed by hand.
+/// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
+/// that was edited by hand could overflow the clock.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
-/// What is said of a call that took longer than its step allows.
+/// Message of a call that exceeded the request timeout.
 const TOO_LATE: &str = "no answer within the request timeout";
-/// What is said of a call that found no connection in its time.
+/// Message of a call that got no connection in time.
 const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
 
-/// What is added to a URL, without the gid and the step's name.
+/// Bytes added to a URL, without the gid and the step's name.
 const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
-/// Room for the values of our headers, without gids and step names.
+/// Bytes reserved for the values of our headers, without gids and step names.
 const VALUES_BYTES: usize = 128;
-/// Room for the headers that are set here, by the client's builder and by its connections.
+/// Headers set here, by the client's builder and by its connections.
 const HEADERS: usize = 10;
 
-/// Whom a worker may call, and how.
+/// Configuration of [`Caller`].
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Connections to one participant that are kept for the next call.
+    /// Upper bound on idle connections kept per participant.
     pub connections_idle_max: usize,
-    /// Bytes of an answer that are read at most.
+    /// Upper bound on the bytes read of a response body.
     pub answer_bytes_max: usize,
-    /// What plain URLs may reach.
+    /// Addresses that plain URLs may reach.
     pub addresses: Addresses,
-    /// Plain URLs may reach nothing.
+    /// Denies calls to all plain URLs.
     pub deny_plain_urls: bool,
-    /// What named participants are.
+    /// Configuration of the named participants.
     pub named: Registry,
-    /// Authorities that are trusted beside the system's own.
+    /// Certificate authorities that are trusted in addition to those of the system.
     pub authorities: Vec<reqwest::Certificate>,
 }
 
 /// The HTTP clients of a worker.
 #[derive(Debug)]
 pub struct HttpExecutor {
-    /// For plain URLs.
     client: reqwest::Client,
     addresses: Addresses,
     deny_plain_urls: bool,
@@ -83,19 +83,18 @@ pub struct HttpExecutor {
     traces: Option<Traces>,
 }
 
-/// What came of a task that was to be called.
+/// Result of [`Caller::call`] for one task.
 #[derive(Debug)]
 pub(crate) enum Called {
-    /// A try, with its outcome.
+    /// An attempt with its outcome.
     Ended(CallResult),
-    /// No try: the request cannot be built, by this worker or any other. Says why.
+    /// No attempt: no worker can build this request. Contains the reason.
     Unbuildable(String),
-    /// No try: this worker may not call the participant, or does not know where it is; another
-    /// worker may. Says why, and what would allow it.
+    /// No attempt: this worker may not call the participant, or does not know its address. Another
+    /// worker may. Contains the reason and the flag that would allow the call.
     Denied(String),
 }
 
-/// Why a call is not made.
 #[derive(Debug)]
 enum NotSent {
     Unbuildable(String),
@@ -117,7 +116,6 @@ impl From<NotSent> for Called {
     }
 }
 
-/// A request, and what tells whether it was sent.
 struct Prepared<'a> {
     client: &'a reqwest::Client,
     request: reqwest::Request,
@@ -125,10 +123,11 @@ struct Prepared<'a> {
 }
 
 impl HttpExecutor {
-    /// Its clients: named participants have theirs already, plain URLs get one that connects to nothing but what is allowed.
+    /// Builds the client for plain URLs, which connects only to allowed addresses. Named
+    /// participants bring their own clients.
     ///
     /// # Errors
-    /// [`Error::HttpClient`] when TLS cannot be set up.
+    /// [`Error::HttpClient`] if TLS cannot be set up.
     pub fn new(options: Options) -> Result<HttpExecutor, Error> {
         let Options {
             connections_idle_max,
@@ -147,13 +146,13 @@ impl HttpExecutor {
         Ok(HttpExecutor { client, addresses, deny_plain_urls, named, answer_bytes_max, traces: None })
     }
 
-    /// The same, with a span for each call.
+    /// Adds a tracing span to each call.
     #[must_use]
     pub fn traced(self, traces: Option<Traces>) -> HttpExecutor {
         HttpExecutor { traces, ..self }
     }
 
-    /// Makes the call of `task`. Never fails: whatever happens is an outcome, or no try.
+    /// Calls the task's participant. Every failure is an outcome, or no attempt.
     pub(crate) async fn call(&self, task: &Task) -> Called {
         let started = Instant::now();
         let mut prepared = match self.prepare(task) {
@@ -173,9 +172,9 @@ impl HttpExecutor {
         }
     }
 
-    /// Resolving, connecting and the handshake of TLS may take half of the request timeout: a call
-    /// that is sent has the other half at least, and what finds no connection in its half was not
-    /// sent.
+    /// Sends the request. Name resolution, connection and TLS handshake may take half of the
+    /// request timeout. A request without a connection by then was not sent. A request that was
+    /// sent has at least the other half for its response.
     async fn send(
         &self,
         task: &Task,
@@ -184,8 +183,8 @@ impl HttpExecutor {
     ) -> Result<CallResult, NotSent> {
         let Prepared { client, request, wire } = prepared;
         let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
-        // Our own timers: the client's costs five allocations a call. The second one is rarely
-        // made.
+        // Our own timers, because the client's timeout costs five allocations per call. The second
+        // timer is rarely created.
         let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout).min(TIMEOUT_MAX);
         let (connected, ends) = (started + timeout / 2, started + timeout);
         let mut response = std::pin::pin!(client.execute(request));
@@ -242,7 +241,7 @@ impl HttpExecutor {
         }
     }
 
-    /// The request, and what makes it; `None` where there is nothing to call.
+    /// Builds the request; `None` if the op has no URL.
     fn prepare(&self, task: &Task) -> Result<Option<Prepared<'_>>, NotSent> {
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let op = task.now.op;
@@ -259,7 +258,8 @@ impl HttpExecutor {
             None => ("", url),
         };
         let gid = &task.saga.gid;
-        // The character sets of gids and step names need no escaping in a query or a header (RACES 16).
+        // Gids and step names need no escaping in a query or a header, because of their character
+        // sets (docs/races.md, R16).
         let mut full =
             String::with_capacity(base.len() + url.len() + gid.len() + step.name.len() + QUERY_BYTES);
         let joint = if url.contains('?') { "&" } else { "?" };
@@ -284,9 +284,10 @@ impl HttpExecutor {
         headers.reserve(HEADERS + step.headers.len());
         headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Answers are small, and one that is compressed nevertheless is decoded.
+        // Responses are small. A participant may compress them anyway, so they are decoded.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Slices of one text: an allocation for all, and none where the client copies its headers.
+        // All values are slices of one buffer: one allocation, and none when the client copies its
+        // headers.
         let mut text = String::with_capacity(2 * (gid.len() + step.name.len()) + VALUES_BYTES);
         let mut ends = Vec::with_capacity(HEADERS);
         push_key(&mut text, task, op);
@@ -307,7 +308,8 @@ impl HttpExecutor {
         let body = task.saga.body(task.now.step, op, &task.answers)?;
         let service = service.map(|(service, _)| service);
         if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
-            // A point would let another part of the body be taken for the timestamp, and no gid or step has this mark.
+            // The signed content separates its parts by dots. A dot in the id would let a part of
+            // the body pass as the timestamp. No gid and no step name contains `~`.
             // control: signature-id
             let id = text[..ends[0].1].replace('.', "~");
             let now = seconds_now();
@@ -332,7 +334,7 @@ impl HttpExecutor {
         Ok(Some(Prepared { client: service.map_or(&self.client, Service::client), request, wire }))
     }
 
-    /// The named participant of a URL, and what follows its own; `None` for a plain one.
+    /// Resolves a named URL to its participant and the rest of the path; `None` for a plain URL.
     fn service<'a>(&self, url: &'a str) -> Result<Option<(&Service, &'a str)>, NotSent> {
         let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
         match self.named.get(named.name()) {
@@ -344,7 +346,8 @@ impl HttpExecutor {
         }
     }
 
-    /// Whether a plain URL may be called, as far as it tells: what a name resolves to is looked at when it is connected to.
+    /// Checks a plain URL as far as possible without DNS. Host names are checked when they are
+    /// resolved.
     fn check(&self, url: &reqwest::Url) -> Result<(), NotSent> {
         if self.deny_plain_urls {
             return Err(NotSent::Denied(
@@ -361,27 +364,28 @@ impl HttpExecutor {
     }
 }
 
-/// Of a signature: its timestamp is read by the participant's wall clock.
+/// Returns the timestamp of a signature.
 fn seconds_now() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
-/// Adds the idempotency key of an op: the same on every try, unless a person gave it a fresh one.
+/// Appends the idempotency key of an op. All attempts share it unless an operator assigned a fresh
+/// key.
 fn push_key(text: &mut String, task: &Task, op: Op) {
     text.extend([&task.saga.gid, "/", task.step_name(), "/", op.as_str()]);
     text.push_str(&task.fresh_keys.suffix(task.now.step, op));
 }
 
-/// Adds a new trace, version 00, sampled (W3C Trace Context).
+/// Appends the header value of a new sampled trace (W3C Trace Context, version 00).
 fn push_traceparent(text: &mut String) {
     let (trace, span): (u128, u64) = rand::random();
     // Writing to a string cannot fail.
     let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
 }
 
-/// The body up to `bytes_max`, and whether that is all; else what it broke off with.
+/// Reads at most `bytes_max` bytes of the body, and returns whether the body is complete.
 async fn body(
     response: &mut reqwest::Response,
     bytes_max: usize,
@@ -409,7 +413,8 @@ fn ended(outcome: Outcome, reached: Reach, message: Option<String>, started: Ins
     CallResult { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), the date measured against the answer's own `Date`.
+/// Parses `Retry-After`: seconds or a date (RFC 9110 §10.2.3). A date is compared with the
+/// response's own `Date`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -31,7 +31,7 @@ fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
     }
 }
 
-/// A header's value as the client hands it over: any bytes but line breaks and other control characters.
+/// Generates header values that the client can return: any bytes but control characters.
 fn values() -> impl Strategy<Value = Vec<u8>> {
     let date = (0..=253_402_300_799_u64)
         .prop_map(|seconds| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)));
@@ -64,7 +64,7 @@ proptest! {
             (Some(digits), _) => {
                 prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
             }
-            // Measured from the answer's own Date where it can be read, from our clock elsewhere.
+            // Relative to the response's own Date if it can be parsed, else to our clock.
             (None, Some(_)) => prop_assert!(asked.is_some()),
             (None, None) => prop_assert_eq!(asked, None),
         }
@@ -78,7 +78,7 @@ proptest! {
     }
 }
 
-/// A text that is nearly a header, a name or a part of a URL.
+/// Generates texts that resemble a header, a name or a part of a URL.
 fn texts() -> impl Strategy<Value = String> {
     let fragment = prop::sample::select(vec![
         "a",
@@ -128,7 +128,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[!-~]{1,12}", 2 => prop::collection::vec(fragment, 0..6).prop_map(|some| some.concat()), 1 => ".{0,8}"]
 }
 
-/// The steps of a saga of one step, its headers, and what it is called.
+/// Generates the step and the headers of a saga with one step, and the step's name.
 fn sagas() -> impl Strategy<Value = (String, String, String)> {
     let headers = || {
         prop::collection::btree_map(
@@ -199,7 +199,7 @@ fn caller() -> HttpExecutor {
         .unwrap()
 }
 
-/// Ours are set by us, once each, and no line break has come through.
+/// The request has each of our headers once with our value, and no value contains a line break.
 fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
     let headers = request.headers();
     let only = |name: &str| {
@@ -241,7 +241,7 @@ proptest! {
                 Ok(None) => prop_assert!(false, "there is a URL"),
                 Err(NotSent::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
                 Err(NotSent::Unbuildable(words)) => {
-                    // Nobody knows every xn-- label.
+                    // The parser rejects some xn-- labels.
                     prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
                     prop_assert!(!words.is_empty());
                 }
@@ -250,7 +250,7 @@ proptest! {
     }
 }
 
-/// A resolver whose name servers never answer.
+/// A resolver whose name servers never respond.
 #[derive(Debug)]
 struct Silent;
 

@@ -20,10 +20,10 @@ pub struct Registry {
     services: HashMap<String, Service>,
 }
 
-/// One of them.
+/// The configuration of one named participant.
 #[derive(Debug)]
 pub struct Service {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     base: String,
     client: reqwest::Client,
     secrets: Vec<Secret>,
@@ -52,11 +52,12 @@ struct Entry {
 }
 
 impl Registry {
-    /// Reads the file of `--participants`. `variable` gives the environment's; `authorities` are trusted beside the system's
-    /// own by participants without a `ca_file`.
+    /// Reads the file of `--participants`. `variable` reads an environment variable. Participants
+    /// without a `ca_file` trust `authorities` in addition to those of the system.
     ///
     /// # Errors
-    /// [`Error::Usage`] says what is wrong in which file, and nothing of a secret; [`Error::HttpClient`] when TLS cannot be set up.
+    /// [`Error::Usage`] with the file and the problem, but no secret. [`Error::HttpClient`] if TLS
+    /// cannot be set up.
     pub fn read(
         file: &Path,
         variable: impl Fn(&str) -> Option<String>,
@@ -66,13 +67,13 @@ impl Registry {
         let refuse = |why: String| Error::Usage(format!("{}: {why}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
         let parsed: File = toml::from_str(&text).map_err(|error| refuse(words(&error, &text)))?;
-        // One for all that need no TLS of their own, and none that plain URLs use as well: those must not find a connection that
-        // was made for a named participant.
+        // One client for all participants without TLS settings. Plain URLs have another client,
+        // because they must not reuse a connection that was opened for a named participant.
         let shared = client::builder(connections_idle_max)
             .tls_certs_merge(authorities.iter().cloned())
             .build()
             .map_err(Error::HttpClient)?;
-        // Relative to the file, wherever the worker is started.
+        // Paths are relative to the file, not to the working directory.
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut services = HashMap::new();
         for (name, entry) in parsed.participant {
@@ -92,22 +93,22 @@ impl Registry {
         Ok(Registry { services })
     }
 
-    /// How many there are.
+    /// Returns the number of named participants.
     pub fn len(&self) -> usize {
         self.services.len()
     }
 
-    /// Whether there is none.
+    /// Whether the worker holds no task.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
     }
 
-    /// One by its name.
+    /// Returns a participant by its name.
     pub fn get(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
     }
 
-    /// How many calls each may take at once, where the file says so, by the name that tasks have for it.
+    /// Returns the limits on calls in flight, with the names that tasks use for these participants.
     pub fn limits(&self) -> impl Iterator<Item = (String, usize)> {
         self.services
             .iter()
@@ -116,27 +117,27 @@ impl Registry {
 }
 
 impl Service {
-    /// Its own part of each URL, without a slash at its end.
+    /// Returns the common prefix of its URLs, without a trailing slash.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// What calls it.
+    /// Returns the HTTP client for calls to the participant.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// What its calls are signed with; none where they are not.
+    /// Returns the secrets that sign its calls; empty if calls are not signed.
     pub fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 }
 
-/// What is wrong with the file, without the line itself: a secret may stand where it must not.
+/// Describes an error in the file without quoting the line, which may contain a secret.
 fn words(error: &toml::de::Error, text: &str) -> String {
     let message = error.message();
     let message = if message.contains("whsec_") {
-        "a secret stands in this file; name the files or variables that hold secrets in secret_files or secret_env".to_owned()
+        "this file contains a secret; name the files or variables that hold secrets in secret_files or secret_env".to_owned()
     } else if let Some((_, expected)) =
         message.strip_prefix("invalid type: string ").and_then(|rest| rest.rsplit_once(", expected "))
     {
@@ -150,7 +151,7 @@ fn words(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// The base URL of a participant, without a slash at its end.
+/// Parses the base URL of a participant, and removes the trailing slash.
 fn base(text: &str) -> Result<String, String> {
     let allowed = |why: &str| {
         format!(
@@ -162,7 +163,7 @@ fn base(text: &str) -> Result<String, String> {
         return Err(allowed("neither http nor https"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(allowed("it holds a user, and everybody could read it in logs"));
+        return Err(allowed("it contains a user, which anyone could read in the logs"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(allowed("it has a query or a fragment"));
@@ -191,7 +192,7 @@ fn secrets(
         secrets.push(secret);
     }
     for name in &entry.secret_env {
-        // Base64 of a secret has small letters, and may be nothing but letters.
+        // Rejects lower-case letters, because the Base64 text of a secret contains them.
         if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') {
             return Err(
                 "secret_env: found what may be a secret; allowed: the names of variables that hold secrets, of A-Z 0-9 _".to_owned(),
@@ -203,16 +204,17 @@ fn secrets(
     Ok(secrets)
 }
 
-/// A file that the file of participants names, relative to it.
+/// Resolves a path in the participants file, relative to that file.
 fn path(key: &str, folder: &Path, file: &Path) -> Result<PathBuf, String> {
     let text = file.to_string_lossy();
     if text.starts_with("whsec_") || text.contains("-----BEGIN") || text.contains('\n') {
-        return Err(format!("{key}: a secret stands in this file; name the file that holds it"));
+        return Err(format!("{key}: this file contains a secret; name the file that holds it"));
     }
     Ok(folder.join(file))
 }
 
-/// A client with the participant's own authorities or with a certificate for it; `None` where it needs neither.
+/// Builds a client with the participant's own authorities or client certificate; `None` if it has
+/// neither.
 fn own_client(
     entry: &Entry,
     folder: &Path,
@@ -230,7 +232,7 @@ fn own_client(
     };
     let mut builder = client::builder(connections_idle_max);
     builder = match &entry.ca_file {
-        // Whoever has an authority of its own is to be trusted by it alone.
+        // A `ca_file` replaces all other authorities.
         Some(file) => {
             let authorities = client::certificates(&path("ca_file", folder, file)?);
             builder.tls_certs_only(authorities.map_err(|error| format!("ca_file: {error}"))?)
@@ -254,7 +256,7 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, String> {
         pem.push(b'\n');
     }
     Identity::from_pem(&pem)
-        .map_err(|_| "client_cert_file and client_key_file: no certificate and its key in PEM".to_owned())
+        .map_err(|_| "client_cert_file and client_key_file: no PEM certificate with its key".to_owned())
 }
 
 #[cfg(test)]

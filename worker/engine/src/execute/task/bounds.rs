@@ -1,12 +1,12 @@
-//! What the INSERT takes and workers write, checked where a row is read.
+//! Range checks for values read from a row.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-/// Whether a column's value is one that the INSERT takes or a worker writes.
+/// Checks a column's value against the range that INSERT and workers may write.
 ///
 /// # Errors
-/// What was found, and what is allowed.
+/// The value found and the allowed range.
 pub(crate) fn within<T: PartialOrd + Display>(
     place: impl Display,
     found: T,

@@ -23,7 +23,7 @@ struct Known {
 }
 
 impl Definitions {
-    /// The definition of a saga, if a task holds it.
+    /// Returns the definition of a saga if a task holds it.
     pub(crate) fn get(&self, worker: i64, saga_id: i64) -> Option<Arc<Definition>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.by_saga.get(&saga_id).filter(|_| known.worker == worker)?.upgrade()

@@ -1,4 +1,4 @@
-//! A claimed task: what a worker holds in memory.
+//! A claimed task, as the worker holds it in memory.
 
 pub(crate) mod bounds;
 pub(crate) mod definition;
@@ -18,58 +18,60 @@ use crate::telemetry::metrics::QueueMetrics;
 use pgsaga_plan::Outcome;
 use pgsaga_plan::{Attempt, Event, Fault, Interrupt, Op};
 
-/// A task that lost this many workers runs alone (DESIGN.md §6, poison).
+/// Number of lost workers after which a task runs isolated.
 pub(crate) const ISOLATE_AFTER_LOST: i16 = 3;
-/// A task that killed this many workers while it ran alone makes its saga stuck.
+/// Number of workers lost during isolated runs after which the task's saga becomes stuck.
 pub(crate) const STUCK_AFTER_LOST_ISOLATED: i16 = 10;
-/// One claimed task.
+/// A task that this worker has claimed.
 #[derive(Debug)]
 pub(crate) struct Task {
-    /// The row's id.
+    /// Id of the task's row.
     pub(crate) id: i64,
-    /// The fence: what the row's epoch was when this worker last wrote it.
+    /// The row's epoch after this worker's last write. It fences the next write.
     pub(crate) epoch: i32,
-    /// The saga's row id.
+    /// Id of the saga's row.
     pub(crate) saga_id: i64,
-    /// The worker id under which it was claimed; a worker that had to register anew drops what the old id held.
+    /// Worker id of the claim. A worker that registers again drops all tasks of its previous id.
     pub(crate) worker: i64,
-    /// Which op of which step, and what its earlier tries came to.
+    /// The op and step to run, and the results of earlier attempts.
     pub(crate) now: Attempt,
-    /// Workers lost while they held it.
+    /// Number of workers lost while they held the task.
     pub(crate) lost: i16,
-    /// Workers lost while they ran it alone.
+    /// Number of workers lost while they ran the task isolated.
     pub(crate) lost_isolated: i16,
-    /// The mark that it bore when this worker last looked.
+    /// The row's interrupt, as of this worker's last read.
     pub(crate) interrupt: Option<Interrupt>,
-    /// Its saga, a parallel one, had been asked to turn back when it was claimed: a mark that it lacks, because somebody
-    /// had it locked at that moment, counts as borne.
+    /// An abort of the task's parallel saga was requested before the claim. The row has no
+    /// interrupt if another transaction had locked it at that moment. The task then counts as
+    /// interrupted.
     pub(crate) requested: bool,
-    /// When the saga's deadline passes, by this process's clock; `None` where none applies.
+    /// End of the saga's deadline, by this process's clock; `None` without a deadline.
     pub(crate) deadline: Option<Instant>,
-    /// What the INSERT said.
+    /// The saga's decoded definition, shared by its tasks.
     pub(crate) saga: Arc<Definition>,
-    /// The answers that the saga refers to.
+    /// The answers to which the saga refers.
     pub(crate) answers: Answers,
-    /// Ops that a person gave a fresh idempotency key.
+    /// Ops for which an operator assigned a fresh idempotency key.
     pub(crate) fresh_keys: FreshKeys,
-    /// Why its request cannot be built, where an earlier try may have taken effect.
+    /// The reason why the request cannot be built, if an earlier attempt may have taken effect.
     pub(crate) unbuildable: Option<String>,
-    /// Its place with the participant that it calls.
+    /// The task's slot at its participant.
     pub(crate) permit: ParticipantPermit,
-    /// Its place in its queue's limit.
+    /// The task's slot in the limit of its queue.
     pub(crate) queue: Option<QueuePermit>,
-    /// What is counted of its queue.
+    /// Metrics of the task's queue.
     pub(crate) counted: Arc<QueueMetrics>,
-    /// How old the saga was when it was claimed, by the database's clock.
+    /// Age of the saga at the claim, by the database's clock.
     pub(crate) age: Duration,
-    /// When that was.
+    /// Time of the claim, by this process's clock.
     pub(crate) claimed: Instant,
-    /// The place it takes among the tasks that this worker may hold; free again when the task is dropped.
+    /// Permit among the tasks that this worker may hold. Dropping the task frees the permit.
     pub(crate) _slot: OwnedSemaphorePermit,
 }
 
 impl Task {
-    /// The step that it is about. `None` cannot happen for a claimed task: [`crate::claim`] checks it.
+    /// Returns the task's step. Never `None` for a claimed task, because [`crate::claim`] checks
+    /// the index.
     pub(crate) fn step(&self) -> Option<&Step> {
         self.saga.steps.get(self.now.step)
     }
@@ -79,21 +81,20 @@ impl Task {
         self.saga.steps.get(attempt.step).map_or("", |step| step.participant(attempt.op))
     }
 
-    /// Its step's name.
+    /// Returns the name of the task's step.
     pub(crate) fn step_name(&self) -> &str {
         self.step().map_or("?", |step| step.name.as_str())
     }
 
-    /// Whether it must run alone.
+    /// Whether the task must run isolated.
     pub(crate) fn is_isolated(&self) -> bool {
         self.lost >= ISOLATE_AFTER_LOST
     }
 
-    /// How long it is put off because of its participant; `None` where nothing keeps it from being
-    /// called.
+    /// Returns how long the task is deferred because of its participant; `None` if a call is
+    /// possible.
     pub(crate) fn defer_for(&self, participants: &Participants) -> Option<Duration> {
-        // A claim brought it whatever its participant, because an interrupt or the deadline may
-        // need no call.
+        // Such a task is claimed without regard to its participant, because it may need no call.
         let plans = self.interrupt.is_some() || self.is_overdue();
         participants.defer_for(self.permit.participant(), self.id, plans)
     }
@@ -102,7 +103,7 @@ impl Task {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// What the planner hears of it. `None`: it was not called.
+    /// Returns the planner's event for the task. `None` means that there was no call.
     pub(crate) fn event(&self, outcome: Option<Outcome>) -> Event {
         Event {
             now: self.now,

@@ -1,16 +1,24 @@
-//! Whom this worker calls, and how much of it each may take: one that is dead or hangs must not hold up the others.
+//! Limits on each participant that this worker calls, so that a dead or hanging participant does
+//! not delay the others.
 //!
-//! * *answering*: up to seven eighths of all calls at once, or what `--participant-limit` says.
-//! * *new*: it has not answered yet: a quarter of all calls, and half of what the worker holds.
-//! * *silent*: calls run, and none has been answered for a second: a quarter of all calls, and twice that held.
-//! * *open* (a circuit breaker): 20 calls in a row were unreachable or timed out. One call a second is let through; an
-//!   answer, even a bad one, closes it.
-//! * *denied*: this worker may not call it, or does not know where it is. Another worker may: so its tasks go back to the
-//!   queue due at once, and for 30 s this worker neither claims nor parks them. Then one task at a time finds out whether
-//!   that has changed; and where every living worker says the same, its tasks are parked, or each claim would walk over them.
+//! States of a participant:
 //!
-//! What is over is neither claimed nor chained, and what lies in front of the queue is parked (park.rs). All of it is one
-//! worker's own view, in memory: a new worker finds out by itself.
+//! * *answering*: up to seven eighths of the worker's calls, or the limit of `--participant-limit`.
+//! * *new* (no response yet): up to a quarter of the calls. The worker holds as many tasks for it
+//!   as it has calls.
+//! * *silent* (calls in flight, but no response for 1 s): up to a quarter of the calls. The worker
+//!   holds twice as many tasks.
+//! * *open* (circuit breaker): 20 calls in a row were unreachable or timed out. One probe call per
+//!   second is allowed. Any response, even an error, closes the breaker.
+//! * *denied*: this worker may not call the participant, or does not know its address. The tasks
+//!   return to the queue, due immediately, because another worker may be able to call it. For 30 s
+//!   this worker neither claims nor defers them. Then one task at a time tests whether the denial
+//!   persists. If every living worker is denied, the tasks are deferred, because each claim would
+//!   scan them.
+//!
+//! Claims and chained steps skip a participant that has reached its limit, and its tasks at the
+//! head of the queue are deferred (claim/defer.rs). All states are this worker's own observations,
+//! in memory. A new worker starts without them.
 
 mod permit;
 
@@ -25,54 +33,55 @@ use tokio::sync::Notify;
 use crate::telemetry::metrics::{Metrics, ParticipantMetrics};
 pub(crate) use permit::{Admission, ParticipantPermit};
 
-/// Calls in a row without a sign of life that open the breaker.
+/// Number of consecutive calls without a sign of life that opens the breaker.
 pub(crate) const OPEN_AFTER: u32 = 20;
-/// One call in so long is let through an open breaker.
+/// Interval between the probe calls of an open breaker.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Calls run for so long without an answer: the participant is silent.
+/// Time without a response, with calls in flight, after which a participant is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// Silent for so long: what is due for it is parked.
+/// Time of silence after which the participant's due tasks are deferred.
 const PARK_AFTER: Duration = Duration::from_secs(5);
-/// The shortest and the longest time for which a task is put off.
+/// Lower bound on the time for which a task is deferred.
 pub(crate) const DEFER_MIN: Duration = Duration::from_secs(1);
 /// See [`DEFER_MIN`].
 pub(crate) const DEFER_MAX: Duration = Duration::from_secs(30);
-/// A worker leaves a participant alone for so long after it was denied a call.
+/// Time for which a worker does not call a participant after a denied call.
 // control: denied-pause
 pub(crate) const DENIED_FOR: Duration = Duration::from_secs(30);
-/// Skipped tasks are bounded, because each claim compares each of them.
+/// Upper bound on the tasks that claims skip. Each claim compares every row with all of them.
 const PASSED_OVER_MAX: usize = 1_000;
-/// A denial is told to the log once in so long, however many calls are denied.
+/// Minimum interval between log events about a participant's denied calls.
 const DENIED_LOGGED_EVERY: Duration = Duration::from_secs(60);
-/// So many of them are told to whoever asks for a saga.
+/// Upper bound on the denied participants that the worker publishes.
 const DENIED_TOLD_MAX: usize = 20;
-/// Participants are forgotten when nothing has been held for them for so long.
+/// Time without held tasks after which a participant is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// How far a call got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// There was an answer, of whatever kind.
+    /// The participant sent a response, of any status.
     Answered,
-    /// The connection broke: that says neither.
+    /// The connection broke, which tells nothing about the participant.
     Broken,
-    /// Unreachable, or no answer in time.
+    /// The participant was unreachable or did not respond in time.
     Silent,
-    /// Nobody was called.
+    /// No participant was called.
     Nobody,
 }
 
-/// All participants of one worker.
+/// The states of all participants, as one worker observes them.
 #[derive(Debug)]
 pub(crate) struct Participants {
     calls_max: usize,
     limits: HashMap<String, usize>,
     metrics: Metrics,
     known: Mutex<HashMap<Arc<str>, Participant>>,
-    /// Interrupted or overdue tasks are claimed even if their participant is denied, because most
-    /// end without a call. These needed the call: claims skip them until then.
+    /// Tasks that claims skip, with the end of the skip. Interrupted or overdue tasks are claimed
+    /// even if their participant is denied, because most of them end without a call. These tasks
+    /// needed the call.
     passed_over: Mutex<HashMap<i64, Instant>>,
-    /// One that claims left out has room again.
+    /// Notified when a participant that claims left out has room again.
     pub(crate) room: Notify,
 }
 
@@ -81,21 +90,19 @@ struct Participant {
     held: usize,
     in_flight: usize,
     answered: bool,
-    /// The last sign of life, or when calls began to run.
+    /// Time of the last response, or the time when calls began to be in flight.
     since: Instant,
-    /// When something was last held for it.
+    /// Time when a task was last held for the participant.
     used: Instant,
     silent_in_a_row: u32,
     open_since: Option<Instant>,
     probe_at: Instant,
     denied: Option<Denied>,
-    /// When the log last had a denial.
     denial_logged: Option<Instant>,
     freed: Arc<Notify>,
     counted: Arc<ParticipantMetrics>,
 }
 
-/// This worker may not call it.
 #[derive(Debug)]
 struct Denied {
     since: Instant,
@@ -103,26 +110,29 @@ struct Denied {
     why: Arc<str>,
 }
 
-/// Which participants get nothing now.
+/// Participants whose tasks are not claimed, or only in part.
 #[derive(Debug, Default)]
 pub(crate) struct Blocked {
-    /// Claims leave their tasks where they are.
+    /// Claims leave the tasks of these participants in the queue.
     pub(crate) unclaimed: Vec<String>,
-    /// Claims bring at most so many tasks of them.
+    /// Upper bound on the tasks that a claim takes, per participant.
     pub(crate) few: (Vec<String>, Vec<i64>),
-    /// What is due for them is parked, each with how long it has been so.
+    /// The due tasks of these participants are deferred. Each has the time since its breaker
+    /// opened.
     pub(crate) parked: Vec<(String, Duration)>,
-    /// The same for those that this worker may not call: only where no living worker may.
+    /// Denied participants and the time since the denial. Their tasks are deferred only if every
+    /// living worker is denied.
     pub(crate) parked_if_nobody_may: Vec<(String, Duration)>,
-    /// Interrupted or overdue tasks that claims skip, because this worker may not make the call
-    /// that they need.
+    /// Interrupted or overdue tasks that claims skip, because this worker is denied the call that
+    /// they need.
     pub(crate) passed_over: Vec<i64>,
-    /// How many breakers are open.
+    /// Number of open breakers of this worker.
     pub(crate) open: usize,
 }
 
 impl Participants {
-    /// For a worker of `calls_max` calls at once; `limits` of single participants, by what [`participant`] reads.
+    /// Creates the states for a worker with `calls_max` call slots. The keys of `limits` have the
+    /// format of [`participant`].
     pub(crate) fn new(
         calls_max: usize,
         limits: HashMap<String, usize>,
@@ -136,7 +146,8 @@ impl Participants {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many calls at once: while it answers, and while it does not.
+    /// Returns the upper bounds on calls in flight: while the participant answers, and while it
+    /// does not.
     fn bounds(&self, name: &str) -> (usize, usize) {
         let few = (self.calls_max / 4).max(16).min(self.calls_max);
         let most = if self.calls_max < 16 { self.calls_max } else { self.calls_max - self.calls_max / 8 };
@@ -151,22 +162,24 @@ impl Participants {
         if !known.answered || known.is_silent(now) { silent } else { answering }
     }
 
-    /// Everything held for it, running or waiting, that makes sense; `None` is without bound.
+    /// Returns the upper bound on tasks held for the participant, waiting or in flight. `None` is
+    /// unlimited.
     fn held_max(&self, name: &str, known: &Participant, now: Instant) -> Option<usize> {
         if name.is_empty() {
-            // Nobody is called, so nobody ever answers.
+            // Without a call there is never a response.
             None
         } else if known.denied.is_some() {
             Some(1)
         } else if known.is_silent(now) || self.limits.contains_key(name) {
             Some(2 * self.calls_max(name, known, now))
         } else {
-            // Nobody knows yet: half of what a worker holds.
+            // New participant: as many tasks as the worker has calls.
             (!known.answered).then_some(self.calls_max.max(16))
         }
     }
 
-    /// Whether one more task for it may be held: a chain asks before it goes on.
+    /// Whether one more task may be held for the participant. Settle asks before it chains the next
+    /// step.
     pub(crate) fn has_room(&self, name: &str) -> bool {
         let now = Instant::now();
         let known = self.known();
@@ -175,7 +188,7 @@ impl Participants {
         room && participant.may_be_tried(now)
     }
 
-    /// Takes a place for a task that is held.
+    /// Counts a held task until the returned ticket is dropped.
     pub(crate) fn hold(self: &Arc<Self>, name: &str) -> ParticipantPermit {
         let mut known = self.known();
         let name: Arc<str> = match known.get_key_value(name) {
@@ -192,9 +205,9 @@ impl Participants {
         ParticipantPermit { participants: Arc::clone(self), name, freed, calling: false }
     }
 
-    /// How long a task for it is put off: as long as its breaker has been open, 1 to 30 seconds;
-    /// not at all where only this worker may not call it. `None`: it is neither. `plans`: a claim
-    /// brought the task whatever its participant.
+    /// Returns how long a task is deferred: as long as the breaker has been open, between 1 and 30
+    /// s. Zero if only this worker is denied the call. `None` if the participant is neither open
+    /// nor denied. `plans`: a claim took the task without regard to its participant.
     pub(crate) fn defer_for(&self, name: &str, task: i64, plans: bool) -> Option<Duration> {
         let now = Instant::now();
         let known = self.known();
@@ -216,18 +229,17 @@ impl Participants {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this worker may not call it.
+    /// Whether this worker is denied calls to the participant.
     pub(crate) fn is_denied(&self, name: &str) -> bool {
         self.known().get(name).is_some_and(|participant| participant.denied.is_some())
     }
 
-    /// Some of what this worker may not call, and why, as a JSON object; `None` where it is
-    /// nothing.
+    /// Returns denied participants and the reasons as a JSON object; `None` if there are none.
     pub(crate) fn denied(&self) -> Option<serde_json::Value> {
         let known = self.known();
         let now = Instant::now();
         let why = |(name, participant): (&Arc<str>, &Participant)| {
-            // While its tasks are due, one of them is tried soon after each denial ends.
+            // As long as tasks are due, one of them tests the denial soon after its end.
             let denied = participant.denied.as_ref().filter(|denied| now < denied.until + DENIED_FOR)?;
             Some((name.to_string(), denied.why.as_ref().into()))
         };
@@ -235,7 +247,8 @@ impl Participants {
         (!denied.is_empty()).then_some(denied.into())
     }
 
-    /// Who gets nothing now. An open breaker whose probe is due is not blocked.
+    /// Returns the participants that are blocked now. An open breaker whose probe is due is not
+    /// blocked.
     pub(crate) fn blocked(&self) -> Blocked {
         let now = Instant::now();
         let mut blocked = Blocked::default();
@@ -273,7 +286,8 @@ impl Participants {
                 }
             }
             if let (Some(room), Some(most)) = (room, most) {
-                // A claim that brings one task, and walks over all that is due to find it, is not worth its while.
+                // To find a single task, a claim would scan all due tasks of the participant. It
+                // waits for more room.
                 if room <= most / 2 {
                     blocked.unclaimed.push(name.to_string());
                     if participant.is_silent(now)
@@ -311,7 +325,7 @@ impl Participant {
         }
     }
 
-    /// Neither its breaker nor a denial keeps calls away.
+    /// Whether neither the breaker nor a denial blocks a call now.
     fn may_be_tried(&self, now: Instant) -> bool {
         (self.open_since.is_none() || now >= self.probe_at)
             && self.denied.as_ref().is_none_or(|denied| now >= denied.until)

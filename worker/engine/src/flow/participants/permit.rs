@@ -1,4 +1,5 @@
-//! A task's place with the participant that it calls, and what its call tells of that participant.
+//! The slot that a task takes at its participant, and the effect of a call's end on the
+//! participant's state.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::{
     DENIED_FOR, DENIED_LOGGED_EVERY, Denied, OPEN_AFTER, PROBE_EVERY, Participants, Reach, SILENT_AFTER,
 };
 
-/// A held task's place with its participant; free again when dropped.
+/// A held task's slot at its participant. Dropping the ticket frees the slot.
 #[derive(Debug)]
 pub(crate) struct ParticipantPermit {
     pub(super) participants: Arc<Participants>,
@@ -18,22 +19,22 @@ pub(crate) struct ParticipantPermit {
     pub(super) calling: bool,
 }
 
-/// What a task that wants to call may do.
+/// Decision on a task that is ready to call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Call now.
+    /// The task may call now.
     Call,
     /// Not now, and not soon: back to the queue, for as long as [`Participants::defer_for`] says.
     Defer,
 }
 
 impl ParticipantPermit {
-    /// Name of the participant it is for.
+    /// Returns the participant's name.
     pub(crate) fn participant(&self) -> &str {
         &self.name
     }
 
-    /// Whether a task that a claim has brought may stay.
+    /// Whether a task that was just claimed is within the participant's limit.
     pub(crate) fn fits(&self) -> bool {
         let now = Instant::now();
         let known = self.participants.known();
@@ -42,9 +43,8 @@ impl ParticipantPermit {
         most.is_none_or(|most| participant.held <= most) && participant.may_be_tried(now)
     }
 
-    /// Waits until the participant may get one more call.
+    /// Waits until the participant may receive one more call.
     pub(crate) async fn admit(&mut self) -> Admission {
-        // Nearly always at once.
         if let Some(admission) = self.try_admit() {
             return admission;
         }
@@ -55,12 +55,13 @@ impl ParticipantPermit {
             if let Some(admission) = self.try_admit() {
                 return admission;
             }
-            // A second at most: silence is a matter of time as well.
+            // Wakes up once a second, because a participant also becomes silent by the passage of
+            // time.
             let _ = tokio::time::timeout(SILENT_AFTER, free).await;
         }
     }
 
-    /// The same without waiting; `None` where it would have to.
+    /// Like [`Ticket::admit`], but returns `None` instead of waiting.
     pub(crate) fn try_admit(&mut self) -> Option<Admission> {
         let now = Instant::now();
         let mut known = self.participants.known();
@@ -85,8 +86,8 @@ impl ParticipantPermit {
         Some(Admission::Call)
     }
 
-    /// The call was not made: this worker may not, or does not know where. True where the log
-    /// should have it.
+    /// Records that this worker is denied the call. Returns true if the caller should log the
+    /// denial.
     pub(crate) fn denied(&mut self, why: &str) -> bool {
         self.ended(Reach::Nobody, None);
         let now = Instant::now();
@@ -102,7 +103,7 @@ impl ParticipantPermit {
         is_news
     }
 
-    /// The call has ended, with this status where there was an answer.
+    /// Records the end of a call, with the HTTP status if there was a response.
     pub(crate) fn ended(&mut self, reached: Reach, status_code: Option<u16>) {
         if !std::mem::take(&mut self.calling) {
             return;
@@ -162,7 +163,7 @@ impl Drop for ParticipantPermit {
         let Some(participant) = known.get_mut(&self.name) else { return };
         participant.held = participant.held.saturating_sub(1);
         participant.freed.notify_one();
-        // The moment from which claims bring its tasks again.
+        // From this moment on, claims take the participant's tasks again.
         let most = self.participants.held_max(&self.name, participant, now);
         if most.is_some_and(|most| participant.held == most - most / 2 - 1) {
             self.participants.room.notify_one();

@@ -11,7 +11,7 @@ async fn call(participants: &Arc<Participants>, reached: Reach) -> Admission {
     admission
 }
 
-/// How many of `count` tasks may call at once.
+/// Returns how many of `count` tasks may call at the same time.
 fn at_once(participants: &Arc<Participants>, name: &str, count: usize) -> usize {
     let mut tickets: Vec<_> = (0..count).map(|_| participants.hold(name)).collect();
     tickets.iter_mut().filter_map(|permit| permit.try_admit()).filter(|a| *a == Admission::Call).count()

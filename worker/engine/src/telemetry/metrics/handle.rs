@@ -177,7 +177,6 @@ impl<T: Clone> ByName<T> {
         if let Some(handles) = known.get(name) {
             return handles.clone();
         }
-        // The shared one is the last that is added.
         let name = if known.len() < self.max { name } else { OTHER };
         known.entry(name.to_owned()).or_insert_with(|| (self.make)(&self.series, name)).clone()
     }

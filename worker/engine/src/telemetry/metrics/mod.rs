@@ -26,11 +26,11 @@ const QUEUES_MAX: usize = 50;
 /// The queue of sagas that name none. Its series exist from the start.
 pub(crate) const DEFAULT_QUEUE: &str = "default";
 
-/// Installs the recorder of the process. Buckets are explicit: without them the exporter renders
-/// summaries, which cannot be added across replicas.
+/// Installs the recorder of the process. The buckets are explicit, because the exporter would
+/// otherwise render summaries, which cannot be aggregated across replicas.
 ///
 /// # Errors
-/// When a recorder is already installed.
+/// A recorder is already installed.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
@@ -214,7 +214,7 @@ metrics! {
 }
 
 metrics! {
-    /// What one worker samples for all; the others export 0.
+    /// Metrics that one worker samples for all; the others export 0.
     pub(crate) struct SampledMetrics {
         sampler: Gauge = "pgsaga_sampler", "1 on the worker that samples the database for all, else 0.";
         sagas_open: Gauge = "pgsaga_sagas_open",
@@ -251,7 +251,7 @@ metrics! {
 }
 
 metrics! {
-    /// What is counted of each participant.
+    /// Metrics of one participant.
     pub(crate) struct ParticipantMetrics {
         responses: Responses = "pgsaga_responses_total",
             "Calls by participant (at most 100, then other) and class of the answer: 1xx to 5xx, none.";
@@ -296,7 +296,7 @@ impl std::ops::Deref for Metrics {
 }
 
 impl Metrics {
-    /// Makes and touches every handle. Call it after [`install`].
+    /// Creates all handles and sets them to 0. Must be called after [`install`].
     pub(crate) fn new(series: &Series) -> Metrics {
         table().copied().for_each(describe);
         let schema_version = pgsaga_sql::SCHEMA_VERSION.to_string();
@@ -342,17 +342,17 @@ impl Metrics {
         }
     }
 
-    /// What is counted of a queue.
+    /// Returns the handles of a queue.
     pub(crate) fn queue(&self, name: &str) -> Arc<QueueMetrics> {
         self.queues.get(name)
     }
 
-    /// All queues of which something was counted, or that were sampled.
+    /// Returns the handles of all known queues.
     pub(crate) fn all_queues(&self) -> Vec<Arc<QueueMetrics>> {
         self.queues.all()
     }
 
-    /// What is counted of a participant.
+    /// Returns the handles of a participant.
     pub(crate) fn participant(&self, name: &str) -> Arc<ParticipantMetrics> {
         self.participants.get(name)
     }

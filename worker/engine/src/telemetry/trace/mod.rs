@@ -1,5 +1,6 @@
-//! OpenTelemetry traces: one span a call, in the trace of whoever inserted the saga (`traceparent` among its headers; W3C Trace
-//! Context). Only a build with the feature `otlp` has them; where they go is for OpenTelemetry's own variables to say.
+//! OpenTelemetry traces: one span per call, in the trace of the saga's producer (header
+//! `traceparent`, W3C Trace Context). Only a build with the feature `otlp` has traces.
+//! OpenTelemetry's environment variables select the collector.
 
 #[cfg(not(feature = "otlp"))]
 mod off;
@@ -13,10 +14,10 @@ pub use otlp::{CallSpan, Traces};
 
 use std::env;
 
-/// OpenTelemetry's variables that name a collector; the first is for traces alone.
+/// Environment variables of OpenTelemetry that name a collector. The first applies to traces only.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// Whether somebody wants traces.
+/// Whether one of the variables is set.
 fn are_wanted() -> bool {
     ENDPOINTS.iter().any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

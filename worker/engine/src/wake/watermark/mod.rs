@@ -1,20 +1,28 @@
-//! The low-water mark of the claim: where its scan of `task_lane_run_at` may start, so that it does not walk over every dead
-//! row while somebody holds an old snapshot or an old transaction (DESIGN.md §7, RACES 18).
+//! The watermark of a lane: the lower bound on `run_at` at which a claim's scan of
+//! `task_lane_run_at` may start. Without the watermark, a claim would walk over all dead rows that
+//! an old snapshot or transaction keeps from being vacuumed (docs/races.md, R18).
 //!
-//! Why it is sound. A row is missed only if it becomes visible, unclaimed, with `run_at` below the mark.
-//! * Every writer raises `run_at` to the clock *after* its transaction has an xid (it has locked or written rows before).
-//! * A sample is a time T from one claim and the `xmax` of a *later* claim's snapshot: each transaction that took a
-//!   `run_at` below T had its xid before T, hence below that xmax.
-//! * Once every one of those has ended, what they committed is visible, so the oldest unclaimed row of that snapshot bounds
-//!   what can still be claimed below T.
+//! Correctness: a row is missed only if it becomes visible and unclaimed with `run_at` below the
+//! watermark.
 //!
-//! A transaction may stay open for hours, and no row that died after it began can be vacuumed. So the mark does not wait for it
-//! longer than a second: it goes on, and remembers which transactions it passed. When one of them has ended, the next claim
-//! starts once from where the mark was before it passed any: what that transaction committed is found there.
+//! * A writer sets `run_at` to the clock or later, *after* its transaction has an xid: the
+//!   transaction has locked or written rows before.
+//! * A sample is a time T from one claim and the `xmax` of the snapshot of a *later* claim. A
+//!   transaction that wrote a `run_at` below T had its xid before T, so its xid is below that
+//!   `xmax`.
+//! * Once all these transactions have ended, their rows are visible. The oldest unclaimed row of
+//!   that snapshot is then a lower bound on all rows below T that can still be claimed.
 //!
-//! A clock that steps back breaks the second point. The mark is dropped when a claim's clock is behind an earlier one, and on
-//! every error of the connection. A step that is shorter than the time between two claims does not show; but neither does it
-//! make a `run_at` that lies further behind than that time, so every few seconds a claim starts that much further back.
+//! A transaction may stay open for hours, and rows that died after its start cannot be vacuumed.
+//! The watermark therefore waits for a transaction for at most one second. It then advances and
+//! records the transactions that it passed. After one of them ends, one claim starts where the
+//! watermark was before it passed any of them. That claim finds the rows that the transaction
+//! committed.
+//!
+//! A clock that steps back breaks the second point. The watermark is reset when the clock of a
+//! claim is behind that of an earlier claim, and on every connection error. A step shorter than the
+//! time between two claims goes unnoticed, but lowers `run_at` by no more than that time. Every few
+//! seconds a claim therefore starts that much earlier.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,77 +30,79 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// A transaction that is open for so long is passed.
+/// Upper bound on the time for which the watermark waits for an open transaction.
 const PASS_AFTER: TimeDelta = TimeDelta::seconds(1);
-/// Claims that look behind the mark are at least so far apart: each may walk over all that nobody can vacuum.
+/// Minimum interval between claims that start before the watermark. Each of them may walk over all
+/// rows that cannot be vacuumed.
 const LOOK_BACK_EVERY: TimeDelta = TimeDelta::milliseconds(100);
 
-/// What a claim's header says.
+/// The values that a claim returns for one lane.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// The database's clock during the claim.
+    /// The database's clock at the claim.
     pub(crate) now: DateTime<Utc>,
-    /// Transactions that were running.
+    /// Xids of the running transactions.
     pub(crate) running: Vec<i64>,
-    /// No transaction at or above it had started.
+    /// Upper bound (exclusive) on the xids of transactions that had started.
     pub(crate) xmax: i64,
-    /// Where this claim's scan started.
+    /// The time at which this claim's scan started.
     pub(crate) from: DateTime<Utc>,
-    /// `run_at` of the first unclaimed row at or after that, in this claim's snapshot.
+    /// `run_at` of the first unclaimed row at or after `from`, in this claim's snapshot.
     pub(crate) lowest: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Sample {
-    /// A time; the next claim adds its xmax.
+    /// A time. The next claim adds its `xmax`.
     Time(DateTime<Utc>),
-    /// What took a `run_at` below `time` has an xid below `xmax`.
+    /// All transactions that wrote a `run_at` below `time` have an xid below `xmax`.
     Pending { time: DateTime<Utc>, xmax: i64 },
 }
 
-/// The mark of one lane.
+/// The watermark of one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Mark {
     at: Option<DateTime<Utc>>,
     sample: Option<Sample>,
     latest: Option<DateTime<Utc>>,
-    /// Open transactions that it passed, and where it was before.
+    /// Open transactions that the watermark passed, and its position before.
     passed: HashSet<i64>,
     before: Option<DateTime<Utc>>,
-    /// One of them has ended since the last look back.
+    /// A passed transaction has ended since the last look back.
     ended: bool,
     looked_back: Option<DateTime<Utc>>,
-    /// Where the next claim starts, once.
+    /// Start of the next claim only.
     look_from: Option<DateTime<Utc>>,
 }
 
 impl Mark {
-    /// Where the next claim may start.
+    /// Returns the time at which the next claim starts its scan.
     pub(crate) fn start(&self) -> DateTime<Utc> {
         self.look_from.or(self.at).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
-    /// The next claim starts so much further back.
+    /// Makes the next claim start this much earlier.
     pub(crate) fn look_back(&mut self, by: Duration) {
         let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
         let from = self.at.and_then(|at| at.checked_sub_signed(by));
         self.look_from = self.look_from.into_iter().chain(from).min();
     }
 
-    /// The next claim starts no later than there: something unclaimed lies before the mark, because
-    /// somebody changed its `run_at` by hand.
+    /// Makes the next claim start at `lowest` if that lies before the watermark. Such an unclaimed
+    /// row exists only after someone changed its `run_at` by hand.
     pub(crate) fn look_from(&mut self, lowest: DateTime<Utc>) {
         if self.at.is_some_and(|at| lowest < at) {
             self.look_from = self.look_from.into_iter().chain([lowest]).min();
         }
     }
 
-    /// Forgets everything: the next claim scans from the beginning.
+    /// Resets the watermark. The next claim scans from the beginning.
     pub(crate) fn reset(&mut self) {
         *self = Mark::default();
     }
 
-    /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.
+    /// Updates the lane's watermark after a successful claim. Returns the wait until the next look
+    /// back, if one is due.
     pub(crate) fn learn(&mut self, seen: &Seen) -> Option<Duration> {
         // control: watermark-clock
         if self.latest.is_some_and(|latest| seen.now < latest) {
@@ -101,7 +111,7 @@ impl Mark {
         self.latest = Some(seen.now);
         if self.look_from.is_some_and(|from| seen.from <= from) {
             self.look_from = None;
-            // What lies there unclaimed holds the mark.
+            // Unclaimed rows that were found there hold the watermark back.
             self.at = self.at.into_iter().chain(seen.lowest).min();
             if self.before.is_some_and(|before| seen.from <= before) {
                 self.ended = false;
@@ -146,7 +156,7 @@ impl Mark {
     }
 }
 
-/// The marks of one worker, one a lane.
+/// The watermarks of one worker, by lane.
 #[derive(Debug, Default)]
 pub(crate) struct Watermarks(Mutex<HashMap<i32, Mark>>);
 
@@ -160,24 +170,25 @@ impl Watermarks {
         self.marks().iter().map(|(lane, mark)| (*lane, mark.start())).unzip()
     }
 
-    /// Forgets everything.
+    /// Resets the watermarks of all lanes.
     pub(crate) fn reset(&self) {
         self.marks().clear();
     }
 
-    /// The next claim of each lane starts so much further back.
+    /// Makes the next claim of each lane start this much earlier.
     pub(crate) fn look_back(&self, by: Duration) {
         self.marks().values_mut().for_each(|mark| mark.look_back(by));
     }
 
-    /// The next claim of the lane starts no later than there.
+    /// Makes the lane's next claim start at `lowest` if that lies before the watermark.
     pub(crate) fn look_from(&self, lane: i32, lowest: DateTime<Utc>) {
         if let Some(mark) = self.marks().get_mut(&lane) {
             mark.look_from(lowest);
         }
     }
 
-    /// Learns from a claim that succeeded. Answers how soon the next one should look back, if it should.
+    /// Updates the lane's watermark after a successful claim. Returns the wait until the next look
+    /// back, if one is due.
     pub(crate) fn learn(&self, lane: i32, seen: &Seen) -> Option<Duration> {
         self.marks().entry(lane).or_default().learn(seen)
     }

@@ -1,6 +1,6 @@
-//! Decodes the body of an answer: its content coding (RFC 9110 §8.4) first, then its character set.
-//! A participant's `FAILURE` counts however its bytes are written. A body that cannot be decoded is
-//! an error, because it may say no.
+//! Decodes the body of a response: first its content coding (RFC 9110 §8.4), then its character
+//! set. A participant's `FAILURE` counts in any encoding. A body that cannot be decoded is an
+//! error, because it may be a refusal.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,11 +13,11 @@ use pgsaga_sql::contract::{JsonSize, PAYLOAD_DEPTH_MAX};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Bytes of a compressed body that are read beyond the bound of a plain one: a decoder of zstd
-/// gives out nothing of a block, which may have 128 KiB, before the block's end.
+/// Bytes of a compressed body read beyond the limit for a plain body. A zstd decoder returns data
+/// only at the end of a block, and a block may have 128 KiB.
 const COMPRESSED_BYTES_MORE: usize = 160 * 1024;
-/// Log2 of the largest window of zstd that is allocated: the 8 MiB of RFC 9659. zstd itself
-/// allocates up to 128 MiB.
+/// Log2 of the largest zstd window: 8 MiB, as in RFC 9659. zstd itself would allocate up to 128
+/// MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,7 @@ enum Coding {
     Zstd,
 }
 
-/// Upper bound on the bytes of a body that are read from the network.
+/// Returns the upper bound on body bytes read from the network.
 pub(super) fn read_bytes_max(headers: &HeaderMap, bytes_max: usize) -> usize {
     match coding(headers) {
         Ok(Some(_)) => bytes_max.saturating_add(COMPRESSED_BYTES_MORE),
@@ -36,11 +36,11 @@ pub(super) fn read_bytes_max(headers: &HeaderMap, bytes_max: usize) -> usize {
     }
 }
 
-/// The text of `body`, up to `bytes_max` bytes before its characters are decoded, and whether that
-/// is all of it. UTF-8 is left as it came. `whole` says whether `body` was read to its end.
+/// Decodes at most `bytes_max` bytes of `body`, and returns whether the text is complete. UTF-8 is
+/// returned unchanged. `whole`: the body was read to its end.
 ///
 /// # Errors
-/// What keeps the body from being read, for people.
+/// A message for people with the reason.
 pub(super) async fn text<'a>(
     headers: &HeaderMap,
     body: &'a [u8],
@@ -48,7 +48,7 @@ pub(super) async fn text<'a>(
     bytes_max: usize,
 ) -> Result<(Cow<'a, [u8]>, bool), String> {
     if body.is_empty() {
-        // Some servers declare a coding of nothing.
+        // Some servers declare a coding for an empty body.
         return Ok((Cow::Borrowed(body), whole));
     }
     // control: answer-coding
@@ -62,8 +62,8 @@ pub(super) async fn text<'a>(
     }
 }
 
-/// The one coding that is to be undone, if any. A coding of the transfer is the same for the
-/// reader, and `chunked` was undone.
+/// Returns the coding to decode, if any. A transfer coding is treated like a content coding; the
+/// client has already decoded `chunked`.
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
     let all = |name: &HeaderName, none: &[&str]| {
         let mut codings = Vec::new();
@@ -102,8 +102,8 @@ impl Coding {
         }
     }
 
-    /// The decoded bytes up to `bytes_max`, and whether that is all. Nothing here waits: the input
-    /// is in memory.
+    /// Decodes at most `bytes_max` bytes, and returns whether they are complete. Never waits,
+    /// because the input is in memory.
     async fn decode(self, mut body: &[u8], whole: bool, bytes_max: usize) -> Result<(Vec<u8>, bool), String> {
         let mut decoded = Vec::new();
         let input = &mut body;
@@ -128,8 +128,8 @@ impl Coding {
                 return Ok((decoded, false));
             }
             Ok(()) if body.is_empty() && whole => return Ok((decoded, true)),
-            Ok(()) | Err(_) if body.is_empty() && !whole => "it is larger than what is read of an answer",
-            Ok(()) => "bytes follow its end",
+            Ok(()) | Err(_) if body.is_empty() && !whole => "it exceeds the limit for a response",
+            Ok(()) => "extra bytes follow its end",
             Err(_) if self == Coding::Zstd => {
                 "it is damaged or cut off, or needs a window of more than 8 MiB"
             }
@@ -142,17 +142,18 @@ impl Coding {
     }
 }
 
-/// Reads a byte more than `bytes_max`, which tells a longer body from one of just that length.
+/// Reads one byte more than `bytes_max`, to detect a longer body.
 async fn read(decoder: impl AsyncRead + Unpin, bytes_max: usize, decoded: &mut Vec<u8>) -> io::Result<()> {
     // control: answer-unpacked-bound
     decoder.take(bytes_max as u64 + 1).read_to_end(decoded).await.map(drop)
 }
 
-/// The text of `bytes` in UTF-8, without a mark. JSON without a mark or a declaration is UTF-8, or
-/// UTF-16 by its zero bytes (RFC 4627 §3). The bytes count more than the declaration: no other
-/// character set has them, and a text that begins with two bytes of ASCII is not in UTF-16,
-/// whatever is declared. If a character could not be decoded, the answer counts as incomplete and
-/// is not kept.
+/// Converts a body to UTF-8 without a byte order mark. JSON without a mark and without a declared
+/// charset is UTF-8, or UTF-16 if its zero bytes show that (RFC 4627 §3).
+///
+/// The bytes take precedence over the declaration. Only UTF-16 has these zero bytes, and a text
+/// that begins with two ASCII bytes is not UTF-16. A text with a character that cannot be decoded
+/// counts as incomplete and is not kept.
 fn characters<'a>(
     headers: &HeaderMap,
     bytes: &'a [u8],
@@ -191,9 +192,9 @@ fn characters<'a>(
     Ok((text, whole && !has_errors))
 }
 
-/// The parameter `charset` of the content type.
+/// Returns the `charset` parameter of the content type.
 fn declared(headers: &HeaderMap) -> Option<String> {
-    // Most declare no parameter, and are not parsed.
+    // Most content types have no parameter and need no parsing.
     let types = headers.get_all(CONTENT_TYPE).iter().filter(|value| value.as_bytes().contains(&b'='));
     let types = types.filter_map(|value| value.to_str().ok());
     types
@@ -205,7 +206,7 @@ fn is_ascii_text(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
-/// Whether the text of an object begins here in UTF-32, with a mark or without.
+/// Whether the bytes begin a JSON object in UTF-32, with or without a byte order mark.
 fn is_object_in_utf32(bytes: &[u8]) -> bool {
     [u32::from_le_bytes, u32::from_be_bytes].into_iter().any(|character: fn([u8; 4]) -> u32| {
         let mut characters = bytes.as_chunks().0.iter().map(|bytes| char::from_u32(character(*bytes)));
@@ -214,8 +215,8 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
     })
 }
 
-/// The answer as JSON text that jsonb can hold and print within `bytes_max`; `None` for anything
-/// else. (`1e131071` has nine bytes, and jsonb prints 131,072.)
+/// Returns the body as JSON text that jsonb can store and print within `bytes_max`; `None`
+/// otherwise. (`1e131071` has eight bytes, but jsonb prints 131,072.)
 pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim();
     // A payload that held a deeper answer would be deeper than a payload may be.

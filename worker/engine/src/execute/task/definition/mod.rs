@@ -1,4 +1,4 @@
-//! A saga as a worker holds it, decoded from the claimed row.
+//! A saga's definition, decoded from the claimed row.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,33 +20,33 @@ use crate::flow::capacity::MemoryShare;
 use pgsaga_plan::Op;
 use pgsaga_plan::{StepGraph, StepPolicy};
 
-/// One step.
+/// One step of a saga.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Its name, or its position: `01`, `02`, …
+    /// The step's name. Its default is the position: `01`, `02`, …
     pub(crate) name: String,
-    /// The forward URL; empty is success without a call.
+    /// URL of the action. Empty: success without a call.
     pub(crate) action: String,
-    /// The backward URL; `None` has nothing to undo, empty is success without a call.
+    /// URL of the compensation. `None`: nothing to undo. Empty: success without a call.
     pub(crate) compensate: Option<String>,
-    /// The body of both ops, exactly as Postgres prints the jsonb.
+    /// Body of both ops, exactly as Postgres prints the jsonb.
     pub(crate) payload: Bytes,
-    /// The body of the backward op, if it has its own.
+    /// Body of the compensation, if it differs from `payload`.
     pub(crate) compensate_payload: Option<Bytes>,
-    /// Some reference stands in one of the bodies.
+    /// One of the bodies contains a reference.
     pub(crate) refers: bool,
-    /// Something in the saga refers to the answer of its action.
+    /// The saga refers to the answer of this step's action.
     pub(crate) keeps_answer: bool,
-    /// The saga's headers with the step's own over them.
+    /// Headers of the saga, overridden by those of the step.
     pub(crate) headers: HeaderMap,
-    /// First wait between tries.
+    /// Wait before the first retry.
     pub(crate) retry_interval: Duration,
-    /// How long a call may take.
+    /// Upper bound on the duration of a call.
     pub(crate) request_timeout: Duration,
 }
 
 impl Step {
-    /// The URL of `op`; `None` where there is nothing to call.
+    /// Returns the URL of `op`; `None` if there is no call.
     pub(crate) fn url(&self, op: Op) -> Option<&str> {
         let url = match op {
             Op::Action => Some(self.action.as_str()),
@@ -55,7 +55,7 @@ impl Step {
         url.filter(|url| !url.is_empty())
     }
 
-    /// Whom `op` calls; nothing where nobody is called.
+    /// Returns the participant that `op` calls; empty if there is no call.
     pub(crate) fn participant(&self, op: Op) -> &str {
         self.url(op).map_or("", participant)
     }
@@ -68,42 +68,43 @@ impl Step {
     }
 }
 
-/// More headers of one step than any INSERT takes, the saga's own included: a map of headers has an end, and panics there.
+/// Upper bound on the headers of a step, including those of the saga. The INSERT's limit is lower.
+/// Far above this limit, inserting into a header map panics.
 const HEADERS_MAX: usize = 1_000;
 /// Levels of a result: those of a payload, and of an answer in it.
 const RESULT_DEPTH_MAX: usize = 2 * PAYLOAD_DEPTH_MAX;
 
-/// A saga's definition: what the INSERT said, with defaults filled in.
+/// A saga's definition: the values of the INSERT, with defaults filled in.
 #[derive(Debug)]
 pub(crate) struct Definition {
-    /// The global transaction id.
+    /// The saga's global transaction id.
     pub(crate) gid: String,
-    /// Its steps, as they are listed; at least one.
+    /// The steps in the order of the INSERT; at least one.
     pub(crate) steps: Vec<Step>,
-    /// The planner's view.
+    /// The planner's view of the steps.
     pub(crate) graph: StepGraph,
-    /// `timeout_to_fail`.
+    /// The saga's `timeout_to_fail`, if it has one.
     pub(crate) timeout: Option<Duration>,
-    /// What the saga's result is made of; `None` is the last step's answer.
+    /// Template of the saga's result. `None`: the result is the last step's answer.
     pub(crate) result_mapping: Option<String>,
-    /// Its share of what this worker's definitions may take in memory.
+    /// Share of this definition in the worker's memory limit.
     pub(crate) _memory: MemoryShare,
 }
 
-/// How often a person gave ops a fresh idempotency key, by `<position>/<op>`.
+/// Number of fresh idempotency keys that operators assigned to an op, by `<position>/<op>`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FreshKeys(Option<Arc<BTreeMap<String, u32>>>);
 
 impl FreshKeys {
-    /// Reads the column.
+    /// Decodes the column `fresh_keys`.
     ///
     /// # Errors
-    /// Where it is not an object of numbers.
+    /// The column is not an object of numbers.
     pub(crate) fn read(text: Option<&str>) -> Result<FreshKeys, serde_json::Error> {
         Ok(FreshKeys(text.map(serde_json::from_str).transpose()?.map(Arc::new)))
     }
 
-    /// What is added to the key of an op: nothing, or `/1`, `/2`, …
+    /// Returns the suffix of an op's key: empty, or `/1`, `/2`, …
     pub(crate) fn suffix(&self, step: usize, op: Op) -> String {
         let fresh = self.0.as_ref().and_then(|keys| keys.get(&format!("{}/{}", step + 1, op.as_str())));
         // control: fresh-key-suffix
@@ -112,10 +113,10 @@ impl FreshKeys {
 }
 
 impl Definition {
-    /// The body of an op of step `index`, with answers in the place of references.
+    /// Returns the body of an op of step `index`, with its references resolved.
     ///
     /// # Errors
-    /// In words, what an action refers to and is not there; or that the body became too long.
+    /// A message for people: an action refers to a missing value, or the body is too long.
     pub(crate) fn body(&self, index: usize, op: Op, answers: &Answers) -> Result<Bytes, String> {
         let Some(step) = self.steps.get(index) else { return Err("no such step".to_owned()) };
         let raw = step.raw_body(op);
@@ -139,71 +140,71 @@ impl Definition {
         Ok(body.into())
     }
 
-    /// The saga's result, as JSON, once the last step has answered `last`.
+    /// Returns the saga's result as JSON; `last` is the answer of the last step.
     pub(crate) fn result(&self, answers: &Answers, last: Option<&str>) -> Option<String> {
         let Some(mapping) = &self.result_mapping else { return last.map(str::to_owned) };
         let find = |name: &str| answers.get(self.steps.iter().position(|step| step.name == name)?);
-        // Null for what is missing. What would be longer or deeper than a payload may be is no result.
+        // A missing value becomes null. A result that exceeds the limits of a payload is dropped.
         let result = references::resolve(mapping, true, PAYLOAD_BYTES_MAX, find).ok()?;
         JsonSize::of_text(&result)?.is_within(PAYLOAD_BYTES_MAX, RESULT_DEPTH_MAX).then_some(result)
     }
 
-    /// Whether the answer of step `index`'s action is used by anything, the saga's result included.
+    /// Whether the answer of step `index`'s action is used, including as the saga's result.
     pub(crate) fn uses_answer(&self, index: usize) -> bool {
         self.is_result(index) || self.steps.get(index).is_some_and(|step| step.keeps_answer)
     }
 
-    /// Whether that answer is the saga's result.
+    /// Whether the answer of step `index`'s action is the saga's result.
     pub(crate) fn is_result(&self, index: usize) -> bool {
         self.result_mapping.is_none() && index + 1 == self.steps.len()
     }
 }
 
-/// The saga's own columns that steps inherit.
+/// The columns of a saga's row.
 #[derive(Debug, Clone)]
 pub(crate) struct SagaColumns {
-    /// `gid`.
+    /// The query parameter `gid`.
     pub(crate) gid: String,
-    /// `steps`, as text.
+    /// The column `steps`, as JSON text.
     pub(crate) steps: String,
-    /// `headers`, as text.
+    /// The column `headers`, as JSON text.
     pub(crate) headers: Option<String>,
-    /// `retry_limit`.
+    /// The column `retry_limit` of the saga.
     pub(crate) retry_limit: Option<i32>,
-    /// `compensate_retry_limit`.
+    /// The column `compensate_retry_limit` of the saga.
     pub(crate) compensate_retry_limit: Option<i32>,
-    /// `timeout_to_fail` of the saga, in seconds.
+    /// The column `timeout_to_fail`, in seconds.
     pub(crate) timeout: Option<f64>,
-    /// Its steps are not simply one after the other.
+    /// The steps do not simply run one after the other.
     pub(crate) parallel: bool,
     /// Bodies or the result may refer to answers.
     pub(crate) refers: bool,
-    /// `result_mapping`, as text.
+    /// The column `result_mapping`, as JSON text.
     pub(crate) result_mapping: Option<String>,
-    /// `retry_interval` of the saga, in seconds.
+    /// The column `retry_interval`, in seconds.
     pub(crate) retry_interval: f64,
-    /// `request_timeout` of the saga, in seconds.
+    /// The column `request_timeout`, in seconds.
     pub(crate) request_timeout: f64,
 }
 
-/// Why a stored row cannot be run. The INSERT refuses all of these, so a worker meets one only where someone changed
-/// the row by hand.
+/// The reason why a stored row cannot be run. The INSERT refuses all such rows, so a worker finds
+/// one only after someone edited the row by hand.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum DecodeError {
-    /// Not the JSON that the contract says.
+    /// JSON that does not have the structure of the contract.
     #[error("steps cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// A header that HTTP cannot carry.
+    /// A header that HTTP cannot transmit.
     #[error("header {0:?} cannot be sent")]
     Header(String),
     /// More than a request can hold.
-    #[error("{0} headers, allowed are up to {HEADERS_MAX}")]
+    #[error("{0} headers; allowed: up to {HEADERS_MAX}")]
     Headers(usize),
-    /// `after` names no order.
+    /// `after` contains a cycle or an unknown step.
     #[error("{0}")]
     Order(#[from] pgsaga_plan::Cyclic),
-    /// A value that no INSERT takes: what was found where, and what is allowed.
+    /// A value outside the range of the INSERT, with the allowed range.
     #[error("{0}")]
     Range(String),
 }
@@ -232,7 +233,7 @@ struct StepRow<'a> {
     request_timeout_seconds: Option<f64>,
 }
 
-/// A key that is there is a payload, also when its value is JSON's null.
+/// Distinguishes a payload of JSON null from a missing payload.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -240,11 +241,11 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 type Headers<'a> = std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 
 impl Definition {
-    /// Decodes a claimed row. The payloads are slices of the text that Postgres printed: the same bytes on every try,
-    /// and numbers keep their digits (RACES 17).
+    /// Decodes a claimed row. Payloads are slices of the text that Postgres printed. All attempts
+    /// therefore send the same bytes, and numbers keep their digits (docs/races.md, R17).
     ///
     /// # Errors
-    /// [`DecodeError`] where the row is not what the INSERT lets through.
+    /// [`DecodeError`] if the INSERT would have refused the row.
     pub(crate) fn decode(columns: SagaColumns, memory: MemoryShare) -> Result<Definition, DecodeError> {
         let text = Bytes::from(columns.steps.into_bytes());
         let rows: Vec<StepRow<'_>> = serde_json::from_slice(&text)?;
@@ -313,7 +314,8 @@ impl Definition {
             && columns.result_mapping.is_none()
             && let Some(last) = steps.last_mut()
         {
-            // The last that is listed need not be the last that ends.
+            // The last step of a parallel saga need not be the last one that ends, so its answer is
+            // kept.
             last.keeps_answer = true;
         }
         Ok(Definition {
@@ -327,7 +329,7 @@ impl Definition {
     }
 }
 
-/// Which steps each step waits for.
+/// Returns, for each step, the steps that it waits for.
 fn order(rows: &[StepRow<'_>], steps: &[Step]) -> Result<Vec<Vec<usize>>, pgsaga_plan::Cyclic> {
     let positions: std::collections::HashMap<&str, usize> =
         steps.iter().enumerate().map(|(index, step)| (step.name.as_str(), index)).collect();
@@ -355,8 +357,8 @@ fn limit(place: &str, found: Option<f64>) -> Result<Option<u32>, DecodeError> {
     limit.map(|limit| limit.map(|limit| limit as u32)).map_err(DecodeError::Range)
 }
 
-/// The headers that a row may set. A reserved one is in a row that was changed by hand, and would
-/// contradict the body.
+/// Converts the headers of a row. Skips reserved headers, which only a row edited by hand contains
+/// and which would contradict the body.
 fn header_map(headers: &Headers<'_>) -> Result<HeaderMap, DecodeError> {
     if headers.len() > HEADERS_MAX {
         return Err(DecodeError::Headers(headers.len()));

@@ -26,7 +26,7 @@ fn decode(columns: SagaColumns) -> Result<Definition, DecodeError> {
 fn a_payload_keeps_every_byte_that_postgres_printed() {
     let steps = r#"[{"action": "", "payload": {"a": 1.10, "b": 12345678901234567890.123, "c": 1e5}}]"#;
     let definition = decode(columns(steps)).unwrap();
-    // The control (RACES 17): decoded and encoded again, the bytes change.
+    // Decoding and encoding the payload again would change its bytes (docs/races.md, R17).
     let again: serde_json::Value = serde_json::from_slice(&definition.steps[0].payload).unwrap();
     assert_ne!(again.to_string().into_bytes(), definition.steps[0].payload);
     assert_eq!(&definition.steps[0].payload[..], br#"{"a": 1.10, "b": 12345678901234567890.123, "c": 1e5}"#);
@@ -75,7 +75,7 @@ fn what_pgsaga_sets_is_not_taken_from_a_row_that_was_changed_by_hand() {
     assert_eq!(names, ["x-a", "x-c"]);
 }
 
-/// A map of headers panics at 32,768, and a panic in a claim ends the worker, on every worker that claims it.
+/// Above 32,768 headers a header map panics. The panic would end every worker that claims the task.
 #[test]
 fn more_headers_than_a_request_can_hold_are_an_error() {
     let headers = |count: usize| {
@@ -83,11 +83,11 @@ fn more_headers_than_a_request_can_hold_are_an_error() {
         format!(r#"[{{"action": "", "headers": {{{}}}}}]"#, entries.join(", "))
     };
     let words = decode(columns(&headers(40_000))).unwrap_err().to_string();
-    assert_eq!(words, "40000 headers, allowed are up to 1000");
+    assert_eq!(words, "40000 headers; allowed: up to 1000");
     assert_eq!(decode(columns(&headers(1_000))).unwrap().steps[0].headers.len(), 1_002);
 }
 
-/// On a stack of a runtime's thread.
+/// Runs on the stack of a test thread, which is as small as that of a worker thread.
 #[test]
 fn a_payload_deeper_than_any_stack_is_no_end_of_the_process() {
     let deep = |levels: usize| format!(r#"{}{{"$from": "01"}}{}"#, "[".repeat(levels), "]".repeat(levels));
@@ -110,7 +110,7 @@ const VALID: [&str; 4] = [
     r#"[{"action": ""}, {"action": "", "compensate_payload": {"$literal": {"$from": 1}}}, {"action": "", "after": ["01", "02"]}]"#,
 ];
 
-/// Bytes of a valid definition, some of them changed.
+/// Generates a valid definition with some bytes changed.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
         &b""[..],
@@ -193,7 +193,7 @@ fn values() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Decodes it as every kind of saga, and asks all that is asked of a definition.
+/// Decodes the steps for every kind of saga, and calls every method of the definition.
 fn decode_every_way(steps: &str, other: &str) {
     for (parallel, refers) in [(false, false), (true, false), (false, true), (true, true)] {
         let columns = SagaColumns {

@@ -1,8 +1,9 @@
-//! References to answers inside payloads: `{"$from": "stock", "path": "/reservation/id"}` stands for what the step `stock`
-//! answered there (a JSON pointer, RFC 6901); `{"$literal": …}` stands for its value, in which nothing is interpreted.
+//! References to answers in payloads. `{"$from": "stock", "path": "/reservation/id"}` is replaced
+//! by the value at this JSON pointer (RFC 6901) in the answer of step `stock`. `{"$literal": …}`
+//! is replaced by its value, which is copied without interpretation.
 //!
-//! Works on the text that Postgres printed: what is not a reference is copied byte for byte, so numbers keep their digits
-//! and a body is the same on every try (RACES 17).
+//! All other text is copied byte for byte as Postgres printed it. Numbers therefore keep their
+//! digits, and all attempts send the same body (docs/races.md, R17).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,11 @@ use serde_json::value::RawValue;
 
 use crate::flow::capacity::{MemoryShare, MemoryUse};
 
-/// Payloads are at most 64 levels deep. What somebody changed by hand may be deeper, and must not end the process.
+/// Upper bound on nesting. The INSERT allows 64 levels. A row edited by hand may be deeper and must
+/// not overflow the stack.
 const DEPTH_MAX: usize = 128;
 
-/// The answers that a saga refers to, by step index.
+/// The answers to which a saga refers, by step index.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answers(Option<Arc<Kept>>);
 
@@ -29,10 +31,10 @@ struct Kept {
 }
 
 impl Answers {
-    /// Reads what details.sql gives: an object of answers by position, from 1.
+    /// Decodes the result of details.sql: an object of answers by position from 1.
     ///
     /// # Errors
-    /// Where it is not that.
+    /// The text has another structure.
     pub(crate) fn read(text: &str, weight: MemoryShare) -> Result<Answers, serde_json::Error> {
         let answers: BTreeMap<usize, &RawValue> = serde_json::from_str(text)?;
         let by_step = answers
@@ -42,7 +44,7 @@ impl Answers {
         Ok(Answers(Some(Arc::new(Kept { by_step, weights: vec![Arc::new(weight)] }))))
     }
 
-    /// With one more, as Postgres prints it.
+    /// Returns a copy with one more answer, as Postgres prints it.
     pub(crate) fn with(&self, step: usize, answer: &str, load: &MemoryUse) -> Answers {
         let (mut by_step, mut weights) = match &self.0 {
             Some(kept) => (kept.by_step.clone(), kept.weights.clone()),
@@ -53,37 +55,38 @@ impl Answers {
         Answers(Some(Arc::new(Kept { by_step, weights })))
     }
 
-    /// What step `step` answered.
+    /// Returns the answer of step `step`.
     pub(crate) fn get(&self, step: usize) -> Option<&str> {
         self.0.as_ref()?.by_step.get(&step).map(|answer| &**answer)
     }
 }
 
-/// Whether the text may hold references. A false alarm costs a walk, no more.
+/// Whether the text may contain references. A false positive costs only a parse.
 pub(crate) fn any(text: &[u8]) -> bool {
     memchr::memmem::find(text, br#""$from""#).is_some()
         || memchr::memmem::find(text, br#""$literal""#).is_some()
 }
 
-/// The names that references in `text` name.
+/// Returns the step names to which `text` refers.
 pub(crate) fn names(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut note = |name: &str, _: &str| {
         names.insert(name.to_owned());
         Ok(Cow::Borrowed("null"))
     };
-    // What cannot be read names nothing; the INSERT lets none through.
+    // Invalid text contributes no names. The INSERT refuses it.
     let _ = walk(text, &mut String::new(), usize::MAX, 0, &mut note);
     names
 }
 
-/// Puts answers in the place of references; `find` gives the answer of a step by its name, and `None` stands for null
-/// where `or_null`.
+/// Replaces references by answers. `find` returns the answer of a step. A missing value becomes
+/// null if `or_null` is set.
 ///
-/// The result has at most about `bytes_max` bytes: a small text can refer to a large answer many times.
+/// The result has about `bytes_max` bytes at most, because a small text can refer to a large answer
+/// many times.
 ///
 /// # Errors
-/// Which path of which step has no value, or that it becomes too long, in words.
+/// A message for people: the step and path without a value, or that the result is too long.
 pub(crate) fn resolve<'a>(
     text: &str,
     or_null: bool,
@@ -100,7 +103,7 @@ pub(crate) fn resolve<'a>(
     Ok(resolved)
 }
 
-/// An object's members in the order of the text.
+/// The members of an object, in the order of the text.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -184,7 +187,7 @@ fn walk(
     Ok(())
 }
 
-/// The value at a JSON pointer (RFC 6901), as the text prints it.
+/// Returns the value at a JSON pointer (RFC 6901), as in the text.
 fn pointed_at<'a>(text: &'a str, path: &str) -> Option<&'a str> {
     let mut value = text.trim();
     for token in path.split('/').skip(1) {
@@ -192,7 +195,7 @@ fn pointed_at<'a>(text: &'a str, path: &str) -> Option<&'a str> {
         value = match value.as_bytes().first()? {
             b'{' => {
                 let Members(members) = serde_json::from_str(value).ok()?;
-                // The last of several wins, as in jsonb.
+                // The last duplicate wins, as in jsonb.
                 members.into_iter().rev().find(|(key, _)| *key == token)?.1.get()
             }
             b'[' => {

@@ -57,7 +57,7 @@ fn nothing_in_a_literal_is_interpreted() {
     );
 }
 
-/// JSON with references in it, as text; its spaces are jsonb's.
+/// Generates JSON text with references and with the spaces of jsonb.
 fn texts() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "1.10",
