@@ -9,7 +9,6 @@ use sqlx::{PgExecutor, Row as _};
 use crate::definition::Definition;
 use crate::error::Error;
 use crate::saga::Saga;
-use crate::validate::Columns;
 
 /// Result of submitting a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Behaviour, Participant, Worker, setting, tool};
-use pgsaga_worker::telemetry::metrics::table;
+use pgsaga_worker::telemetry::metrics;
 use serde_json::{Map, Value, json};
 
 use crate::board::{boards, title};
@@ -191,7 +191,7 @@ async fn exported_labels(scene: &Scene) -> BTreeMap<String, BTreeSet<String>> {
         .map(str::to_owned)
         .collect()
     };
-    table().map(|(name, kind, _)| ((*name).to_owned(), labels(name, kind))).collect()
+    metrics::table().map(|(name, kind, _)| ((*name).to_owned(), labels(name, kind))).collect()
 }
 
 /// Prometheus's own clock, in seconds.

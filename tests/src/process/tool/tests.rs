@@ -18,7 +18,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.ends_with("src/tool") || path.ends_with("src/tool.rs") {
+            if path.ends_with("src/process/tool") || path.ends_with("src/process/tool.rs") {
                 continue;
             } else if path.is_dir() {
                 folders.push(path);
@@ -90,7 +90,7 @@ fn fixture(root: &Path) {
         &format!(
             "#[allow(dead_code)]\n#[path = {:?}]\nmod tool;\nuse tool::{{Part, Tool}};\n\nfn main() {{\n    \
              tool::tell_cargo(&[Tool {{ name: \"made_up\", parts: &[Part::Program(\"made-up\")], install: \"\" }}]);\n}}\n",
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tool.rs")
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/process/tool.rs")
         ),
     );
     fs::create_dir_all(root.join("bin")).unwrap();

@@ -234,16 +234,5 @@ mod tests {
                 prop_assert!(wait != Wait::Interval || above_only(delay, asked), "{delay:?}");
             }
         }
-
-        #[test]
-        fn pauses_of_the_database_stay_between_their_bounds_and_start_anew(failures in 0..100_usize) {
-            let mut reconnect = Reconnect::new();
-            for _ in 0..failures {
-                let pause = reconnect.pause();
-                prop_assert!((Duration::from_millis(25)..=Duration::from_millis(3001)).contains(&pause), "{pause:?}");
-            }
-            reconnect.reset();
-            prop_assert!(reconnect.pause() <= Duration::from_millis(76));
-        }
     }
 }

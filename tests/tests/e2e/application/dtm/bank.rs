@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::client::Way;
 
 /// What a participant without the crate installs.
-const BARRIER: &str = include_str!("../../../../producer/participant/sql/barrier.sql");
+const BARRIER: &str = include_str!("../../../../../producer/participant/sql/barrier.sql");
 
 /// What goes wrong at the first try of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

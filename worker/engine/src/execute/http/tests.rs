@@ -8,7 +8,7 @@ use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
 use crate::flow::capacity::MemoryUse;
 use crate::flow::participants::Participants;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Series};
 use pgsaga_plan::Attempt;
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
@@ -155,7 +155,7 @@ fn task(saga: Definition, op: Op) -> Task {
         worker: 1,
         now: Attempt::first(0, op),
         lost: 0,
-        lost_alone: 0,
+        lost_isolated: 0,
         interrupt: None,
         requested: false,
         deadline: None,
@@ -163,12 +163,12 @@ fn task(saga: Definition, op: Op) -> Task {
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
         unbuildable: None,
-        permit: Participants::new(1, Default::default(), Metrics::default()).hold(""),
+        permit: Participants::new(1, Default::default(), Metrics::new(&Series::default())).hold(""),
         queue: None,
-        counted: Metrics::default().queue("default"),
+        counted: Metrics::new(&Series::default()).queue("default"),
         age: Duration::ZERO,
         claimed: Instant::now(),
-        place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        _slot: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
     }
 }
 

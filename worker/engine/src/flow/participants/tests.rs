@@ -1,7 +1,8 @@
 use super::*;
+use crate::telemetry::metrics::Series;
 
 fn participants(calls_max: usize) -> Arc<Participants> {
-    Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]), Metrics::default())
+    Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]), Metrics::new(&Series::default()))
 }
 
 async fn call(participants: &Arc<Participants>, reached: Reach) -> Admission {
