@@ -11,7 +11,7 @@ COPY . .
 # the source: without it the program is a quarter of its size.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked -p pgsaga-worker --bin pgsaga \
+    cargo build --release --locked -p pgsaga --bin pgsaga \
     && strip --strip-debug -o /pgsaga target/release/pgsaga
 
 # glibc, libgcc and ca-certificates, the same Debian as above; no shell, no package manager, user 65532.

@@ -13,7 +13,7 @@ use crate::oracle::{Account, Money};
 use crate::{Database, pgsaga};
 
 const BANKS: [&str; 2] = ["bank_a", "bank_b"];
-/// What an account holds at first, and how many a bank has: `worker/src/commands/demo/bank.rs`.
+/// What an account holds at first, and how many a bank has: `worker/cli/src/demo/bank.rs`.
 const OPENING: i64 = 1_000;
 
 /// Both banks; dropping them kills them.

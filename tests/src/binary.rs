@@ -28,7 +28,7 @@ const OF_THIS_CRATE: [&str; 7] = [
 pub fn pgsaga() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let mut arguments = vec!["-p", "pgsaga-worker", "--bin", "pgsaga"];
+        let mut arguments = vec!["-p", "pgsaga", "--bin", "pgsaga"];
         if !cfg!(debug_assertions) {
             arguments.push("--release");
         }
@@ -54,7 +54,7 @@ pub fn failing() -> &'static Failing {
     static BINARIES: OnceLock<Failing> = OnceLock::new();
     BINARIES.get_or_init(|| {
         let target = target_folder().join("fail-points");
-        let mut arguments = vec!["-p", "pgsaga-worker", "-p", "pgsaga-tests", "--bin", "pgsaga"];
+        let mut arguments = vec!["-p", "pgsaga", "-p", "pgsaga-tests", "--bin", "pgsaga"];
         arguments.extend(["--bin", "producer", "--features", "pgsaga-tests/fail-points", "--target-dir"]);
         arguments.push(target.to_str().expect("a target folder that is text"));
         let [pgsaga, producer] = build(&arguments, ["pgsaga", "producer"]);

@@ -7,7 +7,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-pub use pgsaga_worker::ledger::{Asked, Did, Entry, Ledger, Line};
+pub use pgsaga_test::call_log::{Asked, Did, Entry, Ledger, Line};
 
 /// A participant's ledger, and what it can be held to.
 #[derive(Clone, Debug)]

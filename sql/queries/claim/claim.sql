@@ -6,7 +6,7 @@
 --   $8 queues to serve, null = all  $9 how many of each
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
 --   $12 participants that get only a few more, and $13 how many
---   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/src/identity.rs)
+--   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/engine/src/liveness/identity.rs)
 --   $15 interrupted or overdue tasks to skip: this worker may not make the call that they need
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
@@ -18,7 +18,7 @@
 --
 -- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the
 -- running transactions and xmax the worker knows when every one that could still commit an older
--- run_at has ended (worker/src/mark.rs).
+-- run_at has ended (worker/engine/src/wake/watermark.rs).
 --
 -- Times leave as float8 seconds: no value of a column makes that fail for the other rows, and
 -- extract() would give numeric, at several times the cost. The worker judges what it reads.

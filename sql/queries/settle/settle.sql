@@ -11,7 +11,7 @@
 --   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the mark `turn`
 --   $23 it keeps the deadline  $24 the deadline turns the saga back
 --   $25 answers that are kept, by task  $26 results, by saga
---   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/src/identity.rs)
+--   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/engine/src/liveness/identity.rs)
 --
 -- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED): what somebody else
 -- has locked is left out and settled with the next group (RACES 8). Every write comes from `settled`, the rows that both

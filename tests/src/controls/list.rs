@@ -38,7 +38,7 @@ pub struct Control {
     /// The package of the test.
     #[serde(default = "tests")]
     pub package: String,
-    /// Its test binary, or `lib` for the package's unit tests.
+    /// Its test binary, or `lib` or `bin` for the package's unit tests.
     #[serde(default = "e2e")]
     pub binary: String,
     /// The test's whole name.

@@ -39,10 +39,11 @@ pub(super) fn build(
     ]);
     match name {
         "lib" => cargo.arg("--lib"),
+        "bin" => cargo.arg("--bins"),
         name => cargo.args(["--test", name]),
     };
     // Only the planner's search needs an optimised worker; unoptimised it is also the one that the e2e tests build.
-    cargo.args(["--config", "profile.test.package.pgsaga-worker.opt-level=0"]);
+    cargo.args(["--config", "profile.test.package.pgsaga-plan.opt-level=0"]);
     let output = in_target(&mut cargo, target)
         .current_dir(source)
         .output()
@@ -55,11 +56,10 @@ pub(super) fn build(
         .split(|&byte| byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
         .filter(|message| {
-            let is_lib = message["target"]["kind"]
+            let is_of_kind = message["target"]["kind"]
                 .as_array()
-                .is_some_and(|kinds| kinds.iter().any(|kind| kind == "lib"));
-            message["profile"]["test"] == true
-                && (message["target"]["name"] == name || name == "lib" && is_lib)
+                .is_some_and(|kinds| kinds.iter().any(|kind| kind == name));
+            message["profile"]["test"] == true && (message["target"]["name"] == name || is_of_kind)
         })
         .find_map(|message| {
             let executable = PathBuf::from(message["executable"].as_str()?);

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method};
-use pgsaga_worker::ledger::Asked;
+use pgsaga_test::call_log::Asked;
 
 /// One call as it arrived, and what became of it. Query parameters and headers that are missing are empty.
 #[derive(Clone, Debug)]

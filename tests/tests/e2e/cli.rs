@@ -224,7 +224,7 @@ async fn metrics_are_complete_from_the_start_and_have_no_summaries() {
             .then_some(metrics)
     })
     .await;
-    for (name, kind, _) in pgsaga_worker::metrics::TABLE {
+    for (name, kind, _) in pgsaga_worker::telemetry::metrics::TABLE {
         assert!(
             metrics.contains(&format!("# TYPE {name} {kind}")),
             "{name} is documented as a {kind} and not exported so"
@@ -233,7 +233,7 @@ async fn metrics_are_complete_from_the_start_and_have_no_summaries() {
     for line in metrics.lines().filter(|line| line.starts_with("# TYPE")) {
         let name = line.split(' ').nth(2).unwrap();
         assert!(
-            pgsaga_worker::metrics::TABLE.iter().any(|(known, ..)| *known == name),
+            pgsaga_worker::telemetry::metrics::TABLE.iter().any(|(known, ..)| *known == name),
             "{name} is not documented"
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use pgsaga_worker::metrics::TABLE;
+use pgsaga_worker::telemetry::metrics::TABLE;
 use serde_json::Value;
 
 use crate::board::{boards, title};

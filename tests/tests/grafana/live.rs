@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Behaviour, Participant, Worker, setting, tool};
-use pgsaga_worker::metrics::TABLE;
+use pgsaga_worker::telemetry::metrics::TABLE;
 use serde_json::{Map, Value, json};
 
 use crate::board::{boards, title};

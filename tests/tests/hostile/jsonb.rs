@@ -2,7 +2,7 @@
 
 use pgsaga_producer::measure_json;
 use pgsaga_tests::Database;
-use pgsaga_worker::call;
+use pgsaga_worker::execute::http as call;
 
 use crate::dice::Dice;
 use crate::{count, seed};

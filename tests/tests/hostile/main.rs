@@ -6,7 +6,7 @@
 //!
 //! ```sh
 //! HOSTILE_CASES=3000000 HOSTILE_SEED=$RANDOM cargo test -p pgsaga-tests --test hostile -- --nocapture
-//! PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-worker -p pgsaga-producer --lib -- --nocapture
+//! PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-plan -p pgsaga-worker -p pgsaga-producer --lib -- --nocapture
 //! ```
 #![allow(
     clippy::unwrap_used,

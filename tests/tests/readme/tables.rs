@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Output;
 
 use pgsaga_tests::{Database, binary};
-use pgsaga_worker::metrics;
-use pgsaga_worker::outcome::judge;
+use pgsaga_worker::execute::outcome::judge;
+use pgsaga_worker::telemetry::metrics;
 
 use crate::text::*;
 

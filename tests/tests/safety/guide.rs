@@ -1,6 +1,6 @@
 //! docs/safety.md against what it speaks of.
 
-use pgsaga_worker::address::{DENIED_V4, DENIED_V6, GLOBAL_V6};
+use pgsaga_worker::execute::address::{DENIED_V4, DENIED_V6, GLOBAL_V6};
 
 const GUIDE: &str = include_str!("../../../docs/safety.md");
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgsaga_test::embedded::Server;
 use pgsaga_tests::{Cluster, Database, Frozen, Pair, Replication};
-use pgsaga_worker::embedded::Server;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};

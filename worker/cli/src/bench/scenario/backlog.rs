@@ -1,0 +1,100 @@
+//! Many due sagas before the workers start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::Bench;
+use super::super::limits::{self, Subject};
+use super::super::report::{Bar, Report};
+use super::super::rig::{Database, Groups, Rig, Workers};
+use super::super::screen::Screen;
+use super::super::stub::Stub;
+use super::super::times::Times;
+use crate::error::Error;
+
+/// A worker's memory is compared with what it was when this part was done.
+const EARLY: f64 = 0.2;
+/// Memory at the end, to that.
+const GROWTH_MAX: f64 = 1.1;
+/// However slow a machine is, it does so many a second.
+const SAGAS_PER_SECOND_MIN: u64 = 200;
+
+struct Drained {
+    seconds: f64,
+    sagas_per_second: f64,
+    groups: Groups,
+    peak: Option<u64>,
+    growth: Option<f64>,
+}
+
+pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let drained = rig.in_database(async |database| drain(bench, database, screen).await).await?;
+    let plan = bench.plan(bench.shape(2), 1);
+    let duration = Duration::from_secs_f64(drained.seconds);
+    let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups: drained.groups, duration };
+    let limits = limits::measure(rig, screen, subject).await?;
+    let limit = limits.drained(plan.shape.calls());
+    let mut report = Report::new(bench.scenario.name());
+    report.limits(&limits, limit);
+    report.bar("ratio", drained.sagas_per_second / limit, Bar::AtLeast(0.9), "to the limit without INSERTs");
+    report.line("sagas_per_second", drained.sagas_per_second, "from the workers' start to the last call");
+    if let Some(growth) = drained.growth {
+        let meaning = "a worker's memory at the end, to that after a fifth";
+        report.bar("memory_growth", growth, Bar::AtMost(GROWTH_MAX), meaning);
+    }
+    report.line("worker_memory_bytes", drained.peak.map(|bytes| bytes as f64), "peak of a worker");
+    report.line("claim_tasks", drained.groups.claim, "tasks of a claim that found some");
+    report.line("settle_tasks", drained.groups.settle, "tasks of a settle");
+    Ok(report)
+}
+
+async fn drain(bench: &Bench, database: &Database, screen: &mut Screen) -> Result<Drained, Error> {
+    let sagas = bench.sagas.unwrap_or(1_000_000);
+    let stub = Arc::new(Stub::start(Times::new(1)).await?);
+    screen.say(&format!("inserting {sagas} sagas"));
+    database.fill(&bench.shape(2).steps_json(&stub)?, sagas.cast_signed()).await?;
+    database.settle_down().await?;
+    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
+    let drained = watch(&stub, sagas, &mut workers, screen).await;
+    workers.stop().await;
+    let drained = drained?;
+    let open: i64 = sqlx::query_scalar(include_str!("../open.sql")).fetch_one(&database.pool).await?;
+    if open > 0 {
+        return Err(Error::Found(format!("{open} of {sagas} sagas had not succeeded")));
+    }
+    Ok(drained)
+}
+
+async fn watch(
+    stub: &Stub,
+    sagas: u64,
+    workers: &mut Workers,
+    screen: &mut Screen,
+) -> Result<Drained, Error> {
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(60 + sagas / SAGAS_PER_SECOND_MIN);
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut early = None;
+    while stub.ended() < sagas {
+        tick.tick().await;
+        workers.check()?;
+        screen.show("draining", started.elapsed(), None, stub.ended());
+        if early.is_none() && stub.ended() as f64 >= sagas as f64 * EARLY {
+            early = workers.memory_now_bytes();
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Found(format!("only {} of {sagas} sagas had ended", stub.ended())));
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let late = workers.memory_now_bytes();
+    Ok(Drained {
+        seconds,
+        sagas_per_second: sagas as f64 / seconds,
+        groups: workers.groups(&[]).await?,
+        peak: workers.peak_memory_bytes(),
+        growth: early.zip(late).map(|(early, late)| late as f64 / early as f64),
+    })
+}

@@ -1,0 +1,166 @@
+//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep the workers busy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pgsaga_sql::query::{self, NewSaga};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Bench;
+use super::super::limits::count_for;
+use super::super::load::{Load, Pace, Plan};
+use super::super::report::{Bar, Report};
+use super::super::rig::{Database, Rig, Workers};
+use super::super::screen::Screen;
+use super::super::stub::Stub;
+use super::super::times::Times;
+use crate::error::Error;
+
+/// Around the number that is held against the bar.
+const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
+/// More clients must not make it slower than this part of the best.
+const CLIFF: f64 = 0.7;
+/// The number of the clients' first saga: those before it are of the producers that keep the workers busy.
+const OTHERS_FIRST: u64 = 1_000_000_000;
+
+pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let main = bench.producers.map_or(32, usize::from);
+    let mut clients: Vec<usize> = CLIENTS.into_iter().chain([main]).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    let mut rates = Vec::new();
+    for &clients in &clients {
+        let bare = in_database(rig, bench, screen, clients, Table::Bare).await?;
+        let sagas = in_database(rig, bench, screen, clients, Table::Sagas).await?;
+        rates.push((clients, sagas, bare));
+    }
+    let mut report = Report::new(bench.scenario.name());
+    let (mut best, mut worst): (f64, f64) = (0.0, f64::MAX);
+    for &(clients, sagas, bare) in &rates {
+        best = best.max(sagas);
+        worst = worst.min(sagas / best);
+        if clients == main {
+            report.bar(
+                "to_bare_table",
+                sagas / bare,
+                Bar::AtLeast(0.4),
+                "INSERTs of sagas to the same into a bare table, both beside busy workers",
+            );
+        }
+    }
+    report.bar(
+        "worst_to_best_of_fewer_clients",
+        worst,
+        Bar::AtLeast(CLIFF),
+        "no cliff at any number of clients",
+    );
+    report.line("clients", main as f64, "connections, each with one INSERT after the other");
+    for (clients, sagas, bare) in rates {
+        report.line(&format!("inserts_per_second_{clients}"), sagas, "sagas");
+        report.line(&format!("bare_inserts_per_second_{clients}"), bare, "the same rows into a bare table");
+    }
+    Ok(report)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Bare,
+    Sagas,
+}
+
+/// Inserts beside a worker that is kept busy by other producers, in a database of its own.
+async fn in_database(
+    rig: &Rig,
+    bench: &Bench,
+    screen: &mut Screen,
+    clients: usize,
+    into: Table,
+) -> Result<f64, Error> {
+    rig.in_database(async |database| beside_busy_workers(bench, database, screen, clients, into).await).await
+}
+
+async fn beside_busy_workers(
+    bench: &Bench,
+    database: &Database,
+    screen: &mut Screen,
+    clients: usize,
+    into: Table,
+) -> Result<f64, Error> {
+    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
+    let rate = async {
+        let busy = bench.plan(bench.shape(2), 1);
+        let stub = Arc::new(Stub::start(Times::new(1)).await?);
+        let mut load = Load::start(database.url(), Plan { producers: 1, ..busy }, stub).await?;
+        let rate = match into {
+            Table::Bare => bare(bench, database, screen, clients).await,
+            Table::Sagas => sagas(bench, database, screen, clients).await,
+        };
+        workers.check()?;
+        load.stop().await.and(rate)
+    };
+    let rate = rate.await;
+    workers.stop().await;
+    rate
+}
+
+/// Single INSERTs through the crate.
+async fn sagas(
+    bench: &Bench,
+    database: &Database,
+    screen: &mut Screen,
+    clients: usize,
+) -> Result<f64, Error> {
+    let stub = Arc::new(Stub::start(Times::new(1)).await?);
+    let plan = Plan {
+        producers: clients,
+        batch: 1,
+        pace: Pace::Open(u64::MAX),
+        first: OTHERS_FIRST,
+        ..bench.plan(bench.shape(2), 1)
+    };
+    let mut load = Load::start(database.url(), plan, stub).await?;
+    let phase = format!("INSERTs of sagas by {clients} clients");
+    let rate = count_for(screen, &phase, bench.duration(5), || load.inserted()).await?;
+    load.stop().await.map(|()| rate)
+}
+
+/// The same statement into a table with the same columns and keys, and nothing else.
+async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
+    sqlx::raw_sql(include_str!("../bare_table.sql")).execute(&database.pool).await?;
+    let stub = Stub::start(Times::new(1)).await?;
+    let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
+    let insert = Arc::new(query::ProducerSubmit::SQL.replace("pgsaga.saga", "bare.saga"));
+    let options = pgsaga_worker::db::choose(database.url()).await?.disable_statement_logging();
+    let pool = PgPoolOptions::new().max_connections(clients as u32).connect_with(options).await?;
+    let (inserted, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let mut running = JoinSet::new();
+    let next = Arc::new(AtomicU64::new(0));
+    for _ in 0..clients {
+        let (pool, stop, insert, steps) =
+            (pool.clone(), stop.clone(), Arc::clone(&insert), Arc::clone(&steps));
+        let (inserted, next) = (Arc::clone(&inserted), Arc::clone(&next));
+        running.spawn(async move {
+            let mut connection = pool.acquire().await?;
+            while !stop.is_cancelled() {
+                let gid = Times::gid(next.fetch_add(1, Ordering::Relaxed));
+                // The rest is null, as it is for sagas without options.
+                let saga = NewSaga { gid: Some(&gid), steps: &steps, ..NewSaga::default() };
+                let statement = query::ProducerSubmit { saga }.query_with(AssertSqlSafe(insert.to_string()));
+                statement.fetch_optional(&mut *connection).await?;
+                inserted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, sqlx::Error>(())
+        });
+    }
+    let phase = format!("INSERTs into a bare table by {clients} clients");
+    let rate = count_for(screen, &phase, bench.duration(5), || inserted.load(Ordering::Relaxed)).await?;
+    stop.cancel();
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(|error| Error::loop_ended(&error))??;
+    }
+    pool.close().await;
+    Ok(rate)
+}

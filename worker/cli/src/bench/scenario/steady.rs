@@ -1,0 +1,179 @@
+//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a dead participant.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::super::Bench;
+use super::super::limits::{self, Subject};
+use super::super::load::{Pace, Shape};
+use super::super::report::{Bar, Report};
+use super::super::rig::{Database, Rig};
+use super::super::run::{Measured, Run, Setup, run};
+use super::super::screen::Screen;
+use crate::error::Error;
+
+/// WAL of a two-step saga beside its stored steps.
+const WAL_BYTES_MAX: f64 = 2048.0;
+/// Transactions of the workers a saga.
+const COMMITS_MAX: f64 = 0.1;
+const MEMORY_BYTES_MAX: f64 = 100e6;
+/// How long the steady rate is measured before its half, at most.
+const RATE_PHASE_MAX: Duration = Duration::from_secs(15);
+
+/// As fast as it goes, beside the machine's limit.
+pub(crate) async fn steady(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    against_limit(bench, rig, screen, bench.setup("steady", bench.workers(1)), 0.8).await
+}
+
+/// Every saga is refused at its last step, and what was done is undone.
+pub(crate) async fn rollback(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let mut setup = bench.setup("rollback", bench.workers(1));
+    setup.plan.shape = Shape { refused: true, ..bench.shape(3) };
+    setup.status = "failed";
+    against_limit(bench, rig, screen, setup, 0.6).await
+}
+
+async fn against_limit(
+    bench: &Bench,
+    rig: &Rig,
+    screen: &mut Screen,
+    setup: Setup,
+    bar: f64,
+) -> Result<Report, Error> {
+    let plan = setup.plan.clone();
+    let mut report = Report::new(bench.scenario.name());
+    let duration = setup.duration;
+    let measured = run(rig, screen, setup).await?;
+    let subject =
+        Subject { plan: &plan, concurrency: bench.concurrency(), groups: measured.groups, duration };
+    let limits = limits::measure(rig, screen, subject).await?;
+    let limit = limits.composed(plan.shape.calls());
+    report.limits(&limits, limit);
+    report.bar(
+        "ratio",
+        measured.sagas_per_second / limit,
+        Bar::AtLeast(bar),
+        "sagas_per_second to the limit",
+    );
+    report.measured(&measured);
+    if plan.shape.refused {
+        report.line("wal_bytes_per_saga", measured.wal_bytes, "without full-page images");
+        report.line("worker_commits_per_saga", measured.worker_commits, "transactions of the workers");
+        report.line(
+            "worker_memory_bytes",
+            measured.worker_memory_bytes.map(|bytes| bytes as f64),
+            "peak of a worker",
+        );
+    } else {
+        costs(&mut report, &measured, &plan.shape);
+    }
+    Ok(report)
+}
+
+fn costs(report: &mut Report, measured: &Measured, shape: &Shape) {
+    report.line("steps_bytes_per_saga", measured.steps_bytes, "the steps as they are stored");
+    let (wal, commits) = (measured.wal_bytes - measured.steps_bytes, measured.worker_commits);
+    report.line("wal_bytes_per_saga", measured.wal_bytes, "without full-page images");
+    if shape.steps == 2 {
+        report.bar(
+            "wal_bytes_beside_steps",
+            wal,
+            Bar::AtMost(WAL_BYTES_MAX),
+            "without full-page images and steps",
+        );
+    } else {
+        report.line("wal_bytes_beside_steps", wal, "without full-page images and steps");
+    }
+    report.bar("worker_commits_per_saga", commits, Bar::AtMost(COMMITS_MAX), "transactions of the workers");
+    match measured.worker_memory_bytes {
+        Some(bytes) => {
+            report.bar(
+                "worker_memory_bytes",
+                bytes as f64,
+                Bar::AtMost(MEMORY_BYTES_MAX),
+                "peak of a worker",
+            );
+        }
+        None => report.line("worker_memory_bytes", None, "peak of a worker"),
+    }
+}
+
+/// More workers must not get in each other's way.
+pub(crate) async fn workers(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let mut report = Report::new(bench.scenario.name());
+    let mut rates: Vec<(usize, Measured)> = Vec::new();
+    for workers in [1, 2, 4] {
+        let mut setup = bench.setup(&format!("{workers} workers"), workers);
+        // The same load for all.
+        setup.plan = bench.plan(bench.shape(2), 4);
+        rates.push((workers, run(rig, screen, setup).await?));
+    }
+    let rate = |one: &(usize, Measured)| one.1.sagas_per_second;
+    let best = rates.iter().map(rate).fold(f64::MIN, f64::max);
+    let worst = rates.iter().map(rate).fold(f64::MAX, f64::min);
+    report.bar("worst_to_best", worst / best, Bar::AtLeast(0.9), "of 1, 2 and 4 worker processes");
+    for (workers, measured) in &rates {
+        let name = format!("sagas_per_second_{workers}_workers");
+        report.line(&name, measured.sagas_per_second, "end to end, counted at their final state");
+        let name = format!("settle_tasks_{workers}_workers");
+        report.line(&name, measured.groups.settle, "tasks of a settle");
+    }
+    Ok(report)
+}
+
+/// Half of what it could do: sagas wait for nobody.
+pub(crate) async fn half_load(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let mut setup = bench.setup("the steady rate", bench.workers(1));
+    let phase = setup.duration.min(RATE_PHASE_MAX);
+    let measure_full = async |database: &Database| {
+        let mut run = Run::start(rig, database, setup.clone()).await?;
+        let rate = async {
+            run.pass(screen, phase / 3, "warming up").await?;
+            let rate = run.rate(screen, phase, "measuring").await?;
+            run.end(screen).await.map(|()| rate)
+        };
+        let rate = rate.await;
+        run.workers.stop().await;
+        rate
+    };
+    let full = rig.in_database(measure_full).await?;
+    setup.name = "half of it".to_owned();
+    setup.plan.pace = Pace::Rate(full / 2.0);
+    let measured = run(rig, screen, setup).await?;
+    let mut report = Report::new(bench.scenario.name());
+    let meaning = "from the INSERT's commit to the first call";
+    report.line("steady_sagas_per_second", full, "as fast as it goes");
+    report.bar("p99_to_first_call_ms", measured.first_call.p99_ms, Bar::AtMost(50.0), meaning);
+    report.measured(&measured);
+    Ok(report)
+}
+
+/// A fifth of all sagas go to somebody who accepts a connection and never answers.
+pub(crate) async fn dead_participant(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
+    let failed =
+        |source| Error::Io { doing: "listen as a participant that never answers".to_owned(), source };
+    let silent = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let dead = format!("http://{}/never", silent.local_addr().map_err(failed)?);
+    let alone = run(rig, screen, bench.setup("all answer", bench.workers(1))).await?;
+    let mut setup = bench.setup("a fifth does not answer", bench.workers(1));
+    setup.plan.dead = Some(dead);
+    let beside = run(rig, screen, setup).await?;
+    let mut report = Report::new(bench.scenario.name());
+    // Four fifths of the sagas, at the rate that they had while the fifth was answered.
+    let before = alone.sagas_per_second * 0.8;
+    report.bar(
+        "others_to_before",
+        beside.sagas_per_second / before,
+        Bar::AtLeast(0.9),
+        "the rate of all others",
+    );
+    report.line(
+        "others_sagas_per_second",
+        beside.sagas_per_second,
+        "beside a participant that does not answer",
+    );
+    report.line("others_sagas_per_second_before", before, "while all answer");
+    report.percentiles("first_call", beside.first_call, "of the others, from the INSERT's commit");
+    Ok(report)
+}

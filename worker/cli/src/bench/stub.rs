@@ -1,0 +1,134 @@
+//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was called.
+//!
+//! It has a thread of its own, so that it waits behind nobody else's work in this process.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::times::Times;
+use crate::error::Error;
+
+/// A running stub. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    _running: DropGuard,
+}
+
+/// What it has seen.
+#[derive(Debug)]
+struct Seen {
+    times: Times,
+    calls: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Stub {
+    /// Listens on a port of its own choice.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn start(times: Times) -> Result<Stub, Error> {
+        let failed = |source| Error::Io { doing: "start the stub participant".to_owned(), source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let listener = listener.into_std().map_err(failed)?;
+        let seen = Arc::new(Seen { times, calls: AtomicU64::new(0), ended: AtomicU64::new(0) });
+        let (stop, serves) = (CancellationToken::new(), Arc::clone(&seen));
+        let stopped = stop.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        thread::Builder::new()
+            .name("stub".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = stopped.cancelled() => {}
+                        () = serve(listener, serves) => {}
+                    }
+                });
+            })
+            .map_err(failed)?;
+        Ok(Stub { address, seen, _running: stop.drop_guard() })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that ends its saga, `refuse` a definite no.
+    pub(crate) fn url(&self, answer: &str, step: usize) -> String {
+        format!("http://localhost:{}/{answer}/{step}", self.address.port())
+    }
+
+    /// When its sagas were committed and called first.
+    pub(crate) fn times(&self) -> &Times {
+        &self.seen.times
+    }
+
+    /// Calls so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.seen.calls.load(Ordering::Relaxed)
+    }
+
+    /// Sagas whose last call was answered so far.
+    pub(crate) fn ended(&self) -> u64 {
+        self.seen.ended.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    loop {
+        // A failed accept, for want of descriptors say, is a call that fails, which the bench counts.
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(converse(stream, Arc::clone(&seen)));
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, seen: Arc<Seen>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| answer(request, Arc::clone(&seen)));
+    // What ends a connection is the client's business.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    seen: Arc<Seen>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    seen.calls.fetch_add(1, Ordering::Relaxed);
+    let path = request.uri().path();
+    let (kind, step) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    if step == "1"
+        && let Some(saga) = request.uri().query().and_then(Times::saga_of)
+    {
+        seen.times.called(saga);
+    }
+    let (ends, refuses) = (kind == "end", kind == "refuse");
+    // A participant reads what it is sent; a body that breaks off is the client's business.
+    let _ = request.body_mut().collect().await;
+    if ends {
+        seen.ended.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut response = Response::new(Empty::new());
+    if refuses {
+        *response.status_mut() = StatusCode::CONFLICT;
+    }
+    Ok(response)
+}

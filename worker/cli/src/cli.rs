@@ -1,0 +1,226 @@
+//! The command line: flags, environment, logging, and which command runs.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::Error;
+use crate::{bench, demo, echo, operate, signals, ui, words, work};
+use pgsaga_test::embedded;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `work`: stopped by a signal and drained
+  1  something is wrong (doctor, demo, health), or a saga's state does not allow what was decided
+  2  a flag, a variable or a file is not as it must be
+  3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
+  4  no saga has that gid, no step that name, or no saga was ever in that queue
+  5  the database answered with an error, or not at all
+  6  anything else
+  130  ended at once by a second signal";
+
+/// Keeps data in many services consistent with nothing but Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "pgsaga", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    log: Log,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to log. Logs go to standard error.
+#[derive(Debug, Args)]
+struct Log {
+    /// Form of the log
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        env = "PGSAGA_LOG_FORMAT",
+        help_heading = "Logging"
+    )]
+    log_format: LogFormat,
+    /// error, warn, info, debug or trace; or per target, such as `info,pgsaga_worker::settle=debug`
+    #[arg(long, global = true, default_value = "info", env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create or upgrade the schema `pgsaga` in a database
+    Migrate(operate::migrate::Migrate),
+    /// Run a worker: claim steps, call participants, compensate
+    Work(work::Work),
+    Show(operate::show::Show),
+    List(operate::list::List),
+    Abort(operate::decide::Abort),
+    Retry(operate::decide::Retry),
+    Skip(operate::decide::Skip),
+    Resolve(operate::decide::Resolve),
+    Force(operate::decide::Force),
+    Queues(operate::queues::Queues),
+    Pause(operate::queues::Pause),
+    Resume(operate::queues::Resume),
+    /// Validate a file of steps without a database
+    Check(operate::check::Check),
+    /// Check every invariant of a database in one snapshot
+    Doctor(operate::doctor::Doctor),
+    Health(operate::health::Health),
+    Ui(ui::Ui),
+    /// Run a participant that answers, for trying things
+    Echo(echo::Echo),
+    /// Watch real sagas succeed and compensate, in an environment of its own
+    Demo(demo::Demo),
+    /// Measure speed and costs beside what this machine could do at best
+    Bench(bench::Bench),
+    /// Runs the demo's Postgres
+    #[command(hide = true)]
+    PostgresChild(embedded::ChildArgs),
+    /// Runs one of the demo's banks
+    #[command(hide = true)]
+    DemoBank(demo::bank::Bank),
+}
+
+/// Runs the command of this process and gives its exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            operate::complain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    // Before any thread is started: the server's life is tied to the thread that starts it.
+    if let Command::PostgresChild(child) = command {
+        return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
+    }
+    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let handles_signals = match &command {
+        Command::Work(_)
+        | Command::Ui(_)
+        | Command::Echo(_)
+        | Command::Demo(_)
+        | Command::Bench(_)
+        | Command::DemoBank(_) => true,
+        Command::List(list) => list.is_watching(),
+        _ => false,
+    };
+    if !handles_signals {
+        signals::release();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { doing: "start the runtime".to_owned(), source })?;
+    runtime.block_on(async {
+        match command {
+            Command::Work(work) => work.run(signals::stop_on_signal()?).await,
+            Command::Ui(ui) => ui.run(signals::stop_on_signal()?).await,
+            Command::Echo(echo) => echo.run(signals::stop_on_signal()?).await,
+            Command::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
+            Command::Bench(bench) => bench.run(signals::stop_on_signal()?).await,
+            Command::DemoBank(bank) => bank.run(signals::stop_on_signal()?).await,
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::Show(show) => show.run().await,
+            Command::List(list) => list.run().await,
+            Command::Abort(abort) => abort.run().await,
+            Command::Retry(retry) => retry.run().await,
+            Command::Skip(skip) => skip.run().await,
+            Command::Resolve(resolve) => resolve.run().await,
+            Command::Force(force) => force.run().await,
+            Command::Queues(queues) => queues.run().await,
+            Command::Pause(pause) => pause.run().await,
+            Command::Resume(resume) => resume.run().await,
+            Command::Check(check) => check.run(),
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Health(health) => health.run().await,
+            Command::PostgresChild(_) => Ok(()),
+        }
+    })
+}
+
+/// Kubernetes sets these in every pod for a Service that is named `pgsaga` or `pgsaga-…`.
+fn is_service_link(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.contains("_PORT_")
+}
+
+/// A misspelt variable would silently leave a default in force.
+fn unknown_variables() -> Result<(), Error> {
+    let mut known = BTreeSet::from(["PGSAGA_PG_BIN".to_owned(), ui::TOKEN_VARIABLE.to_owned()]);
+    let command = Cli::command();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        known.extend(
+            command
+                .get_arguments()
+                .filter_map(|arg| arg.get_env())
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("PGSAGA_") && !known.contains(&*name) && !is_service_link(&name) {
+            let allowed: Vec<&str> =
+                known.iter().map(String::as_str).filter(|name| name.starts_with("PGSAGA_")).collect();
+            return Err(Error::Usage(format!(
+                "the environment variable {name} is unknown; allowed: {}",
+                allowed.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn start_log(log: &Log) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
+        Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
+    })?;
+    // Its warnings are whole span stacks, and the error itself is reported.
+    let filter = match "reqwest_retry=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.log_format {
+        LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => subscriber.json().with_writer(|| JsonLog).init(),
+    }
+    Ok(())
+}
+
+/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is in it.
+struct JsonLog;
+
+impl std::io::Write for JsonLog {
+    /// A whole event each.
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        let event_shown = words::printable_json(&String::from_utf8_lossy(event));
+        std::io::stderr().write_all(event_shown.as_bytes()).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

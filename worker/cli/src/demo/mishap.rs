@@ -1,0 +1,67 @@
+//! What goes wrong on purpose: the same calls of the same seed, on every run.
+
+/// A way in which a bank mistreats a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// It answers 500 and has done nothing.
+    Error,
+    /// It does nothing for longer than the caller waits.
+    Hang,
+    /// It does the work, then closes the connection without an answer.
+    Drop,
+    /// It answers 425: ask again later.
+    Early,
+}
+
+/// Tries from here on are treated well, so that every saga ends.
+const LAST_ATTEMPT: u32 = 2;
+
+impl Mishap {
+    /// What happens to this try of a call, if anything does: to about one first or second try in ten.
+    pub(crate) fn of(seed: u64, key: &str, attempt: u32) -> Option<Mishap> {
+        if attempt > LAST_ATTEMPT {
+            return None;
+        }
+        match hash(seed, key, attempt) % 1000 {
+            0..30 => Some(Mishap::Error),
+            30..45 => Some(Mishap::Hang),
+            45..70 => Some(Mishap::Drop),
+            70..95 => Some(Mishap::Early),
+            _ => None,
+        }
+    }
+}
+
+/// FNV-1a, then the last mix of SplitMix64, whose low bits are as good as its high ones. The standard library's hash
+/// may be another in the next release.
+fn hash(seed: u64, key: &str, attempt: u32) -> u64 {
+    let bytes = seed.to_le_bytes().into_iter().chain(attempt.to_le_bytes()).chain(key.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mishap_happens_to_some_calls_and_none_to_a_third_try() {
+        for mishap in [Mishap::Error, Mishap::Hang, Mishap::Drop, Mishap::Early] {
+            let calls = (0..1000)
+                .filter(|n| Mishap::of(7, &format!("transfer-{n}/withdraw/action"), 1) == Some(mishap));
+            assert!((5..60).contains(&calls.count()), "{mishap:?}");
+        }
+        assert!((0..1000).all(|n| Mishap::of(7, &format!("transfer-{n}/withdraw/action"), 3).is_none()));
+    }
+
+    #[test]
+    fn another_seed_is_another_run() {
+        let run = |seed| (0..1000).map(move |n| Mishap::of(seed, &n.to_string(), 1)).collect::<Vec<_>>();
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+}

@@ -1,0 +1,80 @@
+//! What a person sees while the demo runs. All on standard error: standard output is for the result.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::words::count;
+
+/// Where bars cannot be drawn, a line is written this often.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// How far the sagas are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) submitted: i64,
+    pub(crate) succeeded: i64,
+    pub(crate) failed: i64,
+    pub(crate) stuck: i64,
+}
+
+impl Progress {
+    /// Those that will not change any more.
+    pub(crate) fn ended(&self) -> u64 {
+        (self.succeeded + self.failed + self.stuck).max(0).cast_unsigned()
+    }
+}
+
+/// Progress bars on a terminal, lines elsewhere.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    bars: MultiProgress,
+    submitted: ProgressBar,
+    ended: ProgressBar,
+    transfers: u64,
+    last_line: Instant,
+}
+
+impl Screen {
+    pub(crate) fn new(transfers: u64) -> Screen {
+        let style = |template: &str| {
+            ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸─")
+        };
+        let bars = MultiProgress::new();
+        let submitted = bars.add(ProgressBar::new(transfers));
+        submitted.set_style(style("  submitted {wide_bar:.blue} {human_pos:>7} of {human_len}  {msg:30}"));
+        let ended = bars.add(ProgressBar::new(transfers));
+        ended.set_style(style("  ended     {wide_bar:.green} {human_pos:>7} of {human_len}  {msg:30}"));
+        Screen { bars, submitted, ended, transfers, last_line: Instant::now() }
+    }
+
+    /// A line that stays.
+    pub(crate) fn say(&self, line: &str) {
+        if self.bars.is_hidden() || self.bars.println(line).is_err() {
+            eprintln!("{line}");
+        }
+    }
+
+    pub(crate) fn show(&mut self, progress: &Progress) {
+        let Progress { submitted, succeeded, failed, .. } = *progress;
+        self.submitted.set_position(submitted.max(0).cast_unsigned());
+        self.ended.set_position(progress.ended());
+        self.ended.set_message(format!("{} succeeded, {} failed", count(succeeded), count(failed)));
+        if self.bars.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let ended = progress.ended();
+            eprintln!(
+                "{submitted} of {} submitted, {ended} ended: {succeeded} succeeded, {failed} failed",
+                self.transfers
+            );
+        }
+    }
+
+    /// The bars stay as they are; the text goes on below.
+    pub(crate) fn finish(&self) {
+        self.submitted.abandon();
+        self.ended.abandon();
+    }
+}

@@ -1,0 +1,115 @@
+//! One transfer of money between the banks.
+
+use std::time::Duration;
+
+use pgsaga_producer::{Invalid, Saga, Step};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde::Serialize;
+
+use super::bank::{ACCOUNTS, FROZEN_EVERY, Name};
+
+/// More than any account ever holds.
+const TOO_MUCH: i64 = 1_000_000;
+/// Short, or the demo would mostly wait.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// A hanging call costs so much; a bank under load needs less.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Money to move from an account of one bank to one of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) gid: String,
+    pub(crate) from: Place,
+    pub(crate) to: Place,
+    pub(crate) amount: i64,
+}
+
+/// An account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) bank: Name,
+    pub(crate) account: i32,
+}
+
+/// The payload of both ops, at both banks.
+#[derive(Serialize)]
+struct Movement {
+    account: i32,
+    amount: i64,
+}
+
+/// Where the banks listen, such as `http://127.0.0.1:4711`.
+#[derive(Debug, Clone)]
+pub(crate) struct Urls {
+    pub(crate) bank_a: String,
+    pub(crate) bank_b: String,
+}
+
+impl Urls {
+    pub(crate) fn of(&self, bank: Name) -> &str {
+        match bank {
+            Name::BankA => &self.bank_a,
+            Name::BankB => &self.bank_b,
+        }
+    }
+}
+
+impl Transfer {
+    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen account.
+    pub(crate) fn nth(seed: u64, n: u64) -> Transfer {
+        let mut random = StdRng::seed_from_u64(seed.rotate_left(32) ^ n);
+        let (from, to) =
+            if random.random() { (Name::BankA, Name::BankB) } else { (Name::BankB, Name::BankA) };
+        let fate = random.random_range(0..100);
+        let open = |random: &mut StdRng| loop {
+            let account = random.random_range(1..=ACCOUNTS);
+            if account % FROZEN_EVERY != 0 {
+                return account;
+            }
+        };
+        let from = Place { bank: from, account: open(&mut random) };
+        let frozen = FROZEN_EVERY * random.random_range(1..=ACCOUNTS / FROZEN_EVERY);
+        let to = Place { bank: to, account: if fate < 5 { frozen } else { open(&mut random) } };
+        let amount = if (5..8).contains(&fate) { TOO_MUCH } else { random.random_range(1..=200) };
+        Transfer { gid: format!("transfer-{n}"), from, to, amount }
+    }
+
+    /// The saga that moves the money: take it, then bring it.
+    pub(crate) fn saga(&self, urls: &Urls) -> Result<Saga, Invalid> {
+        let step = |name: &str, place: Place| {
+            let url = format!("{}/{name}", urls.of(place.bank));
+            Step::new(name)
+                .compensate(format!("{url}/undo"))
+                .action(url)
+                .payload(&Movement { account: place.account, amount: self.amount })
+        };
+        Ok(Saga::new()
+            .gid(self.gid.as_str())?
+            .step(step("withdraw", self.from))
+            .step(step("deposit", self.to))
+            .retry_interval(RETRY_INTERVAL)
+            .request_timeout(REQUEST_TIMEOUT)
+            .label("producer", "crate"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_transfers_and_every_fate() {
+        let transfers: Vec<Transfer> = (0..1000).map(|n| Transfer::nth(7, n)).collect();
+        assert_eq!(transfers[5], Transfer::nth(7, 5));
+        assert_ne!(transfers[5], Transfer { gid: transfers[5].gid.clone(), ..Transfer::nth(8, 5) });
+        let frozen = transfers.iter().filter(|transfer| transfer.to.account % FROZEN_EVERY == 0).count();
+        let too_much = transfers.iter().filter(|transfer| transfer.amount == TOO_MUCH).count();
+        assert!(
+            (20..100).contains(&frozen) && (10..60).contains(&too_much),
+            "{frozen} frozen, {too_much} too much"
+        );
+        assert!(transfers.iter().all(|transfer| transfer.from.account % FROZEN_EVERY != 0));
+        assert!(transfers.iter().all(|transfer| transfer.from.bank != transfer.to.bank));
+    }
+}

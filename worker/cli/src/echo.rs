@@ -1,0 +1,71 @@
+//! `pgsaga echo`: a participant that answers, for trying things.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::operate::out;
+
+/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N that status;
+/// anything else 200. Prints each call.
+#[derive(Debug, Args)]
+pub(crate) struct Echo {
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "PGSAGA_ECHO_LISTEN")]
+    listen: SocketAddr,
+}
+
+impl Echo {
+    /// Answers until `stop`.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let listen = |source| Error::Listen { address: self.listen, source };
+        let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        out(format_args!(
+            "listening on http://{address}: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N"
+        ))?;
+        let router = Router::new()
+            .route("/", axum::routing::any(answer))
+            .route("/{*path}", axum::routing::any(answer));
+        let server =
+            axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+        server.await.map_err(listen)
+    }
+}
+
+async fn answer(
+    path: Option<Path<String>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    let path = path.map(|Path(path)| path).unwrap_or_default();
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or("-");
+    let attempt = headers.get("saga-attempt").and_then(|value| value.to_str().ok()).unwrap_or("-");
+    // Nobody reads: it still answers.
+    let _ = out(format_args!(
+        "POST /{path}?{} key={key} attempt={attempt} body={}",
+        query.unwrap_or_default(),
+        String::from_utf8_lossy(&body)
+    ));
+    let (status, body) = match path.split('/').next_back() {
+        Some("refuse") => (409, r#"{"message": "echo was told to refuse"}"#),
+        Some("ongoing") => (425, ""),
+        Some("error") => (500, "echo was told to err"),
+        Some("hang") => std::future::pending().await,
+        Some(number) if path.starts_with("status/") => (number.parse().unwrap_or(200), ""),
+        _ => (200, r#"{"message": "done"}"#),
+    };
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body)
+}

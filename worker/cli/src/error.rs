@@ -1,0 +1,109 @@
+//! What can go wrong, as a person reads it.
+
+/// Errors of the command line. Each text says what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The database answered with an error, or not at all.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The worker cannot be set up, or stopped working.
+    #[error(transparent)]
+    Worker(pgsaga_worker::Error),
+    /// The answer to a decision never came.
+    #[error("the database: {error}; it may have been decided all the same: {advice}")]
+    Unanswered {
+        /// Why not.
+        error: sqlx::Error,
+        /// What helps.
+        advice: &'static str,
+    },
+    /// A migration failed; nothing of it remains.
+    #[error("a migration: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the migration that waited.
+    #[error(
+        "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
+    )]
+    LockedOut {
+        /// How long.
+        waited_seconds: u64,
+        /// Who they are, in words.
+        holders: String,
+    },
+    /// The port of /metrics could not be opened.
+    #[error("listen on {address}: {source}; choose another with --listen")]
+    Listen {
+        /// What was asked for.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A flag, a variable or a file that is not as it must be.
+    #[error("{0}")]
+    Usage(String),
+    /// No such saga.
+    #[error("no saga has the gid {0:?} in this database")]
+    NotFound(String),
+    /// No such saga, step or queue, in the database's words.
+    #[error("{0}")]
+    Absent(String),
+    /// The state of a saga does not allow what was decided about it, in the database's words.
+    #[error("{0}")]
+    Refused(String),
+    /// A command found something wrong; it has said what.
+    #[error("{0}")]
+    Found(String),
+    /// Input or output.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A private Postgres server or a scratch database could not be had.
+    #[error(transparent)]
+    Test(pgsaga_test::Error),
+    /// The producer refused or failed.
+    #[error(transparent)]
+    Producer(#[from] pgsaga_producer::Error),
+}
+
+impl Error {
+    /// A task of this process panicked or was cancelled.
+    pub(crate) fn loop_ended(error: &tokio::task::JoinError) -> Error {
+        Error::Worker(pgsaga_worker::Error::LoopEnded(error.to_string()))
+    }
+
+    /// The process's exit code; `pgsaga --help` lists them.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Error::Found(_) | Error::Refused(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Worker(pgsaga_worker::Error::Usage(_)) => 2,
+            Error::Worker(pgsaga_worker::Error::Schema { .. }) => 3,
+            Error::NotFound(_) | Error::Absent(_) => 4,
+            Error::Database(_) | Error::Unanswered { .. } | Error::Migrate(_) | Error::LockedOut { .. } => 5,
+            _ => 6,
+        }
+    }
+}
+
+impl From<pgsaga_worker::Error> for Error {
+    fn from(error: pgsaga_worker::Error) -> Error {
+        match error {
+            pgsaga_worker::Error::Database(error) => Error::Database(error),
+            error => Error::Worker(error),
+        }
+    }
+}
+
+impl From<pgsaga_test::Error> for Error {
+    fn from(error: pgsaga_test::Error) -> Error {
+        match error {
+            pgsaga_test::Error::Database(error) => Error::Database(error),
+            pgsaga_test::Error::Url(error) => error.into(),
+            error => Error::Test(error),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `pgsaga`: only wires. See `pgsaga --help`.
+
+mod bench;
+mod cli;
+mod demo;
+mod echo;
+mod error;
+mod fleet;
+mod operate;
+mod signals;
+mod systemd;
+mod ui;
+mod words;
+mod work;
+
+use std::process::ExitCode;
+
+/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each other's arenas.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    signals::hold();
+    cli::main()
+}

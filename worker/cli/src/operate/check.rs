@@ -1,0 +1,35 @@
+//! `pgsaga check FILE`.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::out;
+use crate::error::Error;
+
+/// Validates a file without a database, in the words of the INSERT. The file holds what goes into `steps` (a JSON array),
+/// or an object with `steps` and other columns.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The file; - for standard input
+    file: PathBuf,
+}
+
+impl Check {
+    /// Says that the file is fine.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] (exit code 2) with the place and the rule.
+    pub(crate) fn run(self) -> Result<(), Error> {
+        let mut text = String::new();
+        let read = if self.file.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text)
+        } else {
+            std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
+        };
+        read.map_err(|source| Error::Io { doing: format!("read {}", self.file.display()), source })?;
+        pgsaga_producer::check_file(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
+        out(format_args!("{}: fine", self.file.display()))
+    }
+}

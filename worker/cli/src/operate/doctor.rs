@@ -1,0 +1,113 @@
+//! `pgsaga doctor`: every invariant, in one snapshot.
+
+use std::fmt;
+
+use clap::Args;
+use pgsaga_sql::{CHECKS, Check};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Acquire as _, Executor as _, Row as _};
+
+use super::{Database, out, out_json};
+use crate::error::Error;
+use crate::words::printable;
+use pgsaga_worker::db::{self, Class};
+
+/// Characters of what is broken, with the check and the saga.
+const TEXT_CHARS_MAX: usize = 4_000;
+
+/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    database: Database,
+    /// Print one JSON object a broken place
+    #[arg(long)]
+    json: bool,
+}
+
+/// A place where an invariant is broken.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Broken {
+    /// The check's name.
+    pub(crate) check: &'static str,
+    /// The saga; null where no single saga is at fault, or the check itself failed.
+    pub(crate) gid: Option<String>,
+    /// What is wrong.
+    pub(crate) found: String,
+}
+
+/// One line for a person. Someone who changed a row by hand may have written anything.
+impl fmt::Display for Broken {
+    fn fmt(&self, line: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(line, "{}: ", self.check)?;
+        if let Some(gid) = &self.gid {
+            write!(line, "saga {}: ", printable(gid, TEXT_CHARS_MAX))?;
+        }
+        write!(line, "{}", printable(&self.found, TEXT_CHARS_MAX))
+    }
+}
+
+impl Doctor {
+    /// Prints what is broken.
+    ///
+    /// # Errors
+    /// [`Error::Found`] (exit code 1) when anything is.
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let broken = examine(&self.database.database_url).await?;
+        for place in &broken {
+            if self.json {
+                out_json(serde_json::json!(place))?;
+            } else {
+                out(format_args!("{place}"))?;
+            }
+        }
+        if broken.is_empty() {
+            if !self.json {
+                out(format_args!("{} invariants hold", CHECKS.len()))?;
+            }
+            return Ok(());
+        }
+        Err(Error::Found(format!("{} broken places", broken.len())))
+    }
+}
+
+/// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
+/// keeps no other from its turn.
+///
+/// # Errors
+/// What the database says where no further statement can be asked.
+pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
+    let pool = db::connect(url).await?;
+    let mut snapshot = pool.begin().await?;
+    snapshot.execute("set transaction isolation level repeatable read, read only").await?;
+    // What the checks cost is overestimated, and compiling them takes seconds.
+    snapshot.execute("set local jit = off").await?;
+    let mut broken = Vec::new();
+    for check in CHECKS {
+        // A savepoint: what fails takes the transaction with it.
+        let mut part = snapshot.begin().await?;
+        match run(check, &mut part).await {
+            Ok(places) => {
+                broken.extend(places);
+                part.commit().await?;
+            }
+            Err(error) if Class::of(&error) == Class::Connection => return Err(error.into()),
+            Err(error) => {
+                part.rollback().await?;
+                let found = format!("the check could not run: {error}");
+                broken.push(Broken { check: check.name, gid: None, found });
+            }
+        }
+    }
+    snapshot.commit().await?;
+    pool.close().await;
+    Ok(broken)
+}
+
+async fn run(check: &Check, connection: &mut PgConnection) -> Result<Vec<Broken>, sqlx::Error> {
+    let rows = sqlx::query(check.sql).fetch_all(connection).await?;
+    let read = |row: &PgRow| {
+        Ok(Broken { check: check.name, gid: row.try_get("gid")?, found: row.try_get("found")? })
+    };
+    rows.iter().map(read).collect()
+}

@@ -1,0 +1,101 @@
+//! What sagas are chosen by, in `pgsaga list` and in decisions for many.
+
+use std::time::Duration;
+
+/// The longest time that a filter takes: beyond it the database's clock has no such moment.
+const YEARS_MAX: u64 = 1000;
+
+/// A duration as a person writes it.
+///
+/// # Errors
+/// What is allowed instead.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; allowed: a duration such as 90s, 2h, 7d or 1h30m"))?;
+    if duration > Duration::from_secs(YEARS_MAX * 366 * 86_400) {
+        return Err(format!("allowed: up to {YEARS_MAX} years"));
+    }
+    Ok(duration)
+}
+
+/// A duration as the statements take it.
+pub(crate) fn micros(duration: Option<Duration>) -> Option<i64> {
+    duration.map(|duration| duration.as_micros().try_into().unwrap_or(i64::MAX))
+}
+
+/// A participant: the authority of a URL.
+///
+/// # Errors
+/// What is allowed instead.
+pub(crate) fn participant(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['/', '?', '#', '@']) || text.contains(char::is_whitespace) {
+        return Err(
+            "allowed: a host, with its port where the URL names it, such as pay.example or pay.example:8080"
+                .into(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A label that a saga must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) key: String,
+    /// `None`: any.
+    pub(crate) value: Option<String>,
+}
+
+/// A label as `KEY=VALUE`, or `KEY` for any value.
+///
+/// # Errors
+/// What is allowed instead.
+pub(crate) fn label(text: &str) -> Result<Label, String> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if key.is_empty() {
+        return Err("allowed: KEY=VALUE, or KEY for any value".to_owned());
+    }
+    Ok(Label { key: key.to_owned(), value })
+}
+
+/// Labels as the statements take them: keys and, in their order, values. None without labels.
+pub(crate) fn labels(labels: &[Label]) -> (Option<Vec<String>>, Vec<Option<String>>) {
+    let keys: Vec<String> = labels.iter().map(|label| label.key.clone()).collect();
+    ((!keys.is_empty()).then_some(keys), labels.iter().map(|label| label.value.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_with_their_units() {
+        let read = |text| duration(text).map_err(|error| error.contains("allowed:"));
+        assert_eq!(read("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(read("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert_eq!(read("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "90", "an hour", "-1s", "2000y"] {
+            assert_eq!(read(bad), Err(true), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_participant_is_an_authority_and_no_url() {
+        for good in ["pay.example", "pay.example:8080", "[::1]:80", "127.0.0.1"] {
+            assert_eq!(participant(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "http://pay.example", "pay.example/x", "a b"] {
+            assert!(participant(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_label_has_a_value_or_any() {
+        assert_eq!(label("a=b=c"), Ok(Label { key: "a".into(), value: Some("b=c".into()) }));
+        assert_eq!(label("a="), Ok(Label { key: "a".into(), value: Some(String::new()) }));
+        assert_eq!(label("a"), Ok(Label { key: "a".into(), value: None }));
+        assert!(label("=b").is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! The saga as a Mermaid flowchart: its steps in their order, each with what it came to, and what was undone against the
+//! order. Text from outside is written as character codes, so that none of it can end a label or be markup.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::read::{Saga, Step, Tries};
+use super::standing;
+use crate::error::Error;
+use crate::operate::out;
+use crate::words::{counted, is_unprintable};
+use pgsaga_plan::State;
+
+/// Up to so many steps each is a node of its own; beyond, steps alike are drawn as one.
+const STEPS_MAX: usize = 60;
+/// Mermaid draws up to 500 edges and 50,000 characters unless its host allows more.
+const NODES_MAX: usize = 120;
+const EDGES_MAX: usize = 300;
+/// Characters of a message.
+const MESSAGE_CHARS_MAX: usize = 80;
+
+const CLASSES: &str = "  classDef waits fill:#fff,stroke:#868e96,color:#000
+  classDef runs fill:#d0ebff,stroke:#1971c2,color:#000
+  classDef done fill:#d3f9d8,stroke:#2b8a3e,color:#000
+  classDef refused fill:#ffe3e3,stroke:#c92a2a,color:#000
+  classDef doubtful fill:#fff3bf,stroke:#e67700,color:#000
+  classDef undone fill:#f3d9fa,stroke:#862e9c,color:#000
+  classDef stuck fill:#c92a2a,stroke:#000,color:#fff";
+
+/// Prints the flowchart.
+pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
+    out(flowchart(saga))
+}
+
+fn flowchart(saga: &Saga) -> String {
+    let graph = Graph::of(saga);
+    let mut text =
+        format!("---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n", title(&saga.head.gid), saga.head.status);
+    let mut line = |line: String| text.push_str(&format!("  {line}\n"));
+    if let Some(reason) = saga.head.reason.as_ref().or(saga.head.abort_reason.as_ref()) {
+        line(format!("reason[\"{}\"]:::waits", label(reason, MESSAGE_CHARS_MAX * 3)));
+    }
+    for (number, group) in graph.groups.iter().enumerate().take(NODES_MAX) {
+        let state = saga.steps[group[0]].state;
+        let (action, undo) = labels(saga, group);
+        let ran = if undo.is_some() { ran(saga, group) } else { class(state) };
+        line(format!("s{number}[\"{action}\"]:::{ran}"));
+        if let Some(undo) = undo {
+            line(format!("c{number}[\"{undo}\"]:::{}", class(state)));
+        }
+    }
+    let (mut edges, mut left_out) = (0, 0);
+    let mut edge = |from: String, arrow: &str, to: String, drawn: bool| {
+        if drawn && edges < EDGES_MAX {
+            edges += 1;
+            line(format!("{from} {arrow} {to}"));
+        } else {
+            left_out += 1;
+        }
+    };
+    for (number, after) in graph.after.iter().enumerate() {
+        for &before in after {
+            let drawn = number.max(before) < NODES_MAX;
+            edge(format!("s{before}"), "-->", format!("s{number}"), drawn);
+        }
+    }
+    for (number, group) in graph.groups.iter().enumerate() {
+        if !undoes(saga, group) {
+            continue;
+        }
+        let mut froms: Vec<String> = Vec::new();
+        for (later, after) in graph.after.iter().enumerate().take(NODES_MAX) {
+            let later_group = &graph.groups[later];
+            if after.contains(&number) && undoes(saga, later_group) {
+                froms.push(format!("c{later}"));
+            } else if after.contains(&number) && saga.steps[later_group[0]].acted.tries > 0 {
+                froms.push(format!("s{later}"));
+            }
+        }
+        if froms.is_empty() {
+            froms.push(format!("s{number}"));
+        }
+        for from in froms {
+            edge(from, "-.->", format!("c{number}"), number < NODES_MAX);
+        }
+    }
+    let nodes_left_out = graph.groups.len().saturating_sub(NODES_MAX);
+    if nodes_left_out + left_out > 0 {
+        line(format!(
+            "more[\"{nodes_left_out} more nodes and {left_out} more arrows are left out\"]:::waits"
+        ));
+    }
+    text.push_str(CLASSES);
+    text
+}
+
+/// Steps that are drawn as one, and which of them wait for which.
+struct Graph {
+    groups: Vec<Vec<usize>>,
+    after: Vec<BTreeSet<usize>>,
+}
+
+impl Graph {
+    fn of(saga: &Saga) -> Graph {
+        let steps = &saga.steps;
+        let mut group_of: Vec<usize> = (0..steps.len()).collect();
+        if steps.len() > STEPS_MAX {
+            let mut successors = vec![Vec::new(); steps.len()];
+            for (index, step) in steps.iter().enumerate() {
+                for &before in &step.after {
+                    successors[before].push(index);
+                }
+            }
+            // Steps between the same others are one, and so is a run of steps one after the other.
+            let mut alike: HashMap<(&[usize], &[usize], State), usize> = HashMap::new();
+            for (index, step) in steps.iter().enumerate() {
+                let own = (step.after.as_slice(), successors[index].as_slice(), step.state);
+                group_of[index] = *alike.entry(own).or_insert(index);
+            }
+            let after = group_edges(steps, &group_of);
+            let mut successors_of = vec![BTreeSet::new(); steps.len()];
+            for (group, after) in after.iter().enumerate() {
+                for &before in after {
+                    successors_of[before].insert(group);
+                }
+            }
+            let joins: Vec<Option<usize>> = (0..steps.len())
+                .map(|group| match (after[group].first(), after[group].len()) {
+                    (Some(&before), 1) if successors_of[before].len() == 1 => {
+                        (steps[before].state == steps[group].state).then_some(before)
+                    }
+                    _ => None,
+                })
+                .collect();
+            for group in &mut group_of {
+                // No run is longer; a row that was changed by hand may have a cycle.
+                for _ in 0..steps.len() {
+                    *group = joins[*group].unwrap_or(*group);
+                }
+            }
+        }
+        let mut numbers: HashMap<usize, usize> = HashMap::new();
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (index, group) in group_of.iter_mut().enumerate() {
+            *group = *numbers.entry(*group).or_insert(groups.len());
+            if *group == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[*group].push(index);
+        }
+        let mut after = group_edges(steps, &group_of);
+        after.truncate(groups.len());
+        Graph { groups, after }
+    }
+}
+
+/// Which groups wait for which, by the number of each.
+fn group_edges(steps: &[Step], group_of: &[usize]) -> Vec<BTreeSet<usize>> {
+    let mut after = vec![BTreeSet::new(); steps.len()];
+    for (index, step) in steps.iter().enumerate() {
+        let others =
+            step.after.iter().map(|&before| group_of[before]).filter(|&before| before != group_of[index]);
+        after[group_of[index]].extend(others);
+    }
+    after
+}
+
+/// The labels of a group's actions and of its compensations, if any was begun.
+fn labels(saga: &Saga, group: &[usize]) -> (String, Option<String>) {
+    let first = &saga.steps[group[0]];
+    let undoes = undoes(saga, group);
+    let last = &saga.steps[group[group.len() - 1]];
+    let word = standing::word(saga, group[0]);
+    if group.len() > 1 {
+        let names = format!("{} … {}", first.name, last.name);
+        let action = format!(
+            "{}<br/>{} steps{}",
+            label(&names, 140),
+            group.len(),
+            if undoes { "" } else { ", each " }
+        );
+        let action = if undoes { action } else { action + word };
+        let undo =
+            undoes.then(|| format!("undo {}<br/>{} steps, each {word}", label(&names, 140), group.len()));
+        return (action, undo);
+    }
+    let pivot = if first.pivot { " (pivot)" } else { "" };
+    let name = label(&first.name, 64);
+    let own = if undoes { if first.acted.done { "done" } else { "may have happened" } } else { word };
+    let action = format!("{name}{pivot}<br/>{own}{}", told(&first.acted));
+    (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undid))))
+}
+
+/// How many tries, and what the last said where it was no success.
+fn told(tries: &Tries) -> String {
+    if tries.tries == 0 {
+        return String::new();
+    }
+    let mut text = format!(", {}", counted(tries.tries, "try", "tries"));
+    if !tries.done {
+        let outcome = tries.outcome.as_deref().unwrap_or_default();
+        let code = tries.status_code.map(|code| format!(" {code}")).unwrap_or_default();
+        text += &format!("<br/>{outcome}{code}");
+        if let Some(message) = &tries.message {
+            text += &format!("<br/>{}", label(message, MESSAGE_CHARS_MAX));
+        }
+    }
+    text
+}
+
+/// Some compensation of it was queued or tried.
+fn undoes(saga: &Saga, group: &[usize]) -> bool {
+    group.iter().any(|&index| {
+        let step = &saga.steps[index];
+        step.undid.tries > 0 || matches!(step.state, State::Undoing | State::StuckUndoing)
+    })
+}
+
+/// The class of an action whose compensation is drawn too.
+fn ran(saga: &Saga, group: &[usize]) -> &'static str {
+    if saga.steps[group[0]].acted.done { "done" } else { "doubtful" }
+}
+
+fn class(state: State) -> &'static str {
+    match state {
+        State::Waiting => "waits",
+        State::Acting | State::Undoing => "runs",
+        State::Done => "done",
+        State::NoEffect => "refused",
+        State::MaybeDone => "doubtful",
+        State::Undone => "undone",
+        State::StuckActing | State::StuckUndoing => "stuck",
+    }
+}
+
+/// A gid inside the quoted title, which is YAML: what no gid has, because whoever changed the row
+/// by hand wrote it, is left out.
+fn title(gid: &str) -> String {
+    gid.chars()
+        .take(128)
+        .filter(|&character| character.is_ascii_alphanumeric() || "._:-".contains(character))
+        .collect()
+}
+
+/// Text inside a quoted label. Letters, digits and spaces stay, and a few marks between letters; everything else becomes its
+/// character code, which Mermaid turns back only after it has read the diagram.
+fn label(text: &str, chars_max: usize) -> String {
+    let chars: Vec<char> = text.chars().take(chars_max + 1).collect();
+    let mut label = String::new();
+    for (nth, &character) in chars.iter().enumerate() {
+        let inside = nth > 0
+            && chars[nth - 1].is_alphanumeric()
+            && chars.get(nth + 1).is_some_and(|next| next.is_alphanumeric());
+        match character {
+            _ if nth == chars_max => label.push('…'),
+            ' ' => label.push(' '),
+            '.' | '-' | '_' if inside => label.push(character),
+            '…' | ',' => label.push(character),
+            _ if character.is_alphanumeric() => label.push(character),
+            _ if is_unprintable(character) => label.push(' '),
+            _ => label.push_str(&format!("#{};", u32::from(character))),
+        }
+    }
+    label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_can_leave_its_label() {
+        let nasty = "\"]; click s0 href \"javascript:alert(1)\"\n%% <script>`#quot;`\\n</script> 1. a_b-c";
+        let label = label(nasty, 200);
+        for forbidden in ['"', '<', '>', '[', ']', '(', ')', '`', '%', '\n', '\\', '/', '&', ':'] {
+            assert!(!label.contains(forbidden), "{forbidden:?} is in {label}");
+        }
+        // Each # and ; is one of ours.
+        let codes = label.split('#').skip(1);
+        for code in codes {
+            let (digits, _) = code.split_once(';').unwrap();
+            assert!(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()), "{label}");
+        }
+        assert!(label.ends_with("1#46; a_b-c"), "{label}");
+    }
+
+    #[test]
+    fn a_long_label_is_cut() {
+        assert_eq!(label("abcdef", 3), "abc…");
+        assert_eq!(label("abc", 3), "abc");
+    }
+}

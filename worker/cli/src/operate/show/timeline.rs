@@ -1,0 +1,121 @@
+//! What happened, in the order of time.
+
+use comfy_table::{Cell, CellAlignment, Color};
+
+use super::draw::{GAP, plain_table, print_with_gaps};
+use super::read::{Line, Saga};
+use crate::error::Error;
+use crate::operate::out;
+use crate::words::{count, counted, printable, span_us, spans_us, time};
+use pgsaga_plan::Op;
+use pgsaga_worker::db::Time;
+use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
+
+/// Draws the timeline.
+pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
+    out("\nTimeline, by the end of each try (UTC)")?;
+    if saga.timeline.is_empty() {
+        return out("  nothing has happened yet");
+    }
+    let mut table = plain_table();
+    let mut gaps = Vec::new();
+    let (mut place, mut tries, mut successes) = (0, 0, 0);
+    for line in &saga.timeline {
+        let left_out = line.place - place - 1;
+        if left_out > 0 {
+            let tries = line.tries_so_far - line.tries - tries;
+            let own_success = if line.outcome.as_deref() == Some("success") { line.tries } else { 0 };
+            let successes = line.successes_so_far - own_success - successes;
+            gaps.push(gap(left_out, tries, successes));
+            table.add_row([GAP]);
+        }
+        (place, tries, successes) = (line.place, line.tries_so_far, line.successes_so_far);
+        table.add_row(row(saga, line));
+    }
+    if let Some(since_start) = table.column_mut(0) {
+        since_start.set_cell_alignment(CellAlignment::Right);
+    }
+    print_with_gaps(&table, gaps)
+}
+
+fn gap(lines: i64, tries: i64, successes: i64) -> String {
+    let lines = counted(lines, "line", "lines");
+    let (tries, successes) = (counted(tries, "try", "tries"), count(successes));
+    format!("{lines} left out: {tries}, of which {successes} succeeded; --lines or --json shows them")
+}
+
+fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
+    let since = |at: Time| relative(at.us_since(saga.head.created_at));
+    let name = line.step.and_then(|step| saga.steps.get(step)).map_or("", |step| step.name.as_str());
+    let message = line.message.as_deref().map(|text| printable(text, MESSAGE_BYTES_MAX)).unwrap_or_default();
+    let mut cells = vec![Cell::new(since(line.at)), Cell::new(time(line.at))];
+    if line.kind != "attempt" {
+        let text = match (&line.decision, &line.decided_by) {
+            (Some(decision), by) => {
+                let by = by.as_deref().unwrap_or("somebody");
+                let colon = if message.is_empty() { "" } else { ": " };
+                format!("{decision} by {}{colon}{message}", printable(by, 64))
+            }
+            (None, _) => message,
+        };
+        cells.extend([
+            Cell::new("◆").fg(Color::Cyan),
+            Cell::new(name),
+            Cell::new(&line.kind).fg(Color::Cyan),
+        ]);
+        cells.extend([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(text).fg(Color::Cyan)]);
+        return cells;
+    }
+    let (mark, color) = match line.op {
+        Some(Op::Compensate) => ("↩", Color::Magenta),
+        _ => ("→", Color::Reset),
+    };
+    let op = line.op.map(Op::as_str).unwrap_or_default();
+    cells.extend([Cell::new(mark).fg(color), Cell::new(name).fg(color), Cell::new(op).fg(color)]);
+    cells.push(Cell::new(tries(line)));
+    let outcome = line.outcome.as_deref().unwrap_or_default();
+    let code = line.status_code.map(|code| format!(" {code}")).unwrap_or_default();
+    cells.push(Cell::new(format!("{outcome}{code}")).fg(outcome_color(outcome)));
+    cells.push(Cell::new(lasted(line)));
+    let until = if line.tries > 1 {
+        format!(
+            "until {} ({}){}",
+            since(line.until),
+            time(line.until),
+            if message.is_empty() { "" } else { "; the last: " }
+        )
+    } else {
+        String::new()
+    };
+    cells.push(Cell::new(format!("{until}{message}")));
+    cells
+}
+
+fn relative(us: i64) -> String {
+    if us < 0 { format!("-{}", span_us(us.saturating_neg())) } else { format!("+{}", span_us(us)) }
+}
+
+fn tries(line: &Line) -> String {
+    match (line.attempt, line.last_attempt) {
+        (Some(first), Some(last)) if last > first => {
+            format!("tries {}–{}", count(first.into()), count(last.into()))
+        }
+        (Some(first), _) => format!("try {}", count(first.into())),
+        (None, _) => String::new(),
+    }
+}
+
+/// How long the calls took, and how long the next ones were waited for.
+fn lasted(line: &Line) -> String {
+    let took = line.duration_us.map(|(least, most)| format!("took {}", spans_us(least.into(), most.into())));
+    let wait = line.wait_us.map(|(least, most)| format!("next after {}", spans_us(least, most)));
+    took.into_iter().chain(wait).collect::<Vec<_>>().join(", ")
+}
+
+fn outcome_color(outcome: &str) -> Color {
+    match outcome {
+        "success" => Color::Green,
+        "failure" => Color::Red,
+        _ => Color::Yellow,
+    }
+}

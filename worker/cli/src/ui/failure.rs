@@ -1,0 +1,135 @@
+//! Why a page cannot be shown, in words for whoever asked for it.
+
+use axum::http::StatusCode;
+
+use crate::error::Error;
+use pgsaga_worker::db::{Class, sqlstate};
+
+/// The heading of what was given up.
+const TOO_LONG: &str = "It took too long";
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    /// A heading.
+    pub(crate) what: &'static str,
+    /// The details, with what is allowed or what to do.
+    pub(crate) why: String,
+}
+
+impl Failure {
+    fn new(status: StatusCode, what: &'static str, why: impl Into<String>) -> Failure {
+        Failure { status, what, why: why.into() }
+    }
+
+    /// A filter or a field that is not as it must be.
+    pub(crate) fn bad(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::BAD_REQUEST, "That cannot be asked", why)
+    }
+
+    /// Nothing of that name.
+    pub(crate) fn absent(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::NOT_FOUND, "Not found", why)
+    }
+
+    /// Somebody may not do that.
+    pub(crate) fn forbidden(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::FORBIDDEN, "Not allowed", why)
+    }
+
+    /// The state of a saga does not allow it, or is not what was shown.
+    pub(crate) fn conflict(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::CONFLICT, "Not done", why)
+    }
+
+    /// Later.
+    pub(crate) fn too_often(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
+    }
+
+    /// Whether the database was at it until it was given up.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.what == TOO_LONG
+    }
+
+    /// The database does not answer.
+    pub(crate) fn away(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
+    }
+
+    /// Others take all connections.
+    pub(crate) fn busy() -> Failure {
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The page is busy",
+            "All of its connections to the database are in use: ask again in a few seconds.",
+        )
+    }
+
+    /// Something of ours.
+    pub(crate) fn broken(why: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "That failed", why)
+    }
+}
+
+impl From<pgsaga_worker::Error> for Failure {
+    fn from(error: pgsaga_worker::Error) -> Failure {
+        Error::from(error).into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let words = error.to_string();
+        match &error {
+            Error::NotFound(_) | Error::Absent(_) => Failure::absent(words),
+            Error::Refused(_) => Failure::conflict(words),
+            Error::Usage(_) => Failure::bad(words),
+            Error::Worker(pgsaga_worker::Error::Schema { .. }) => {
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The schema does not fit", words)
+            }
+            Error::Unanswered { .. } => {
+                Failure::new(StatusCode::GATEWAY_TIMEOUT, "Nobody knows whether it was done", words)
+            }
+            Error::Database(error) => of_database(error, words),
+            _ => Failure::broken(words),
+        }
+    }
+}
+
+/// Whether the database was at it until it was given up.
+pub(crate) fn is_too_long(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    matches!(sqlstate(error).as_deref(), Some("57014" | "55P03"))
+}
+
+/// Whether somebody else changed the same meanwhile, and nothing was done.
+pub(crate) fn is_overtaken(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
+}
+
+fn of_database(error: &sqlx::Error, words: String) -> Failure {
+    match sqlstate(error).as_deref() {
+        Some("57014" | "55P03") => Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TOO_LONG,
+            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
+        ),
+        Some("40001" | "40P01") => {
+            Failure::conflict("Others change it just now: nothing is done. Read again what will happen now.")
+        }
+        Some("42501") => Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The database does not allow it",
+            format!("{words}. This page's user needs the role pgsaga_reader; to decide, pgsaga_operator."),
+        ),
+        // Such as a NUL, which no text in Postgres has.
+        Some(code) if code.starts_with("22") => Failure::bad(words),
+        _ if Class::of(error) == Class::Connection => {
+            Failure::away(format!("{words}. This page goes on by itself once the database is back."))
+        }
+        _ => Failure::broken(words),
+    }
+}

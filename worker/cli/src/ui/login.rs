@@ -1,0 +1,189 @@
+//! Logging in with the token and a name, and out again.
+
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use maud::{Markup, html};
+
+use super::App;
+use super::failure::Failure;
+use super::page::{Place, Visitor, show, show_as};
+use super::params::Params;
+use crate::words::{counted, is_seen, is_unprintable};
+
+const NAME_CHARS_MAX: usize = 64;
+
+/// GET /login
+pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
+    let params = Params::read(query.as_deref().unwrap_or_default());
+    let body = may_log_in(&visitor).map(|()| form(&params, None));
+    show(&app, &visitor, Place::Elsewhere, "Log in", body)
+}
+
+/// POST /login
+pub(crate) async fn enter(
+    State(app): State<App>,
+    visitor: Visitor,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let params = Params::read(&String::from_utf8_lossy(&body));
+    // The browser speaks TLS with a proxy before us: then its cookie is for TLS alone.
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let secure = if origin.is_some_and(|origin| origin.starts_with("https://")) { "; Secure" } else { "" };
+    match enter_as(&app, &visitor, peer, &params) {
+        Ok(secret) => set_cookie(&visitor, &way_back(&params), &secret, secure),
+        Err(failure) if visitor.may_log_in => {
+            let body = form(&params, Some(&failure));
+            show_as(&app, &visitor, Place::Elsewhere, "Log in", failure.status, body)
+        }
+        Err(failure) => show(&app, &visitor, Place::Elsewhere, "Log in", Err(failure)),
+    }
+}
+
+fn enter_as(app: &App, visitor: &Visitor, peer: SocketAddr, params: &Params) -> Result<String, Failure> {
+    may_log_in(visitor)?;
+    if let Some(wait) = app.sessions.wait(peer.ip()) {
+        let seconds = counted(wait.as_secs_f64().ceil() as i64, "second", "seconds");
+        return Err(Failure::too_often(format!(
+            "The next token from your address is looked at in {seconds}."
+        )));
+    }
+    let name = name(params.get("name").unwrap_or_default())?;
+    let given = params.get("token").unwrap_or_default();
+    if !app.token.as_ref().is_some_and(|token| token.is(given)) {
+        app.sessions.wrong(peer.ip());
+        tracing::warn!(%peer, "a wrong token");
+        return Err(Failure::forbidden("That is not the token."));
+    }
+    tracing::info!(%peer, by = name.as_str(), "logged in");
+    Ok(app.sessions.begin(peer.ip(), name))
+}
+
+/// POST /logout
+pub(crate) async fn leave(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
+    let params = Params::read(&String::from_utf8_lossy(&body));
+    match of_this_session(&visitor, &params) {
+        Ok(session) => app.sessions.end(session),
+        Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Log out", Err(failure)),
+    }
+    set_cookie(&visitor, "/", "", "; Max-Age=0")
+}
+
+/// Leads on, with another cookie.
+fn set_cookie(visitor: &Visitor, to: &str, secret: &str, more: &str) -> Response {
+    let mut response = Redirect::to(to).into_response();
+    let cookie = format!("{}={secret}; Path=/; HttpOnly; SameSite=Strict{more}", visitor.cookie);
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// The session whose page a form is of.
+///
+/// # Errors
+/// Where there is none, or the form is of another one.
+pub(crate) fn of_this_session<'a>(
+    visitor: &'a Visitor,
+    params: &Params,
+) -> Result<&'a super::session::Session, Failure> {
+    may_log_in(visitor)?;
+    let session = visitor.session.as_ref().ok_or_else(|| Failure {
+        status: StatusCode::UNAUTHORIZED,
+        ..Failure::forbidden("You are not logged in, or no longer: log in, and begin again.")
+    })?;
+    let ours = params.get("form_token").is_some_and(|given| {
+        subtle::ConstantTimeEq::ct_eq(given.as_bytes(), session.form_token.as_bytes()).into()
+    });
+    if ours { Ok(session) } else { Err(Failure::forbidden("This form is not of your session: begin again.")) }
+}
+
+fn may_log_in(visitor: &Visitor) -> Result<(), Failure> {
+    if visitor.may_log_in {
+        return Ok(());
+    }
+    Err(Failure::forbidden(
+        "This page is read-only: it was started without a token. See `pgsaga ui --help`; `pgsaga retry` and the other \
+         commands decide as well.",
+    ))
+}
+
+/// What is recorded beside each decision.
+fn name(given: &str) -> Result<String, Failure> {
+    let name = given.trim();
+    let found = match name.chars().count() {
+        0 => "nothing".to_owned(),
+        count if count > NAME_CHARS_MAX => counted(count as i64, "character", "characters"),
+        _ if name.contains(is_unprintable) => "a character that cannot be seen".to_owned(),
+        _ if !is_seen(name) => "nothing that can be seen".to_owned(),
+        _ => return Ok(name.to_owned()),
+    };
+    Err(Failure::bad(format!(
+        "Your name: found {found}; allowed: 1 to {NAME_CHARS_MAX} characters that can be seen."
+    )))
+}
+
+/// A page of this one; whatever else is asked for, the overview.
+fn way_back(params: &Params) -> String {
+    let to = params.get("to").unwrap_or("/");
+    let is_ours = to.starts_with('/')
+        && !to.starts_with("//")
+        && !to.contains('\\')
+        && to.bytes().all(|byte| byte.is_ascii_graphic())
+        && !to.starts_with("/login")
+        && !to.starts_with("/logout");
+    if is_ours { to.to_owned() } else { "/".to_owned() }
+}
+
+fn form(params: &Params, failure: Option<&Failure>) -> Markup {
+    html! {
+        h1 { "Log in" }
+        @if let Some(failure) = failure { p.alarm role="alert" { (failure.why) } }
+        p { "To read, nobody needs to log in. To repair sagas, you need the token that this page was started with; your name is recorded with each decision." }
+        form.fields method="post" action="/login" {
+            input type="hidden" name="to" value=(params.get("to").unwrap_or("/"));
+            label for="name" { "Your name" }
+            input id="name" name="name" required maxlength=(NAME_CHARS_MAX) autocomplete="name" value=(params.get("name").unwrap_or_default());
+            label for="token" { "Token" }
+            input id="token" name="token" type="password" required autocomplete="current-password";
+            button { "Log in" }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_back_leads_to_a_page_of_ours() {
+        for (to, way) in [
+            ("/stuck", "/stuck"),
+            ("/saga?gid=a%3Ab", "/saga?gid=a%3Ab"),
+            ("//evil.example", "/"),
+            ("/\\evil.example", "/"),
+            ("https://evil.example/", "/"),
+            ("/a\r\nset-cookie: x", "/"),
+            ("/login", "/"),
+            ("", "/"),
+        ] {
+            let query = form_urlencoded::Serializer::new(String::new()).append_pair("to", to).finish();
+            assert_eq!(way_back(&Params::read(&query)), way, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_name_can_be_seen() {
+        assert_eq!(name("  Ann Lee ").unwrap(), "Ann Lee");
+        for bad in
+            ["", "   ", "a\u{1b}[31m", "a\u{202e}b", "\u{3164}", "Ann\u{200b}", "\u{200d}", &"x".repeat(65)]
+        {
+            assert!(name(bad).unwrap_err().why.contains("allowed: 1 to 64"), "{bad}");
+        }
+    }
+}

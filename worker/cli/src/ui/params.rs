@@ -1,0 +1,110 @@
+//! What a link or a form says.
+
+use std::borrow::Cow;
+
+use super::failure::Failure;
+
+/// Characters of a gid (`pgsaga.saga.gid`).
+const GID_CHARS_MAX: usize = 128;
+
+/// Names and values, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// Reads a query or a form. Whatever was sent, there is some reading of it.
+    pub(crate) fn read(text: &str) -> Params {
+        let owned = |text: Cow<'_, str>| text.into_owned();
+        Params(
+            form_urlencoded::parse(text.as_bytes())
+                .map(|(name, value)| (owned(name), owned(value)))
+                .collect(),
+        )
+    }
+
+    /// Refuses names that mean nothing here.
+    ///
+    /// # Errors
+    /// With those that do.
+    pub(crate) fn only(&self, allowed: &[&str]) -> Result<(), Failure> {
+        match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Failure::bad(format!("{name:?} means nothing here; allowed: {}", allowed.join(", "))))
+            }
+        }
+    }
+
+    /// A value, where there is one that is not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// All of them.
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(key, value)| key == name && !value.is_empty());
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The gid of a saga. What cannot be one is unknown as well.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn gid(&self) -> Result<String, Failure> {
+        let gid =
+            self.get("gid").ok_or_else(|| Failure::bad("gid: found nothing; allowed: the gid of a saga"))?;
+        if !is_of_gid(gid) {
+            return Err(unknown(gid));
+        }
+        Ok(gid.to_owned())
+    }
+}
+
+/// Whether a text can be in a gid.
+pub(crate) fn is_of_gid(text: &str) -> bool {
+    text.len() <= GID_CHARS_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
+}
+
+/// No saga has this gid.
+pub(crate) fn unknown(gid: &str) -> Failure {
+    let shown: String = gid.chars().take(2 * GID_CHARS_MAX).collect();
+    Failure::absent(format!(
+        "No saga has the gid {shown:?} in this database. It may have been deleted after its time."
+    ))
+}
+
+/// A link to a page of ours.
+pub(crate) fn link(path: &str, pairs: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs);
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_read_as_it_was_made() {
+        let made = link("/sagas", &[("label", "a=b&c"), ("label", "ü \"<"), ("text", "x:1")]);
+        let params = Params::read(made.split_once('?').unwrap().1);
+        assert_eq!(params.all("label").collect::<Vec<_>>(), ["a=b&c", "ü \"<"]);
+        assert_eq!(params.get("text"), Some("x:1"));
+        assert_eq!(params.get("none"), None);
+        assert!(params.only(&["label", "text"]).is_ok());
+        assert!(
+            params.only(&["label"]).unwrap_err().why.contains("\"text\" means nothing here; allowed: label")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_gid_is_unknown() {
+        assert_eq!(Params::read("gid=a.b_c:1-2").gid().unwrap(), "a.b_c:1-2");
+        for bad in ["gid=a%00", "gid=%3Cb%3E", "gid=a+b", &format!("gid={}", "x".repeat(129))] {
+            assert_eq!(Params::read(bad).gid().unwrap_err().status.as_u16(), 404, "{bad}");
+        }
+        assert_eq!(Params::read("").gid().unwrap_err().status.as_u16(), 400);
+    }
+}

@@ -1,0 +1,220 @@
+//! How things are said to a person.
+
+use std::time::Duration;
+
+use pgsaga_sql::FORMAT;
+
+use pgsaga_worker::db::Time;
+
+/// A time, in UTC.
+pub(crate) fn time(at: Time) -> String {
+    at.to_string()
+}
+
+/// How long something takes: two units at most.
+pub(crate) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let two = |one: u64, unit: &str, other: u64, smaller: &str| {
+        if other == 0 { format!("{one} {unit}") } else { format!("{one} {unit} {other} {smaller}") }
+    };
+    match seconds {
+        0 if time < Duration::from_millis(10) => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+        0 => format!("{} ms", time.as_millis()),
+        1..60 if time.as_millis() % 1000 < 100 => format!("{seconds} s"),
+        1..60 => format!("{seconds}.{} s", time.as_millis() % 1000 / 100),
+        60..3600 => two(minutes, "min", seconds % 60, "s"),
+        3600..86_400 => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
+/// The same of microseconds; the database's clock may step back, which is no time at all.
+pub(crate) fn span_us(us: i64) -> String {
+    span(Duration::from_micros(us.try_into().unwrap_or(0)))
+}
+
+/// From the shortest to the longest.
+pub(crate) fn spans_us(least: i64, most: i64) -> String {
+    let (least, most) = (span_us(least), span_us(most));
+    if least == most { least } else { format!("{least} to {most}") }
+}
+
+/// When a task runs, in words.
+pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
+    match worker {
+        Some(worker) => format!("held by worker {worker}"),
+        None if due_ms > 0 => format!("in {}", span_us(due_ms.saturating_mul(1000))),
+        None => format!("due for {}", span_us(due_ms.saturating_mul(-1000))),
+    }
+}
+
+/// Why workers of this release leave a task alone, where its row is of a newer format than they know.
+pub(crate) fn newer_format(format: i16) -> Option<String> {
+    (format > FORMAT).then(|| {
+        format!("its row has format {format}, workers of this release know formats up to {FORMAT}: a newer `pgsaga work` runs it")
+    })
+}
+
+/// With thousands separated.
+pub(crate) fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// So many of something.
+pub(crate) fn counted(number: i64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.
+/// The joiners U+200C and U+200D, and what chooses among the forms of the character before it, belong to what is seen.
+pub(crate) fn is_unprintable(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    let is_empty = matches!(
+        character,
+        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'
+            | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    character.is_control() || turns || is_empty
+}
+
+/// Whether something of a text is seen: more than spaces, and than what joins or changes other characters.
+pub(crate) fn is_seen(text: &str) -> bool {
+    let changes_others = |character| {
+        matches!(
+            character,
+            '\u{300}'..='\u{36f}' | '\u{180b}'..='\u{180f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{e0100}'..='\u{e01ef}'
+        )
+    };
+    text.chars().any(|character| {
+        !character.is_whitespace() && !is_unprintable(character) && !changes_others(character)
+    })
+}
+
+/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is unprintable.
+pub(crate) fn printable(text: &str, chars_max: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(chars_max * 4));
+    for (nth, character) in text.chars().enumerate() {
+        if nth == chars_max {
+            shown.push('…');
+            break;
+        }
+        shown.push(if is_unprintable(character) { ' ' } else { character });
+    }
+    shown
+}
+
+/// The same of lines, in full.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let shown = |character| if character != '\n' && is_unprintable(character) { ' ' } else { character };
+    text.chars().map(shown).collect()
+}
+
+/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as it is, is escaped.
+pub(crate) fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Below a space only the white space between the values is left. Beyond the basic plane an escape is a pair.
+        if character > '~' && is_unprintable(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!([0, 999, 1000, 1_234_567, -1000].map(count), ["0", "999", "1,000", "1,234,567", "-1,000"]);
+    }
+
+    #[test]
+    fn a_span_has_two_units_at_most() {
+        let spans = [0.0004, 0.02, 1.25, 12.04, 60.0, 61.5, 3600.0, 3720.0, 86_400.0, 90_000.0, 864_000.0];
+        let said = spans.map(|seconds| span(Duration::from_secs_f64(seconds)));
+        assert_eq!(
+            said,
+            [
+                "0.4 ms",
+                "20 ms",
+                "1.2 s",
+                "12 s",
+                "1 min",
+                "1 min 1 s",
+                "1 h",
+                "1 h 2 min",
+                "1 d",
+                "1 d 1 h",
+                "10 d"
+            ]
+        );
+        assert_eq!((span_us(-1), spans_us(1000, 2_000_000)), ("0.0 ms".into(), "1.0 ms to 2 s".into()));
+    }
+
+    #[test]
+    fn text_from_outside_cannot_write_to_the_terminal() {
+        assert_eq!(printable("a\x1b[31mb\nc\u{9b}d\u{202e}e", 20), "a [31mb c d e");
+        assert_eq!(printable_lines("a\x1b[31mb\nc\u{9b}d\u{202e}e"), "a [31mb\nc d e");
+        assert_eq!(printable("äöüß", 3), "äöü…");
+        assert_eq!(printable("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn what_takes_no_place_is_known_and_what_is_seen_is_left() {
+        for hidden in [
+            '\u{200b}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{3164}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{ffa0}',
+            '\u{180e}',
+            '\u{2800}',
+            '\u{e0000}',
+            '\u{e0041}',
+            '\u{e007f}',
+        ] {
+            assert!(is_unprintable(hidden), "{hidden:?}");
+            assert!(!is_seen(&format!(" {hidden}")), "{hidden:?}");
+        }
+        for seen in ["a", "é", "한글", "می\u{200c}خواهم", "👩\u{200d}💻", "❤\u{fe0f}"] {
+            assert!(is_seen(seen) && !seen.contains(is_unprintable), "{seen:?}");
+        }
+        for nothing in ["", " \u{a0}\u{3000}", "\u{200d}\u{200c}", "\u{fe0f}", "\u{301}\u{34f}"] {
+            assert!(!is_seen(nothing), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_and_can_be_shown() {
+        let text = "a\u{9b}31m\u{7f}\u{202e}\u{61c}\n\u{1b}é😀\u{feff}\u{e0041}";
+        let json = serde_json::json!({ text: [text, 1.5] });
+        for written in [json.to_string(), serde_json::to_string_pretty(&json).unwrap()] {
+            let shown = printable_json(&written);
+            assert!(!shown.replace('\n', "").contains(is_unprintable), "{shown:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json);
+        }
+    }
+}

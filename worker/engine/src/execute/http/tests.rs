@@ -1,0 +1,284 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::flow::participants::Participants;
+use crate::proptest_config::tried;
+use crate::task::Load;
+use crate::task::definition::{Definition, FreshKeys, SagaColumns};
+use crate::task::references::Answers;
+use crate::telemetry::metrics::Metrics;
+use pgsaga_plan::Attempt;
+
+fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.insert(*name, value.parse().unwrap());
+    }
+    retry_after(&headers)
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
+    assert_eq!(asked(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
+    assert_eq!(asked(&[("retry-after", "99999999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
+    let date = [("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT")];
+    assert_eq!(asked(&date), Some(Duration::from_secs(10)));
+    assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT")]), Some(Duration::ZERO));
+    for nonsense in ["", "-1", "soon", "1.5", "+3"] {
+        assert_eq!(asked(&[("retry-after", nonsense)]), None, "{nonsense:?}");
+    }
+}
+
+/// A header's value as the client hands it over: any bytes but line breaks and other control characters.
+fn values() -> impl Strategy<Value = Vec<u8>> {
+    let date = (0..=253_402_300_799_u64)
+        .prop_map(|seconds| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)));
+    prop_oneof![
+        prop::collection::vec(prop_oneof![Just(b'\t'), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..100),
+        "[0-9]{0,400}".prop_map(String::into_bytes),
+        "[ \t]*[+-]?[0-9]{1,25}[.,]?[0-9]*[ \t]*".prop_map(String::into_bytes),
+        date.prop_map(String::into_bytes),
+        "(Mon|Tue|Sun)[a-z]*, [0-9]{1,2}[ -](Jan|Feb|Xxx)[ -][0-9]{2,4} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|UTC)"
+            .prop_map(String::into_bytes),
+    ]
+}
+
+proptest! {
+    #![proptest_config(tried())]
+
+    #[test]
+    fn no_retry_after_and_no_date_is_a_surprise(
+        after in prop::collection::vec(values(), 0..3), dates in prop::collection::vec(values(), 0..3),
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, values) in [(RETRY_AFTER, &after), (DATE, &dates)] {
+            for value in values {
+                headers.append(&name, HeaderValue::from_bytes(value).unwrap());
+            }
+        }
+        let asked = retry_after(&headers);
+        let text = after.first().and_then(|first| std::str::from_utf8(first).ok()).map(str::trim);
+        let digits = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+        let date = text.and_then(|text| httpdate::parse_http_date(text).ok());
+        match (digits, date) {
+            (Some(digits), _) => {
+                prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
+            }
+            // Measured from the answer's own Date where it can be read, from our clock elsewhere.
+            (None, Some(_)) => prop_assert!(asked.is_some()),
+            (None, None) => prop_assert_eq!(asked, None),
+        }
+    }
+
+    #[test]
+    fn a_date_is_measured_from_the_answers_own_clock(from in 0..=4_102_444_800_u64, until in 0..=4_102_444_800_u64) {
+        let date = |seconds| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let expected = Duration::from_secs(until.saturating_sub(from));
+        prop_assert_eq!(asked(&[("retry-after", &date(until)), ("date", &date(from))]), Some(expected));
+    }
+}
+
+/// A text that is nearly a header, a name or a part of a URL.
+fn texts() -> impl Strategy<Value = String> {
+    let fragment = prop::sample::select(vec![
+        "a",
+        "Z",
+        "7",
+        "-",
+        "_",
+        ".",
+        ":",
+        "/",
+        "?",
+        "&",
+        "=",
+        "%",
+        "%zz",
+        "%0d%0a",
+        "~",
+        "|",
+        "{",
+        "}",
+        "\"",
+        "'",
+        "^",
+        "`",
+        "<",
+        " ",
+        "\t",
+        "\r",
+        "\n",
+        "\r\n",
+        "\0",
+        "\u{1b}",
+        "\u{7f}",
+        "é",
+        "\u{85}",
+        "\u{2028}",
+        "😀",
+        "#",
+        "\\",
+        "@",
+        "[",
+        "]",
+        "xn--",
+        "X-A: b\r\nX-C: d",
+        "gid=other",
+    ]);
+    prop_oneof![4 => "[!-~]{1,12}", 2 => prop::collection::vec(fragment, 0..6).prop_map(|some| some.concat()), 1 => ".{0,8}"]
+}
+
+/// The steps of a saga of one step, its headers, and what it is called.
+fn sagas() -> impl Strategy<Value = (String, String, String)> {
+    let headers = || {
+        prop::collection::btree_map(
+            prop_oneof![3 => "[A-Za-z][A-Za-z0-9-]{0,9}", 1 => texts()],
+            texts(),
+            0..4,
+        )
+    };
+    let host = prop_oneof![4 => "[a-z]{1,5}(\\.[a-z]{1,4})?(:[1-9][0-9]{0,4})?", 1 => texts()];
+    let name = prop_oneof![3 => "[A-Za-z0-9._:-]{1,64}", 1 => texts()];
+    (host, texts(), name, headers(), headers(), any::<bool>()).prop_map(|(host, rest, name, own, common, secure)| {
+        let scheme = if secure { "https" } else { "http" };
+        let url = format!("{scheme}://{host}/{rest}");
+        let step = serde_json::json!({"name": name, "action": url, "compensate": url, "headers": own, "payload": 1});
+        (serde_json::json!([step]).to_string(), serde_json::json!(common).to_string(), name)
+    })
+}
+
+fn task(saga: Definition, op: Op) -> Task {
+    Task {
+        id: 1,
+        epoch: 1,
+        saga_id: 1,
+        worker: 1,
+        now: Attempt::first(0, op),
+        lost: 0,
+        lost_alone: 0,
+        interrupt: None,
+        requested: false,
+        deadline: None,
+        saga: Arc::new(saga),
+        answers: Answers::default(),
+        fresh_keys: FreshKeys::default(),
+        unbuildable: None,
+        ticket: Participants::new(1, Default::default(), Metrics::default()).hold(""),
+        queue: None,
+        counted: Metrics::default().queue("default"),
+        age: Duration::ZERO,
+        claimed: Instant::now(),
+        place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+    }
+}
+
+fn decoded(steps: String, headers: String) -> Result<Definition, crate::task::definition::DecodeError> {
+    let columns = SagaColumns {
+        gid: "order-42".to_owned(),
+        steps,
+        headers: Some(headers),
+        retry_limit: None,
+        compensate_retry_limit: None,
+        timeout: None,
+        parallel: false,
+        refers: false,
+        result_mapping: None,
+        retry_interval: 10.0,
+        request_timeout: 3.0,
+    };
+    Definition::decode(columns, Load::default().add(0))
+}
+
+fn caller() -> Caller {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let everywhere = Addresses::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+    Caller::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() }).unwrap()
+}
+
+/// Ours are set by us, once each, and no line break has come through.
+fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
+    let headers = request.headers();
+    let only = |name: &str| {
+        let all: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(all.len(), 1, "{name}");
+        String::from_utf8(all[0].to_vec()).unwrap()
+    };
+    assert_eq!(only("idempotency-key"), format!("order-42/{name}/{}", op.as_str()));
+    assert_eq!((only("content-type").as_str(), only("saga-attempt").as_str()), ("application/json", "1"));
+    assert_eq!((only("saga-timeout-ms").as_str(), only("accept-encoding").as_str()), ("3000", "identity"));
+    assert_eq!(headers.get_all("saga-action-key").iter().count(), usize::from(op == Op::Compensate));
+    for (name, value) in headers {
+        let is_line_break = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+        assert!(!value.as_bytes().iter().any(is_line_break), "{name}: {value:?}");
+    }
+    let pairs: Vec<_> = request.url().query_pairs().collect();
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| (&**key, &**value)).collect();
+    assert_eq!(
+        pairs[pairs.len() - 4..],
+        [("gid", "order-42"), ("trans_type", "saga"), ("branch_id", name), ("op", op.as_str())]
+    );
+}
+
+proptest! {
+    #![proptest_config(tried())]
+
+    #[test]
+    fn whatever_a_saga_holds_its_request_is_built_or_definitely_refused((steps, headers, name) in sagas()) {
+        let caller = caller();
+        let taken = pgsaga_producer::check_file(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
+        let definition = decoded(steps.clone(), headers.clone());
+        prop_assert!(!taken || definition.is_ok(), "what the INSERT takes is decoded: {definition:?}");
+        if definition.is_err() {
+            return Ok(());
+        }
+        for op in [Op::Action, Op::Compensate] {
+            let task = task(decoded(steps.clone(), headers.clone()).unwrap(), op);
+            match caller.prepare(&task) {
+                Ok(Some(prepared)) if taken => assert_ours(&prepared.request, &name, op),
+                Ok(Some(_)) => {}
+                Ok(None) => prop_assert!(false, "there is a URL"),
+                Err(Unmade::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
+                Err(Unmade::Unbuildable(words)) => {
+                    // Nobody knows every xn-- label.
+                    prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
+                    prop_assert!(!words.is_empty());
+                }
+            }
+        }
+    }
+}
+
+/// A resolver whose name servers never answer.
+#[derive(Debug)]
+struct Silent;
+
+impl reqwest::dns::Resolve for Silent {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_never_resolves_was_sent_nothing() {
+    let caller = caller();
+    let client = client::builder(1).dns_resolver(Silent).build().unwrap();
+    let caller = Caller { client, ..caller };
+    let url = "http://pay.example/charge";
+    for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
+        let mut step = serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
+        step.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
+        for op in [Op::Action, Op::Compensate] {
+            let steps = serde_json::json!([step]).to_string();
+            let Called::Ended(ended) = caller.call(&task(decoded(steps, "{}".to_owned()).unwrap(), op)).await
+            else {
+                panic!("no try")
+            };
+            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reached::Silent));
+            assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
+            assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);
+        }
+    }
+}

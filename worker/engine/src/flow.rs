@@ -1,0 +1,4 @@
+//! What keeps calls back: limits of queues and participants, and the breaker.
+
+pub mod participants;
+pub mod queues;

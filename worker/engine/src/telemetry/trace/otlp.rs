@@ -1,0 +1,141 @@
+//! Spans of calls, exported by OTLP over HTTP in the background. What cannot be exported is dropped, and said once a batch by
+//! the library's log: no call waits for a collector.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector, HttpClient, HttpError};
+use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use reqwest::Request;
+use tokio::runtime::Handle;
+
+use crate::error::Error;
+use crate::execute::outcome::Ended;
+use crate::task::Task;
+use pgsaga_plan::Outcome;
+
+/// The service's name, unless OTEL_SERVICE_NAME says another.
+const SERVICE: &str = "pgsaga";
+
+/// Where spans go.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+}
+
+/// A call that runs.
+#[derive(Debug)]
+pub struct CallSpan(Context);
+
+impl Traces {
+    /// Traces, where one of OpenTelemetry's variables names a collector (`OTEL_EXPORTER_OTLP_ENDPOINT`, or
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`). The others hold as well, such as `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`.
+    /// Call it in a Tokio runtime: the export uses it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where such a variable cannot be read.
+    pub fn from_env() -> Result<Option<Traces>, Error> {
+        if !super::are_wanted() {
+            return Ok(None);
+        }
+        let client = reqwest::Client::builder().no_proxy().build().map_err(Error::HttpClient)?;
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Client { client, runtime: Handle::current() })
+            .build()
+            .map_err(|error| Error::Usage(format!("traces: {error}")))?;
+        let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
+        let resource = Resource::builder();
+        let resource = if named { resource } else { resource.with_service_name(SERVICE) };
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource.build())
+            .build();
+        let tracer = provider.tracer(SERVICE);
+        tracing::info!("calls are traced");
+        Ok(Some(Traces { provider, tracer }))
+    }
+
+    /// A call begins: its span is a child of the saga's, and what the participant does is the span's.
+    pub fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
+        let propagator = TraceContextPropagator::new();
+        let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
+        let attributes = [
+            KeyValue::new("pgsaga.gid", task.saga.gid.to_string()),
+            KeyValue::new("pgsaga.step", task.step_name().to_owned()),
+            KeyValue::new("pgsaga.op", task.now.op.as_str()),
+            KeyValue::new("pgsaga.attempt", i64::from(task.now.attempt)),
+            KeyValue::new("http.request.method", "POST"),
+            KeyValue::new("server.address", request.url().host_str().unwrap_or_default().to_owned()),
+        ];
+        let span = self
+            .tracer
+            .span_builder(format!("{} {}", task.now.op.as_str(), task.step_name()))
+            .with_kind(SpanKind::Client)
+            .with_attributes(attributes)
+            .start_with_context(&self.tracer, &parent);
+        let context = parent.with_span(span);
+        propagator.inject_context(&context, &mut HeaderInjector(request.headers_mut()));
+        CallSpan(context)
+    }
+
+    /// Sends what is left.
+    pub async fn close(self) {
+        // It waits for the export, which runs on this runtime.
+        let closed = tokio::task::spawn_blocking(move || self.provider.shutdown()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
+
+impl CallSpan {
+    /// The call has ended.
+    pub fn end(self, ended: &Ended) {
+        let span = self.0.span();
+        span.set_attribute(KeyValue::new("pgsaga.outcome", ended.outcome.as_str()));
+        if let Some(status_code) = ended.status_code {
+            span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status_code)));
+        }
+        if !matches!(ended.outcome, Outcome::Success | Outcome::Ongoing) {
+            span.set_status(Status::error(ended.message.clone().unwrap_or_default()));
+        }
+        span.end();
+    }
+}
+
+/// The exporter's thread has no runtime of its own.
+#[derive(Debug)]
+struct Client {
+    client: reqwest::Client,
+    runtime: Handle,
+}
+
+type Sent<'a> = Pin<Box<dyn Future<Output = Result<http::Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl HttpClient for Client {
+    fn send_bytes<'a, 'b>(&'a self, request: http::Request<Bytes>) -> Sent<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let client = self.client.clone();
+        let sent = self.runtime.spawn(async move {
+            let response = client.execute(request.try_into()?).await?;
+            let mut answer = http::Response::builder().status(response.status());
+            if let Some(headers) = answer.headers_mut() {
+                *headers = response.headers().clone();
+            }
+            Ok::<_, HttpError>(answer.body(response.bytes().await?)?)
+        });
+        Box::pin(async move { sent.await? })
+    }
+}

@@ -1,0 +1,134 @@
+//! What the planner hears: a task that came back, and how its attempts ended.
+
+use crate::outcome::Outcome;
+
+/// An operation of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The forward operation.
+    Action,
+    /// The operation that undoes the action.
+    Compensate,
+}
+
+impl Op {
+    /// Both, in the order of a saga's life.
+    pub const ALL: [Op; 2] = [Op::Action, Op::Compensate];
+
+    /// The word in SQL, calls, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Op::Action => "action",
+            Op::Compensate => "compensate",
+        }
+    }
+
+    /// The inverse of [`Op::as_str`].
+    pub fn parse(word: &str) -> Option<Op> {
+        Op::ALL.into_iter().find(|op| op.as_str() == word)
+    }
+}
+
+/// An attempt at one op of one step, with what the earlier attempts came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The step's index, from 0.
+    pub step: usize,
+    /// Which operation.
+    pub op: Op,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// Earlier attempts that count against the retry limit: all but ongoing ones.
+    pub counted: u32,
+    /// Some earlier attempt ended unknown.
+    pub unknown_before: bool,
+    /// How the last earlier attempt that left this process ended. Unsent attempts say nothing.
+    pub last: Option<Outcome>,
+}
+
+impl Attempt {
+    /// The first attempt of an op.
+    pub fn first(step: usize, op: Op) -> Attempt {
+        Attempt { step, op, attempt: 1, counted: 0, unknown_before: false, last: None }
+    }
+
+    /// The attempt that follows this one. Without an outcome this one was not made, and stays.
+    pub fn after(self, outcome: Option<Outcome>) -> Attempt {
+        let Some(outcome) = outcome else { return self };
+        Attempt {
+            attempt: self.attempt.saturating_add(1),
+            counted: self.counted.saturating_add(u32::from(outcome != Outcome::Ongoing)),
+            unknown_before: self.unknown_before || outcome == Outcome::Unknown,
+            // An attempt that never left says nothing about the earlier ones.
+            last: if outcome == Outcome::Unsent { self.last } else { Some(outcome) },
+            ..self
+        }
+    }
+
+    /// Whether the op may have taken effect: some attempt ended unknown, or the last that left
+    /// this process ended ongoing.
+    pub fn may_have_taken_effect(self) -> bool {
+        self.unknown_before || self.last == Some(Outcome::Ongoing)
+    }
+
+    /// The outcome of an attempt whose request cannot be built: a refusal, unless an earlier
+    /// attempt may have taken effect. Only the participant's own response overrides that. `None`:
+    /// the attempt is not recorded, and a person must decide.
+    pub fn unbuildable(self) -> Option<Outcome> {
+        (!self.may_have_taken_effect()).then_some(Outcome::Failure)
+    }
+}
+
+/// A flag on a task. The worker that meets it plans anew instead of calling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Interrupt {
+    /// The saga unwinds: it was aborted, or another step failed.
+    Unwind,
+    /// A person decided that the op counts as done.
+    Skip,
+    /// A person ended the saga (force, resolve). The saga's row says how.
+    End,
+}
+
+impl Interrupt {
+    /// All interrupts.
+    pub const ALL: [Interrupt; 3] = [Interrupt::Unwind, Interrupt::Skip, Interrupt::End];
+
+    /// The word in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interrupt::Unwind => "turn",
+            Interrupt::Skip => "skip",
+            Interrupt::End => "end",
+        }
+    }
+
+    /// The inverse of [`Interrupt::as_str`].
+    pub fn parse(word: &str) -> Option<Interrupt> {
+        Interrupt::ALL.into_iter().find(|interrupt| interrupt.as_str() == word)
+    }
+}
+
+/// Why no worker can call a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The task killed too many workers while it ran isolated.
+    Poison,
+    /// The task's request cannot be built, and an earlier attempt may have taken effect.
+    Unbuildable,
+}
+
+/// A task that came back from a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The attempt that the task stands for.
+    pub now: Attempt,
+    /// How the call ended. `None` where [`crate::may_call`] forbade it.
+    pub outcome: Option<Outcome>,
+    /// The interrupt that the task bore.
+    pub interrupt: Option<Interrupt>,
+    /// The saga's deadline has passed.
+    pub overdue: bool,
+    /// Why the task cannot be called at all.
+    pub fault: Option<Fault>,
+}

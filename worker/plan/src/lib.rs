@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod event;
+mod graph;
+mod outcome;
+mod planner;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Attempt, Event, Fault, Interrupt, Op};
+pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
+pub use outcome::Outcome;
+pub use planner::{AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan};
+pub use progress::{Progress, State};

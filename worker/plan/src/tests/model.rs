@@ -1,0 +1,357 @@
+//! The database and two workers, as far as one saga can see them: small enough that every state can be visited.
+//!
+//! What is left out makes no difference. The clock: every task that waits may be claimed at once. A call is not a state of
+//! its own: a claimed task that may be called either was or was not, until it settles or its worker dies. What comes
+//! between a statement's begin and its commit, because real statements hold locks then; where a lock or a fence is taken
+//! away ([`StepPolicy`]), it is there.
+
+use super::super::*;
+
+pub(super) const STEPS_MAX: usize = 3;
+/// Tries from here on are told apart no more.
+pub(super) const TRIES_MAX: u32 = 3;
+
+/// A planner: the real one, or one broken on purpose.
+pub(super) type Planner = fn(&StepGraph, &Progress, &[Event]) -> Result<Plan, Illegal>;
+
+/// What surrounds the planner. Each rule that is taken away is a control.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepPolicy {
+    /// A settle names the epoch of its task.
+    pub(super) epoch: bool,
+    /// A settle names the interrupt mark that it knew.
+    pub(super) mark: bool,
+    /// A settle of a parallel saga names the version that it planned from.
+    pub(super) version: bool,
+    /// Planning and settling are two moments. With the version a plan of the past writes nothing, so they may be one.
+    pub(super) two_moments: bool,
+    /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see their tasks to mark them.
+    pub(super) retries_raise_version: bool,
+    /// Tasks and saga are written from the rows that both locks returned (RACES 6).
+    pub(super) one_lock: bool,
+    /// Whoever inserts or deletes tasks locks the saga, and so does abort (RACES 5).
+    pub(super) abort_locks: bool,
+    /// The plan that abort a saga back marks its other actions.
+    pub(super) marks_the_others: bool,
+    /// Rescue records the lost try.
+    pub(super) rescue_records: bool,
+    /// A rescued task keeps its mark.
+    pub(super) rescue_keeps_mark: bool,
+    /// A step cannot be skipped forward once the saga abort back: a task bears one mark, and a sequential saga knows of the
+    /// abort by it.
+    pub(super) skip_spares_turn: bool,
+    /// An answer is recorded before a decision applies (RACES 23).
+    pub(super) answer_before_decision: bool,
+    /// After the pivot's success tasks have no deadline.
+    pub(super) pivot_ends_deadline: bool,
+    /// A request that cannot be built refuses nothing that an earlier try may have done.
+    pub(super) only_answers_override: bool,
+}
+
+impl StepPolicy {
+    pub(super) const REAL: StepPolicy = StepPolicy {
+        epoch: true,
+        mark: true,
+        version: true,
+        retries_raise_version: true,
+        two_moments: false,
+        one_lock: true,
+        abort_locks: true,
+        marks_the_others: true,
+        rescue_records: true,
+        rescue_keeps_mark: true,
+        skip_spares_turn: true,
+        answer_before_decision: true,
+        pivot_ends_deadline: true,
+        only_answers_override: true,
+    };
+}
+
+/// How much of each trouble one run may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) aborts: u8,
+    pub(super) deadlines: u8,
+    pub(super) deaths: u8,
+    pub(super) lost_replies: u8,
+    pub(super) decisions: u8,
+}
+
+/// Who has a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    Nobody,
+    One,
+    Two,
+    /// A worker that was declared dead; the task waits for its rescue.
+    Dead,
+}
+
+impl Holder {
+    pub(super) const WORKERS: [Holder; 2] = [Holder::One, Holder::Two];
+}
+
+/// A row of the hot table with what its worker knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) now: Attempt,
+    pub(super) mark: Option<Interrupt>,
+    pub(super) killer: bool,
+    pub(super) holder: Holder,
+    /// Its worker does not know that it has it.
+    pub(super) forgotten: bool,
+    /// The mark at its claim.
+    pub(super) known: Option<Interrupt>,
+    /// It was, at its claim, one to be called.
+    pub(super) callable: bool,
+    /// Somebody who will mark tasks has looked before it was there; only without [`StepPolicy::abort_locks`] or
+    /// [`StepPolicy::retries_raise_version`].
+    pub(super) unseen: bool,
+}
+
+/// The history of one op, folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Past {
+    pub(super) tries: u32,
+    pub(super) counted: u32,
+    pub(super) unknown: bool,
+    /// How the last try ended that left.
+    pub(super) last: Option<Outcome>,
+    /// It refused, twice if it was unknown before.
+    pub(super) refused: bool,
+    /// The participant's own last answer accepted the op, and the op is not finished.
+    pub(super) accepted: bool,
+    /// It succeeded.
+    pub(super) success: bool,
+    /// A person decided that it counts as done.
+    pub(super) skipped: bool,
+}
+
+impl Past {
+    pub(super) fn record(&mut self, outcome: Outcome) {
+        self.tries += 1;
+        if outcome != Outcome::Ongoing {
+            self.counted += 1;
+        }
+        self.success |= outcome == Outcome::Success;
+        if outcome != Outcome::Unsent {
+            let confirmed = !self.unknown || self.last == Some(Outcome::Failure);
+            self.refused = outcome == Outcome::Failure && confirmed;
+            self.last = Some(outcome);
+        }
+        self.unknown |= outcome == Outcome::Unknown;
+    }
+
+    /// What the participant itself said.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ongoing => self.accepted = true,
+            Outcome::Success | Outcome::Failure => self.accepted = false,
+            Outcome::Unknown | Outcome::Unsent => {}
+        }
+        self.record(outcome);
+    }
+
+    pub(super) fn may_have_taken_effect(&self) -> bool {
+        self.success || self.unknown || self.last == Some(Outcome::Ongoing)
+    }
+
+    pub(super) fn counts_as_done(&self) -> bool {
+        self.success || self.skipped
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What `pgsaga.saga.progress` says; of parallel sagas only.
+    pub(super) state: State,
+    pub(super) row: Option<Row>,
+    /// Its row in `pgsaga.stuck`.
+    pub(super) stuck: Option<Attempt>,
+    pub(super) action: Past,
+    pub(super) compensation: Past,
+    /// At the participant the action happened, or may still.
+    pub(super) happened: bool,
+}
+
+impl Step {
+    pub(super) fn past(&self, op: Op) -> &Past {
+        match op {
+            Op::Action => &self.action,
+            Op::Compensate => &self.compensation,
+        }
+    }
+
+    pub(super) fn past_mut(&mut self, op: Op) -> &mut Past {
+        match op {
+            Op::Action => &mut self.action,
+            Op::Compensate => &mut self.compensation,
+        }
+    }
+
+    /// The op that has a task.
+    pub(super) fn running(&self) -> Option<Op> {
+        self.row.map(|row| row.now.op)
+    }
+}
+
+impl Row {
+    pub(super) fn new(now: Attempt, mark: Option<Interrupt>) -> Row {
+        Row {
+            now,
+            mark,
+            killer: false,
+            holder: Holder::Nobody,
+            forgotten: false,
+            known: None,
+            callable: false,
+            unseen: false,
+        }
+    }
+}
+
+/// A settle that was applied, and whose worker will say it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Repeat {
+    pub(super) worker: Holder,
+    /// Where its row is now.
+    pub(super) at: usize,
+    pub(super) now: Attempt,
+    pub(super) outcome: Outcome,
+}
+
+/// A saga that a worker read, to plan from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) states: [State; STEPS_MAX],
+    pub(super) abort_requested: bool,
+    pub(super) version_holds: bool,
+}
+
+/// One saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Model {
+    pub(super) steps: [Step; STEPS_MAX],
+    /// `abort_reason` is set.
+    pub(super) abort_requested: bool,
+    /// The status is `aborting`.
+    pub(super) aborting: bool,
+    /// A plan unwinds it back.
+    pub(super) unwinds: bool,
+    pub(super) ended: Option<SagaEnd>,
+    /// A person ended it; it ends with its last call.
+    pub(super) forced: bool,
+    /// The deadline has passed.
+    pub(super) overdue: bool,
+    pub(super) left: Budget,
+    pub(super) repeat: Option<Repeat>,
+    pub(super) seen: [Option<Seen>; 2],
+    /// An abort has looked at the tasks and not yet marked them; only without [`StepPolicy::abort_locks`].
+    pub(super) aborts_now: bool,
+}
+
+/// A saga's graph with everything that surrounds it.
+pub(super) struct World<'a> {
+    pub(super) graph: &'a StepGraph,
+    pub(super) planner: Planner,
+    pub(super) rules: StepPolicy,
+    /// From this try on an op comes to an end: yes, no, or its limit.
+    pub(super) last_try: u32,
+    /// What each step waits for: a bit a step.
+    pub(super) after: [u8; STEPS_MAX],
+    /// What waits for each step, directly or not.
+    pub(super) dependents: [u8; STEPS_MAX],
+    /// What has something to undo.
+    pub(super) compensated: u8,
+    /// Neighbours that differ in nothing but their place.
+    pub(super) twins: Vec<(usize, usize)>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(graph: &'a StepGraph, planner: Planner, rules: StepPolicy) -> World<'a> {
+        let mut after = [0u8; STEPS_MAX];
+        let mut dependents = [0u8; STEPS_MAX];
+        let mut compensated = 0;
+        for (step, waits_for) in after[..graph.count()].iter_mut().enumerate() {
+            *waits_for = graph.after(step).iter().map(|before| 1 << before).sum();
+            compensated |= u8::from(graph.has_compensation(step)) << step;
+        }
+        for _ in 0..graph.count() {
+            for step in 0..graph.count() {
+                for next in (0..graph.count()).filter(|&next| after[next] >> step & 1 == 1) {
+                    dependents[step] |= 1 << next | dependents[next];
+                }
+            }
+        }
+        let alike = |one: usize, other: usize| {
+            let swapped = |step: usize| match step {
+                step if step == one => other,
+                step if step == other => one,
+                step => step,
+            };
+            let mut pairs = (0..graph.count()).flat_map(|i| (0..graph.count()).map(move |j| (i, j)));
+            !graph.is_sequential()
+                && graph.has_compensation(one) == graph.has_compensation(other)
+                && graph.pivot().is_none_or(|pivot| swapped(pivot) == pivot)
+                && pairs.all(|(i, j)| {
+                    graph.after(j).contains(&i) == graph.after(swapped(j)).contains(&swapped(i))
+                })
+        };
+        let pairs = (0..graph.count()).flat_map(|i| (i + 1..graph.count()).map(move |j| (i, j)));
+        let twins = pairs.filter(|&(i, j)| alike(i, j)).collect();
+        World { graph, planner, rules, last_try: TRIES_MAX, after, dependents, compensated, twins }
+    }
+
+    /// The saga as its INSERT leaves it.
+    pub(super) fn inserted(&self, left: Budget) -> Model {
+        let step = Step {
+            state: State::Waiting,
+            row: None,
+            stuck: None,
+            action: Past::default(),
+            compensation: Past::default(),
+            happened: false,
+        };
+        let mut model = Model {
+            steps: [step; STEPS_MAX],
+            abort_requested: false,
+            aborting: false,
+            unwinds: false,
+            ended: None,
+            forced: false,
+            overdue: false,
+            left,
+            repeat: None,
+            seen: [None; 2],
+            aborts_now: false,
+        };
+        for index in self.all().filter(|&index| self.graph.after(index).is_empty()) {
+            model.steps[index].state = State::Acting;
+            model.steps[index].row = Some(Row::new(Attempt::first(index, Op::Action), None));
+        }
+        model
+    }
+
+    pub(super) fn all(&self) -> std::ops::Range<usize> {
+        0..self.graph.count()
+    }
+
+    pub(super) fn pivot_done(&self, model: &Model) -> bool {
+        self.graph.pivot().is_some_and(|pivot| model.steps[pivot].action.success || self.pivot_skipped(model))
+    }
+
+    /// The pivot counts as done from the moment its task is gone: until then it may still be called.
+    fn pivot_skipped(&self, model: &Model) -> bool {
+        self.graph.pivot().is_some_and(|pivot| {
+            model.steps[pivot].action.skipped && model.steps[pivot].running() != Some(Op::Action)
+        })
+    }
+
+    pub(super) fn limit(&self, index: usize, op: Op) -> Option<u32> {
+        match op {
+            Op::Action => self.graph.retry_limit(index),
+            Op::Compensate => self.graph.compensate_retry_limit(index),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+
+pub mod call_log;
+pub mod embedded;
+mod error;
+pub mod scratch;
+
+pub use error::Error;

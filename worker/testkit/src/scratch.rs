@@ -1,0 +1,115 @@
+//! Where the data of `demo` and `bench` lives: a Postgres of their own, or a scratch database on a given server.
+
+use std::path::Path;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+use crate::embedded::{Options, Server};
+use crate::error::Error;
+use pgsaga_worker::db;
+
+/// A database that is one command's alone.
+pub struct ScratchDatabase {
+    /// How to connect to it.
+    pub url: String,
+    /// In words, for a person.
+    pub description: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Own(Box<Server>),
+    Scratch { server_url: String, name: String },
+}
+
+impl ScratchDatabase {
+    /// Starts a server with these settings, or creates a scratch database on the one given, which keeps its own.
+    ///
+    /// # Errors
+    /// When there is no Postgres to start, or the given one does not let us.
+    pub async fn prepare(
+        server_url: Option<String>,
+        pgsaga: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<ScratchDatabase, Error> {
+        let (url, kind, whose) = match server_url {
+            None => {
+                let binary = pgsaga.to_owned();
+                let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+                let options = Options { settings: settings.collect(), ..Options::default() };
+                let server = tokio::task::spawn_blocking(move || Server::start(&options, &binary)).await;
+                let server = server.map_err(|error| io("start Postgres", error))??;
+                let whose = format!("of its own, process {}", server.pid());
+                (server.url("postgres"), Kind::Own(Box::new(server)), whose)
+            }
+            Some(server_url) => {
+                let name = format!("pgsaga_scratch_{:08x}", rand::random::<u32>());
+                let url = db::of_database(&server_url, &name).ok_or_else(|| {
+                    pgsaga_worker::Error::Usage(
+                        "DATABASE_URL cannot be read; it looks like postgres://user:password@host:5432/name"
+                            .to_owned(),
+                    )
+                })?;
+                let mut connection = connect(&server_url).await?;
+                let create = include_str!("scratch/create_scratch.sql").replace("{name}", &name);
+                sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
+                connection.close().await?;
+                let whose = format!("of DATABASE_URL, scratch database {name}");
+                (url, Kind::Scratch { server_url, name }, whose)
+            }
+        };
+        let mut place = ScratchDatabase { url, description: String::new(), kind };
+        match place.describe(&whose).await {
+            Ok(description) => place.description = description,
+            Err(error) => {
+                place.clear_away().await?;
+                return Err(error);
+            }
+        }
+        Ok(place)
+    }
+
+    /// The process of a server of our own.
+    pub fn postmaster(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Own(server) => Some(server.pid()),
+            Kind::Scratch { .. } => None,
+        }
+    }
+
+    async fn describe(&self, whose: &str) -> Result<String, Error> {
+        let mut connection = connect(&self.url).await?;
+        let row = sqlx::query(include_str!("scratch/server.sql")).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        let (version, fsync): (String, String) = (row.try_get("version")?, row.try_get("fsync")?);
+        Ok(format!("Postgres {version} {whose}, fsync {fsync}"))
+    }
+
+    /// Stops the server and removes its data, or drops the scratch database.
+    ///
+    /// # Errors
+    /// When the database cannot be dropped.
+    pub async fn clear_away(self) -> Result<(), Error> {
+        match self.kind {
+            Kind::Own(server) => tokio::task::spawn_blocking(move || drop(server))
+                .await
+                .map_err(|error| io("stop Postgres", error)),
+            Kind::Scratch { server_url, name } => {
+                let mut connection = connect(&server_url).await?;
+                let statement = include_str!("scratch/drop_scratch.sql").replace("{name}", &name);
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+                Ok(connection.close().await?)
+            }
+        }
+    }
+}
+
+async fn connect(url: &str) -> Result<PgConnection, Error> {
+    let options = db::choose(url).await?;
+    Ok(PgConnection::connect_with(&options).await?)
+}
+
+fn io(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Io { doing: doing.to_owned(), source: std::io::Error::other(error) }
+}
