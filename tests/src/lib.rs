@@ -14,6 +14,7 @@ pub mod dump;
 pub mod extremes;
 pub mod oracle;
 pub mod scene;
+pub mod size;
 
 /// Postgres, and what breaks it.
 mod database {
@@ -49,6 +50,7 @@ pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
 pub use participant::{Behaviour, Call, Gate, Participant};
 pub use proxy::{Fault, Proxy};
+pub use size::sized;
 pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;
 pub use ui::Ui;

@@ -61,8 +61,7 @@ pub(super) fn build(
         "bin" => cargo.arg("--bins"),
         _ => cargo.args(["--test", name]),
     };
-    // Only the planner's search needs an optimised worker; unoptimised it is also the one that the e2e tests build.
-    cargo.args(["--config", "profile.test.package.pgsaga-plan.opt-level=0"]);
+    cargo.args(binary::UNOPTIMISED);
     let output = in_target(&mut cargo, target)
         .current_dir(source)
         .output()
@@ -141,9 +140,14 @@ pub(super) fn run(built: &Built, target: &Path, tests: &[&str], seconds_max: u64
     Ok(Ran { out: reader.join().unwrap_or_default(), hung })
 }
 
-/// For cargo, and for the cargo that the tests run to build `pgsaga`.
+/// For cargo, and for the cargo that the tests run to build `pgsaga`. The tests run whole: what a
+/// control breaks may show in a case that a small run leaves out.
 fn in_target<'a>(command: &'a mut Command, target: &Path) -> &'a mut Command {
-    command.env("CARGO_TARGET_DIR", target).env("CARGO_PROFILE_DEV_DEBUG", "0")
+    command
+        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("PGSAGA_TESTS", "full")
+        .env(binary::OF_A_CONTROL, "true")
 }
 
 fn last_lines(text: &str) -> String {

@@ -19,6 +19,12 @@ const OF_THIS_CRATE: [&str; 7] = [
     "OUT_DIR",
 ];
 
+/// What cargo is told for negative controls, and says to the cargo that their tests run: each builds
+/// the worker anew, and only the planner's search needs an optimised one.
+pub(crate) const UNOPTIMISED: [&str; 2] = ["--config", "profile.test.package.pgsaga-worker.opt-level=0"];
+/// Set for the tests of a negative control.
+pub(crate) const OF_A_CONTROL: &str = "PGSAGA_CONTROL";
+
 /// The `pgsaga` executable, built from the present source once per test process.
 ///
 /// Its path is what cargo reports after the build: what merely lies in the target folder may be of another day.
@@ -113,6 +119,9 @@ fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathB
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
+    if env::var_os(OF_A_CONTROL).is_some() {
+        cargo.args(UNOPTIMISED);
+    }
     let output = cargo.output().expect("failed to run cargo");
     assert!(output.status.success(), "failed to build {names:?}: {}", output.status);
     let messages: Vec<Value> = output

@@ -1,5 +1,9 @@
-//! Crash points: at every durable boundary of workers, commands, producers and migrations a process dies, for every step of
-//! a saga of three, forward and backward. Another goes on, and nothing may show that there was a death.
+//! Crash points: at every durable boundary of workers, commands, producers and migrations a process
+//! dies, for every step of a saga of three, forward and backward. Another goes on, and nothing may
+//! show that there was a death.
+//!
+//! A small run has each boundary once, at a step and in a direction that follow from `SEED`. Six
+//! consecutive seeds are a full run.
 
 mod case;
 mod producers;
@@ -11,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use pgsaga_sql::query::Statement;
 use pgsaga_tests::scene::Scene;
-use pgsaga_tests::{Cluster, binary};
+use pgsaga_tests::{Cluster, binary, size};
 use tokio::task::spawn_blocking;
 
 use case::{Case, Direction};
@@ -29,12 +33,13 @@ async fn wherever_a_process_dies_the_saga_ends_as_if_nothing_had_happened() {
     let cluster = Cluster::own(true, false).await;
     let cluster = &cluster;
     let mut coverage = Coverage::default();
-    let cases: Vec<Case> = every_point()
-        .into_iter()
-        .flat_map(|(point, situation)| Case::all(point, situation))
-        .filter(|case| case.is_wanted())
-        .collect();
+    println!("SEED={}", size::seed());
+    let cases = Case::wanted();
     let count = cases.len();
+    assert!(
+        Case::are_some_asked_for() || count >= every_point().len(),
+        "{count} deaths leave a boundary out"
+    );
     let began = std::time::Instant::now();
     let mut runs = stream::iter(cases)
         // One task for all: a case that panics ends alone.
@@ -89,10 +94,35 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
 }
 
 impl Case {
-    /// `POINT=settle:before` runs the cases of one point, `CASE="settle:before step-2 action"` one of them.
-    fn is_wanted(&self) -> bool {
+    /// `POINT=settle:before` asks for the cases of one point, `CASE="settle:before step-2 action"` for
+    /// one of them.
+    fn is_asked_for(&self) -> bool {
         let is = |name: &str, value: String| std::env::var(name).map_or(true, |wanted| wanted == value);
         is("POINT", self.point.to_owned()) && is("CASE", self.to_string())
+    }
+
+    fn are_some_asked_for() -> bool {
+        ["POINT", "CASE"].iter().any(|name| std::env::var_os(name).is_some())
+    }
+
+    /// Those that somebody asks for, else all of them, or one of each boundary in a small run.
+    fn wanted() -> Vec<Case> {
+        let boundaries = every_point().into_iter().enumerate();
+        boundaries
+            .flat_map(|(nth, (point, situation))| {
+                let all = Case::all(point, situation);
+                let count = all.len() as u64;
+                let cases = all.into_iter().enumerate();
+                cases.filter(move |(place, case)| {
+                    if Case::are_some_asked_for() {
+                        case.is_asked_for()
+                    } else {
+                        size::is_drawn(nth + place, count)
+                    }
+                })
+            })
+            .map(|(_, case)| case)
+            .collect()
     }
 
     fn all(point: &'static str, situation: Situation) -> Vec<Case> {

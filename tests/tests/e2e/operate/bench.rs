@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgsaga_tests::scene::PATIENCE;
-use pgsaga_tests::{eventually, pgsaga};
+use pgsaga_tests::{eventually, pgsaga, sized};
 use serde_json::{Map, Value};
 
 /// A small load: a debug build on a busy machine is done with it in seconds.
@@ -82,14 +82,18 @@ fn steady_composes_its_limit_of_what_it_measured() {
     }
 }
 
-/// Each fails by itself where a saga does not come to its end.
+/// Each fails by itself where a saga does not come to its end. A small run leaves out the scenarios
+/// that measure what the machine can do beside what the workers do: they take all cores for a while.
 #[test]
 fn every_short_scenario_measures_its_figure() {
-    let rollback = bench("rollback", &[]);
-    assert!(number(&rollback, "ratio") > 0.0);
-    assert!(number(&rollback, "dead_rows_per_saga") > number(&rollback, "worker_commits_per_saga"));
-    let workers = bench("steady-workers", &[]);
-    assert!(number(&workers, "worst_to_best") <= 1.0 && number(&workers, "sagas_per_second_4_workers") > 0.0);
+    if sized(false, true) {
+        let rollback = bench("rollback", &[]);
+        assert!(number(&rollback, "ratio") > 0.0);
+        assert!(number(&rollback, "dead_rows_per_saga") > number(&rollback, "worker_commits_per_saga"));
+        let workers = bench("steady-workers", &[]);
+        let sagas = number(&workers, "sagas_per_second_4_workers");
+        assert!(number(&workers, "worst_to_best") <= 1.0 && sagas > 0.0);
+    }
     let latency = bench("latency", &["--workers", "2"]);
     assert!(number(&latency, "sagas") >= 1.0);
     assert_eq!(number(&latency, "figure"), number(&latency, "p50_to_first_call_ms"));
@@ -103,14 +107,17 @@ fn every_short_scenario_measures_its_figure() {
 
 #[test]
 fn every_long_scenario_measures_its_figure() {
-    let backlog = bench("backlog", &["--sagas", "1000"]);
-    assert!(number(&backlog, "ratio") > 0.0 && number(&backlog, "memory_growth") > 0.0);
     let held = bench_for(3, "held-snapshot", &[]);
     assert!(number(&held, "claim_buffers_first") > 0.0 && number(&held, "claim_buffers_last") > 0.0);
-    let history = bench_for(4, "history", &["--sagas", "2000"]);
-    assert!(number(&history, "sagas_deleted") > 0.0, "retention runs meanwhile: {history:?}");
-    let producers = bench("producers", &["--producers", "3"]);
-    assert!(number(&producers, "bare_inserts_per_second_3") > 0.0 && number(&producers, "clients") == 3.0);
+    if sized(false, true) {
+        let backlog = bench("backlog", &["--sagas", "1000"]);
+        assert!(number(&backlog, "ratio") > 0.0 && number(&backlog, "memory_growth") > 0.0);
+        let history = bench_for(4, "history", &["--sagas", "2000"]);
+        assert!(number(&history, "sagas_deleted") > 0.0, "retention runs meanwhile: {history:?}");
+        let producers = bench("producers", &["--producers", "3"]);
+        let inserts = number(&producers, "bare_inserts_per_second_3");
+        assert!(inserts > 0.0 && number(&producers, "clients") == 3.0);
+    }
 }
 
 /// Ended by a signal it says so, and leaves no server behind.
