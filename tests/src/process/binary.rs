@@ -21,7 +21,7 @@ const OF_THIS_CRATE: [&str; 7] = [
 
 /// What cargo is told for negative controls, and says to the cargo that their tests run: each builds
 /// the worker anew, and only the planner's search needs an optimised one.
-pub(crate) const UNOPTIMISED: [&str; 2] = ["--config", "profile.test.package.pgsaga-worker.opt-level=0"];
+pub(crate) const UNOPTIMISED: [&str; 2] = ["--config", "profile.test.package.pgsaga-plan.opt-level=0"];
 /// Set for the tests of a negative control.
 pub(crate) const OF_A_CONTROL: &str = "PGSAGA_CONTROL";
 

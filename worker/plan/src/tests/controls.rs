@@ -35,13 +35,7 @@ fn planner(
     Control { what, told, limit: None, planner, rules: Rules::REAL, left, finds }
 }
 
-fn rule(
-    what: &'static str,
-    told: &'static str,
-    rules: Rules,
-    left: Budget,
-    finds: Invariant,
-) -> Control {
+fn rule(what: &'static str, told: &'static str, rules: Rules, left: Budget, finds: Invariant) -> Control {
     Control { what, told, limit: None, planner: plan, rules, left, finds }
 }
 
@@ -180,13 +174,7 @@ fn broken_rules() -> Vec<Control> {
             DEATH,
             Recorded,
         ),
-        rule(
-            "RACES 5: the fence lacks the mark",
-            "a > b",
-            Rules { mark: false, ..real },
-            ABORT,
-            AbortHeard,
-        ),
+        rule("RACES 5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
         rule(
             "RACES 5: no lock on the saga",
             "a > b",

@@ -10,12 +10,7 @@ use super::shapes::{Draft, drafts, representatives};
 const TROUBLES: Budget = Budget { aborts: 1, deadlines: 1, deaths: 1, lost_replies: 1, decisions: 0 };
 
 /// Each of `drafts` with each of `limits` for its actions and for its compensations.
-fn jobs(
-    drafts: impl Iterator<Item = Draft>,
-    limits: &[Option<u32>],
-    rules: Rules,
-    left: Budget,
-) -> Vec<Job> {
+fn jobs(drafts: impl Iterator<Item = Draft>, limits: &[Option<u32>], rules: Rules, left: Budget) -> Vec<Job> {
     let pairs = limits.iter().flat_map(|retry| limits.iter().map(move |undo| (*retry, *undo)));
     let mut jobs: Vec<Job> = drafts
         .flat_map(|draft| pairs.clone().map(move |limits| (draft, limits)))
