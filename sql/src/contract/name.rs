@@ -11,6 +11,7 @@ pub struct Name {
 impl Name {
     /// Whether the text is such a name.
     pub fn allows(self, text: &str) -> bool {
+        // control: name-characters
         (1..=self.bytes_max).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
     }
