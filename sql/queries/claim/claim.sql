@@ -16,7 +16,7 @@
 -- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
 -- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
 --
--- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the
+-- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with the
 -- running transactions and xmax the worker knows when every one that could still commit an older
 -- run_at has ended (worker/engine/src/wake/watermark.rs).
 --
@@ -24,7 +24,7 @@
 -- extract() would give numeric, at several times the cost. The worker judges what it reads.
 --
 -- The worker's own row is held FOR KEY
--- SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
+-- SHARE, so that its rescue cannot pass a claim that is about to commit (docs/races.md, R12). Only where
 -- something is due, which on another server nothing is: a claim that finds nothing, as of the
 -- workers that were woken and came second, writes nothing, and its commit does not wait for the
 -- disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.

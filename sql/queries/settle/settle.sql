@@ -14,8 +14,8 @@
 --   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/engine/src/liveness/identity.rs)
 --
 -- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED): what somebody else
--- has locked is left out and settled with the next group (RACES 8). Every write comes from `settled`, the rows that both
--- locks returned, never from the input (RACES 6). The fence (worker, epoch, interrupt) pins the version of the task row, so
+-- has locked is left out and settled with the next group (docs/races.md, R8). Every write comes from `settled`, the rows that both
+-- locks returned, never from the input (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the task row, so
 -- the later lookups by ctid find what was locked; sagas are looked up by id, because theirs may be newer than the snapshot.
 -- The laterals with OFFSET 0 drive from the input whatever the statistics say: saga_pkey, task_pkey.
 with kept as materialized (
@@ -87,7 +87,7 @@ with kept as materialized (
     next_participant, case when next_turns then 'turn' end, case when keep_deadline then deadline end,
     -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
-    -- Never before now: a low-water mark could have passed it (RACES 18).
+    -- Never before now: a low-water mark could have passed it (docs/races.md, R18).
     -- control: settle-next-time
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))

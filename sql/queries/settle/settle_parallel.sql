@@ -16,7 +16,7 @@
 --   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
 --
 -- The version is only compared for equality, so it may begin again where it ends.
--- Two steps that settle at the same moment on two workers must neither lose nor double the join (RACES 7): whoever locks
+-- Two steps that settle at the same moment on two workers must neither lose nor double the join (docs/races.md, R7): whoever locks
 -- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
 -- rows that the locks returned.
 with kept as materialized (

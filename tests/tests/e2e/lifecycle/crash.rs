@@ -35,7 +35,7 @@ async fn four_workers_share_the_work_and_no_task_runs_twice_at_once() {
     scene.healthy().await;
 }
 
-/// RACES 4: the lost try is recorded as unknown, so the step is compensated although its second try was refused.
+/// docs/races.md, R4: the lost try is recorded as unknown, so the step is compensated although its second try was refused.
 #[tokio::test]
 async fn what_a_killed_worker_held_goes_on_elsewhere_within_the_lease_and_two_seconds() {
     let mut scene = Scene::new().await;
@@ -151,7 +151,7 @@ async fn a_crash_of_postgres_under_load_loses_nothing_and_workers_come_back_by_t
     }
 }
 
-/// RACES 11: silence counts only on an unbroken connection, so an outage longer than the lease makes nobody look dead.
+/// docs/races.md, R11: silence counts only on an unbroken connection, so an outage longer than the lease makes nobody look dead.
 #[tokio::test]
 async fn an_outage_longer_than_the_lease_makes_no_worker_look_dead() {
     let cluster = Cluster::own(false, false).await;
@@ -203,7 +203,7 @@ async fn a_worker_started_before_postgres_waits_and_says_so() {
     scene.expect("s", "succeeded", None, &["pay action"]).await;
 }
 
-/// RACES 20: a task that lost three workers runs alone, so that it can kill nobody else's work.
+/// docs/races.md, R20: a task that lost three workers runs alone, so that it can kill nobody else's work.
 #[tokio::test]
 async fn a_suspect_runs_alone() {
     let mut scene = Scene::new().await;
@@ -240,7 +240,7 @@ async fn a_suspect_runs_alone() {
     scene.healthy().await;
 }
 
-/// RACES 20, the limit: ten deaths while alone.
+/// docs/races.md, R20, the limit: ten deaths while alone.
 #[tokio::test]
 async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck() {
     let mut scene = Scene::new().await;
