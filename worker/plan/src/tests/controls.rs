@@ -102,13 +102,7 @@ fn broken_planners() -> Vec<Control> {
             NoActionAfterUndo,
         ),
         planner("a pivot like others", "a pivot > b bare", mutants::knows_no_pivot, NOTHING, PivotStands),
-        planner(
-            "R13: a pivot is not awaited",
-            "a > b pivot",
-            mutants::awaits_no_pivot,
-            ABORT,
-            PivotAwaited,
-        ),
+        planner("R13: a pivot is not awaited", "a > b pivot", mutants::awaits_no_pivot, ABORT, PivotAwaited),
         planner("the same at the deadline", "a > b pivot", mutants::awaits_no_pivot, DEADLINE, PivotAwaited),
         planner("a success is lost", "a, b", mutants::loses_a_success, NOTHING, Folds),
         planner(
@@ -175,13 +169,7 @@ fn broken_rules() -> Vec<Control> {
             Recorded,
         ),
         rule("R5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
-        rule(
-            "R5: no lock on the saga",
-            "a > b",
-            Rules { abort_locks: false, ..real },
-            ABORT,
-            AbortHeard,
-        ),
+        rule("R5: no lock on the saga", "a > b", Rules { abort_locks: false, ..real }, ABORT, AbortHeard),
         rule(
             "R6: tasks go without the saga",
             "a",
