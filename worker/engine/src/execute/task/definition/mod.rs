@@ -161,7 +161,7 @@ impl Definition {
 }
 
 /// The columns of a saga's row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct SagaColumns {
     /// The query parameter `gid`.
     pub(crate) gid: String,
@@ -253,71 +253,31 @@ impl Definition {
             Some(headers) => serde_json::from_str(headers)?,
             None => Headers::new(),
         };
-        let common = header_map(&saga_headers)?;
-        let saga_interval = seconds("retry_interval", columns.retry_interval, RETRY_INTERVAL)?;
-        let saga_timeout = seconds("request_timeout", columns.request_timeout, REQUEST_TIMEOUT)?;
+        let saga = SagaDefaults {
+            headers: header_map(&saga_headers)?,
+            retry_interval: seconds("retry_interval", columns.retry_interval, RETRY_INTERVAL)?,
+            request_timeout: seconds("request_timeout", columns.request_timeout, REQUEST_TIMEOUT)?,
+            retry_limit: limit("retry_limit", columns.retry_limit.map(f64::from))?,
+            compensate_retry_limit: limit(
+                "compensate_retry_limit",
+                columns.compensate_retry_limit.map(f64::from),
+            )?,
+            refers: columns.refers,
+        };
         let timeout = columns.timeout.map(|found| seconds("timeout_to_fail", found, TIMEOUT_TO_FAIL));
-        let saga_limit = limit("retry_limit", columns.retry_limit.map(f64::from))?;
-        let saga_compensate_limit =
-            limit("compensate_retry_limit", columns.compensate_retry_limit.map(f64::from))?;
-        let mut rules = Vec::with_capacity(rows.len());
+        let mut policies = Vec::with_capacity(rows.len());
         let mut steps = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
-            let mut headers = common.clone();
-            if let Some(own) = &row.headers {
-                headers.extend(header_map(own)?);
-            }
-            rules.push(StepPolicy {
-                has_compensation: row.compensate.is_some(),
-                retry_limit: limit("retry_limit", row.retry_limit)?.or(saga_limit),
-                compensate_retry_limit: limit("compensate_retry_limit", row.compensate_retry_limit)?
-                    .or(saga_compensate_limit),
-            });
-            let holds_reference =
-                |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
-            steps.push(Step {
-                name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
-                action: row.action.clone().into_owned(),
-                compensate: row.compensate.as_deref().map(str::to_owned),
-                // control: payload-bytes
-                payload: row.payload.map_or_else(Bytes::new, |raw| slice(&text, raw)),
-                compensate_payload: row.compensate_payload.map(|raw| slice(&text, raw)),
-                refers: columns.refers
-                    && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
-                keeps_answer: false,
-                headers,
-                retry_interval: match row.retry_interval_seconds {
-                    Some(found) => seconds("retry_interval_seconds", found, RETRY_INTERVAL)?,
-                    None => saga_interval,
-                },
-                request_timeout: match row.request_timeout_seconds {
-                    Some(found) => seconds("request_timeout_seconds", found, REQUEST_TIMEOUT)?,
-                    None => saga_timeout,
-                },
-            });
+            policies.push(saga.policy(row)?);
+            steps.push(saga.step(index, row, &text)?);
         }
         let pivot = rows.iter().position(|row| row.pivot);
         let graph = if columns.parallel {
-            StepGraph::partial(rules, pivot, order(&rows, &steps)?)?
+            StepGraph::partial(policies, pivot, order(&rows, &steps)?)?
         } else {
-            StepGraph::sequential(rules, pivot)
+            StepGraph::sequential(policies, pivot)
         };
-        if columns.refers {
-            let bodies = rows.iter().flat_map(|row| [row.payload, row.compensate_payload]);
-            let texts = bodies.flatten().map(RawValue::get).chain(columns.result_mapping.as_deref());
-            let used: std::collections::BTreeSet<String> = texts.flat_map(references::names).collect();
-            for step in &mut steps {
-                step.keeps_answer = used.contains(&step.name);
-            }
-        }
-        if columns.parallel
-            && columns.result_mapping.is_none()
-            && let Some(last) = steps.last_mut()
-        {
-            // The last step of a parallel saga need not be the last one that ends, so its answer is
-            // kept.
-            last.keeps_answer = true;
-        }
+        keep_answers(&columns.result_mapping, columns.refers, columns.parallel, &rows, &mut steps);
         Ok(Definition {
             gid: columns.gid,
             steps,
@@ -326,6 +286,81 @@ impl Definition {
             result_mapping: columns.result_mapping,
             _memory: memory,
         })
+    }
+}
+
+/// What the saga's columns say for every step that does not say it itself.
+struct SagaDefaults {
+    headers: HeaderMap,
+    retry_interval: Duration,
+    request_timeout: Duration,
+    retry_limit: Option<u32>,
+    compensate_retry_limit: Option<u32>,
+    refers: bool,
+}
+
+impl SagaDefaults {
+    fn policy(&self, row: &StepRow<'_>) -> Result<StepPolicy, DecodeError> {
+        Ok(StepPolicy {
+            has_compensation: row.compensate.is_some(),
+            retry_limit: limit("retry_limit", row.retry_limit)?.or(self.retry_limit),
+            compensate_retry_limit: limit("compensate_retry_limit", row.compensate_retry_limit)?
+                .or(self.compensate_retry_limit),
+        })
+    }
+
+    fn step(&self, index: usize, row: &StepRow<'_>, text: &Bytes) -> Result<Step, DecodeError> {
+        let mut headers = self.headers.clone();
+        if let Some(own) = &row.headers {
+            headers.extend(header_map(own)?);
+        }
+        let holds_reference =
+            |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
+        Ok(Step {
+            name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
+            action: row.action.clone().into_owned(),
+            compensate: row.compensate.as_deref().map(str::to_owned),
+            // control: payload-bytes
+            payload: row.payload.map_or_else(Bytes::new, |raw| slice(text, raw)),
+            compensate_payload: row.compensate_payload.map(|raw| slice(text, raw)),
+            refers: self.refers && (holds_reference(row.payload) || holds_reference(row.compensate_payload)),
+            keeps_answer: false,
+            headers,
+            retry_interval: match row.retry_interval_seconds {
+                Some(found) => seconds("retry_interval_seconds", found, RETRY_INTERVAL)?,
+                None => self.retry_interval,
+            },
+            request_timeout: match row.request_timeout_seconds {
+                Some(found) => seconds("request_timeout_seconds", found, REQUEST_TIMEOUT)?,
+                None => self.request_timeout,
+            },
+        })
+    }
+}
+
+/// Marks the steps whose answer the history keeps, because a body or the result refers to it.
+fn keep_answers(
+    result_mapping: &Option<String>,
+    refers: bool,
+    parallel: bool,
+    rows: &[StepRow<'_>],
+    steps: &mut [Step],
+) {
+    if refers {
+        let bodies = rows.iter().flat_map(|row| [row.payload, row.compensate_payload]);
+        let texts = bodies.flatten().map(RawValue::get).chain(result_mapping.as_deref());
+        let used: std::collections::BTreeSet<String> = texts.flat_map(references::names).collect();
+        for step in &mut *steps {
+            step.keeps_answer = used.contains(&step.name);
+        }
+    }
+    if parallel
+        && result_mapping.is_none()
+        && let Some(last) = steps.last_mut()
+    {
+        // The last step of a parallel saga need not be the last one that ends, so its answer is
+        // kept.
+        last.keeps_answer = true;
     }
 }
 
