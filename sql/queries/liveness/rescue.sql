@@ -35,12 +35,12 @@ with lost as materialized (
 ), removed as (
   delete from pgsaga.task t where t.ctid = any (array(select row_id from locked))
 ), queued as (
-  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_alone, format, bytes,
+  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_isolated, format, bytes,
                            lane, participant, interrupt, deadline, epoch, run_at)
   -- control: rescue-next-try
   select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
     -- control: rescue-deaths
-    least(lost + died::int, 30000), least(lost_alone + (died and alone)::int, 30000), format, bytes,
+    least(lost + died::int, 30000), least(lost_isolated + (died and alone)::int, 30000), format, bytes,
     -- control: rescue-next-task
     lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked

@@ -104,7 +104,7 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
         .await
         .unwrap();
     eventually(PATIENCE, "a settle meets the lock", async || {
-        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 0.0).then_some(())
+        (scene.metric("pgsaga_settled_total{result=\"locked\"}").await > 0.0).then_some(())
     })
     .await;
     scene.saga("free").step("pay").insert().await;
@@ -237,7 +237,7 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
 
     let worker = register(&mut rescuer).await;
     sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).execute(&mut rescuer).await.unwrap();
-    sqlx::query(query::RUN_ALONE)
+    sqlx::query(query::RUN_ISOLATED)
         .bind(worker)
         .bind(task.id)
         .bind(task.epoch)
@@ -287,7 +287,7 @@ async fn a_locked_saga_does_not_starve_under_load() {
         }
     });
     eventually(PATIENCE, "a settle meets the lock", async || {
-        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 2.0).then_some(())
+        (scene.metric("pgsaga_settled_total{result=\"locked\"}").await > 2.0).then_some(())
     })
     .await;
     open.rollback().await.unwrap();

@@ -248,14 +248,13 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     let saga = scene.saga("poison").column("request_timeout", "'60 seconds'");
     saga.step("pay").action(Behaviour::Gate(gate.clone())).insert().await;
     // One death short of the limit.
-    sqlx::raw_sql("update pgsaga.task set lost = 12, lost_alone = 9").execute(scene.pool()).await.unwrap();
+    sqlx::raw_sql("update pgsaga.task set lost = 12, lost_isolated = 9").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
     // This one waits for its turn while the worker dies: it has lost as many workers, and as many while it ran alone, but
     // this death is not its own.
     scene.saga("unlucky").step("pay").insert().await;
-    let held =
-        "update pgsaga.task set lost = 12, lost_alone = 9 where worker is not null and lost = 0 returning id";
+    let held = "update pgsaga.task set lost = 12, lost_isolated = 9 where worker is not null and lost = 0 returning id";
     eventually(PATIENCE, "it is held", async || {
         sqlx::query(held).fetch_optional(scene.pool()).await.unwrap()
     })
@@ -264,7 +263,7 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     scene.workers.clear();
     scene.start_worker(&[]).await;
     gate.open();
-    let reason = "pay: killed 10 workers while it ran alone";
+    let reason = "pay: killed 10 workers while it ran isolated";
     assert_eq!(scene.ended("poison").await, ("stuck".to_owned(), Some(reason.to_owned())));
     assert_eq!(scene.ended("unlucky").await.0, "succeeded");
     scene.healthy().await;

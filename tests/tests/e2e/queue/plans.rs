@@ -69,7 +69,7 @@ const HOT: [(&str, &str); 10] = [
     ("defer", query::Defer::SQL),
     ("still_held", query::STILL_HELD),
     ("release", query::Release::SQL),
-    ("run_alone", query::RUN_ALONE),
+    ("run_isolated", query::RUN_ISOLATED),
 ];
 
 async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {

@@ -152,7 +152,7 @@ pub(crate) fn allowed(saga: &Saga) -> Vec<Action> {
         let Some(step) = saga.steps.get(task.step) else { continue };
         match task.interrupt.as_deref() {
             None => allowed.push(Action::Skip(step.name.clone())),
-            Some("turn") if step.pivot => allowed.push(Action::Skip(step.name.clone())),
+            Some("unwind") if step.pivot => allowed.push(Action::Skip(step.name.clone())),
             Some(_) => {}
         }
     }

@@ -52,7 +52,7 @@ macro_rules! columns {
 }
 
 columns! {
-    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited
+    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_isolated bytes interrupt lane waited
     deadline gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
     fresh_keys parallel refers requested age
 }
@@ -197,12 +197,12 @@ impl Row {
             lane: reader.get(at.lane)?,
             now: reader.attempt()?,
             lost: reader.small("lost", at.lost, 0..=LOST_MAX)?,
-            lost_isolated: reader.small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
+            lost_isolated: reader.small("lost_isolated", at.lost_isolated, 0..=LOST_MAX)?,
             bytes: reader.number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
             interrupt: reader.word(
                 at.interrupt,
                 Interrupt::parse,
-                "interrupt: allowed: turn, skip and end",
+                "interrupt: allowed: unwind, skip and end",
             )?,
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,

@@ -112,12 +112,12 @@ fn queued(saga: &Saga, task: &Task) -> String {
     match (task.interrupt.as_deref(), task.op) {
         (Some("skip"), _) => line += "; it counts as done, as a person decided",
         (Some("end"), _) => line += "; it is not tried again, as a person decided",
-        (Some("turn"), Op::Action)
+        (Some("unwind"), Op::Action)
             if step.is_some_and(|step| step.pivot && !step.acted.done && task.attempt > 1) =>
         {
             line += "; it is asked until its answer is definite";
         }
-        (Some("turn"), Op::Action) => line += "; it is not tried again, the saga turns back",
+        (Some("unwind"), Op::Action) => line += "; it is not tried again, the saga turns back",
         _ => {
             if let Some(step) = step {
                 line += &after_that(saga, step, task);
