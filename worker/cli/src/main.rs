@@ -8,7 +8,6 @@ mod error;
 mod fleet;
 mod operate;
 mod signals;
-mod systemd;
 mod ui;
 mod words;
 mod work;

@@ -112,7 +112,7 @@ impl Database {
     /// # Errors
     /// What the database says.
     pub(crate) async fn fill(&self, steps: &str, sagas: i64) -> Result<(), Error> {
-        sqlx::query(include_str!("fill.sql")).bind(steps).bind(sagas).execute(&self.pool).await?;
+        sqlx::query(include_str!("sql/fill.sql")).bind(steps).bind(sagas).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Database {
     /// # Errors
     /// What the database says.
     pub(crate) async fn settle_down(&self) -> Result<(), Error> {
-        for statement in include_str!("settle_down.sql").split(';') {
+        for statement in include_str!("sql/settle_down.sql").split(';') {
             sqlx::raw_sql(statement).execute(&self.pool).await?;
         }
         Ok(())

@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
             screen.show(&phase, started.elapsed(), None, self.stub.ended());
             if self.stub.ended() >= expected {
                 // The last settle is on its way.
-                let row = sqlx::query(include_str!("ended.sql"))
+                let row = sqlx::query(include_str!("sql/ended.sql"))
                     .bind(self.setup.status)
                     .fetch_one(&self.database.pool)
                     .await?;
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
     async fn evaluate(&self, from: &Moment, to: &Moment, groups: Groups) -> Result<Measured, Error> {
         let pool = &self.database.pool;
         let wal = Wal::between(pool, &from.work, &to.work).await?;
-        let finished: i64 = sqlx::query_scalar(include_str!("finished_between.sql"))
+        let finished: i64 = sqlx::query_scalar(include_str!("sql/finished_between.sql"))
             .bind(from.work.at_us)
             .bind(to.work.at_us)
             .fetch_one(pool)
@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
         let offset_us = to.work.at_us - to.us as i64;
         let times = self.stub.times();
         let mut finals = Vec::new();
-        for row in sqlx::query(include_str!("finals.sql")).bind(from.work.at_us).fetch_all(pool).await? {
+        for row in sqlx::query(include_str!("sql/finals.sql")).bind(from.work.at_us).fetch_all(pool).await? {
             let (gid, at_us): (String, i64) = (row.try_get("gid")?, row.try_get("at_us")?);
             let committed = Times::saga_of(&format!("gid={gid}")).and_then(|saga| times.committed_us(saga));
             if let Some(committed) = committed.filter(|us| (from.us..to.us).contains(us)) {
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
             finished: Percentiles::of(finals).ok_or_else(lacking)?,
             groups,
             wal_bytes: (wal.all - wal.full_pages.unwrap_or(0)) as f64 / sagas,
-            steps_bytes: sqlx::query_scalar(include_str!("steps_bytes.sql")).fetch_one(pool).await?,
+            steps_bytes: sqlx::query_scalar(include_str!("sql/steps_bytes.sql")).fetch_one(pool).await?,
             full_page_bytes: wal.full_pages.map(|bytes| bytes as f64 / sagas),
             worker_commits: workers as f64 / sagas,
             dead_rows: (to.work.dead_rows - from.work.dead_rows) as f64 / sagas,

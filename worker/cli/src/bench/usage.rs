@@ -81,7 +81,7 @@ impl Work {
     /// # Errors
     /// What the database says.
     pub(crate) async fn read(pool: &PgPool) -> Result<Work, Error> {
-        let row = sqlx::query(include_str!("work.sql")).fetch_one(pool).await?;
+        let row = sqlx::query(include_str!("sql/work.sql")).fetch_one(pool).await?;
         Ok(Work {
             at_us: row.try_get("at_us")?,
             commits: row.try_get("commits")?,
@@ -105,14 +105,14 @@ impl Wal {
     /// # Errors
     /// What the database says.
     pub(crate) async fn between(pool: &PgPool, from: &Work, to: &Work) -> Result<Wal, Error> {
-        let all = sqlx::query_scalar(include_str!("wal.sql"))
+        let all = sqlx::query_scalar(include_str!("sql/wal.sql"))
             .bind(&from.wal_lsn)
             .bind(&to.wal_lsn)
             .fetch_one(pool)
             .await?;
-        let full_pages = match sqlx::raw_sql(include_str!("walinspect.sql")).execute(pool).await {
+        let full_pages = match sqlx::raw_sql(include_str!("sql/walinspect.sql")).execute(pool).await {
             Ok(_) => Some(
-                sqlx::query_scalar(include_str!("full_pages.sql"))
+                sqlx::query_scalar(include_str!("sql/full_pages.sql"))
                     .bind(&from.wal_lsn)
                     .bind(&to.wal_lsn)
                     .fetch_one(pool)

@@ -88,8 +88,8 @@ impl Bank {
             .statement_cache_capacity(100)
             .options([("search_path", self.name.as_str())]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
-        sqlx::raw_sql(include_str!("bank.sql")).execute(&pool).await?;
-        sqlx::query(include_str!("accounts.sql"))
+        sqlx::raw_sql(include_str!("sql/bank.sql")).execute(&pool).await?;
+        sqlx::query(include_str!("sql/accounts.sql"))
             .bind(ACCOUNTS)
             .bind(BALANCE)
             .bind(FROZEN_EVERY)
@@ -250,7 +250,7 @@ impl Books {
             note(Did::Skipped);
             return Ok(Ok(()));
         }
-        let moved = sqlx::query(include_str!("move.sql"))
+        let moved = sqlx::query(include_str!("sql/move.sql"))
             .bind(movement.account)
             .bind(change)
             .bind(undo)
@@ -261,7 +261,7 @@ impl Books {
             note(Did::Worked);
             return Ok(Ok(()));
         }
-        let account = sqlx::query(include_str!("account.sql"))
+        let account = sqlx::query(include_str!("sql/account.sql"))
             .bind(movement.account)
             .fetch_optional(&mut *transaction)
             .await?;

@@ -91,7 +91,7 @@ impl Producers {
             let transfer = Transfer::nth(self.seed, n);
             let mut transaction = self.pool.begin().await?;
             order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-            sqlx::query(include_str!("plain_saga.sql"))
+            sqlx::query(include_str!("sql/plain_saga.sql"))
                 .bind(&transfer.gid)
                 .bind(self.urls.of(transfer.from.bank))
                 .bind(transfer.from.account)
@@ -114,7 +114,7 @@ impl Producers {
 
 /// The business rows.
 async fn order(connection: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("orders.sql"))
+    sqlx::query(include_str!("sql/orders.sql"))
         .bind(column(transfers, |transfer| transfer.gid.as_str()))
         .bind(column(transfers, |transfer| transfer.from.bank.as_str()))
         .bind(column(transfers, |transfer| transfer.from.account))

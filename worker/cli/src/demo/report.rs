@@ -41,7 +41,7 @@ struct Stats {
 
 impl Stats {
     async fn count(pool: &PgPool) -> Result<Stats, Error> {
-        let row = sqlx::query(include_str!("stats.sql")).bind(BALANCE).fetch_one(pool).await?;
+        let row = sqlx::query(include_str!("sql/stats.sql")).bind(BALANCE).fetch_one(pool).await?;
         let count = |name| row.try_get::<i64, _>(name);
         let measure = |name| Ok::<_, sqlx::Error>((row.try_get::<f64, _>(name)? * 10.0).round() / 10.0);
         Ok(Stats {
@@ -84,7 +84,7 @@ pub(crate) struct Report {
 /// # Errors
 /// What the database says.
 pub(crate) async fn money(pool: &PgPool) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar(include_str!("money.sql")).fetch_one(pool).await?)
+    Ok(sqlx::query_scalar(include_str!("sql/money.sql")).fetch_one(pool).await?)
 }
 
 impl Report {
@@ -98,7 +98,7 @@ impl Report {
         seed: u64,
         money_before: i64,
     ) -> Result<Report, Error> {
-        sqlx::raw_sql(include_str!("analyze.sql")).execute(pool).await?;
+        sqlx::raw_sql(include_str!("sql/analyze.sql")).execute(pool).await?;
         let stats = Stats::count(pool).await?;
         let broken = doctor::examine(url).await?;
         let money_after = money(pool).await?;

@@ -76,7 +76,8 @@ impl Watch<'_> {
 impl Killed {
     /// Whether its tasks are queued again.
     async fn look(&mut self, pool: &PgPool, screen: &Screen) -> Result<(), Error> {
-        self.rescued = sqlx::query_scalar(include_str!("gone.sql")).bind(self.worker).fetch_one(pool).await?;
+        self.rescued =
+            sqlx::query_scalar(include_str!("sql/gone.sql")).bind(self.worker).fetch_one(pool).await?;
         if self.rescued {
             let seconds = self.at.elapsed().as_secs_f64();
             screen.say(&format!("another worker noticed after {seconds:.1} s and took over what it held"));
@@ -87,7 +88,7 @@ impl Killed {
 
 /// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None while nobody holds any.
 async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Result<Option<Killed>, Error> {
-    let Some(row) = sqlx::query(include_str!("workers.sql")).fetch_optional(pool).await? else {
+    let Some(row) = sqlx::query(include_str!("sql/workers.sql")).fetch_optional(pool).await? else {
         return Ok(None);
     };
     let (worker, pid, held): (i64, i32, i64) =
@@ -105,7 +106,7 @@ async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Resu
 }
 
 async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
-    let row = sqlx::query(include_str!("progress.sql")).fetch_one(pool).await?;
+    let row = sqlx::query(include_str!("sql/progress.sql")).fetch_one(pool).await?;
     Ok(Progress {
         submitted: row.try_get("submitted")?,
         succeeded: row.try_get("succeeded")?,

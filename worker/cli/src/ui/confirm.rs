@@ -11,12 +11,13 @@ use pgsaga_sql::{fail, query};
 use sqlx::Executor as _;
 use sqlx::postgres::PgPool;
 
+use super::access::session::Session;
 use super::action::{Action, Comment, allowed, consequences};
 use super::failure::{Failure, is_overtaken};
-use super::page::{Place, Visitor, show, show_as};
+use super::layout::{Place, Visitor, show, show_as};
+use super::pages::{login, queues};
 use super::params::{Params, link, unknown};
-use super::session::Session;
-use super::{App, login, queues, text};
+use super::{App, text};
 use crate::error::Error;
 use crate::operate::decide::refusal;
 use crate::operate::show::read;
@@ -110,7 +111,7 @@ impl Asked {
             @if let Some(failure) = failure { p.alarm role="alert" { (text::text(&failure.why)) } }
             p {
                 @match self {
-                    Asked::Saga { gid, .. } => { "Saga " (super::page::saga_link(gid)) }
+                    Asked::Saga { gid, .. } => { "Saga " (super::layout::saga_link(gid)) }
                     Asked::Queue { name, .. } => { "Queue " b { (text::text(name)) } }
                 }
             }

@@ -60,7 +60,7 @@ async fn drain(bench: &Bench, database: &Database, screen: &mut Screen) -> Resul
     let drained = watch(&stub, sagas, &mut workers, screen).await;
     workers.stop().await;
     let drained = drained?;
-    let open: i64 = sqlx::query_scalar(include_str!("../open.sql")).fetch_one(&database.pool).await?;
+    let open: i64 = sqlx::query_scalar(include_str!("../sql/open.sql")).fetch_one(&database.pool).await?;
     if open > 0 {
         return Err(Error::Found(format!("{open} of {sagas} sagas had not succeeded")));
     }

@@ -56,7 +56,7 @@ async fn run_in(
     screen: &mut Screen,
     hold: bool,
 ) -> Result<Ran, Error> {
-    sqlx::raw_sql(include_str!("../statements.sql")).execute(&database.pool).await?;
+    sqlx::raw_sql(include_str!("../sql/statements.sql")).execute(&database.pool).await?;
     let holder = if hold { Some(hold_snapshot(database.url()).await?) } else { None };
     let name = if hold { "a transaction is open" } else { "none is open" };
     let mut setup = bench.setup(name, bench.workers(1));
@@ -86,7 +86,7 @@ async fn claim_buffers(
     duration: Duration,
 ) -> Result<(f64, f64), Error> {
     let read = async || {
-        let row = sqlx::query(include_str!("../claim_buffers.sql")).fetch_one(pool).await?;
+        let row = sqlx::query(include_str!("../sql/claim_buffers.sql")).fetch_one(pool).await?;
         Ok::<(i64, i64), sqlx::Error>((row.try_get("buffers")?, row.try_get("calls")?))
     };
     let before = read().await?;
@@ -98,6 +98,6 @@ async fn claim_buffers(
 /// A transaction with a snapshot, open until this is dropped.
 async fn hold_snapshot(url: &str) -> Result<PgConnection, Error> {
     let mut connection = PgConnection::connect_with(&pgsaga_worker::db::choose(url).await?).await?;
-    connection.execute(include_str!("../hold.sql")).await?;
+    connection.execute(include_str!("../sql/hold.sql")).await?;
     Ok(connection)
 }

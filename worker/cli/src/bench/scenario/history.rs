@@ -27,7 +27,7 @@ async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Resul
     rig.in_database(async |database| {
         screen.say(&format!("making {sagas} finished sagas"));
         let mut connection = database.pool.acquire().await?;
-        for statement in include_str!("../finished.sql").split(';') {
+        for statement in include_str!("../sql/finished.sql").split(';') {
             let statement = statement.replace("{sagas}", &sagas.to_string());
             sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
         }
@@ -37,7 +37,8 @@ async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Resul
         setup.flags.extend(["--retention".to_owned(), "1h".to_owned()]);
         setup.duration = bench.duration(60);
         let measured = run_in(rig, database, screen, setup).await?;
-        let left = sqlx::query_scalar(include_str!("../finished_left.sql")).fetch_one(&database.pool).await?;
+        let left =
+            sqlx::query_scalar(include_str!("../sql/finished_left.sql")).fetch_one(&database.pool).await?;
         Ok((measured, left))
     })
     .await

@@ -129,7 +129,7 @@ async fn sagas(
 
 /// The same statement into a table with the same columns and keys, and nothing else.
 async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
-    sqlx::raw_sql(include_str!("../bare_table.sql")).execute(&database.pool).await?;
+    sqlx::raw_sql(include_str!("../sql/bare_table.sql")).execute(&database.pool).await?;
     let stub = Stub::start(Times::new(1)).await?;
     let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
     let insert = Arc::new(query::PRODUCER_SUBMIT.replace("pgsaga.saga", "bare.saga"));

@@ -1,5 +1,7 @@
 //! `pgsaga work`.
 
+mod systemd;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +16,6 @@ use tracing::Instrument as _;
 
 use crate::error::Error;
 use crate::operate::filter;
-use crate::systemd::Systemd;
 use pgsaga_worker::db::{self, Db, Hosts};
 use pgsaga_worker::execute::address::Addresses;
 use pgsaga_worker::execute::client;
@@ -27,6 +28,7 @@ use pgsaga_worker::telemetry::listener as http_listener;
 use pgsaga_worker::telemetry::metrics::{self, Metrics, Series};
 use pgsaga_worker::telemetry::trace::Traces;
 use pgsaga_worker::worker::{Limits, Receivers, Worker};
+use systemd::Systemd;
 
 /// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed back.
 #[derive(Debug, Clone, Args)]

@@ -12,13 +12,13 @@ use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 use tokio::sync::Mutex;
 
-use super::App;
-use super::failure::{Failure, is_too_long};
-use super::page::{self, Place, Visitor, show};
-use super::params::link;
 use super::queues::{self, Queue};
 use super::workers::{self, Worker};
 use crate::error::Error;
+use crate::ui::App;
+use crate::ui::failure::{Failure, is_too_long};
+use crate::ui::layout::{self as page, Place, Visitor, show};
+use crate::ui::params::link;
 use crate::words::{count, counted};
 use pgsaga_worker::db::Time;
 

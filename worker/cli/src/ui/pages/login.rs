@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
-use super::App;
-use super::failure::Failure;
-use super::page::{Place, Visitor, show, show_as};
-use super::params::Params;
+use crate::ui::App;
+use crate::ui::failure::Failure;
+use crate::ui::layout::{Place, Visitor, show, show_as};
+use crate::ui::params::Params;
 use crate::words::{counted, is_seen, is_unprintable};
 
 const NAME_CHARS_MAX: usize = 64;
@@ -91,7 +91,7 @@ fn set_cookie(visitor: &Visitor, to: &str, secret: &str, more: &str) -> Response
 pub(crate) fn of_this_session<'a>(
     visitor: &'a Visitor,
     params: &Params,
-) -> Result<&'a super::session::Session, Failure> {
+) -> Result<&'a crate::ui::access::session::Session, Failure> {
     may_log_in(visitor)?;
     let session = visitor.session.as_ref().ok_or_else(|| Failure {
         status: StatusCode::UNAUTHORIZED,

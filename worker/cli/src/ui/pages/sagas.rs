@@ -7,13 +7,13 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
-use super::App;
-use super::failure::Failure;
-use super::page::{self, Place, Visitor, badge, saga_link, show, table};
-use super::params::{Params, is_of_gid, link};
-use super::text::{folded, text};
 use crate::error::Error;
 use crate::operate::filter::{self, Label, label};
+use crate::ui::App;
+use crate::ui::failure::Failure;
+use crate::ui::layout::{self as page, Place, Visitor, badge, saga_link, show, table};
+use crate::ui::params::{Params, is_of_gid, link};
+use crate::ui::text::{folded, text};
 use crate::words::count;
 use pgsaga_worker::db::Time;
 

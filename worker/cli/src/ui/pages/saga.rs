@@ -5,16 +5,16 @@ use axum::response::Response;
 use maud::{Markup, html};
 use sqlx::postgres::PgPool;
 
-use super::App;
-use super::action::{Action, allowed};
-use super::failure::Failure;
-use super::page::{self, Place, Visitor, badge, show, table};
-use super::params::{Params, link, unknown};
-use super::text::{folded, text};
 use super::timeline::{self, Timeline};
 use crate::error::Error;
 use crate::operate::show::read::{self, Head, Saga, Step, Tries};
 use crate::operate::show::{next, standing};
+use crate::ui::App;
+use crate::ui::action::{Action, allowed};
+use crate::ui::failure::Failure;
+use crate::ui::layout::{self as page, Place, Visitor, badge, show, table};
+use crate::ui::params::{Params, link, unknown};
+use crate::ui::text::{folded, text};
 use crate::words::{counted, span_us};
 
 /// Buttons that skip a step: a parallel saga may have hundreds that run.

@@ -1,23 +1,14 @@
 //! `pgsaga ui`: a web page for people.
 
+mod access;
 mod action;
 mod confirm;
 mod failure;
-mod guard;
-mod login;
-mod overview;
-mod page;
+mod layout;
+mod pages;
 mod params;
-mod queues;
-mod saga;
-mod sagas;
-mod session;
 mod store;
-mod stuck;
 mod text;
-mod timeline;
-mod token;
-mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,13 +26,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::operate::Database;
+use access::guard;
+use access::session::Sessions;
+use access::token::Token;
+use pages::{login, overview, queues, saga, sagas, stuck, workers};
 use pgsaga_worker::db::Hosts;
 use pgsaga_worker::telemetry::listener as http_listener;
-use session::Sessions;
 use store::Store;
-use token::Token;
 
-pub(crate) use token::VARIABLE as TOKEN_VARIABLE;
+pub(crate) use access::token::VARIABLE as TOKEN_VARIABLE;
 
 /// The longest form: a comment has 1,024 bytes, each of which is three when it is encoded.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -149,16 +142,16 @@ fn router(app: App) -> Router {
         .route("/logout", axum::routing::post(login::leave))
         .route(
             "/static/style.css",
-            get(|| asset("text/css; charset=utf-8", include_str!("ui/static/style.css"))),
+            get(|| asset("text/css; charset=utf-8", include_str!("static/style.css"))),
         )
         .route(
             "/static/live.js",
-            get(|| asset("text/javascript; charset=utf-8", include_str!("ui/static/live.js"))),
+            get(|| asset("text/javascript; charset=utf-8", include_str!("static/live.js"))),
         )
-        .route("/static/icon.svg", get(|| asset("image/svg+xml", include_str!("ui/static/icon.svg"))))
+        .route("/static/icon.svg", get(|| asset("image/svg+xml", include_str!("static/icon.svg"))))
         // The process runs: it says nothing about Postgres, or an outage there would restart this one, too.
         .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(page::nowhere)
+        .fallback(layout::nowhere)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), guard::guard))
         .with_state(app)

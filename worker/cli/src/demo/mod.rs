@@ -113,7 +113,7 @@ impl Demo {
         screen.say(&place.description);
         migrate(&place.url, false).await?;
         let pool = db::connect(&place.url).await?;
-        sqlx::raw_sql(include_str!("demo/orders_table.sql")).execute(&pool).await?;
+        sqlx::raw_sql(include_str!("sql/orders_table.sql")).execute(&pool).await?;
         // One after the other: both make the barrier's schema.
         let (pid_a, bank_a) = start_bank(fleet, Name::BankA, seed).await?;
         let (pid_b, bank_b) = start_bank(fleet, Name::BankB, seed).await?;
@@ -197,7 +197,7 @@ async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS
     let pids = [start_worker(fleet)?, start_worker(fleet)?];
     let deadline = Instant::now() + Duration::from_secs(WORKERS_READY_SECONDS_MAX);
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    while sqlx::query(include_str!("demo/workers.sql")).fetch_all(pool).await?.len() < WORKERS {
+    while sqlx::query(include_str!("sql/workers.sql")).fetch_all(pool).await?.len() < WORKERS {
         fleet.check()?;
         if Instant::now() > deadline {
             let found = format!("the workers were not ready within {WORKERS_READY_SECONDS_MAX} s");

@@ -7,10 +7,10 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
-use super::App;
-use super::page::{self, Place, Visitor, badge, show, table};
-use super::text::text;
 use crate::error::Error;
+use crate::ui::App;
+use crate::ui::layout::{self as page, Place, Visitor, badge, show, table};
+use crate::ui::text::text;
 use crate::words::span_us;
 use pgsaga_worker::db::Time;
 

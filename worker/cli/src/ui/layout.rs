@@ -9,10 +9,10 @@ use axum::response::{Html, IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
 
 use super::App;
+use super::access::guard;
+use super::access::session::Session;
 use super::failure::Failure;
-use super::guard;
 use super::params::link;
-use super::session::Session;
 use crate::words;
 use pgsaga_worker::db::Time;
 

@@ -5,11 +5,11 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
-use super::page::{badge, table, time};
-use super::params::link;
-use super::text::{CHARS_MAX, folded, folded_first, text};
 use crate::operate::show::event::Event;
 use crate::operate::show::read::Saga;
+use crate::ui::layout::{badge, table, time};
+use crate::ui::params::link;
+use crate::ui::text::{CHARS_MAX, folded, folded_first, text};
 use crate::words::{count, span_us};
 
 /// Events a page, the last ones first.

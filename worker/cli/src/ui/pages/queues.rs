@@ -9,13 +9,13 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
-use super::App;
-use super::failure::Failure;
 use super::overview::{self, Overview};
-use super::page::{self, Place, Visitor, show, table};
-use super::params::link;
-use super::text::text;
 use crate::error::Error;
+use crate::ui::App;
+use crate::ui::failure::Failure;
+use crate::ui::layout::{self as page, Place, Visitor, show, table};
+use crate::ui::params::link;
+use crate::ui::text::text;
 use crate::words::{count, span_us};
 use pgsaga_worker::db::Time;
 

@@ -7,13 +7,13 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
-use super::App;
-use super::action::EXPLAINED;
-use super::failure::Failure;
-use super::page::{self, Place, Visitor, saga_link, show, table};
-use super::params::{Params, link};
-use super::text::{folded, text};
 use crate::error::Error;
+use crate::ui::App;
+use crate::ui::action::EXPLAINED;
+use crate::ui::failure::Failure;
+use crate::ui::layout::{self as page, Place, Visitor, saga_link, show, table};
+use crate::ui::params::{Params, link};
+use crate::ui::text::{folded, text};
 use crate::words::span_us;
 use pgsaga_worker::db::Time;
 

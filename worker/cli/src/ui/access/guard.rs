@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::App;
+use crate::ui::App;
 
 /// Scripts and styles are files of ours; nothing else runs, whatever text gets into a page. `same-origin` rather than no
 /// referrer: without one, browsers send no origin with a form, either.

@@ -1,0 +1,5 @@
+//! Who may see the page, and who may decide: token, sessions, and what every request passes.
+
+pub(crate) mod guard;
+pub(crate) mod session;
+pub(crate) mod token;
