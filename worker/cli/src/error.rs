@@ -1,5 +1,7 @@
 //! What can go wrong, as a person reads it.
 
+use pgsaga_worker::db::sqlstate;
+
 /// Errors of the command line. Each text says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -70,6 +72,36 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Wraps an error of input or output.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { doing: doing.into(), source }
+    }
+
+    /// Wraps any other error as one of input or output.
+    pub(crate) fn other(
+        doing: impl Into<String>,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Io { doing: doing.into(), source: std::io::Error::other(why) }
+    }
+
+    /// Whether the database gave a statement up because it took too long.
+    pub(crate) fn is_too_long(&self) -> bool {
+        matches!(self.sqlstate().as_deref(), Some("57014" | "55P03"))
+    }
+
+    /// Whether others changed the same rows meanwhile, so that nothing was done.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            Error::Database(error) => sqlstate(error),
+            _ => None,
+        }
+    }
+
     /// A task of this process panicked or was cancelled.
     pub(crate) fn loop_ended(error: &tokio::task::JoinError) -> Error {
         Error::Worker(pgsaga_worker::Error::LoopEnded(error.to_string()))

@@ -7,6 +7,7 @@ mod echo;
 mod error;
 mod fleet;
 mod operate;
+mod output;
 mod signals;
 mod ui;
 mod words;

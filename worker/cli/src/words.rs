@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pgsaga_sql::FORMAT;
-
 use pgsaga_worker::db::Time;
 
 /// A time, in UTC.
@@ -72,6 +71,15 @@ pub(crate) fn count(number: i64) -> String {
 /// So many of something.
 pub(crate) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// Up to `names_max` names, and how many more there are.
+pub(crate) fn some_names(names: &[&str], names_max: usize) -> String {
+    let more = match names.len().saturating_sub(names_max) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names[..names.len().min(names_max)].join(", "))
 }
 
 /// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.

@@ -70,7 +70,7 @@ impl Try {
     }
 
     /// Some try ended unknown, or the last that left ended ongoing: the op may have taken effect.
-    pub(crate) fn may_have_happened(self) -> bool {
+    pub fn may_have_happened(self) -> bool {
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
 

@@ -276,7 +276,6 @@ fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
         }
         Some(Interrupt::Turn) | None => {}
     }
-    let is_pivot = shape.pivot() == Some(now.step);
     match (now.op, event.outcome) {
         (_, Some(Outcome::Success)) => Verdict::Success,
         (_, None) => match event.fault {
@@ -291,21 +290,26 @@ fn judge(shape: &Shape, forward_only: bool, event: &Event) -> Verdict {
             Verdict::Failed { doubtful: next.unknown_before, why: Why::Refused }
         }
         (Op::Compensate, Some(Outcome::Failure)) => Verdict::Stick { next, why: Why::Refused },
-        (Op::Action, Some(Outcome::Unknown | Outcome::Unsent)) => {
-            let unlimited = forward_only || is_pivot && next.may_have_happened();
-            match shape.retry_limit(now.step).filter(|_| !unlimited) {
-                Some(limit) if next.counted > limit => {
-                    Verdict::Failed { doubtful: next.may_have_happened(), why: Why::RetryLimit(limit) }
+        (op, Some(Outcome::Unknown | Outcome::Unsent)) => match retry_limit(shape, forward_only, next) {
+            Some(limit) if next.counted > limit => {
+                let why = Why::RetryLimit(limit);
+                match op {
+                    Op::Action => Verdict::Failed { doubtful: next.may_have_happened(), why },
+                    Op::Compensate => Verdict::Stick { next, why },
                 }
-                _ => Verdict::Again { next, wait: Wait::Backoff { counted: next.counted } },
             }
-        }
-        (Op::Compensate, Some(Outcome::Unknown | Outcome::Unsent)) => {
-            match shape.compensate_retry_limit(now.step) {
-                Some(limit) if next.counted > limit => Verdict::Stick { next, why: Why::RetryLimit(limit) },
-                _ => Verdict::Again { next, wait: Wait::Backoff { counted: next.counted } },
-            }
-        }
+            _ => Verdict::Again { next, wait: Wait::Backoff { counted: next.counted } },
+        },
+    }
+}
+
+/// The limit on the retries of an op whose next try would be `next`. After the pivot has succeeded
+/// (`forward_only`), and for a pivot that may have taken effect, there is none.
+pub fn retry_limit(shape: &Shape, forward_only: bool, next: Try) -> Option<u32> {
+    match next.op {
+        Op::Action if forward_only || is_awaited(shape, next) => None,
+        Op::Action => shape.retry_limit(next.step),
+        Op::Compensate => shape.compensate_retry_limit(next.step),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::operate::out;
+use crate::output::out;
 use crate::words::span;
 
 mod limits;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::limits::Limits;
 use super::run::Measured;
 use super::times::Percentiles;
-use crate::operate::table_of;
+use crate::output::table_of;
 use crate::words::count;
 
 /// What a figure is held against.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 
 /// Validates a file without a database, in the words of the INSERT. The file holds what goes into `steps` (a JSON array),
 /// or an object with `steps` and other columns.
@@ -28,7 +28,7 @@ impl Check {
         } else {
             std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
         };
-        read.map_err(|source| Error::Io { doing: format!("read {}", self.file.display()), source })?;
+        read.map_err(Error::io(format!("read {}", self.file.display())))?;
         pgsaga_producer::check_file(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
         out(format_args!("{}: fine", self.file.display()))
     }

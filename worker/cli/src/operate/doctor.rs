@@ -7,8 +7,9 @@ use pgsaga_sql::{CHECKS, Check};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Acquire as _, Executor as _, Row as _};
 
-use super::{Database, out, out_json};
+use super::Database;
 use crate::error::Error;
+use crate::output::{out, out_json};
 use crate::words::printable;
 use pgsaga_worker::db::{self, Class};
 

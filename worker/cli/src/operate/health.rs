@@ -12,8 +12,8 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 use crate::words::printable;
 
 /// A worker says a line; whoever says more is somebody else.

@@ -9,8 +9,8 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 use pgsaga_worker::db::sqlstate;
 
 /// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.

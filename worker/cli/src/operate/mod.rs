@@ -8,20 +8,16 @@ pub(crate) mod health;
 pub(crate) mod list;
 pub(crate) mod migrate;
 pub(crate) mod queues;
+pub(crate) mod read;
 pub(crate) mod show;
 
-use std::fmt::Display;
-use std::io::Write as _;
-
 use clap::Args;
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use pgsaga_sql::query;
+use pgsaga_worker::db;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgPool;
 
 use crate::error::Error;
-use crate::words::{self, printable_json};
-use pgsaga_worker::db;
 
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
@@ -66,37 +62,4 @@ pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Er
             advice: "run `pgsaga migrate`",
         })),
     }
-}
-
-/// A table with a line below its header only; as wide as the terminal, where there is one.
-pub(crate) fn table_of(header: &[&str]) -> Table {
-    const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
-    let mut table = Table::new();
-    table
-        .load_style(TableStyle::new().header_separator(LINE))
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    table
-}
-
-/// Prints JSON on standard output, so that it can be read on a terminal as well as by a program.
-///
-/// # Errors
-/// See [`out`].
-fn out_json(json: impl Display) -> Result<(), Error> {
-    out(printable_json(&json.to_string()))
-}
-
-/// Says on standard error what went wrong. It may quote what others wrote.
-pub(crate) fn complain(what: impl Display) {
-    eprintln!("pgsaga: {}", words::printable_lines(&what.to_string()));
-}
-
-/// Prints a line on standard output. A reader who has seen enough (`pgsaga list | head`) ends the command, not with a panic.
-///
-/// # Errors
-/// [`Error::Io`] where it cannot be written.
-pub(crate) fn out(line: impl Display) -> Result<(), Error> {
-    writeln!(std::io::stdout().lock(), "{line}")
-        .map_err(|source| Error::Io { doing: "print the result".to_owned(), source })
 }

@@ -53,6 +53,14 @@ impl Failure {
         self.what == TOO_LONG
     }
 
+    pub(crate) fn too_long() -> Failure {
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TOO_LONG,
+            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
+        )
+    }
+
     /// The database does not answer.
     pub(crate) fn away(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
@@ -92,31 +100,15 @@ impl From<Error> for Failure {
             Error::Unanswered { .. } => {
                 Failure::new(StatusCode::GATEWAY_TIMEOUT, "Nobody knows whether it was done", words)
             }
+            error if error.is_too_long() => Failure::too_long(),
             Error::Database(error) => of_database(error, words),
             _ => Failure::broken(words),
         }
     }
 }
 
-/// Whether the database was at it until it was given up.
-pub(crate) fn is_too_long(error: &Error) -> bool {
-    let Error::Database(error) = error else { return false };
-    matches!(sqlstate(error).as_deref(), Some("57014" | "55P03"))
-}
-
-/// Whether somebody else changed the same meanwhile, and nothing was done.
-pub(crate) fn is_overtaken(error: &Error) -> bool {
-    let Error::Database(error) = error else { return false };
-    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
-}
-
 fn of_database(error: &sqlx::Error, words: String) -> Failure {
     match sqlstate(error).as_deref() {
-        Some("57014" | "55P03") => Failure::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TOO_LONG,
-            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
-        ),
         Some("40001" | "40P01") => {
             Failure::conflict("Others change it just now: nothing is done. Read again what will happen now.")
         }

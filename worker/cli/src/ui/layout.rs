@@ -1,66 +1,21 @@
 //! What all pages have: head, navigation, landmarks, tables, and how a failure looks.
 
-use std::convert::Infallible;
-
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
-
-use super::App;
-use super::access::guard;
-use super::access::session::Session;
-use super::failure::Failure;
-use super::params::link;
-use crate::words;
 use pgsaga_worker::db::Time;
 
-/// The session's cookie, before the port: browsers send it to every port of a host, and two pages must not log each other out.
-const COOKIE: &str = "pgsaga_ui";
+use super::App;
+use super::access::visitor::Visitor;
+use super::failure::Failure;
+use super::params::link;
+use super::text::text;
+use crate::words;
 
-/// Who asks for a page.
-pub(crate) struct Visitor {
-    /// Somebody who is logged in.
-    pub(crate) session: Option<Session>,
-    /// There is a token, so somebody may log in.
-    pub(crate) may_log_in: bool,
-    /// What the session's cookie is called.
-    pub(crate) cookie: String,
-    /// What was asked for: the way back from a login.
-    pub(crate) asked_for: String,
-}
-
-impl FromRequestParts<App> for Visitor {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Visitor, Infallible> {
-        let may_log_in = app.token.is_some();
-        let cookie = guard::port_of(&parts.headers)
-            .map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"));
-        let session = value(&parts.headers, &cookie)
-            .filter(|_| may_log_in)
-            .and_then(|secret| app.sessions.find(secret));
-        let asked_for = parts.uri.path_and_query().map(|asked| asked.as_str());
-        // Two slashes lead to another host.
-        let asked_for = asked_for.filter(|asked| !asked.starts_with("//")).unwrap_or("/").to_owned();
-        Ok(Visitor { session, may_log_in, cookie, asked_for })
-    }
-}
-
-/// What a cookie of this name holds.
-fn value<'a>(headers: &'a HeaderMap, cookie: &str) -> Option<&'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|cookies| cookies.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(cookie)?.strip_prefix('='))
-}
-
-/// A page of the navigation.
+/// An entry of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum NavItem {
     Overview,
     Sagas,
     Stuck,
@@ -69,19 +24,19 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 5] = [
-    (Place::Overview, "/", "Overview"),
-    (Place::Sagas, "/sagas", "Sagas"),
-    (Place::Stuck, "/stuck", "Stuck"),
-    (Place::Queues, "/queues", "Queues"),
-    (Place::Workers, "/workers", "Workers"),
+const NAVIGATION: [(NavItem, &str, &str); 5] = [
+    (NavItem::Overview, "/", "Overview"),
+    (NavItem::Sagas, "/sagas", "Sagas"),
+    (NavItem::Stuck, "/stuck", "Stuck"),
+    (NavItem::Queues, "/queues", "Queues"),
+    (NavItem::Workers, "/workers", "Workers"),
 ];
 
 /// A whole page, or what is to be said instead of it.
 pub(crate) fn show(
     app: &App,
     visitor: &Visitor,
-    place: Place,
+    at: NavItem,
     title: &str,
     body: Result<Markup, Failure>,
 ) -> Response {
@@ -89,14 +44,14 @@ pub(crate) fn show(
         Ok(body) => (StatusCode::OK, title, body),
         Err(failure) => (failure.status, failure.what, failed(visitor, &failure)),
     };
-    show_as(app, visitor, place, title, status, body)
+    show_as(app, visitor, at, title, status, body)
 }
 
 /// The same with a status of its own.
 pub(crate) fn show_as(
     app: &App,
     visitor: &Visitor,
-    place: Place,
+    at: NavItem,
     title: &str,
     status: StatusCode,
     body: Markup,
@@ -120,8 +75,8 @@ pub(crate) fn show_as(
                     span.name { "pgsaga" }
                     nav aria-label="Pages" {
                         ul {
-                            @for (of, path, name) in PLACES {
-                                li { a href=(path) aria-current=[(of == place).then_some("page")] { (name) } }
+                            @for (of, path, name) in NAVIGATION {
+                                li { a href=(path) aria-current=[(of == at).then_some("page")] { (name) } }
                             }
                         }
                     }
@@ -133,7 +88,7 @@ pub(crate) fn show_as(
                 }
                 footer {
                     "pgsaga " (env!("CARGO_PKG_VERSION"))
-                    @if let Some(database) = app.store.place() { " · database " (super::text::text(&database)) }
+                    @if let Some(database) = app.store.database() { " · database " (text(&database)) }
                     @if !visitor.may_log_in { " · read-only" }
                 }
             }
@@ -150,7 +105,7 @@ fn who(visitor: &Visitor) -> Markup {
     html! {
         div.who {
             @if let Some(session) = &visitor.session {
-                span { (super::text::text(&session.name)) }
+                span { (text(&session.name)) }
                 form method="post" action="/logout" {
                     input type="hidden" name="form_token" value=(session.form_token);
                     button { "Log out" }
@@ -165,7 +120,7 @@ fn who(visitor: &Visitor) -> Markup {
 fn failed(visitor: &Visitor, failure: &Failure) -> Markup {
     html! {
         h1 { (failure.what) }
-        p.alarm role="alert" { (super::text::text(&failure.why)) }
+        p.alarm role="alert" { (text(&failure.why)) }
         p { a href=(visitor.asked_for) { "Try again" } " · " a href="/" { "Overview" } }
     }
 }
@@ -173,7 +128,7 @@ fn failed(visitor: &Visitor, failure: &Failure) -> Markup {
 /// Where nothing is.
 pub(crate) async fn nowhere(State(app): State<App>, visitor: Visitor, uri: Uri) -> Response {
     let why = format!("There is no page {:?}.", uri.path().chars().take(200).collect::<String>());
-    show(&app, &visitor, Place::Elsewhere, "Not found", Err(Failure::absent(why)))
+    show(&app, &visitor, NavItem::Elsewhere, "Not found", Err(Failure::absent(why)))
 }
 
 /// A table, each row headed by its first cell. The roles keep it a table where the style sheet lays it out otherwise.
@@ -209,7 +164,7 @@ pub(crate) fn badge(word: &str) -> Markup {
 
 /// A saga's gid that leads to it.
 pub(crate) fn saga_link(gid: &str) -> Markup {
-    html! { a.gid href=(link("/saga", &[("gid", gid)])) { (super::text::text(gid)) } }
+    html! { a.gid href=(link("/saga", &[("gid", gid)])) { (text(gid)) } }
 }
 
 /// A moment.

@@ -1,10 +1,10 @@
 //! `pgsaga ui`: a web page for people.
 
 mod access;
-mod action;
-mod confirm;
+mod decide;
 mod failure;
 mod layout;
+mod overview;
 mod pages;
 mod params;
 mod store;
@@ -29,7 +29,7 @@ use crate::operate::Database;
 use access::guard;
 use access::session::Sessions;
 use access::token::Token;
-use pages::{login, overview, queues, saga, sagas, stuck, workers};
+use pages::{login, queues, saga, sagas, stuck, workers};
 use pgsaga_worker::db::Hosts;
 use pgsaga_worker::telemetry::listener as http_listener;
 use store::Store;
@@ -130,14 +130,14 @@ impl Ui {
 
 fn router(app: App) -> Router {
     Router::new()
-        .route("/", get(overview::page))
-        .route("/live", get(overview::fragment))
+        .route("/", get(pages::overview::page))
+        .route("/live", get(pages::overview::fragment))
         .route("/sagas", get(sagas::page))
         .route("/saga", get(saga::page))
         .route("/stuck", get(stuck::page))
         .route("/queues", get(queues::page))
         .route("/workers", get(workers::page))
-        .route("/decide", get(confirm::ask).post(confirm::take))
+        .route("/decide", get(decide::ask).post(decide::take))
         .route("/login", get(login::ask).post(login::enter))
         .route("/logout", axum::routing::post(login::leave))
         .route(

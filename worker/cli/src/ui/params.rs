@@ -46,6 +46,12 @@ impl Params {
         named.map(|(_, value)| value.as_str())
     }
 
+    /// A whole number, where there is one.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let bad = |text| Failure::bad(format!("{name}: found {text:?}; allowed: a whole number"));
+        self.get(name).map(|text| text.parse().map_err(|_| bad(text))).transpose()
+    }
+
     /// The gid of a saga. What cannot be one is unknown as well.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub(crate) struct Store {
 struct Pools {
     reading: PgPool,
     deciding: Option<PgPool>,
-    place: String,
+    database: String,
 }
 
 impl Store {
@@ -63,8 +63,8 @@ impl Store {
     }
 
     /// The name of the database, once it has answered.
-    pub(crate) fn place(&self) -> Option<String> {
-        self.held().as_ref().map(|pools| pools.place.clone())
+    pub(crate) fn database(&self) -> Option<String> {
+        self.held().as_ref().map(|pools| pools.database.clone())
     }
 
     /// Asks something, in a session that cannot write.
@@ -185,7 +185,7 @@ impl Store {
 
     async fn open(&self) -> Result<Pools, Failure> {
         let options = db::choose(&self.url).await?.options(SETTINGS);
-        let place = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
+        let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
         let read_only = options.clone().options([("default_transaction_read_only", "on")]);
         // Outside the pool, which would try again until its time is up, and then only say that it waited.
         let mut connection = PgConnection::connect_with(&read_only).await.map_err(Error::from)?;
@@ -195,7 +195,7 @@ impl Store {
         let pools = Pools {
             reading: pool(read_only, READING_MAX),
             deciding: self.decides.then(|| pool(options, DECIDING_MAX)),
-            place,
+            database,
         };
         Ok(pools)
     }

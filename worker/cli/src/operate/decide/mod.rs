@@ -1,221 +1,223 @@
-//! What people decide about sagas that cannot, or must not, go on by themselves: `pgsaga abort`, `force`, `retry`, `skip` and
-//! `resolve`, for one saga or for many.
+//! What people decide about sagas that cannot, or must not, go on by themselves. The command line,
+//! the web page and decisions in bulk are made of the table in this file.
 
+pub(crate) mod allowed;
 mod bulk;
+mod command;
+pub(crate) mod consequences;
 
 use std::fmt;
 
-use clap::{Args, ValueEnum};
+use pgsaga_plan::SagaStatus;
 use pgsaga_sql::{fail, query};
-use sqlx::{PgExecutor, Row as _};
-
-use super::{Database, connect, out};
-use crate::error::Error;
-use bulk::{Open, Stuck};
 use pgsaga_worker::db::sqlstate;
+use sqlx::PgExecutor;
 
-/// Turn a saga back, or many: what was done is undone
-///
-/// No new action starts; what is in flight ends first. While its pivot runs, the pivot's outcome decides first; after the pivot it is refused. To abort an aborting saga
-/// changes nothing.
-#[derive(Debug, Args)]
-pub(crate) struct Abort {
-    /// The saga's gid
-    #[arg(required_unless_present = "open", conflicts_with = "open")]
-    gid: Option<String>,
-    #[command(flatten)]
-    open: Open,
-    /// Why; becomes the saga's reason
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    #[command(flatten)]
-    database: Database,
+use crate::error::Error;
+use crate::operate::read::row;
+use crate::operate::read::words::{optional, word};
+pub(crate) use command::Command;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Retry,
+    RetryFresh,
+    Skip,
+    ResolveSucceeded,
+    ResolveFailed,
+    Abort,
+    Force,
 }
 
-/// End a saga as failed without compensating anything
-///
-/// Calls in flight end first.
-#[derive(Debug, Args)]
-pub(crate) struct Force {
-    /// The saga's gid
-    gid: String,
-    /// Why; becomes the saga's reason
-    #[arg(long, value_name = "TEXT")]
-    comment: String,
-    #[command(flatten)]
-    database: Database,
+/// One row of the table of decisions.
+pub(crate) struct Facts {
+    /// The word in links and forms.
+    pub(crate) word: &'static str,
+    /// The name on buttons.
+    pub(crate) title: &'static str,
+    /// The name in lines that say what was decided.
+    pub(crate) about: &'static str,
+    /// What the decision does and when it helps, for a person who has to choose.
+    pub(crate) explained: &'static str,
+    /// The command with GID and STEP, and what it does, for a person who looks at a stuck saga.
+    pub(crate) helps: Option<(&'static str, &'static str)>,
+    pub(crate) needs_comment: bool,
+    /// Whether the decision is about one step.
+    pub(crate) is_of_step: bool,
+    /// What to do when nobody knows whether the decision was taken.
+    pub(crate) repeating: &'static str,
 }
 
-/// Try again what is stuck, of one saga or of many
-///
-/// Of a saga that is not stuck, what waits for its next try is tried now.
-#[derive(Debug, Args)]
-pub(crate) struct Retry {
-    /// The saga's gid
-    #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
-    gid: Option<String>,
-    #[command(flatten)]
-    stuck: Stuck,
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    comment: Option<String>,
-    /// Under new idempotency keys, for participants that remember their refusal; refused where some try was not definitely
-    /// refused, as the new key could do it twice
-    #[arg(long)]
-    fresh_key: bool,
-    #[command(flatten)]
-    database: Database,
-}
+const LOOK_FIRST: &str = "look with `pgsaga show` before you repeat it";
 
-/// Count the op at which a step stands as done, of one saga or of many that are stuck
-///
-/// A call of it in flight ends first and changes nothing.
-#[derive(Debug, Args)]
-pub(crate) struct Skip {
-    /// The saga's gid
-    #[arg(required_unless_present = "stuck", conflicts_with = "stuck", requires = "step")]
-    gid: Option<String>,
-    /// The step's name
-    #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
-    step: Option<String>,
-    #[command(flatten)]
-    stuck: Stuck,
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    comment: String,
-    #[command(flatten)]
-    database: Database,
-}
+impl Decision {
+    pub(crate) const ALL: [Decision; 7] = [
+        Decision::Retry,
+        Decision::RetryFresh,
+        Decision::Skip,
+        Decision::ResolveSucceeded,
+        Decision::ResolveFailed,
+        Decision::Abort,
+        Decision::Force,
+    ];
 
-/// End a saga as you have seen to it that it ended, or many that are stuck
-///
-/// Calls in flight end first.
-#[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
-pub(crate) struct Resolve {
-    /// The saga's gid
-    #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
-    gid: Option<String>,
-    /// What it came to
-    #[arg(value_enum)]
-    ending: Ending,
-    #[command(flatten)]
-    stuck: Stuck,
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    comment: String,
-    #[command(flatten)]
-    database: Database,
-}
-
-/// How a person ends a saga.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Ending {
-    /// All its steps are done
-    Succeeded,
-    /// Nothing of it stands
-    Failed,
-}
-
-impl Ending {
-    /// The word in SQL.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn facts(self) -> Facts {
         match self {
-            Ending::Succeeded => "succeeded",
-            Ending::Failed => "failed",
+            Decision::Retry => Facts {
+                word: "retry",
+                title: "Retry",
+                about: "retry",
+                explained: "What is stuck is tried again under the same idempotency keys. For a participant that was \
+                    repaired.",
+                helps: Some(("retry GID", "tries what is stuck again")),
+                needs_comment: false,
+                is_of_step: false,
+                repeating: LOOK_FIRST,
+            },
+            Decision::RetryFresh => Facts {
+                word: "retry-fresh",
+                title: "Retry under fresh keys",
+                about: "retry with a fresh key",
+                explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused \
+                    where some try was not definitely refused, as the new key could do it twice.",
+                helps: None,
+                needs_comment: false,
+                is_of_step: false,
+                repeating: LOOK_FIRST,
+            },
+            Decision::Skip => Facts {
+                word: "skip",
+                title: "Skip",
+                about: "skip",
+                explained: "The step's action or compensation counts as done without a call. For what you have done by \
+                    hand.",
+                helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
+                needs_comment: true,
+                is_of_step: true,
+                repeating: LOOK_FIRST,
+            },
+            Decision::ResolveSucceeded => Facts {
+                word: "resolve-succeeded",
+                title: "Resolve as succeeded",
+                about: "resolve as succeeded",
+                explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
+                helps: Some((
+                    "resolve GID succeeded|failed --comment TEXT",
+                    "ends the saga as you have seen to it",
+                )),
+                needs_comment: true,
+                is_of_step: false,
+                repeating: LOOK_FIRST,
+            },
+            Decision::ResolveFailed => Facts {
+                word: "resolve-failed",
+                title: "Resolve as failed",
+                about: "resolve as failed",
+                explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that \
+                    nothing stands.",
+                helps: None,
+                needs_comment: true,
+                is_of_step: false,
+                repeating: LOOK_FIRST,
+            },
+            Decision::Abort => Facts {
+                word: "abort",
+                title: "Abort",
+                about: "abort",
+                explained: "The saga turns back: what was done is compensated, in reverse order.",
+                helps: Some(("abort GID --reason TEXT", "turns the saga back")),
+                needs_comment: true,
+                is_of_step: false,
+                repeating: "repeating it is safe",
+            },
+            Decision::Force => Facts {
+                word: "force",
+                title: "Force",
+                about: "force",
+                explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
+                helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
+                needs_comment: true,
+                is_of_step: false,
+                repeating: LOOK_FIRST,
+            },
+        }
+    }
+
+    /// The decision of a link's or a form's word.
+    pub(crate) fn parse(word: &str) -> Option<Decision> {
+        Decision::ALL.into_iter().find(|decision| decision.facts().word == word)
+    }
+
+    fn statement(self) -> &'static str {
+        match self {
+            Decision::Retry | Decision::RetryFresh => query::DECIDE_RETRY,
+            Decision::Skip => query::DECIDE_SKIP,
+            Decision::ResolveSucceeded | Decision::ResolveFailed => query::DECIDE_RESOLVE,
+            Decision::Abort => query::DECIDE_ABORT,
+            Decision::Force => query::DECIDE_FORCE,
         }
     }
 }
 
-/// What is decided about one saga.
+/// A decision with what it is about.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Decision<'a> {
-    Abort { reason: &'a str },
-    Force { comment: &'a str },
-    Retry { comment: Option<&'a str>, fresh_key: bool },
-    Skip { step: &'a str, comment: &'a str },
-    Resolve { ending: Ending, comment: &'a str },
+pub(crate) struct Request<'a> {
+    pub(crate) decision: Decision,
+    pub(crate) step: Option<&'a str>,
+    pub(crate) comment: Option<&'a str>,
 }
 
-/// A saga's status before a decision and after it.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    before: String,
-    after: String,
+row! {
+    /// A saga's status before a decision and after it.
+    #[derive(Debug)]
+    Taken {
+        before: Option<SagaStatus> => optional,
+        after: SagaStatus => word,
+    }
 }
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.before == self.after {
-            // What a worker has to do first, `pgsaga show` says.
-            return f.write_str(&self.after);
+        match self.before {
+            Some(before) if before != self.after => {
+                write!(f, "{} → {}", before.as_str(), self.after.as_str())
+            }
+            // `pgsaga show` says what a worker has to do first.
+            _ => f.write_str(self.after.as_str()),
         }
-        write!(f, "{} → {}", self.before, self.after)
     }
 }
 
-impl Decision<'_> {
-    /// The decision in SQL's word, with what it is about.
+impl Request<'_> {
+    /// The decision with its step, in words.
     pub(crate) fn about(&self) -> String {
-        match self {
-            Decision::Abort { .. } => "abort".to_owned(),
-            Decision::Force { .. } => "force".to_owned(),
-            Decision::Retry { fresh_key: false, .. } => "retry".to_owned(),
-            Decision::Retry { fresh_key: true, .. } => "retry with a fresh key".to_owned(),
-            Decision::Skip { step, .. } => format!("skip {step}"),
-            Decision::Resolve { ending, .. } => format!("resolve as {}", ending.word()),
-        }
+        let about = self.decision.facts().about;
+        self.step.map_or_else(|| about.to_owned(), |step| format!("{about} {step}"))
     }
 
-    fn sql(&self) -> &'static str {
-        match self {
-            Decision::Abort { .. } => query::DECIDE_ABORT,
-            Decision::Force { .. } => query::DECIDE_FORCE,
-            Decision::Retry { .. } => query::DECIDE_RETRY,
-            Decision::Skip { .. } => query::DECIDE_SKIP,
-            Decision::Resolve { .. } => query::DECIDE_RESOLVE,
-        }
-    }
-
-    /// What to do when nobody knows whether it was taken.
-    pub(crate) fn repeating(&self) -> &'static str {
-        match self {
-            Decision::Abort { .. } => "repeating it is safe",
-            _ => "look with `pgsaga show` before you repeat it",
-        }
-    }
-
-    /// Takes it, in a statement of its own.
+    /// Takes the decision, in one statement.
     pub(crate) async fn take(&self, database: impl PgExecutor<'_>, gid: &str) -> Result<Taken, Error> {
-        let sql = self.sql();
-        let statement = sqlx::query(sql).bind(gid);
-        let statement = match *self {
-            Decision::Abort { reason } => statement.bind(reason),
-            Decision::Force { comment } => statement.bind(comment),
-            Decision::Retry { comment, fresh_key } => statement.bind(comment).bind(fresh_key),
-            Decision::Skip { step, comment } => statement.bind(step).bind(comment),
-            Decision::Resolve { ending, comment } => statement.bind(ending.word()).bind(comment),
+        let sql = self.decision.statement();
+        let statement = sqlx::query_as(sql).bind(gid);
+        let statement = match self.decision {
+            Decision::Retry => statement.bind(self.comment).bind(false),
+            Decision::RetryFresh => statement.bind(self.comment).bind(true),
+            Decision::Skip => statement.bind(self.step).bind(self.comment),
+            Decision::ResolveSucceeded => statement.bind(SagaStatus::Succeeded.as_str()).bind(self.comment),
+            Decision::ResolveFailed => statement.bind(SagaStatus::Failed.as_str()).bind(self.comment),
+            Decision::Abort | Decision::Force => statement.bind(self.comment),
         };
         fail::before(sql);
-        let row = statement.fetch_one(database).await.map_err(|error| match error.as_database_error() {
-            None => Error::Unanswered { error, advice: self.repeating() },
+        let taken = statement.fetch_one(database).await.map_err(|error| match error.as_database_error() {
+            None => Error::Unanswered { error, advice: self.decision.facts().repeating },
             Some(_) => refusal(error),
         })?;
         fail::after(sql);
-        let after: String = row.try_get("after")?;
-        Ok(Taken { before: row.try_get::<Option<_>, _>("before")?.unwrap_or_else(|| after.clone()), after })
-    }
-
-    /// Takes it about one saga and says what came of it.
-    async fn about_one(&self, database: &Database, gid: &str) -> Result<(), Error> {
-        let pool = connect(&database.database_url).await?;
-        let taken = self.take(&pool, gid).await?;
-        pool.close().await;
-        out(format_args!("{gid}: {taken}"))
+        Ok(taken)
     }
 }
 
-/// The documented SQLSTATEs of the functions: the database's words, with the exit code of each.
+/// The functions' documented SQLSTATEs as errors with an exit code each, in the database's words.
 pub(crate) fn refusal(error: sqlx::Error) -> Error {
     let words = || error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
     match sqlstate(&error).as_deref() {
@@ -223,71 +225,5 @@ pub(crate) fn refusal(error: sqlx::Error) -> Error {
         Some("55000") => Error::Refused(words()),
         Some("22023") => Error::Usage(words()),
         _ => Error::Database(error),
-    }
-}
-
-impl Abort {
-    /// Aborts.
-    ///
-    /// # Errors
-    /// [`Error::Absent`] for an unknown gid, [`Error::Refused`] where the saga's state does not allow it.
-    pub(crate) async fn run(self) -> Result<(), Error> {
-        let decision = Decision::Abort { reason: &self.reason };
-        match &self.gid {
-            Some(gid) => decision.about_one(&self.database, gid).await,
-            None => self.open.decide(&self.database, decision).await,
-        }
-    }
-}
-
-impl Force {
-    /// Ends the saga.
-    ///
-    /// # Errors
-    /// See [`Abort::run`].
-    pub(crate) async fn run(self) -> Result<(), Error> {
-        Decision::Force { comment: &self.comment }.about_one(&self.database, &self.gid).await
-    }
-}
-
-impl Retry {
-    /// Retries.
-    ///
-    /// # Errors
-    /// See [`Abort::run`].
-    pub(crate) async fn run(self) -> Result<(), Error> {
-        let decision = Decision::Retry { comment: self.comment.as_deref(), fresh_key: self.fresh_key };
-        match &self.gid {
-            Some(gid) => decision.about_one(&self.database, gid).await,
-            None => self.stuck.decide(&self.database, decision).await,
-        }
-    }
-}
-
-impl Skip {
-    /// Skips.
-    ///
-    /// # Errors
-    /// See [`Abort::run`]; [`Error::Absent`] also for an unknown step.
-    pub(crate) async fn run(self) -> Result<(), Error> {
-        let comment = &self.comment;
-        match (&self.gid, &self.step) {
-            (Some(gid), Some(step)) => Decision::Skip { step, comment }.about_one(&self.database, gid).await,
-            _ => self.stuck.skip_each_step(&self.database, comment).await,
-        }
-    }
-}
-
-impl Resolve {
-    /// Resolves.
-    ///
-    /// # Errors
-    /// See [`Abort::run`].
-    pub(crate) async fn run(self) -> Result<(), Error> {
-        let decision = Decision::Resolve { ending: self.ending, comment: &self.comment };
-        match &self.gid {
-            Some(gid) => decision.about_one(&self.database, gid).await,
-            None => self.stuck.decide(&self.database, decision).await,
-        }
     }
 }

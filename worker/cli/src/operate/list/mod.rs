@@ -1,18 +1,28 @@
 //! `pgsaga list`.
 
-mod row;
 mod watch;
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use comfy_table::{Cell, Table};
+use pgsaga_plan::SagaStatus;
 use pgsaga_sql::query;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgPool;
 
 use super::filter::{self, Label, duration, label, micros, participant};
-use super::{Database, connect, out, out_json};
+use super::{Database, connect};
 use crate::error::Error;
-use row::Row;
+use crate::operate::read::list::Listed;
+use crate::operate::show::standing;
+use crate::output::{out, out_json, table_of};
+use crate::words::{count, newer_format, printable, time, when};
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 200;
+/// Characters of a gid, a queue or a step's name. A person may have written anything into a row.
+const NAME_CHARS_MAX: usize = 128;
 
 /// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
 ///
@@ -24,8 +34,8 @@ pub(crate) struct List {
     #[command(flatten)]
     database: Database,
     /// Only sagas of these statuses; repeatable, or separated by commas
-    #[arg(long, value_enum, value_delimiter = ',')]
-    status: Vec<Status>,
+    #[arg(long, value_delimiter = ',', value_parser = statuses())]
+    status: Vec<SagaStatus>,
     /// Only unfinished sagas
     #[arg(long)]
     open: bool,
@@ -62,20 +72,9 @@ pub(crate) struct List {
     watch: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Status {
-    Submitted,
-    Succeeded,
-    Aborting,
-    Failed,
-    Stuck,
-}
-
-impl Status {
-    /// The word in SQL.
-    fn word(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
+fn statuses() -> impl clap::builder::TypedValueParser<Value = SagaStatus> {
+    PossibleValuesParser::new(SagaStatus::ALL.map(SagaStatus::as_str))
+        .try_map(|word| SagaStatus::parse(&word).ok_or("no such status"))
 }
 
 impl List {
@@ -85,26 +84,23 @@ impl List {
     }
 
     /// Prints the table, or follows it.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn run(self) -> Result<(), Error> {
         if let Some(seconds) = self.watch {
             return watch::run(&self, Duration::from_secs(seconds)).await;
         }
         let pool = connect(&self.database.database_url).await?;
-        let rows = self.read(&pool).await?;
+        let sagas = self.read(&pool).await?;
         pool.close().await;
         if self.json {
-            return rows.iter().try_for_each(|row| out_json(row.json()?));
+            return sagas.iter().try_for_each(|saga| out_json(json(saga)?));
         }
-        out(row::table(&rows))
+        out(table(&sagas))
     }
 
-    async fn read(&self, pool: &PgPool) -> Result<Vec<Row>, sqlx::Error> {
-        let statuses: Vec<String> = self.status.iter().map(|status| status.word()).collect();
+    async fn read(&self, pool: &PgPool) -> Result<Vec<Listed>, sqlx::Error> {
+        let statuses: Vec<&str> = self.status.iter().map(|status| status.as_str()).collect();
         let (label_keys, label_values) = filter::labels(&self.label);
-        let rows: Vec<PgRow> = sqlx::query(query::LIST)
+        sqlx::query_as(query::LIST)
             // Planned for just these filters.
             .persistent(false)
             .bind((!statuses.is_empty()).then_some(statuses))
@@ -118,7 +114,50 @@ impl List {
             .bind(micros(self.no_progress))
             .bind(self.limit)
             .fetch_all(pool)
-            .await?;
-        rows.iter().map(Row::read).collect()
+            .await
     }
+}
+
+fn json(saga: &Listed) -> Result<String, Error> {
+    serde_json::to_string(saga)
+        .map_err(|error| Error::Found(format!("saga {} cannot be written as JSON: {error}", saga.gid)))
+}
+
+/// One line, for a reader who follows without a terminal.
+fn line(saga: &Listed) -> String {
+    let rest = [next(saga), reason(saga)].into_iter().filter(|text| !text.is_empty());
+    let rest = rest.collect::<Vec<_>>().join("; ");
+    let (created, gid) = (time(saga.created_at), printable(&saga.gid, NAME_CHARS_MAX));
+    format!("{created}  {gid}  {}  {rest}", saga.status.as_str()).trim_end().to_owned()
+}
+
+fn table(sagas: &[Listed]) -> Table {
+    let mut table = table_of(&["gid", "status", "queue", "steps", "created", "finished", "next", "reason"]);
+    for saga in sagas {
+        table.add_row([
+            Cell::new(printable(&saga.gid, NAME_CHARS_MAX)),
+            Cell::new(saga.status.as_str()).fg(standing::color(saga.status)),
+            Cell::new(printable(&saga.queue, NAME_CHARS_MAX)),
+            Cell::new(saga.steps),
+            Cell::new(time(saga.created_at)),
+            Cell::new(saga.finished_at.map(time).unwrap_or_default()),
+            Cell::new(next(saga)),
+            Cell::new(reason(saga)),
+        ]);
+    }
+    table
+}
+
+/// The earliest queued try, in words.
+fn next(saga: &Listed) -> String {
+    let Some(next) = &saga.next else { return String::new() };
+    let more = if saga.tasks > 1 { format!(", +{} more", count(saga.tasks - 1)) } else { String::new() };
+    let when = when(next.worker, next.due_ms);
+    let newer = newer_format(next.format).map(|why| format!("; {why}")).unwrap_or_default();
+    let step = printable(&next.step, NAME_CHARS_MAX);
+    format!("{} of {step}, try {}, {when}{more}{newer}", next.op.as_str(), count(next.attempt.into()))
+}
+
+fn reason(saga: &Listed) -> String {
+    saga.reason.as_deref().map(|reason| printable(reason, REASON_CHARS_MAX)).unwrap_or_default()
 }

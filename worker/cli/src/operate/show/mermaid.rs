@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::read::{Saga, Step, Tries};
+use pgsaga_plan::{Outcome, State};
+
 use super::standing;
 use crate::error::Error;
-use crate::operate::out;
+use crate::operate::read::saga::{Saga, Step, Tries};
+use crate::output::out;
 use crate::words::{counted, is_unprintable};
-use pgsaga_plan::State;
 
 /// Up to so many steps each is a node of its own; beyond, steps alike are drawn as one.
 const STEPS_MAX: usize = 60;
@@ -33,8 +34,11 @@ pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
 
 fn flowchart(saga: &Saga) -> String {
     let graph = Graph::of(saga);
-    let mut text =
-        format!("---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n", title(&saga.head.gid), saga.head.status);
+    let mut text = format!(
+        "---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n",
+        title(&saga.head.gid),
+        saga.head.status.as_str()
+    );
     let mut line = |line: String| text.push_str(&format!("  {line}\n"));
     if let Some(reason) = saga.head.reason.as_ref().or(saga.head.abort_reason.as_ref()) {
         line(format!("reason[\"{}\"]:::waits", label(reason, MESSAGE_CHARS_MAX * 3)));
@@ -185,9 +189,9 @@ fn labels(saga: &Saga, group: &[usize]) -> (String, Option<String>) {
     }
     let pivot = if first.pivot { " (pivot)" } else { "" };
     let name = label(&first.name, 64);
-    let own = if undoes { if first.acted.done { "done" } else { "may have happened" } } else { word };
+    let own = if undoes { if first.acted.succeeded { "done" } else { "may have happened" } } else { word };
     let action = format!("{name}{pivot}<br/>{own}{}", told(&first.acted));
-    (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undid))))
+    (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undone))))
 }
 
 /// How many tries, and what the last said where it was no success.
@@ -196,8 +200,8 @@ fn told(tries: &Tries) -> String {
         return String::new();
     }
     let mut text = format!(", {}", counted(tries.tries, "try", "tries"));
-    if !tries.done {
-        let outcome = tries.outcome.as_deref().unwrap_or_default();
+    if !tries.succeeded {
+        let outcome = tries.outcome.map(Outcome::as_str).unwrap_or_default();
         let code = tries.status_code.map(|code| format!(" {code}")).unwrap_or_default();
         text += &format!("<br/>{outcome}{code}");
         if let Some(message) = &tries.message {
@@ -211,13 +215,13 @@ fn told(tries: &Tries) -> String {
 fn undoes(saga: &Saga, group: &[usize]) -> bool {
     group.iter().any(|&index| {
         let step = &saga.steps[index];
-        step.undid.tries > 0 || matches!(step.state, State::Undoing | State::StuckUndoing)
+        step.undone.tries > 0 || matches!(step.state, State::Undoing | State::StuckUndoing)
     })
 }
 
 /// The class of an action whose compensation is drawn too.
 fn ran(saga: &Saga, group: &[usize]) -> &'static str {
-    if saga.steps[group[0]].acted.done { "done" } else { "doubtful" }
+    if saga.steps[group[0]].acted.succeeded { "done" } else { "doubtful" }
 }
 
 fn class(state: State) -> &'static str {

@@ -1,16 +1,16 @@
 //! `pgsaga show GID`.
 
 mod draw;
-pub(crate) mod event;
+mod gaps;
 mod json;
 mod mermaid;
 pub(crate) mod next;
-pub(crate) mod read;
 pub(crate) mod standing;
 mod timeline;
 
 use clap::Args;
 
+use super::read::saga::Saga;
 use super::{Database, connect};
 use crate::error::Error;
 
@@ -33,14 +33,10 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    /// Prints the saga.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] (exit code 4) for an unknown gid.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let pool = connect(&self.database.database_url).await?;
         let lines = (!self.json && !self.mermaid).then_some(self.lines);
-        let saga = read::read(&pool, &self.gid, self.json, lines).await?.ok_or(Error::NotFound(self.gid))?;
+        let saga = Saga::read(&pool, &self.gid, self.json, lines).await?.ok_or(Error::NotFound(self.gid))?;
         if self.json {
             json::print(&pool, &saga).await?;
         } else if self.mermaid {

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use crate::ui::App;
+use crate::ui::access::visitor::Visitor;
 use crate::ui::failure::Failure;
-use crate::ui::layout::{Place, Visitor, show, show_as};
+use crate::ui::layout::{NavItem, show, show_as};
 use crate::ui::params::Params;
 use crate::words::{counted, is_seen, is_unprintable};
 
@@ -19,8 +20,8 @@ const NAME_CHARS_MAX: usize = 64;
 /// GET /login
 pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let params = Params::read(query.as_deref().unwrap_or_default());
-    let body = may_log_in(&visitor).map(|()| form(&params, None));
-    show(&app, &visitor, Place::Elsewhere, "Log in", body)
+    let body = visitor.check_may_log_in().map(|()| form(&params, None));
+    show(&app, &visitor, NavItem::Elsewhere, "Log in", body)
 }
 
 /// POST /login
@@ -32,21 +33,21 @@ pub(crate) async fn enter(
     body: Bytes,
 ) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
-    // The browser speaks TLS with a proxy before us: then its cookie is for TLS alone.
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let secure = if origin.is_some_and(|origin| origin.starts_with("https://")) { "; Secure" } else { "" };
+    // The browser speaks TLS with a proxy before us.
+    let over_tls = origin.is_some_and(|origin| origin.starts_with("https://"));
     match enter_as(&app, &visitor, peer, &params) {
-        Ok(secret) => set_cookie(&visitor, &way_back(&params), &secret, secure),
+        Ok(secret) => (visitor.begin(secret, over_tls), Redirect::to(&way_back(&params))).into_response(),
         Err(failure) if visitor.may_log_in => {
             let body = form(&params, Some(&failure));
-            show_as(&app, &visitor, Place::Elsewhere, "Log in", failure.status, body)
+            show_as(&app, &visitor, NavItem::Elsewhere, "Log in", failure.status, body)
         }
-        Err(failure) => show(&app, &visitor, Place::Elsewhere, "Log in", Err(failure)),
+        Err(failure) => show(&app, &visitor, NavItem::Elsewhere, "Log in", Err(failure)),
     }
 }
 
 fn enter_as(app: &App, visitor: &Visitor, peer: SocketAddr, params: &Params) -> Result<String, Failure> {
-    may_log_in(visitor)?;
+    visitor.check_may_log_in()?;
     if let Some(wait) = app.sessions.wait(peer.ip()) {
         let seconds = counted(wait.as_secs_f64().ceil() as i64, "second", "seconds");
         return Err(Failure::too_often(format!(
@@ -67,50 +68,11 @@ fn enter_as(app: &App, visitor: &Visitor, peer: SocketAddr, params: &Params) -> 
 /// POST /logout
 pub(crate) async fn leave(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
-    match of_this_session(&visitor, &params) {
+    match visitor.session_of(&params) {
         Ok(session) => app.sessions.end(session),
-        Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Log out", Err(failure)),
+        Err(failure) => return show(&app, &visitor, NavItem::Elsewhere, "Log out", Err(failure)),
     }
-    set_cookie(&visitor, "/", "", "; Max-Age=0")
-}
-
-/// Leads on, with another cookie.
-fn set_cookie(visitor: &Visitor, to: &str, secret: &str, more: &str) -> Response {
-    let mut response = Redirect::to(to).into_response();
-    let cookie = format!("{}={secret}; Path=/; HttpOnly; SameSite=Strict{more}", visitor.cookie);
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
-    response
-}
-
-/// The session whose page a form is of.
-///
-/// # Errors
-/// Where there is none, or the form is of another one.
-pub(crate) fn of_this_session<'a>(
-    visitor: &'a Visitor,
-    params: &Params,
-) -> Result<&'a crate::ui::access::session::Session, Failure> {
-    may_log_in(visitor)?;
-    let session = visitor.session.as_ref().ok_or_else(|| Failure {
-        status: StatusCode::UNAUTHORIZED,
-        ..Failure::forbidden("You are not logged in, or no longer: log in, and begin again.")
-    })?;
-    let ours = params.get("form_token").is_some_and(|given| {
-        subtle::ConstantTimeEq::ct_eq(given.as_bytes(), session.form_token.as_bytes()).into()
-    });
-    if ours { Ok(session) } else { Err(Failure::forbidden("This form is not of your session: begin again.")) }
-}
-
-fn may_log_in(visitor: &Visitor) -> Result<(), Failure> {
-    if visitor.may_log_in {
-        return Ok(());
-    }
-    Err(Failure::forbidden(
-        "This page is read-only: it was started without a token. See `pgsaga ui --help`; `pgsaga retry` and the other \
-         commands decide as well.",
-    ))
+    (visitor.end(), Redirect::to("/")).into_response()
 }
 
 /// What is recorded beside each decision.

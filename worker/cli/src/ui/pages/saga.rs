@@ -3,16 +3,17 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use pgsaga_plan::{Outcome, SagaStatus};
 use sqlx::postgres::PgPool;
 
 use super::timeline::{self, Timeline};
 use crate::error::Error;
-use crate::operate::show::read::{self, Head, Saga, Step, Tries};
+use crate::operate::decide::allowed::{Offer, allowed};
+use crate::operate::read::saga::{Head, Saga, Step, Tries};
 use crate::operate::show::{next, standing};
 use crate::ui::App;
-use crate::ui::action::{Action, allowed};
-use crate::ui::failure::Failure;
-use crate::ui::layout::{self as page, Place, Visitor, badge, show, table};
+use crate::ui::access::visitor::Visitor;
+use crate::ui::layout::{NavItem, badge, show, table, time};
 use crate::ui::params::{Params, link, unknown};
 use crate::ui::text::{folded, text};
 use crate::words::{counted, span_us};
@@ -29,17 +30,14 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
     let body = async {
         params.only(&["gid", "before"])?;
         let gid = params.gid()?;
-        let before = params.get("before").map(|text| text.parse::<i64>().map_err(|_| text));
-        let before = before
-            .transpose()
-            .map_err(|text| Failure::bad(format!("before: found {text:?}; allowed: a whole number")))?;
+        let before = params.number("before")?;
         let wanted = gid.clone();
         let found = app.store.read(move |pool| read_whole(pool, wanted, before)).await?;
         let (saga, timeline) = found.ok_or_else(|| unknown(&gid))?;
         Ok(markup(&visitor, &saga, &timeline))
     };
     let body = body.await;
-    show(&app, &visitor, Place::Sagas, &title, body)
+    show(&app, &visitor, NavItem::Sagas, &title, body)
 }
 
 async fn read_whole(
@@ -47,14 +45,14 @@ async fn read_whole(
     gid: String,
     before: Option<i64>,
 ) -> Result<Option<(Saga, Timeline)>, Error> {
-    let Some(saga) = read::read(&pool, &gid, false, None).await? else { return Ok(None) };
+    let Some(saga) = Saga::read(&pool, &gid, false, None).await? else { return Ok(None) };
     let timeline = timeline::read(&pool, &saga, before).await?;
     Ok(Some((saga, timeline)))
 }
 
 fn markup(visitor: &Visitor, saga: &Saga, timeline: &Timeline) -> Markup {
     html! {
-        h1 { "Saga " span.gid { (text(&saga.head.gid)) } " " (badge(&saga.head.status)) }
+        h1 { "Saga " span.gid { (text(&saga.head.gid)) } " " (badge(saga.head.status.as_str())) }
         (facts(&saga.head))
         section aria-labelledby="next" {
             h2 id="next" { "Next" }
@@ -77,11 +75,11 @@ fn said_next(line: &str) -> Markup {
 fn facts(head: &Head) -> Markup {
     let finished = head.finished_at.map(|at| {
         let took_us = at.us_since(head.created_at);
-        html! { (page::time(at)) ", after " (span_us(took_us)) }
+        html! { (time(at)) ", after " (span_us(took_us)) }
     });
     let deadline = head.deadline.map(|at| {
         html! {
-            (page::time(at))
+            (time(at))
             @match head.deadline_us {
                 _ if head.finished_at.is_some() => "",
                 Some(us) if us > 0 => { ", in " (span_us(us)) }
@@ -93,9 +91,9 @@ fn facts(head: &Head) -> Markup {
     let said = |text: &Option<String>| text.as_deref().map(folded);
     let facts: [(&str, Option<Markup>); 10] = [
         ("Reason", said(&head.reason)),
-        ("Created", Some(page::time(head.created_at))),
+        ("Created", Some(time(head.created_at))),
         ("Finished", finished),
-        ("Runs from", head.run_at.map(page::time)),
+        ("Runs from", head.run_at.map(time)),
         ("Deadline", deadline),
         (
             "Queue",
@@ -106,7 +104,7 @@ fn facts(head: &Head) -> Markup {
         ("Labels", said(&head.labels)),
         ("Result", said(&head.result)),
         ("Turns back because", said(&head.abort_reason).filter(|_| head.abort_reason != head.reason)),
-        ("Ends as", said(&head.ending)),
+        ("Ends as", head.ending.map(SagaStatus::as_str).map(text)),
     ];
     html! {
         dl.facts {
@@ -120,8 +118,7 @@ fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
     if allowed.is_empty() || !visitor.may_log_in {
         return html! {};
     }
-    let (skips, others): (Vec<&Action>, Vec<&Action>) =
-        allowed.iter().partition(|action| matches!(action, Action::Skip(_)));
+    let (skips, others): (Vec<&Offer>, Vec<&Offer>) = allowed.iter().partition(|offer| offer.step.is_some());
     let more = skips.len().saturating_sub(SKIPS_MAX);
     let shown = others.into_iter().chain(skips.into_iter().take(SKIPS_MAX));
     html! {
@@ -129,7 +126,7 @@ fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
             h2 id="decide" { "Decide" }
             @if visitor.session.is_none() { p.muted { "Each asks you to log in first, and shows what it will do." } }
             @else { p.muted { "Each shows what it will do before it is done." } }
-            div.choice { @for action in shown { a.button href=(way_to(saga, action)) { (action.title()) } } }
+            div.choice { @for offer in shown { a.button href=(way_to(saga, offer)) { (offer.title()) } } }
             @if more > 0 {
                 p.muted { "And to skip one of " (counted(more as i64, "other step", "other steps")) ": " code { "pgsaga skip GID STEP" } "." }
             }
@@ -137,11 +134,9 @@ fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
     }
 }
 
-fn way_to(saga: &Saga, action: &Action) -> String {
-    let mut pairs = vec![("action", action.word()), ("gid", saga.head.gid.as_str())];
-    if let Action::Skip(step) = action {
-        pairs.push(("step", step));
-    }
+fn way_to(saga: &Saga, offer: &Offer) -> String {
+    let mut pairs = vec![("action", offer.decision.facts().word), ("gid", saga.head.gid.as_str())];
+    pairs.extend(offer.step.as_deref().map(|step| ("step", step)));
     link("/decide", &pairs)
 }
 
@@ -169,7 +164,7 @@ fn row(saga: &Saga, index: usize, step: &Step) -> Vec<Markup> {
         html! { span.mark aria-hidden="true" { (mark) } " " (standing::word(saga, index)) },
         html! { @if after.is_empty() { span.muted { "nothing" } } @else { (folded(&after.join(", "))) } },
         op(Some(&step.action), &step.acted),
-        op(step.compensate.as_deref(), &step.undid),
+        op(step.compensate.as_deref(), &step.undone),
         html! { @if let Some(payload) = &step.payload { code { (text(payload)) } } },
     ]
 }
@@ -185,7 +180,7 @@ fn op(url: Option<&str>, tries: &Tries) -> Markup {
         @if tries.tries > 0 {
             div {
                 (counted(tries.tries, "try", "tries")) ", the last "
-                (badge(tries.outcome.as_deref().unwrap_or("unknown")))
+                (badge(tries.outcome.unwrap_or(Outcome::Unknown).as_str()))
                 @if let Some(code) = tries.status_code { " " (code) }
                 @if let Some(message) = &tries.message { " " (folded(message)) }
             }

@@ -3,34 +3,62 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use pgsaga_plan::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::Row as _;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgPool;
 
 use crate::error::Error;
 use crate::operate::filter::{self, Label, label};
+use crate::operate::read::list::Summary;
 use crate::ui::App;
+use crate::ui::access::visitor::Visitor;
 use crate::ui::failure::Failure;
-use crate::ui::layout::{self as page, Place, Visitor, badge, saga_link, show, table};
+use crate::ui::layout::{NavItem, badge, saga_link, show, table, time};
 use crate::ui::params::{Params, is_of_gid, link};
 use crate::ui::text::{folded, text};
 use crate::words::count;
-use pgsaga_worker::db::Time;
 
 /// Sagas a page.
 const PAGE: usize = 50;
 /// Sagas that are looked at for a page, whatever passes the filters: some 20 MB of a table of usual rows.
 const LOOKED_AT_MAX: i64 = 20_000;
-/// What `status` may be, besides nothing.
-const STATUSES: [&str; 6] = ["open", "submitted", "aborting", "stuck", "succeeded", "failed"];
 const TEXT_BYTES_MAX: usize = 1024;
 /// Each is looked for in every saga that is looked at.
 const LABELS_MAX: usize = 8;
 
-/// What somebody looks for.
+/// What a person wants of a saga's status.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wanted {
+    /// Not over.
+    Open,
+    Status(SagaStatus),
+}
+
+impl Wanted {
+    fn all() -> impl Iterator<Item = Wanted> {
+        std::iter::once(Wanted::Open).chain(SagaStatus::ALL.map(Wanted::Status))
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Wanted::Open => "open",
+            Wanted::Status(status) => status.as_str(),
+        }
+    }
+
+    fn parse(word: &str) -> Result<Wanted, Failure> {
+        Wanted::all().find(|wanted| wanted.as_str() == word).ok_or_else(|| {
+            let allowed = Wanted::all().map(Wanted::as_str).collect::<Vec<_>>().join(", ");
+            Failure::bad(format!("status: found {word:?}; allowed: {allowed}, or nothing"))
+        })
+    }
+}
+
+/// What a person looks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Filter {
-    status: Option<String>,
+    status: Option<Wanted>,
     queue: Option<String>,
     labels: Vec<Label>,
     text: Option<String>,
@@ -41,13 +69,7 @@ struct Filter {
 impl Filter {
     fn read(params: &Params) -> Result<Filter, Failure> {
         params.only(&["status", "queue", "label", "text", "before"])?;
-        let status = params.get("status").map(str::to_owned);
-        if let Some(status) = status.as_deref().filter(|status| !STATUSES.contains(status)) {
-            return Err(Failure::bad(format!(
-                "status: found {status:?}; allowed: {}, or nothing",
-                STATUSES.join(", ")
-            )));
-        }
+        let status = params.get("status").map(Wanted::parse).transpose()?;
         let queue = params.get("queue").map(str::to_owned);
         let found = params.all("label").count();
         if found > LABELS_MAX {
@@ -73,21 +95,20 @@ impl Filter {
                 "text: found {text:?}; allowed: what a gid may have in it, letters, digits and . _ : - (at most 128)"
             )));
         }
-        let before = params.get("before").map(|text| text.parse::<i64>().map_err(|_| text));
-        let before = before
-            .transpose()
-            .map_err(|text| Failure::bad(format!("before: found {text:?}; allowed: a whole number")))?;
-        Ok(Filter { status, queue, labels, text, before })
+        Ok(Filter { status, queue, labels, text, before: params.number("before")? })
     }
 
     /// Sagas that are not over are found by what is queued or stuck, however long ago they were inserted.
     fn is_of_open(&self) -> bool {
-        matches!(self.status.as_deref(), Some("open" | "submitted" | "aborting" | "stuck"))
+        match self.status {
+            Some(Wanted::Status(SagaStatus::Succeeded | SagaStatus::Failed)) | None => false,
+            Some(Wanted::Open | Wanted::Status(_)) => true,
+        }
     }
 
     /// Whether those have a task; what is stuck, and of which nothing else runs, has none.
     fn is_of_tasks(&self) -> bool {
-        self.status.as_deref() != Some("stuck")
+        self.status != Some(Wanted::Status(SagaStatus::Stuck))
     }
 
     /// As a link; `before` is a page's own.
@@ -95,7 +116,7 @@ impl Filter {
         let before = before.map(|id| id.to_string());
         let labels: Vec<String> = self.labels.iter().map(written).collect();
         let mut pairs: Vec<(&str, &str)> = Vec::new();
-        pairs.extend(self.status.as_deref().map(|status| ("status", status)));
+        pairs.extend(self.status.map(|status| ("status", status.as_str())));
         pairs.extend(self.queue.as_deref().map(|queue| ("queue", queue)));
         pairs.extend(labels.iter().map(|label| ("label", label.as_str())));
         pairs.extend(self.text.as_deref().map(|text| ("text", text)));
@@ -115,36 +136,9 @@ fn written(label: &Label) -> String {
     }
 }
 
-#[derive(Debug)]
-struct Row {
-    id: i64,
-    gid: String,
-    status: String,
-    reason: Option<String>,
-    queue: String,
-    labels: Option<String>,
-    created_at: Time,
-    finished_at: Option<Time>,
-}
-
-impl Row {
-    fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
-        Ok(Row {
-            id: row.try_get("id")?,
-            gid: row.try_get("gid")?,
-            status: row.try_get("status")?,
-            reason: row.try_get("reason")?,
-            queue: row.try_get("queue")?,
-            labels: row.try_get("labels")?,
-            created_at: row.try_get("created_at")?,
-            finished_at: row.try_get("finished_at")?,
-        })
-    }
-}
-
 /// A page of the list.
 struct Found {
-    rows: Vec<Row>,
+    rows: Vec<Summary>,
     /// The page is full, and there is another row.
     is_full: bool,
     /// Otherwise: how many sagas were looked at, whether these are all, and the last of them.
@@ -164,17 +158,17 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
         Ok(markup(&filter, &found))
     };
     let body = body.await;
-    show(&app, &visitor, Place::Sagas, "Sagas", body)
+    show(&app, &visitor, NavItem::Sagas, "Sagas", body)
 }
 
 async fn read(pool: PgPool, filter: Filter) -> Result<Found, Error> {
-    let statuses: Option<Vec<String>> = match filter.status.as_deref() {
-        None | Some("open") => None,
-        Some(status) => Some(vec![status.to_owned()]),
+    let statuses = match filter.status {
+        None | Some(Wanted::Open) => None,
+        Some(Wanted::Status(status)) => Some(vec![status.as_str()]),
     };
     let (label_keys, label_values) = filter::labels(&filter.labels);
     let sql = if filter.is_of_open() { query::UI_SAGAS_OPEN } else { query::UI_SAGAS };
-    let list = sqlx::query(sql)
+    let list = sqlx::query_as(sql)
         // Planned for just these filters.
         .persistent(false)
         .bind(filter.before)
@@ -186,8 +180,7 @@ async fn read(pool: PgPool, filter: Filter) -> Result<Found, Error> {
         .bind(LOOKED_AT_MAX)
         .bind(PAGE as i64 + 1);
     let list = if filter.is_of_open() { list.bind(filter.is_of_tasks()) } else { list };
-    let rows = list.fetch_all(&pool).await?;
-    let mut rows = rows.iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
+    let mut rows: Vec<Summary> = list.fetch_all(&pool).await?;
     let is_full = rows.len() > PAGE;
     rows.truncate(PAGE);
     let (mut looked_at, mut is_end, mut last_id) = (0, false, rows.last().map(|row| row.id));
@@ -237,9 +230,9 @@ fn form(filter: &Filter) -> Markup {
                 label for="status" { "Status" }
                 select id="status" name="status" {
                     option value="" { "any" }
-                    @for status in STATUSES {
-                        option value=(status) selected[filter.status.as_deref() == Some(status)] {
-                            @if status == "open" { "open (not over)" } @else { (status) }
+                    @for status in Wanted::all() {
+                        option value=(status.as_str()) selected[filter.status == Some(status)] {
+                            @if status == Wanted::Open { "open (not over)" } @else { (status.as_str()) }
                         }
                     }
                 }
@@ -266,14 +259,14 @@ fn form(filter: &Filter) -> Markup {
     }
 }
 
-fn list(rows: &[Row]) -> Markup {
-    let row = |row: &Row| {
+fn list(rows: &[Summary]) -> Markup {
+    let row = |row: &Summary| {
         vec![
             saga_link(&row.gid),
-            badge(&row.status),
+            badge(row.status.as_str()),
             html! { (text(&row.queue)) },
-            html! { (page::time(row.created_at)) },
-            html! { @if let Some(at) = row.finished_at { (page::time(at)) } @else { span.muted { "not yet" } } },
+            html! { (time(row.created_at)) },
+            html! { @if let Some(at) = row.finished_at { (time(at)) } @else { span.muted { "not yet" } } },
             html! { @if let Some(labels) = &row.labels { (folded(labels)) } },
             html! { @if let Some(reason) = &row.reason { (folded(reason)) } },
         ]

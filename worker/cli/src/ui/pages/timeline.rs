@@ -1,12 +1,12 @@
 //! What happened to a saga, a try or a decision a row, with what was answered.
 
 use maud::{Markup, html};
-use pgsaga_sql::query;
-use sqlx::Row as _;
-use sqlx::postgres::{PgPool, PgRow};
+use pgsaga_plan::Op;
+use sqlx::postgres::PgPool;
 
-use crate::operate::show::event::Event;
-use crate::operate::show::read::Saga;
+use crate::operate::read::history::{self, Event};
+use crate::operate::read::saga::Saga;
+use crate::operate::read::words::EventKind;
 use crate::ui::layout::{badge, table, time};
 use crate::ui::params::link;
 use crate::ui::text::{CHARS_MAX, folded, folded_first, text};
@@ -15,26 +15,10 @@ use crate::words::{count, span_us};
 /// Events a page, the last ones first.
 pub(crate) const PAGE: usize = 100;
 
-/// What was answered: no more of it than is shown.
-#[derive(Debug)]
-struct Answer {
-    first: String,
-    /// Of all of it.
-    chars: usize,
-}
-
-impl Answer {
-    fn read(row: &PgRow) -> Result<Option<Answer>, sqlx::Error> {
-        let Some(first) = row.try_get("answer")? else { return Ok(None) };
-        let chars: i32 = row.try_get("answer_chars")?;
-        Ok(Some(Answer { first, chars: chars.try_into().unwrap_or(0) }))
-    }
-}
-
 /// A page of it, in the order of time.
 #[derive(Debug)]
 pub(crate) struct Timeline {
-    events: Vec<Event<Answer>>,
+    events: Vec<Event>,
     /// There is more before it.
     earlier: bool,
     /// It does not end with the last event.
@@ -42,21 +26,10 @@ pub(crate) struct Timeline {
 }
 
 /// Reads the events before `before`, or the last ones.
-///
-/// # Errors
-/// What the database says.
 pub(crate) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Result<Timeline, sqlx::Error> {
     let end = saga.head.last_seq.unwrap_or(i64::MAX);
     let until = before.map_or(end, |before| before.saturating_sub(1).min(end));
-    let rows = sqlx::query(query::UI_HISTORY)
-        .bind(saga.id)
-        .bind(until)
-        .bind(PAGE as i64 + 1)
-        .bind(CHARS_MAX as i32)
-        .fetch_all(pool)
-        .await?;
-    let read = |row| Event::read(saga, row, Answer::read(row)?);
-    let mut events = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut events = history::until(pool, saga, until, PAGE as i64 + 1, CHARS_MAX as i32).await?;
     let earlier = events.len() > PAGE;
     events.truncate(PAGE);
     events.reverse();
@@ -64,18 +37,20 @@ pub(crate) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
 }
 
 /// What the table says of an event.
-fn row(event: &Event<Answer>, saga: &Saga) -> Vec<Markup> {
+fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
     let since_us = event.at.us_since(saga.head.created_at);
     let sign = if since_us < 0 { "-" } else { "+" };
     let at = html! { (time(event.at)) span.muted { " " (sign) (span_us(since_us.saturating_abs())) } };
     let said = html! {
         @if let Some(message) = &event.message { (folded(message)) }
-        @if let Some(answer) = &event.answer { div.answer { span.muted { "answer " } (folded_first(&answer.first, answer.chars)) } }
+        @if let Some((start, chars)) = &event.answer_start {
+            div.answer { span.muted { "answer " } (folded_first(start, usize::try_from(*chars).unwrap_or(0))) }
+        }
     };
     let what = match &event.decision {
         Some(decision) => html! { span.badge.decision { (decision) } },
-        None if event.kind == "deadline" => html! { span.badge.decision { "deadline" } },
-        None => html! { (event.op.as_deref().unwrap_or_default()) },
+        None if event.kind == EventKind::Deadline => html! { span.badge.decision { "deadline" } },
+        None => html! { (event.op.map(Op::as_str).unwrap_or_default()) },
     };
     let who = match (&event.decided_by, event.worker) {
         (Some(by), _) => html! { "by " (text(by)) },
@@ -88,7 +63,7 @@ fn row(event: &Event<Answer>, saga: &Saga) -> Vec<Markup> {
         what,
         html! { @if let Some(attempt) = event.attempt { "try " (count(attempt.into())) } },
         html! {
-            @if let Some(outcome) = &event.outcome { (badge(outcome)) }
+            @if let Some(outcome) = event.outcome { (badge(outcome.as_str())) }
             @if let Some(code) = event.status_code { " " (code) }
         },
         html! { @if let Some(us) = event.duration_us { (span_us(us.into())) } },

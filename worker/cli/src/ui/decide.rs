@@ -11,34 +11,37 @@ use pgsaga_sql::{fail, query};
 use sqlx::Executor as _;
 use sqlx::postgres::PgPool;
 
+use super::App;
 use super::access::session::Session;
-use super::action::{Action, Comment, allowed, consequences};
-use super::failure::{Failure, is_overtaken};
-use super::layout::{Place, Visitor, show, show_as};
-use super::pages::{login, queues};
+use super::access::visitor::Visitor;
+use super::failure::Failure;
+use super::layout::{NavItem, saga_link, show, show_as};
 use super::params::{Params, link, unknown};
-use super::{App, text};
+use super::text::text;
 use crate::error::Error;
-use crate::operate::decide::refusal;
-use crate::operate::show::read;
+use crate::operate::decide::allowed::{Offer, allowed};
+use crate::operate::decide::consequences::consequences;
+use crate::operate::decide::{Decision, refusal};
+use crate::operate::read::queues;
+use crate::operate::read::saga::Saga;
 
 /// Tries to decide about a saga that others change at the same time.
 const TRIES_MAX: u32 = 3;
 
-/// What somebody wants to decide.
+/// What a person wants to decide.
 #[derive(Debug, Clone)]
 enum Asked {
-    Saga { gid: String, action: Action },
+    Saga { gid: String, offer: Offer },
     Queue { name: String, pause: bool },
 }
 
-/// What follows from it, as things stand.
+/// What follows from the decision, as things stand.
 struct Plan {
     lines: Vec<String>,
 }
 
 impl Plan {
-    /// Another one once something else would follow.
+    /// Differs once something else would follow.
     fn stamp(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.lines.hash(&mut hasher);
@@ -48,20 +51,28 @@ impl Plan {
 
 impl Asked {
     fn read(params: &Params) -> Result<Asked, Failure> {
+        let missing = |what: &str| Failure::bad(what.to_owned());
         let word = params.get("action").unwrap_or_default();
         if matches!(word, "pause" | "resume") {
             let name = params
                 .get("queue")
-                .ok_or_else(|| Failure::bad("queue: found nothing; allowed: the name of a queue"))?;
+                .ok_or_else(|| missing("queue: found nothing; allowed: the name of a queue"))?;
             return Ok(Asked::Queue { name: name.to_owned(), pause: word == "pause" });
         }
-        let action = Action::read(word, params.get("step")).map_err(Failure::bad)?;
-        Ok(Asked::Saga { gid: params.gid()?, action })
+        let decision = Decision::parse(word).ok_or_else(|| {
+            let allowed = Decision::ALL.map(|decision| decision.facts().word).join(", ");
+            Failure::bad(format!("action: found {word:?}; allowed: {allowed}, pause, resume"))
+        })?;
+        let step = params.get("step").filter(|_| decision.facts().is_of_step).map(str::to_owned);
+        if decision.facts().is_of_step && step.is_none() {
+            return Err(missing("step: found nothing; allowed: the name of a step"));
+        }
+        Ok(Asked::Saga { gid: params.gid()?, offer: Offer { decision, step } })
     }
 
     fn title(&self) -> String {
         match self {
-            Asked::Saga { action, .. } => action.title(),
+            Asked::Saga { offer, .. } => offer.title(),
             Asked::Queue { pause: true, .. } => "Pause the queue".to_owned(),
             Asked::Queue { pause: false, .. } => "Resume the queue".to_owned(),
         }
@@ -76,53 +87,56 @@ impl Asked {
 
     async fn plan(&self, app: &App) -> Result<Plan, Failure> {
         let lines = match self {
-            Asked::Saga { gid, action } => {
+            Asked::Saga { gid, offer } => {
                 let wanted = gid.clone();
-                let read = move |pool: PgPool| async move { read::read(&pool, &wanted, false, None).await };
+                let read = move |pool: PgPool| async move { Saga::read(&pool, &wanted, false, None).await };
                 let saga = app.store.read(read).await?.ok_or_else(|| unknown(gid))?;
                 let allowed = allowed(&saga);
-                if !allowed.contains(action) {
+                if !allowed.contains(offer) {
                     return Err(Failure::conflict(format!(
                         "The saga {gid} is {}: that cannot be decided about it now. Allowed: {}.",
-                        saga.head.status,
+                        saga.head.status.as_str(),
                         match allowed.as_slice() {
                             [] => "nothing any more".to_owned(),
-                            some => some.iter().take(20).map(Action::title).collect::<Vec<_>>().join(", "),
+                            some => some.iter().take(20).map(Offer::title).collect::<Vec<_>>().join(", "),
                         }
                     )));
                 }
-                consequences(&saga, action)
+                consequences(&saga, offer)
             }
             Asked::Queue { name, pause } => {
-                queues::check(app, name).await?;
-                queues::consequences(name, *pause)
+                let wanted = Some(name.clone());
+                if app.store.read(move |pool| queues::uncounted(pool, wanted)).await?.is_empty() {
+                    return Err(Failure::absent(format!("No saga was ever in the queue {name:?}.")));
+                }
+                queue_consequences(name, *pause)
             }
         };
         Ok(Plan { lines })
     }
 
     fn form(&self, session: &Session, plan: &Plan, comment: &str, failure: Option<&Failure>) -> Markup {
-        let wanted = match self {
-            Asked::Saga { action, .. } => Some(action.comment()),
+        let needs_comment = match self {
+            Asked::Saga { offer, .. } => Some(offer.decision.facts().needs_comment),
             Asked::Queue { .. } => None,
         };
         html! {
             h1 { (self.title()) }
-            @if let Some(failure) = failure { p.alarm role="alert" { (text::text(&failure.why)) } }
+            @if let Some(failure) = failure { p.alarm role="alert" { (text(&failure.why)) } }
             p {
                 @match self {
-                    Asked::Saga { gid, .. } => { "Saga " (super::layout::saga_link(gid)) }
-                    Asked::Queue { name, .. } => { "Queue " b { (text::text(name)) } }
+                    Asked::Saga { gid, .. } => { "Saga " (saga_link(gid)) }
+                    Asked::Queue { name, .. } => { "Queue " b { (text(name)) } }
                 }
             }
             h2 id="what" { "What will happen" }
-            ul.consequences aria-labelledby="what" { @for line in &plan.lines { li { (text::text(line)) } } }
+            ul.consequences aria-labelledby="what" { @for line in &plan.lines { li { (text(line)) } } }
             form.fields method="post" action="/decide" {
                 @match self {
-                    Asked::Saga { gid, action } => {
+                    Asked::Saga { gid, offer } => {
                         input type="hidden" name="gid" value=(gid);
-                        input type="hidden" name="action" value=(action.word());
-                        @if let Action::Skip(step) = action { input type="hidden" name="step" value=(step); }
+                        input type="hidden" name="action" value=(offer.decision.facts().word);
+                        @if let Some(step) = &offer.step { input type="hidden" name="step" value=(step); }
                     }
                     Asked::Queue { name, pause } => {
                         input type="hidden" name="queue" value=(name);
@@ -131,9 +145,9 @@ impl Asked {
                 }
                 input type="hidden" name="form_token" value=(session.form_token);
                 input type="hidden" name="stamp" value=(plan.stamp());
-                @if let Some(wanted) = wanted {
-                    label for="comment" { "Why" @if wanted == Comment::Welcome { " (may be left out)" } }
-                    input id="comment" name="comment" maxlength="1024" autocomplete="off" required[wanted == Comment::Needed] value=(comment);
+                @if let Some(needed) = needs_comment {
+                    label for="comment" { "Why" @if !needed { " (may be left out)" } }
+                    input id="comment" name="comment" maxlength="1024" autocomplete="off" required[needed] value=(comment);
                     p.muted { "It is recorded in the saga's history, with your name." }
                 }
                 div.choice {
@@ -160,17 +174,16 @@ pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query
         Ok(asked.form(session, &plan, "", None))
     };
     let body = body.await;
-    show(&app, &visitor, Place::Elsewhere, "Decide", body)
+    show(&app, &visitor, NavItem::Elsewhere, "Decide", body)
 }
 
 /// POST /decide
 pub(crate) async fn take(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
-    let asked =
-        login::of_this_session(&visitor, &params).and_then(|session| Ok((session, Asked::read(&params)?)));
+    let asked = visitor.session_of(&params).and_then(|session| Ok((session, Asked::read(&params)?)));
     let (session, asked) = match asked {
         Ok(asked) => asked,
-        Err(failure) => return show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure)),
+        Err(failure) => return show(&app, &visitor, NavItem::Elsewhere, "Decide", Err(failure)),
     };
     let comment = params.get("comment").unwrap_or_default().trim().to_owned();
     let stamp = params.get("stamp").unwrap_or_default().to_owned();
@@ -183,14 +196,14 @@ pub(crate) async fn take(State(app): State<App>, visitor: Visitor, body: Bytes) 
         Err(failure) => failure,
     };
     if !matches!(failure.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) {
-        return show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure));
+        return show(&app, &visitor, NavItem::Elsewhere, "Decide", Err(failure));
     }
     match asked.plan(&app).await {
         Ok(plan) => {
             let body = asked.form(session, &plan, &comment, Some(&failure));
-            show_as(&app, &visitor, Place::Elsewhere, "Decide", failure.status, body)
+            show_as(&app, &visitor, NavItem::Elsewhere, "Decide", failure.status, body)
         }
-        Err(failure) => show(&app, &visitor, Place::Elsewhere, "Decide", Err(failure)),
+        Err(failure) => show(&app, &visitor, NavItem::Elsewhere, "Decide", Err(failure)),
     }
 }
 
@@ -206,8 +219,8 @@ async fn decide(
     let deciding = move |pool: PgPool| async move {
         let as_shown = AsShown { app: reader, asked: asked.clone(), stamp };
         let said = match &asked {
-            Asked::Saga { gid, action } => {
-                about_saga(&pool, &by, gid, action, comment.as_deref(), &as_shown).await?
+            Asked::Saga { gid, offer } => {
+                about_saga(&pool, &by, gid, offer, comment.as_deref(), &as_shown).await?
             }
             Asked::Queue { name, pause } => about_queue(&pool, &by, name, *pause, &as_shown).await?,
         };
@@ -242,11 +255,17 @@ async fn about_saga(
     pool: &PgPool,
     by: &str,
     gid: &str,
-    action: &Action,
+    offer: &Offer,
     comment: Option<&str>,
     as_shown: &AsShown,
 ) -> Result<Result<String, Failure>, Error> {
-    let decision = action.decision(comment)?;
+    let facts = offer.decision.facts();
+    if facts.needs_comment && comment.is_none() {
+        return Err(Error::Usage(
+            "comment: found nothing; allowed: 1 to 1,024 bytes that say why".to_owned(),
+        ));
+    }
+    let request = offer.request(comment);
     let mut tries = 1;
     loop {
         let mut transaction = pool.begin().await?;
@@ -257,19 +276,19 @@ async fn about_saga(
             transaction.rollback().await?;
             return Ok(Err(failure));
         }
-        let taken = decision.take(&mut *transaction, gid).await.map_err(|error| match error {
+        let taken = request.take(&mut *transaction, gid).await.map_err(|error| match error {
             // Nothing is decided before the commit.
             Error::Unanswered { error, .. } => Error::Database(error),
             error => error,
         });
         match taken {
             Ok(taken) => {
-                let unanswered = |error| Error::Unanswered { error, advice: decision.repeating() };
+                let unanswered = |error| Error::Unanswered { error, advice: facts.repeating };
                 transaction.commit().await.map_err(unanswered)?;
-                return Ok(Ok(format!("{gid}: {}: {taken}", decision.about())));
+                return Ok(Ok(format!("{gid}: {}: {taken}", request.about())));
             }
             // What changed may be of no consequence, as where a worker claims what is due.
-            Err(error) if is_overtaken(&error) && tries < TRIES_MAX => {
+            Err(error) if error.is_overtaken() && tries < TRIES_MAX => {
                 transaction.rollback().await?;
                 tries += 1;
             }
@@ -297,4 +316,20 @@ async fn about_queue(
     let unanswered = |error| Error::Unanswered { error, advice: "repeating it is safe" };
     transaction.commit().await.map_err(unanswered)?;
     Ok(Ok(if pause { format!("Queue {queue} is paused.") } else { format!("Queue {queue} goes on.") }))
+}
+
+fn queue_consequences(name: &str, pause: bool) -> Vec<String> {
+    if pause {
+        return vec![
+            format!(
+                "No try of the queue {name} is claimed any more, and none of its sagas goes on to its next step, until somebody resumes it."
+            ),
+            "Calls in flight end, and what they come to is recorded.".to_owned(),
+            "Deadlines wait, too. New sagas are taken, and wait.".to_owned(),
+        ];
+    }
+    vec![
+        format!("What is due of the queue {name} is claimed and called at once."),
+        "Sagas whose deadline has passed meanwhile turn back.".to_owned(),
+    ]
 }

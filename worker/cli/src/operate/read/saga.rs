@@ -1,0 +1,379 @@
+//! One saga, read in one snapshot.
+
+use std::collections::HashMap;
+
+use pgsaga_plan::{Interrupt, Op, Outcome, Progress, Rules, SagaStatus, Shape, State, Try};
+use pgsaga_sql::query;
+use pgsaga_worker::db::Time;
+use pgsaga_worker::task::definition::default_step_name;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{Executor as _, FromRow, Row as _};
+
+use super::words::{EventKind, later, optional, serialize, serialize_optional, word};
+use super::{row, standing};
+use crate::error::Error;
+
+/// The position of a step that cannot exist.
+const NO_POSITION: usize = usize::MAX;
+
+/// A saga without its history in full. As JSON: the saga's row, `next` and `stuck`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Saga {
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    #[serde(skip)]
+    pub(crate) steps: Vec<Step>,
+    /// The steps as the planner sees them; absent where a row changed by hand has steps that wait for each other.
+    #[serde(skip)]
+    pub(crate) shape: Option<Shape>,
+    #[serde(rename = "next")]
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) stuck: Vec<Stuck>,
+    /// Empty unless the caller asked for lines.
+    #[serde(skip)]
+    pub(crate) timeline: Vec<Line>,
+}
+
+row! {
+    /// The saga's own row, in the order of the JSON keys. JSON columns are Postgres's own text, and
+    /// shortened where the saga was not read whole.
+    #[derive(Debug, Serialize)]
+    Head {
+        #[serde(skip)]
+        id: i64,
+        gid: String,
+        #[serde(serialize_with = "serialize")]
+        status: SagaStatus => word,
+        reason: Option<String>,
+        created_at: Time,
+        finished_at: Option<Time>,
+        queue: String,
+        priority: i16,
+        paused_at: Option<Time>,
+        paused_by: Option<String>,
+        run_at: Option<Time>,
+        timeout_to_fail: Option<String>,
+        deadline: Option<Time>,
+        #[serde(skip)]
+        deadline_us: Option<i64>,
+        retry_interval: String,
+        #[serde(skip)]
+        retry_interval_us: i64,
+        retry_limit: Option<i32>,
+        compensate_retry_limit: Option<i32>,
+        request_timeout: String,
+        abort_reason: Option<String>,
+        #[serde(serialize_with = "serialize_optional")]
+        ending: Option<SagaStatus> => optional,
+        format: i16,
+        version: i32,
+        progress: Option<String>,
+        #[serde(serialize_with = "raw")]
+        headers: Option<String>,
+        #[serde(serialize_with = "raw")]
+        labels: Option<String>,
+        #[serde(serialize_with = "raw")]
+        fresh_keys: Option<String>,
+        #[serde(serialize_with = "raw")]
+        result_mapping: Option<String>,
+        #[serde(serialize_with = "raw")]
+        result: Option<String>,
+        #[serde(serialize_with = "raw")]
+        steps: Option<String>,
+        /// Number of workers heard from within their lease.
+        #[serde(skip)]
+        workers: i64,
+        #[serde(skip)]
+        last_seq: Option<i64>,
+    }
+}
+
+/// Text of Postgres as the JSON that it is, with all the digits of its numbers.
+pub(crate) fn raw<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw = text.as_deref().map(serde_json::from_str::<&RawValue>);
+    raw.transpose().map_err(S::Error::custom)?.serialize(serializer)
+}
+
+row! {
+    /// A step as it was defined, and what came of it.
+    #[derive(Debug)]
+    Step {
+        name: String,
+        action: String => text,
+        compensate: Option<String>,
+        /// The first characters of the payload.
+        payload: Option<String>,
+        pivot: bool,
+        /// Positions from 0 of the steps that this one waits for.
+        after: Vec<usize> => later,
+        retry_interval_seconds: Option<f64>,
+        retry_limit: Option<f64>,
+        compensate_retry_limit: Option<f64>,
+        acted: Tries => action_tries,
+        undone: Tries => compensate_tries,
+        /// Whether a person counted an op of the step as done.
+        skipped: bool,
+        state: State => waiting,
+    }
+}
+
+fn text(row: &PgRow, column: &str) -> Result<String, sqlx::Error> {
+    Ok(row.try_get::<Option<_>, _>(column)?.unwrap_or_default())
+}
+
+fn waiting(_: &PgRow, _: &str) -> Result<State, sqlx::Error> {
+    Ok(State::Waiting)
+}
+
+/// What came of an op of a step.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tries {
+    pub(crate) tries: i64,
+    pub(crate) succeeded: bool,
+    /// Whether every try was definitely refused or never left. Only then may a retry use a fresh key.
+    pub(crate) refused: bool,
+    pub(crate) may_have_happened: bool,
+    /// How the last try ended.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) status_code: Option<i16>,
+    pub(crate) message: Option<String>,
+}
+
+fn action_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
+    tries(row, Op::Action)
+}
+
+fn compensate_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
+    tries(row, Op::Compensate)
+}
+
+fn tries(row: &PgRow, op: Op) -> Result<Tries, sqlx::Error> {
+    let column = |name: &str| format!("{}_{name}", op.as_str());
+    let is = |name: &str| row.try_get::<bool, _>(&*column(name));
+    let last = Try {
+        unknown_before: is("unknown")?,
+        last: optional(row, &column("last_sent"))?,
+        ..Try::first(0, op)
+    };
+    Ok(Tries {
+        tries: row.try_get(&*column("tries"))?,
+        succeeded: is("succeeded")?,
+        refused: is("refused")?,
+        may_have_happened: last.may_have_happened(),
+        outcome: optional(row, &column("outcome"))?,
+        status_code: row.try_get(&*column("status_code"))?,
+        message: row.try_get(&*column("message"))?,
+    })
+}
+
+row! {
+    /// A queued try.
+    #[derive(Debug, Serialize)]
+    Task {
+        /// The step's name.
+        #[serde(rename = "step")]
+        name: String => later,
+        /// The step's position from 0.
+        #[serde(skip)]
+        step: usize => position,
+        #[serde(serialize_with = "serialize")]
+        op: Op => word,
+        attempt: i32,
+        counted: i32,
+        participant: String,
+        /// Number of living workers that may not call the participant, and why one of them may not.
+        #[serde(rename = "denied_by_workers")]
+        denied_by: i64,
+        denied: Option<String>,
+        #[serde(serialize_with = "serialize_optional")]
+        interrupt: Option<Interrupt> => optional,
+        worker: Option<i64>,
+        host: Option<String>,
+        pid: Option<i32>,
+        #[serde(rename = "lost_workers")]
+        lost: i16,
+        run_at: Time,
+        due_ms: i64,
+        #[serde(skip)]
+        format: i16,
+        #[serde(skip)]
+        seen_us: Option<i64>,
+        #[serde(skip)]
+        held_us_max: i64,
+    }
+}
+
+row! {
+    /// A step that waits for a person.
+    #[derive(Debug, Serialize)]
+    Stuck {
+        step: String,
+        /// The step's position from 0; absent where an early release did not write it.
+        #[serde(skip)]
+        position: Option<usize> => optional_position,
+        #[serde(serialize_with = "serialize_optional")]
+        op: Option<Op> => optional,
+        attempt: Option<i32>,
+        reason: String,
+        at: Time,
+        #[serde(skip)]
+        since_us: i64,
+    }
+}
+
+row! {
+    /// A line of the timeline: a try, a run of tries that ended alike, a decision, or the deadline.
+    #[derive(Debug)]
+    Line {
+        kind: EventKind => word,
+        step: Option<usize> => optional_position,
+        op: Option<Op> => optional,
+        outcome: Option<Outcome> => optional,
+        status_code: Option<i16>,
+        at: Time,
+        until: Time,
+        tries: i64,
+        attempt: Option<i32>,
+        last_attempt: Option<i32>,
+        duration_us_min: Option<i32>,
+        duration_us_max: Option<i32>,
+        wait_us_min: Option<i64>,
+        wait_us_max: Option<i64>,
+        message: Option<String>,
+        decision: Option<String>,
+        decided_by: Option<String>,
+        /// Number of this line, from 1, counted with the lines that are left out.
+        place: i64,
+        tries_so_far: i64,
+        successes_so_far: i64,
+    }
+}
+
+/// A position in `pgsaga.saga.steps` from 0. A number below 1, which a person may have written, is no position.
+fn position(row: &PgRow, column: &str) -> Result<usize, sqlx::Error> {
+    Ok(from_1(row.try_get(column)?))
+}
+
+pub(super) fn optional_position(row: &PgRow, column: &str) -> Result<Option<usize>, sqlx::Error> {
+    Ok(row.try_get::<Option<i16>, _>(column)?.map(from_1))
+}
+
+fn from_1(position: i16) -> usize {
+    usize::try_from(i32::from(position) - 1).unwrap_or(NO_POSITION)
+}
+
+impl Saga {
+    /// Reads the saga in one snapshot: all columns in full if `whole`, and about `lines` lines of its timeline.
+    pub(crate) async fn read(
+        pool: &PgPool,
+        gid: &str,
+        whole: bool,
+        lines: Option<i64>,
+    ) -> Result<Option<Saga>, Error> {
+        let mut snapshot = pool.begin().await?;
+        snapshot.execute("set transaction isolation level repeatable read, read only").await?;
+        let head =
+            sqlx::query_as(query::SHOW_SAGA).bind(gid).bind(whole).fetch_optional(&mut *snapshot).await?;
+        let Some(head) = head else { return Ok(None) };
+        let head: Head = head;
+        let steps = sqlx::query(query::SHOW_STEPS).bind(head.id).fetch_all(&mut *snapshot).await?;
+        let tasks = sqlx::query_as(query::SHOW_TASKS).bind(head.id).fetch_all(&mut *snapshot).await?;
+        let stuck = sqlx::query_as(query::SHOW_STUCK).bind(head.id).fetch_all(&mut *snapshot).await?;
+        let timeline = match lines {
+            Some(lines) => {
+                let lines = sqlx::query_as(query::SHOW_TIMELINE).bind(head.id).bind(lines);
+                lines.fetch_all(&mut *snapshot).await?
+            }
+            None => Vec::new(),
+        };
+        snapshot.commit().await?;
+        let steps = steps_of(&steps, head.progress.is_some())?;
+        let shape = shape(&head, &steps);
+        let mut saga = Saga { head, steps, shape, tasks, stuck, timeline };
+        for index in 0..saga.tasks.len() {
+            saga.tasks[index].name = saga.step_name(saga.tasks[index].step);
+        }
+        let progress = saga.head.progress.as_deref().and_then(|text| Progress::parse(text, false));
+        for index in 0..saga.steps.len() {
+            let state = progress.as_ref().and_then(|progress| progress.steps.get(index)).copied();
+            saga.steps[index].state = standing::of(&saga, index, state);
+        }
+        Ok(Some(saga))
+    }
+
+    /// The name of a step by its position from 0. A position without a step, in a row that was changed by hand,
+    /// is named like a step without a name.
+    pub(crate) fn step_name(&self, step: usize) -> String {
+        match self.steps.get(step) {
+            Some(step) => step.name.clone(),
+            None if step == NO_POSITION => "?".to_owned(),
+            None => default_step_name(step),
+        }
+    }
+
+    /// Whether the saga does its steps, and undoes none.
+    pub(crate) fn is_forward(&self) -> bool {
+        match self.head.status {
+            SagaStatus::Submitted => true,
+            SagaStatus::Stuck => self.stuck.iter().all(|stuck| stuck.op == Some(Op::Action)),
+            SagaStatus::Aborting | SagaStatus::Succeeded | SagaStatus::Failed => false,
+        }
+    }
+
+    /// Whether the pivot has succeeded: from then on the saga only goes forward.
+    pub(crate) fn is_past_pivot(&self) -> bool {
+        self.steps.iter().any(|step| step.pivot && step.state == State::Done)
+    }
+}
+
+fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
+    let mut steps = rows.iter().map(Step::from_row).collect::<Result<Vec<_>, _>>()?;
+    let positions: HashMap<String, usize> =
+        steps.iter().enumerate().map(|(index, step)| (step.name.clone(), index)).collect();
+    for (index, (step, row)) in steps.iter_mut().zip(rows).enumerate() {
+        let named: Option<Vec<String>> = row.try_get("after")?;
+        step.after = match named.filter(|_| parallel) {
+            Some(names) => names.iter().filter_map(|name| positions.get(name).copied()).collect(),
+            None => index.checked_sub(1).into_iter().collect(),
+        };
+    }
+    Ok(steps)
+}
+
+fn shape(head: &Head, steps: &[Step]) -> Option<Shape> {
+    let limit = |of_step: Option<f64>, of_saga: Option<i32>| {
+        of_step.or(of_saga.map(f64::from)).map(|limit| limit as u32)
+    };
+    let rules = steps.iter().map(|step| Rules {
+        has_compensation: step.compensate.is_some(),
+        retry_limit: limit(step.retry_limit, head.retry_limit),
+        compensate_retry_limit: limit(step.compensate_retry_limit, head.compensate_retry_limit),
+    });
+    let pivot = steps.iter().position(|step| step.pivot);
+    match head.progress {
+        Some(_) => {
+            let after = steps.iter().map(|step| step.after.clone());
+            Shape::partial(rules.collect(), pivot, after.collect()).ok()
+        }
+        None => Some(Shape::sequential(rules.collect(), pivot)),
+    }
+}
+
+impl Step {
+    pub(crate) fn tries(&self, op: Op) -> &Tries {
+        match op {
+            Op::Action => &self.acted,
+            Op::Compensate => &self.undone,
+        }
+    }
+}
+
+impl Task {
+    /// Whether the try waits for its time.
+    pub(crate) fn waits(&self) -> bool {
+        self.worker.is_none() && self.due_ms > 0
+    }
+}
