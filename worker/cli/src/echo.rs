@@ -25,9 +25,6 @@ pub(crate) struct Echo {
 
 impl Echo {
     /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// When the port cannot be opened.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let listen = |source| Error::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;

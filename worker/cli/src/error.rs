@@ -85,6 +85,12 @@ impl Error {
         Error::Io { doing: doing.into(), source: std::io::Error::other(why) }
     }
 
+    /// A signal came before the command was done.
+    pub(crate) fn stopped(doing: &str) -> Error {
+        let source = std::io::Error::new(std::io::ErrorKind::Interrupted, "stopped by a signal");
+        Error::Io { doing: doing.to_owned(), source }
+    }
+
     /// Whether the database gave a statement up because it took too long.
     pub(crate) fn is_too_long(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("57014" | "55P03"))

@@ -5,7 +5,6 @@ mod cli;
 mod demo;
 mod echo;
 mod error;
-mod fleet;
 mod operate;
 mod output;
 mod signals;

@@ -27,9 +27,6 @@ pub(crate) fn release() {
 }
 
 /// Starts handling, in the runtime's main thread. The token is cancelled by the first signal.
-///
-/// # Errors
-/// When the handlers cannot be installed.
 pub(crate) fn stop_on_signal() -> Result<CancellationToken, Error> {
     let io = |source| Error::Io { doing: "install the signal handlers".to_owned(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;

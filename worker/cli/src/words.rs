@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use icu_properties::props::{
+    BidiControl, BinaryProperty, DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup,
+    JoinControl, VariationSelector,
+};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use pgsaga_sql::FORMAT;
 use pgsaga_worker::db::Time;
 
@@ -82,30 +87,28 @@ pub(crate) fn some_names(names: &[&str], names_max: usize) -> String {
     format!("{}{more}", names[..names.len().min(names_max)].join(", "))
 }
 
+fn has<P: BinaryProperty>(character: char) -> bool {
+    CodePointSetData::new::<P>().contains(character)
+}
+
 /// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.
-/// The joiners U+200C and U+200D, and what chooses among the forms of the character before it, belong to what is seen.
+/// Joiners, and what chooses among the forms of the character before it, belong to what is seen.
 pub(crate) fn is_unprintable(character: char) -> bool {
-    let turns = matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    let is_empty = matches!(
-        character,
-        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'
-            | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{e0000}'..='\u{e007f}'
-    );
-    character.is_control() || turns || is_empty
+    // The blank braille pattern is a symbol, and the separators of lines and paragraphs are spaces.
+    let is_blank = matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}');
+    let is_ignorable = has::<DefaultIgnorableCodePoint>(character);
+    let chooses_form = || has::<VariationSelector>(character) || character == '\u{34f}';
+    character.is_control()
+        || is_blank
+        || has::<BidiControl>(character)
+        || is_ignorable && !has::<JoinControl>(character) && !chooses_form()
 }
 
 /// Whether something of a text is seen: more than spaces, and than what joins or changes other characters.
 pub(crate) fn is_seen(text: &str) -> bool {
     let changes_others = |character| {
-        matches!(
-            character,
-            '\u{300}'..='\u{36f}' | '\u{180b}'..='\u{180f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'
-                | '\u{e0100}'..='\u{e01ef}'
-        )
+        let category = CodePointMapData::<GeneralCategory>::new().get(character);
+        has::<DefaultIgnorableCodePoint>(character) || GeneralCategoryGroup::Mark.contains(category)
     };
     text.chars().any(|character| {
         !character.is_whitespace() && !is_unprintable(character) && !changes_others(character)

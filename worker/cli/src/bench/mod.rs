@@ -19,6 +19,7 @@ mod screen;
 mod stub;
 mod times;
 mod usage;
+mod workers;
 
 use report::Report;
 use rig::Rig;
@@ -92,30 +93,8 @@ enum Scenario {
     Idle,
 }
 
-impl Scenario {
-    fn name(self) -> &'static str {
-        match self {
-            Scenario::Steady => "steady",
-            Scenario::SteadyWorkers => "steady-workers",
-            Scenario::Rollback => "rollback",
-            Scenario::HeldSnapshot => "held-snapshot",
-            Scenario::History => "history",
-            Scenario::Backlog => "backlog",
-            Scenario::Latency => "latency",
-            Scenario::HalfLoad => "half-load",
-            Scenario::Producers => "producers",
-            Scenario::DeadParticipant => "dead-participant",
-            Scenario::Idle => "idle",
-        }
-    }
-}
-
 impl Bench {
     /// Measures and cleans up, whatever happens.
-    ///
-    /// # Errors
-    /// What kept it from measuring, a signal included; [`Error::Found`] where a saga did not end as it should. A bar that is
-    /// missed is no error: it is in the result.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
@@ -124,10 +103,7 @@ impl Bench {
         screen.say(rig.description());
         let result = tokio::select! {
             result = self.measure(&rig, &mut screen) => result,
-            () = stop.cancelled() => Err(Error::Io {
-                doing: "measure".to_owned(),
-                source: std::io::Error::new(std::io::ErrorKind::Interrupted, "stopped by a signal"),
-            }),
+            () = stop.cancelled() => Err(Error::stopped("measure")),
         };
         screen.finish();
         let cleared = rig.clear_away().await;

@@ -39,18 +39,15 @@ struct Seen {
 
 impl Stub {
     /// Listens on a port of its own choice.
-    ///
-    /// # Errors
-    /// When there is none.
     pub(crate) async fn start(times: Times) -> Result<Stub, Error> {
-        let failed = |source| Error::Io { doing: "start the stub participant".to_owned(), source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let listener = listener.into_std().map_err(failed)?;
+        let failed = || Error::io("start the stub participant");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed())?;
+        let address = listener.local_addr().map_err(failed())?;
+        let listener = listener.into_std().map_err(failed())?;
         let seen = Arc::new(Seen { times, calls: AtomicU64::new(0), ended: AtomicU64::new(0) });
         let (stop, serves) = (CancellationToken::new(), Arc::clone(&seen));
         let stopped = stop.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
         thread::Builder::new()
             .name("stub".to_owned())
             .spawn(move || {
@@ -61,7 +58,7 @@ impl Stub {
                     }
                 });
             })
-            .map_err(failed)?;
+            .map_err(failed())?;
         Ok(Stub { address, seen, _running: stop.drop_guard() })
     }
 

@@ -78,9 +78,6 @@ struct Books {
 
 impl Bank {
     /// Opens the accounts, unless they are open, and serves until `stop`.
-    ///
-    /// # Errors
-    /// When the database cannot be used or no port is free.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let io = |source| Error::Io { doing: "serve a bank".to_owned(), source };
         let options = db::choose(&self.database.database_url)

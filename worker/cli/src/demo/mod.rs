@@ -1,21 +1,20 @@
 //! `pgsaga demo`: real sagas between two banks, with everything going wrong that can.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use pgsaga_test::fleet::{Fleet, binary};
+use pgsaga_test::scratch::ScratchDatabase;
+use pgsaga_worker::db;
 use sqlx::postgres::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::fleet::{Fleet, binary};
 use crate::operate::migrate::migrate;
+use crate::output::out;
 use crate::words::count;
-use pgsaga_test::scratch::ScratchDatabase;
-use pgsaga_worker::db;
 
 pub(crate) mod bank;
-mod fleet;
 mod mishap;
 mod producers;
 mod report;
@@ -24,7 +23,6 @@ mod transfer;
 mod watch;
 
 use bank::Name;
-use fleet::{start_bank, start_worker};
 use producers::Producers;
 use report::Report;
 use screen::Screen;
@@ -67,10 +65,6 @@ pub(crate) struct Demo {
 
 impl Demo {
     /// Runs the demo and cleans up, whatever happens.
-    ///
-    /// # Errors
-    /// [`Error::Found`] (exit code 1) when money or an invariant is wrong, or a saga did not end in time; otherwise
-    /// what kept it from running, a signal included.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
@@ -92,10 +86,7 @@ impl Demo {
             biased;
             result = self.play(place, &mut fleet, started, stop) => result,
             // What is dropped unfinished here is dropped with its whole database.
-            () = stop.cancelled() => Err(Error::Io {
-                doing: "run the demo to its end".to_owned(),
-                source: std::io::Error::new(std::io::ErrorKind::Interrupted, "stopped by a signal"),
-            }),
+            () = stop.cancelled() => Err(Error::stopped("run the demo to its end")),
         };
         fleet.stop().await;
         result
@@ -139,8 +130,7 @@ impl Demo {
         let deadline = started + self.time_max();
         let watch = Watch { fleet, pool: &pool, screen: &mut screen, transfers: self.transfers };
         let rolled_back = watch.until(deadline, producing).await?;
-        let mut report = Report::make(&pool, &place.url, seed, money_before).await?;
-        report.rolled_back(rolled_back);
+        let mut report = Report::make(&pool, &place.url, seed, money_before, rolled_back).await?;
         report.took(started.elapsed().as_secs_f64());
         pool.close().await;
         self.tell(&report, &place.url)?;
@@ -180,16 +170,29 @@ impl Demo {
                  {pgsaga} help                     # what else there is"
             )
         };
-        let told = if self.json {
-            if self.keep {
-                eprintln!("{next}");
-            }
-            writeln!(std::io::stdout(), "{}", report.json())
-        } else {
-            writeln!(std::io::stdout(), "{}\n{}\n\n{next}", report.table(), report.verdict())
-        };
-        told.map_err(|source| Error::Io { doing: "print the result".to_owned(), source })
+        if !self.json {
+            return out(format_args!("{}\n{}\n\n{next}", report.table(), report.verdict()));
+        }
+        if self.keep {
+            eprintln!("{next}");
+        }
+        out(report.json())
     }
+}
+
+/// Starts a bank and waits until it listens. Returns its process id and its URL.
+async fn start_bank(fleet: &mut Fleet, bank: Name, seed: u64) -> Result<(u32, String), Error> {
+    let (name, seed) = (bank.as_str(), seed.to_string());
+    let arguments = ["demo-bank", "--log-level", "warn", "--name", name, "--seed", &seed];
+    let bank = fleet.start(name.to_owned(), &arguments)?;
+    Ok((bank.pid, bank.first_line().await?))
+}
+
+/// Starts a worker and does not wait for it. Returns its process id.
+fn start_worker(fleet: &mut Fleet) -> Result<u32, Error> {
+    // More calls at once would queue up in the banks until they time out. With the shortest lease a
+    // dead worker is noticed soonest.
+    Ok(fleet.start_worker(&["--concurrency", "48", "--lease-seconds", "2", "--grace-seconds", "1"])?.pid)
 }
 
 /// Starts the workers and waits until they have registered.
@@ -200,11 +203,8 @@ async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS
     while sqlx::query(include_str!("sql/workers.sql")).fetch_all(pool).await?.len() < WORKERS {
         fleet.check()?;
         if Instant::now() > deadline {
-            let found = format!("the workers were not ready within {WORKERS_READY_SECONDS_MAX} s");
-            return Err(Error::Io {
-                doing: "start the workers".to_owned(),
-                source: std::io::Error::other(found),
-            });
+            let late = format!("the workers were not ready within {WORKERS_READY_SECONDS_MAX} s");
+            return Err(Error::other("start the workers", late));
         }
         tick.tick().await;
     }
@@ -217,7 +217,7 @@ async fn watch_over(fleet: &mut Fleet) -> Error {
     loop {
         tick.tick().await;
         if let Err(error) = fleet.check() {
-            return error;
+            return error.into();
         }
     }
 }

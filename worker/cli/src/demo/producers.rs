@@ -28,9 +28,6 @@ pub(crate) struct Producers {
 
 impl Producers {
     /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled back on purpose.
-    ///
-    /// # Errors
-    /// When one cannot be submitted; the others are given up.
     pub(crate) async fn submit(self, transfers: u64) -> Result<u64, Error> {
         let (quarter, half) = (transfers / 4, transfers / 2);
         let producers = Arc::new(self);
@@ -42,11 +39,7 @@ impl Producers {
         tasks.spawn(producers.in_plain_sql(half + quarter..transfers));
         let mut rolled_back = 0;
         while let Some(ended) = tasks.join_next().await {
-            let io = |error| Error::Io {
-                doing: "submit transfers".to_owned(),
-                source: std::io::Error::other(error),
-            };
-            rolled_back += ended.map_err(io)??;
+            rolled_back += ended.map_err(|error| Error::other("submit transfers", error))??;
         }
         Ok(rolled_back)
     }

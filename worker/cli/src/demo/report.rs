@@ -3,64 +3,41 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
-use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 
 use super::bank::BALANCE;
 use crate::error::Error;
 use crate::operate::doctor::{self, Broken};
+use crate::operate::read::row;
 use crate::words::count;
 
-/// Counted by the database; see stats.sql.
-#[derive(Debug, Clone, Serialize)]
-struct Stats {
-    sagas: i64,
-    succeeded: i64,
-    failed: i64,
-    stuck: i64,
-    /// Neither finished nor stuck at the deadline.
-    unfinished: i64,
-    /// Tries after the first.
-    retried: i64,
-    /// Tasks that a dead worker held.
-    rescued: i64,
-    compensations: i64,
-    p50_ms: f64,
-    p99_ms: f64,
-    per_second: f64,
-    /// Accounts that do not hold what the succeeded transfers say.
-    wrong_accounts: i64,
-    /// Traces of sagas that were rolled back.
-    ghosts: i64,
-    /// Orders without a saga, or the other way round.
-    torn: i64,
-    /// A saga worth a look.
-    #[serde(skip)]
-    gid: Option<String>,
-}
-
-impl Stats {
-    async fn count(pool: &PgPool) -> Result<Stats, Error> {
-        let row = sqlx::query(include_str!("sql/stats.sql")).bind(BALANCE).fetch_one(pool).await?;
-        let count = |name| row.try_get::<i64, _>(name);
-        let measure = |name| Ok::<_, sqlx::Error>((row.try_get::<f64, _>(name)? * 10.0).round() / 10.0);
-        Ok(Stats {
-            sagas: count("sagas")?,
-            succeeded: count("succeeded")?,
-            failed: count("failed")?,
-            stuck: count("stuck")?,
-            unfinished: count("unfinished")?,
-            retried: count("retried")?,
-            rescued: count("rescued")?,
-            compensations: count("compensations")?,
-            p50_ms: measure("p50_ms")?,
-            p99_ms: measure("p99_ms")?,
-            per_second: measure("per_second")?,
-            wrong_accounts: count("wrong_accounts")?,
-            ghosts: count("ghosts")?,
-            torn: count("torn")?,
-            gid: row.try_get("gid")?,
-        })
+row! {
+    /// Counted by the database; see stats.sql.
+    #[derive(Debug, Serialize)]
+    Stats {
+        sagas: i64,
+        succeeded: i64,
+        failed: i64,
+        stuck: i64,
+        /// Neither finished nor stuck at the deadline.
+        unfinished: i64,
+        /// Tries after the first.
+        retried: i64,
+        /// Tasks that a dead worker held.
+        rescued: i64,
+        compensations: i64,
+        p50_ms: f64,
+        p99_ms: f64,
+        per_second: f64,
+        /// Accounts that do not hold what the succeeded transfers say.
+        wrong_accounts: i64,
+        /// Traces of sagas that were rolled back.
+        ghosts: i64,
+        /// Orders without a saga, or sagas without an order.
+        torn: i64,
+        /// A saga worth a look.
+        #[serde(skip)]
+        gid: Option<String>,
     }
 }
 
@@ -80,43 +57,25 @@ pub(crate) struct Report {
 }
 
 /// The sum of all balances of both banks.
-///
-/// # Errors
-/// What the database says.
 pub(crate) async fn money(pool: &PgPool) -> Result<i64, Error> {
     Ok(sqlx::query_scalar(include_str!("sql/money.sql")).fetch_one(pool).await?)
 }
 
 impl Report {
     /// Asks the database; all has ended, or should have.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn make(
         pool: &PgPool,
         url: &str,
         seed: u64,
         money_before: i64,
+        rolled_back: u64,
     ) -> Result<Report, Error> {
         sqlx::raw_sql(include_str!("sql/analyze.sql")).execute(pool).await?;
-        let stats = Stats::count(pool).await?;
+        let stats = sqlx::query_as(include_str!("sql/stats.sql")).bind(BALANCE).fetch_one(pool).await?;
         let broken = doctor::examine(url).await?;
-        let money_after = money(pool).await?;
-        let invariants_broken = broken.len();
-        Ok(Report {
-            stats,
-            rolled_back: 0,
-            money_before,
-            money_after,
-            invariants_broken,
-            seconds: 0.0,
-            seed,
-            broken,
-        })
-    }
-
-    pub(crate) fn rolled_back(&mut self, rolled_back: u64) {
-        self.rolled_back = rolled_back;
+        let (money_after, invariants_broken) = (money(pool).await?, broken.len());
+        let seconds = 0.0;
+        Ok(Report { stats, rolled_back, money_before, money_after, invariants_broken, seconds, seed, broken })
     }
 
     /// From the start of the demo.
@@ -145,18 +104,14 @@ impl Report {
         };
         let (before, after) = (self.money_before, self.money_after);
         wrong(before != after, format!("the sum of all balances was {before} and is {after}"));
-        wrong(
-            stats.wrong_accounts > 0,
-            format!("{} accounts do not hold what they should", stats.wrong_accounts),
-        );
+        let accounts = stats.wrong_accounts;
+        wrong(accounts > 0, format!("{accounts} accounts do not hold what they should"));
         wrong(stats.ghosts > 0, format!("{} traces of sagas that were rolled back", stats.ghosts));
         wrong(stats.torn > 0, format!("{} orders without a saga, or sagas without an order", stats.torn));
         wrong(stats.stuck > 0, format!("{} sagas are stuck", stats.stuck));
         wrong(stats.unfinished > 0, format!("{} sagas had not finished at the deadline", stats.unfinished));
-        wrong(
-            self.invariants_broken > 0,
-            format!("invariants are broken in {} places", self.invariants_broken),
-        );
+        let places = self.invariants_broken;
+        wrong(places > 0, format!("invariants are broken in {places} places"));
         wrongs.extend(self.broken.iter().take(5).map(Broken::to_string));
         wrongs
     }

@@ -4,18 +4,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::operate::read::row;
 use crate::words::count;
 
 /// Where bars cannot be drawn, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
-/// How far the sagas are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) submitted: i64,
-    pub(crate) succeeded: i64,
-    pub(crate) failed: i64,
-    pub(crate) stuck: i64,
+row! {
+    /// Number of sagas by what they have come to.
+    #[derive(Debug, Clone, Copy)]
+    Progress { submitted: i64, succeeded: i64, failed: i64, stuck: i64, }
 }
 
 impl Progress {

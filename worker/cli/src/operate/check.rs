@@ -18,9 +18,6 @@ pub(crate) struct Check {
 
 impl Check {
     /// Says that the file is fine.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] (exit code 2) with the place and the rule.
     pub(crate) fn run(self) -> Result<(), Error> {
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {

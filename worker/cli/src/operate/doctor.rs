@@ -50,9 +50,6 @@ impl fmt::Display for Broken {
 
 impl Doctor {
     /// Prints what is broken.
-    ///
-    /// # Errors
-    /// [`Error::Found`] (exit code 1) when anything is.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let broken = examine(&self.database.database_url).await?;
         for place in &broken {
@@ -74,9 +71,6 @@ impl Doctor {
 
 /// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
 /// keeps no other from its turn.
-///
-/// # Errors
-/// What the database says where no further statement can be asked.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
     let pool = db::connect(url).await?;
     let mut snapshot = pool.begin().await?;

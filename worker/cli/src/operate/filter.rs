@@ -6,9 +6,6 @@ use std::time::Duration;
 const YEARS_MAX: u64 = 1000;
 
 /// A duration as a person writes it.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; allowed: a duration such as 90s, 2h, 7d or 1h30m"))?;
@@ -24,9 +21,6 @@ pub(crate) fn micros(duration: Option<Duration>) -> Option<i64> {
 }
 
 /// A participant: the authority of a URL.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn participant(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(['/', '?', '#', '@']) || text.contains(char::is_whitespace) {
         return Err(
@@ -46,9 +40,6 @@ pub(crate) struct Label {
 }
 
 /// A label as `KEY=VALUE`, or `KEY` for any value.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn label(text: &str) -> Result<Label, String> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value.to_owned())),

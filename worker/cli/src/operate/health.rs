@@ -38,9 +38,6 @@ pub(crate) struct Health {
 
 impl Health {
     /// Asks once.
-    ///
-    /// # Errors
-    /// [`Error::Found`] (exit code 1) with the reason, [`Error::Usage`] for an address that nobody can be asked at.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let address = self.listen;
         if address.port() == 0 {

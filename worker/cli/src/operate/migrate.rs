@@ -66,9 +66,6 @@ fn migrator() -> Migrator {
 
 impl Migrate {
     /// Migrates, or prints.
-    ///
-    /// # Errors
-    /// What the database says; nothing of a failed migration remains.
     pub(crate) async fn run(self) -> Result<(), Error> {
         match self.database_url {
             Some(url) if !self.print => {
@@ -84,9 +81,6 @@ impl Migrate {
 }
 
 /// Runs roles and migrations on a connection of their own.
-///
-/// # Errors
-/// What the database says.
 pub(crate) async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
     patiently(url, skip_roles, LOCK_WAIT).await
 }

@@ -30,9 +30,6 @@ pub(crate) struct Database {
 }
 
 /// Connects for a person, to a schema that this release's statements fit.
-///
-/// # Errors
-/// [`Error::Schema`] where it is absent or too old; a newer one only grew.
 async fn connect(url: &str) -> Result<PgPool, Error> {
     let pool = db::connect(url).await?;
     check_schema(&pool).await?;
@@ -40,9 +37,6 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
 }
 
 /// Whether this release's statements fit the schema.
-///
-/// # Errors
-/// As [`connect`].
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
     let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(database).await {
         Ok(found) => found.flatten(),

@@ -92,9 +92,6 @@ impl std::ops::Deref for App {
 
 impl Ui {
     /// Serves until `stop`; answers that are under way then may end.
-    ///
-    /// # Errors
-    /// Where the port cannot be opened, or the token or the database URL is not as it must be.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         // What other commands colour is shown here in a browser.
         console::set_colors_enabled(false);

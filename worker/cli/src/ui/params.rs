@@ -23,9 +23,6 @@ impl Params {
     }
 
     /// Refuses names that mean nothing here.
-    ///
-    /// # Errors
-    /// With those that do.
     pub(crate) fn only(&self, allowed: &[&str]) -> Result<(), Failure> {
         match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
             None => Ok(()),
@@ -53,9 +50,6 @@ impl Params {
     }
 
     /// The gid of a saga. What cannot be one is unknown as well.
-    ///
-    /// # Errors
-    /// Where there is none.
     pub(crate) fn gid(&self) -> Result<String, Failure> {
         let gid =
             self.get("gid").ok_or_else(|| Failure::bad("gid: found nothing; allowed: the gid of a saga"))?;

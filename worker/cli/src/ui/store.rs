@@ -68,9 +68,6 @@ impl Store {
     }
 
     /// Asks something, in a session that cannot write.
-    ///
-    /// # Errors
-    /// What the database says, as a page says it; [`Failure::busy`] where others take all connections.
     pub(crate) async fn read<T, F>(&self, ask: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -83,9 +80,6 @@ impl Store {
     }
 
     /// Decides something.
-    ///
-    /// # Errors
-    /// As [`Store::read`]; [`Failure::forbidden`] where no token is.
     pub(crate) async fn decide<T, F>(&self, decide: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,

@@ -136,9 +136,6 @@ fn participant_limit(text: &str) -> Result<(String, usize), String> {
 
 impl Work {
     /// Works until `stop`.
-    ///
-    /// # Errors
-    /// See [`run::run`]; also where the port or a database URL cannot be used.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         small_pages();
         let recorder = metrics::install().map_err(|error| Error::Usage(error.to_string()))?;

@@ -47,9 +47,6 @@ pub(crate) struct Systemd {
 
 impl Systemd {
     /// As the environment says; `None` where systemd did not ask. `WATCHDOG_PID` says whom the watchdog is for.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
     pub(crate) fn from_env() -> io::Result<Option<Systemd>> {
         if env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
             return Ok(None);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use pgsaga_worker::execute::client;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -15,12 +16,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::load::{Load, Pace, Plan};
-use super::rig::{Groups, Rig, pass};
+use super::rig::{Rig, pass};
 use super::screen::Screen;
 use super::stub::Stub;
 use super::times::Times;
+use super::workers::Groups;
 use crate::error::Error;
-use pgsaga_worker::execute::client;
 
 /// How long each is measured at most.
 const PHASE_MAX: Duration = Duration::from_secs(4);
@@ -70,9 +71,6 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Measures all.
-///
-/// # Errors
-/// What kept something from being measured.
 pub(crate) async fn measure(rig: &Rig, screen: &mut Screen, subject: Subject<'_>) -> Result<Limits, Error> {
     let Subject { plan, concurrency, groups, duration } = subject;
     let phase = duration.min(PHASE_MAX);
@@ -116,7 +114,7 @@ async fn http_calls(
     let rate = count_for(screen, &what, phase, || stub.calls()).await?;
     stop.cancel();
     while let Some(ended) = callers.join_next().await {
-        ended.map_err(|error| failed(&error.to_string()))?.map_err(|error| failed(&error.to_string()))?;
+        ended.map_err(failed)?.map_err(failed)?;
     }
     Ok(rate)
 }
@@ -125,9 +123,9 @@ async fn http_calls(
 fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
     let gid = Times::gid(0);
     let url = format!("{}?gid={gid}&trans_type=saga&branch_id=step-2&op=action", stub.url("ok", 2));
-    let url = reqwest::Url::parse(&url).map_err(|error| failed(&error.to_string()))?;
+    let url = reqwest::Url::parse(&url).map_err(failed)?;
     let mut request = reqwest::Request::new(reqwest::Method::POST, url);
-    let mut headers = HeaderMap::new();
+    let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in [
         ("idempotency-key", "bench-0000000000/step-2/action"),
@@ -137,7 +135,6 @@ fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    *request.headers_mut() = headers;
     *request.timeout_mut() = Some(Duration::from_secs(3));
     let payload = match plan.shape.payload_bytes {
         0 => "null".to_owned(),
@@ -181,7 +178,7 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<
     let rate = count_for(screen, "the stub alone", phase, || stub.calls()).await?;
     match broken.load(Ordering::Relaxed) {
         0 => Ok(rate),
-        broken => Err(failed(&format!("{broken} connections to the stub broke"))),
+        broken => Err(failed(format!("{broken} connections to the stub broke"))),
     }
 }
 
@@ -190,7 +187,7 @@ async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -
     rig.in_database(async |database| {
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
         let plan = Plan { pace: Pace::Open(u64::MAX), ..plan.clone() };
-        let mut load = Load::start(database.url(), plan, stub).await?;
+        let mut load = Load::start(&database.url, plan, stub).await?;
         let rate = count_for(screen, "INSERT alone", phase, || load.inserted()).await?;
         load.stop().await?;
         Ok(rate)
@@ -199,9 +196,6 @@ async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -
 }
 
 /// How fast a count grows, after a while to warm up.
-///
-/// # Errors
-/// None of its own.
 pub(crate) async fn count_for(
     screen: &mut Screen,
     what: &str,
@@ -214,6 +208,6 @@ pub(crate) async fn count_for(
     Ok((count() - before) as f64 / started.elapsed().as_secs_f64())
 }
 
-fn failed(why: &str) -> Error {
-    Error::Io { doing: "measure the machine's limits".to_owned(), source: io::Error::other(why.to_owned()) }
+fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::other("measure the machine's limits", why)
 }

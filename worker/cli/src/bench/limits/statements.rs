@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
+use pgsaga_plan::{Op, Outcome, SagaStatus};
 use pgsaga_sql::query;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
@@ -12,10 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::load::Shape;
-use super::super::rig::{Database, Groups, Rig};
+use super::super::rig::{Database, Rig};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::Times;
+use super::super::workers::Groups;
 use super::failed;
 use crate::error::Error;
 use pgsaga_worker::db;
@@ -55,7 +57,7 @@ async fn drain(
     let started = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..sessions {
-        let session = Session::open(database.url(), shape.clone(), groups, Arc::clone(&ended)).await?;
+        let session = Session::open(&database.url, shape.clone(), groups, Arc::clone(&ended)).await?;
         running.spawn(session.run());
     }
     let phase = format!("statements alone, {sessions} sessions, groups of {:.0}", groups.settle);
@@ -64,7 +66,7 @@ async fn drain(
         tokio::select! {
             _ = tick.tick() => screen.show(&phase, started.elapsed(), None, ended.load(Ordering::Relaxed)),
             next = running.join_next() => match next {
-                Some(ended) => ended.map_err(|error| failed(&error.to_string()))??,
+                Some(ended) => ended.map_err(|error| failed(error))??,
                 None => break,
             },
         }
@@ -72,7 +74,7 @@ async fn drain(
     let seconds = started.elapsed().as_secs_f64();
     match ended.load(Ordering::Relaxed) {
         all if all == sagas.cast_unsigned() => Ok(sagas as f64 / seconds),
-        some => Err(failed(&format!("only {some} of {sagas} sagas ended"))),
+        some => Err(failed(format!("only {some} of {sagas} sagas ended"))),
     }
 }
 
@@ -165,7 +167,7 @@ impl Session {
                     saga: row.try_get("saga_id")?,
                     epoch: row.try_get("epoch")?,
                     step: row.try_get("step")?,
-                    compensates: row.try_get::<&str, _>("op")? == "compensate",
+                    compensates: row.try_get::<&str, _>("op")? == Op::Compensate.as_str(),
                 }),
                 // Nobody inserts meanwhile: what is older than the oldest is gone.
                 None => self.mark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.mark),
@@ -206,33 +208,31 @@ impl Session {
                 .collect();
             values.iter().any(Option::is_some).then_some(values)
         }
-        let end = if self.shape.refused { "failed" } else { "succeeded" };
+        let end = if self.shape.refused { SagaStatus::Failed } else { SagaStatus::Succeeded };
         let status = |next: &Next| match next {
-            Next::End => Some(end),
-            Next::Compensate { turns: true, .. } => Some("aborting"),
+            Next::End => Some(end.as_str()),
+            Next::Compensate { turns: true, .. } => Some(SagaStatus::Aborting.as_str()),
             Next::Advance | Next::Compensate { .. } => None,
         };
         let reason = |next: &Next| match next {
             Next::Compensate { turns: true, .. } => Some("refused"),
             _ => None,
         };
+        let outcome =
+            |task| if self.refuses(task) { (Outcome::Failure, 409i16) } else { (Outcome::Success, 200) };
+        let outcomes: Vec<_> = group.iter().map(outcome).collect();
         let rows = sqlx::query(query::SETTLE)
             .bind(self.worker)
             .bind(column(&|task| task.id))
             .bind(group.iter().map(|task| task.epoch).collect::<Vec<_>>())
             .bind(column(&|task| task.saga))
-            .bind(
-                group
-                    .iter()
-                    .map(|task| if self.refuses(task) { "failure" } else { "success" })
-                    .collect::<Vec<_>>(),
-            )
-            .bind(group.iter().map(|task| if self.refuses(task) { 409i16 } else { 200 }).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|(outcome, _)| outcome.as_str()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|(_, code)| *code).collect::<Vec<_>>())
             .bind(vec![1000i32; group.len()])
             .bind(None::<Vec<String>>)
             .bind(nexts.iter().map(|next| *next == Next::Advance).collect::<Vec<_>>())
             .bind(queued(&nexts, |step| step))
-            .bind(queued(&nexts, |_| "compensate"))
+            .bind(queued(&nexts, |_| Op::Compensate.as_str()))
             .bind(queued(&nexts, |_| 1i32))
             .bind(queued(&nexts, |_| 0i32))
             .bind(queued(&nexts, |_| false))

@@ -10,14 +10,18 @@ pub(crate) mod steady;
 
 use std::time::Duration;
 
+use pgsaga_plan::SagaStatus;
+
 use super::Bench;
 use super::load::{Pace, Plan, Shape};
 use super::run::Setup;
 
-/// Calls at once of a worker as it comes.
+/// Calls at once of a worker without flags.
 const CONCURRENCY: usize = 512;
 /// Sagas open at once, for each call that the workers may run at once: enough that a claim always finds a full group.
 const OPEN_FOR_EACH_CALL: usize = 8;
+/// What the figure of a first call means.
+const TO_FIRST_CALL: &str = "from the INSERT's commit to the first call";
 
 impl Bench {
     fn duration(&self, default_seconds: u64) -> Duration {
@@ -65,7 +69,7 @@ impl Bench {
             workers,
             flags: self.flags(),
             duration: self.duration(30),
-            status: "succeeded",
+            status: SagaStatus::Succeeded,
         }
     }
 }

@@ -96,9 +96,6 @@ fn comes_from(host: &str, headers: &HeaderMap) -> Result<(), &'static str> {
 }
 
 /// A name for `--host`.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
     match name_of(text) {
         Some(name) if name == text.to_ascii_lowercase() && !name.is_empty() && !name.contains(['*', '[']) => {

@@ -26,9 +26,6 @@ impl fmt::Debug for Token {
 
 impl Token {
     /// From the environment or the file, where one of them is given.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] where both are given, the file cannot be read, or the token is not as it must be.
     pub(crate) fn find(file: Option<&Path>) -> Result<Option<Token>, Error> {
         let variable = match std::env::var(VARIABLE) {
             Ok(text) => Some(text),
