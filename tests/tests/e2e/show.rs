@@ -317,6 +317,27 @@ async fn nobody_at_work_and_a_paused_queue_are_said() {
     assert_eq!(run(&scene.db, &["show", "no-such"]).code, Some(4));
 }
 
+#[tokio::test]
+async fn a_try_that_never_left_says_nothing_about_the_one_before_it() {
+    let scene = Scene::new().await;
+    for (gid, outcomes, standing) in [
+        ("accepted", "'ongoing', 'unsent'", "? pay may have happened 2 tries"),
+        ("refused", "'ongoing', 'failure'", "✗ pay refused 2 tries"),
+        ("unsent", "'unsent', 'unsent'", "✗ pay no effect 2 tries"),
+    ] {
+        scene.saga(gid).step("pay").with("compensate", Value::Null).insert().await;
+        let insert = format!(
+            "insert into pgsaga.history (saga_id, step, op, attempt, outcome)
+             select id, 1, 'action', o.attempt, o.outcome
+             from pgsaga.saga, unnest(array[{outcomes}]) with ordinality o (outcome, attempt) where gid = '{gid}'
+             order by o.attempt"
+        );
+        execute(&scene, &insert).await;
+        run(&scene.db, &["resolve", gid, "failed", "--comment", "seen to"]).fine();
+        assert_tells(&words(&shown(&scene, gid)), &[standing]);
+    }
+}
+
 /// A history that no worker has to make: tries of step `step` of the saga that are all `unknown 503`.
 async fn tries(scene: &Scene, gid: &str, step: usize, count: usize) {
     let insert = format!(

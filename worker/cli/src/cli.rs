@@ -110,7 +110,8 @@ fn run(command: Command) -> Result<(), Error> {
     if let Command::PostgresChild(child) = command {
         return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
     }
-    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
+    // A provider-less TLS build needs one before the first client is made; a second install is not
+    // an error here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let handles_signals = match &command {
         Command::Work(_)
@@ -203,7 +204,8 @@ fn start_log(log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is in it.
+/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is
+/// in it.
 struct JsonLog;
 
 impl std::io::Write for JsonLog {

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::output::out;
 
-/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N that status;
-/// anything else 200. Prints each call.
+/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never,
+/// /status/N that status; anything else 200. Prints each call.
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
     /// Where it listens

@@ -22,20 +22,15 @@ pub(crate) enum Error {
     /// A migration failed; nothing of it remains.
     #[error("a migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the migration that waited.
+    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the
+    /// migration that waited.
     #[error(
         "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
     )]
-    LockedOut {
-        /// How long.
-        waited_seconds: u64,
-        /// Who they are, in words.
-        holders: String,
-    },
+    LockedOut { waited_seconds: u64, holders: String },
     /// The port of /metrics could not be opened.
     #[error("listen on {address}: {source}; choose another with --listen")]
     Listen {
-        /// What was asked for.
         address: std::net::SocketAddr,
         /// Why not.
         source: std::io::Error,
@@ -43,7 +38,6 @@ pub(crate) enum Error {
     /// A flag, a variable or a file that is not as it must be.
     #[error("{0}")]
     Usage(String),
-    /// No such saga.
     #[error("no saga has the gid {0:?} in this database")]
     NotFound(String),
     /// No such saga, step or queue, in the database's words.
@@ -55,24 +49,16 @@ pub(crate) enum Error {
     /// A command found something wrong; it has said what.
     #[error("{0}")]
     Found(String),
-    /// Input or output.
     #[error("{doing}: {source}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    Io { doing: String, source: std::io::Error },
     /// A private Postgres server or a scratch database could not be had.
     #[error(transparent)]
     Test(pgsaga_test::Error),
-    /// The producer refused or failed.
     #[error(transparent)]
     Producer(#[from] pgsaga_producer::Error),
 }
 
 impl Error {
-    /// Wraps an error of input or output.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         move |source| Error::Io { doing: doing.into(), source }
     }

@@ -14,7 +14,8 @@ mod work;
 
 use std::process::ExitCode;
 
-/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each other's arenas.
+/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each
+/// other's arenas.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -20,7 +20,6 @@ pub(crate) fn table_of(header: &[&str]) -> Table {
     table
 }
 
-/// A table without lines and header.
 pub(crate) fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);

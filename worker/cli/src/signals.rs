@@ -13,8 +13,9 @@ fn ours() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
 }
 
-/// The first thing in `main`, before any thread: a signal that comes before [`stop_on_signal`] waits for it instead of
-/// killing the process. Threads made meanwhile stay blocked; the main thread takes the signals.
+/// The first thing in `main`, before any thread: a signal that comes before [`stop_on_signal`]
+/// waits for it instead of killing the process. Threads made meanwhile stay blocked; the main
+/// thread takes the signals.
 pub(crate) fn hold() {
     // Fails only for an invalid `how`.
     let _ = ours().thread_block();

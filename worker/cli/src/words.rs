@@ -10,7 +10,6 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 use pgsaga_sql::FORMAT;
 use pgsaga_worker::db::Time;
 
-/// A time, in UTC.
 pub(crate) fn time(at: Time) -> String {
     at.to_string()
 }
@@ -38,13 +37,11 @@ pub(crate) fn span_us(us: i64) -> String {
     span(Duration::from_micros(us.try_into().unwrap_or(0)))
 }
 
-/// From the shortest to the longest.
 pub(crate) fn spans_us(least: i64, most: i64) -> String {
     let (least, most) = (span_us(least), span_us(most));
     if least == most { least } else { format!("{least} to {most}") }
 }
 
-/// When a task runs, in words.
 pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
     match worker {
         Some(worker) => format!("held by worker {worker}"),
@@ -53,14 +50,14 @@ pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
     }
 }
 
-/// Why workers of this release leave a task alone, where its row is of a newer format than they know.
+/// Why workers of this release leave a task alone, where its row is of a newer format than they
+/// know.
 pub(crate) fn newer_format(format: i16) -> Option<String> {
     (format > FORMAT).then(|| {
         format!("its row has format {format}, workers of this release know formats up to {FORMAT}: a newer `pgsaga work` runs it")
     })
 }
 
-/// With thousands separated.
 pub(crate) fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
@@ -73,7 +70,6 @@ pub(crate) fn count(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
-/// So many of something.
 pub(crate) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
@@ -91,8 +87,9 @@ fn has<P: BinaryProperty>(character: char) -> bool {
     CodePointSetData::new::<P>().contains(character)
 }
 
-/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.
-/// Joiners, and what chooses among the forms of the character before it, belong to what is seen.
+/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes
+/// no place or an empty one. Joiners, and what chooses among the forms of the character before it,
+/// belong to what is seen.
 pub(crate) fn is_unprintable(character: char) -> bool {
     // The blank braille pattern is a symbol, and the separators of lines and paragraphs are spaces.
     let is_blank = matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}');
@@ -104,7 +101,8 @@ pub(crate) fn is_unprintable(character: char) -> bool {
         || is_ignorable && !has::<JoinControl>(character) && !chooses_form()
 }
 
-/// Whether something of a text is seen: more than spaces, and than what joins or changes other characters.
+/// Whether something of a text is seen: more than spaces, and than what joins or changes other
+/// characters.
 pub(crate) fn is_seen(text: &str) -> bool {
     let changes_others = |character| {
         let category = CodePointMapData::<GeneralCategory>::new().get(character);
@@ -115,7 +113,8 @@ pub(crate) fn is_seen(text: &str) -> bool {
     })
 }
 
-/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is unprintable.
+/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is
+/// unprintable.
 pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(chars_max * 4));
     for (nth, character) in text.chars().enumerate() {
@@ -128,17 +127,18 @@ pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     shown
 }
 
-/// The same of lines, in full.
 pub(crate) fn printable_lines(text: &str) -> String {
     let shown = |character| if character != '\n' && is_unprintable(character) { ' ' } else { character };
     text.chars().map(shown).collect()
 }
 
-/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as it is, is escaped.
+/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as
+/// it is, is escaped.
 pub(crate) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
-        // Below a space only the white space between the values is left. Beyond the basic plane an escape is a pair.
+        // Below a space only the white space between the values is left. Beyond the basic plane an
+        // escape is a pair.
         if character > '~' && is_unprintable(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 shown.push_str(&format!("\\u{unit:04x}"));

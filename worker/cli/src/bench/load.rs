@@ -28,7 +28,6 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Number of calls of one saga.
     pub(crate) fn calls(&self) -> usize {
         if self.refused { 2 * self.steps - 1 } else { self.steps }
     }
@@ -56,13 +55,11 @@ impl Shape {
         Ok(saga.definition().map_err(pgsaga_producer::Error::from)?)
     }
 
-    /// The steps of one saga.
     pub(crate) fn steps_json(&self, stub: &Stub) -> Result<String, Error> {
         Ok(self.saga(stub, 0, None)?.steps().to_owned())
     }
 }
 
-/// How fast sagas come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     /// So many are open at once.
@@ -71,7 +68,6 @@ pub(crate) enum Pace {
     Rate(f64),
 }
 
-/// How sagas are inserted.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) shape: Shape,
@@ -81,7 +77,6 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     /// A URL that every fifth saga calls.
     pub(crate) dead: Option<String>,
-    /// The number of the first saga.
     pub(crate) first: u64,
 }
 
@@ -99,7 +94,6 @@ impl Plan {
     }
 }
 
-/// A running load.
 pub(crate) struct Load {
     counts: Arc<Counts>,
     stop: CancellationToken,
@@ -130,12 +124,10 @@ impl Load {
         Ok(load)
     }
 
-    /// Number of sagas inserted so far.
     pub(crate) fn inserted(&self) -> u64 {
         self.counts.inserted.load(Ordering::Relaxed)
     }
 
-    /// Number of transactions that the inserts took.
     pub(crate) fn commits(&self) -> u64 {
         self.counts.commits.load(Ordering::Relaxed)
     }
@@ -149,7 +141,6 @@ impl Load {
         Ok(())
     }
 
-    /// Complains when a producer has failed.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         match self.producers.try_join_next() {
             Some(ended) => ended.map_err(|error| Error::loop_ended(&error))?,

@@ -25,8 +25,9 @@ use report::Report;
 use rig::Rig;
 use screen::Screen;
 
-/// Measures sagas a second, latencies and costs, with real workers, a real Postgres and real HTTP on this machine, and beside
-/// them what its parts could do at best in the same run. Needs no preparation, and leaves nothing behind.
+/// Measures sagas a second, latencies and costs, with real workers, a real Postgres and real HTTP
+/// on this machine, and beside them what its parts could do at best in the same run. Needs no
+/// preparation, and leaves nothing behind.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bench {
     /// What is measured
@@ -50,18 +51,20 @@ pub(crate) struct Bench {
     /// Sagas of one INSERT through the crate, 1 to 1,000; 1 is the crate's single INSERT
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     batch: u16,
-    /// How long the load is measured, 1 to 36,000 seconds [default: 30; held-snapshot: 600; idle: 60]
+    /// How long the load is measured, 1 to 36,000 seconds [default: 30; held-snapshot: 600; idle:
+    /// 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=36_000))]
     duration_seconds: Option<u64>,
-    /// How many sagas there are before the workers start, for backlog (default 1,000,000), or have finished, for history
-    /// (default 5,000,000)
+    /// How many sagas there are before the workers start, for backlog (default 1,000,000), or have
+    /// finished, for history (default 5,000,000)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     sagas: Option<u64>,
     /// Print one flat JSON object as the only line instead of a table
     #[arg(long)]
     json: bool,
-    /// A Postgres server to use instead of one of its own, such as postgres://user:password@host:5432/name; the user may
-    /// create databases and roles. It is measured as it is set up; its own has fsync and synchronous_commit on
+    /// A Postgres server to use instead of one of its own, such as
+    /// postgres://user:password@host:5432/name; the user may create databases and roles. It is
+    /// measured as it is set up; its own has fsync and synchronous_commit on
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 }
@@ -69,7 +72,8 @@ pub(crate) struct Bench {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// Sagas inserted in batches as fast as they end: the ratio to the machine's limit (two minutes)
+    /// Sagas inserted in batches as fast as they end: the ratio to the machine's limit (two
+    /// minutes)
     Steady,
     /// The same with 1, 2 and 4 worker processes (three minutes)
     SteadyWorkers,
@@ -77,7 +81,8 @@ enum Scenario {
     Rollback,
     /// One transaction held open all the time, beside the same without (25 minutes)
     HeldSnapshot,
-    /// Millions of finished sagas in the tables, while retention deletes them, beside empty tables (ten minutes)
+    /// Millions of finished sagas in the tables, while retention deletes them, beside empty tables
+    /// (ten minutes)
     History,
     /// A million due sagas before the workers start (six minutes)
     Backlog,
@@ -94,7 +99,6 @@ enum Scenario {
 }
 
 impl Bench {
-    /// Measures and cleans up, whatever happens.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());

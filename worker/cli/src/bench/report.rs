@@ -12,7 +12,6 @@ use super::workers::Groups;
 use crate::output::table_of;
 use crate::words::count;
 
-/// What a figure is held against.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bar {
     AtLeast(f64),
@@ -45,7 +44,6 @@ impl Bar {
     }
 }
 
-/// One line.
 #[derive(Debug)]
 struct Line {
     name: String,
@@ -72,7 +70,6 @@ impl Report {
         self.figure(name, value, Some(bar), meaning);
     }
 
-    /// A figure without a bar.
     pub(crate) fn line(&mut self, name: &str, value: impl Into<Option<f64>>, meaning: &str) {
         self.figure(name, value, None, meaning);
     }
@@ -94,7 +91,6 @@ impl Report {
         self.line("settle_tasks", groups.settle, "tasks of a settle");
     }
 
-    /// What the machine could do.
     pub(crate) fn limits(&mut self, limits: &Limits, composed: f64) {
         self.line("http_calls_per_second", limits.http_calls_per_second, "the worker's HTTP client alone");
         self.line("stub_calls_per_second", limits.stub_calls_per_second, "the stub participant alone");
@@ -107,7 +103,6 @@ impl Report {
         self.line("limit_sagas_per_second", composed, "all of it after each other");
     }
 
-    /// What a load came to.
     pub(crate) fn measured(&mut self, measured: &Measured) {
         self.line("sagas_per_second", measured.sagas_per_second, "end to end, counted at their final state");
         self.percentiles("first_call", measured.first_call, "from the INSERT's commit to the first call");
@@ -145,7 +140,6 @@ impl Report {
             .collect()
     }
 
-    /// One line.
     pub(crate) fn json(&self) -> String {
         let mut object = Map::new();
         for line in &self.lines {
@@ -162,7 +156,6 @@ impl Report {
         Value::Object(object).to_string()
     }
 
-    /// For a person.
     pub(crate) fn table(&self) -> String {
         let mut table = table_of(&["figure", "value", "bar", "meaning"]);
         for line in &self.lines {
@@ -180,7 +173,6 @@ impl Report {
         table.to_string()
     }
 
-    /// In a sentence, for a person.
     pub(crate) fn verdict(&self) -> String {
         match self.missed().as_slice() {
             [] => format!("{}: every bar holds", self.scenario),
@@ -198,7 +190,6 @@ fn value(value: Option<f64>) -> Value {
     value.map_or(Value::Null, |value| rounded(value).into())
 }
 
-/// Whole where it is large.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 { count(value.round() as i64) } else { rounded(value).to_string() }
 }

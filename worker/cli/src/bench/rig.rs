@@ -13,7 +13,8 @@ use super::workers::Workers;
 use crate::error::Error;
 use crate::operate::migrate::migrate;
 
-/// Settings of a server of our own: as in production on a machine like this. Durability is not touched.
+/// Settings of a server of our own: as in production on a machine like this. Durability is not
+/// touched.
 const SETTINGS: [(&str, &str); 6] = [
     ("synchronous_commit", "on"),
     ("shared_buffers", "1GB"),
@@ -28,7 +29,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A server of our own, or the given one. Ours counts the buffers of statements if `counts_buffers`.
+    /// A server of our own, or the given one. Ours counts the buffers of statements if
+    /// `counts_buffers`.
     pub(crate) async fn set_up(server_url: Option<String>, counts_buffers: bool) -> Result<Rig, Error> {
         let counts = counts_buffers.then_some(("shared_preload_libraries", "pg_stat_statements"));
         let settings: Vec<_> = SETTINGS.into_iter().chain(counts).collect();
@@ -69,7 +71,6 @@ impl Rig {
         Ok(measured)
     }
 
-    /// Stops the server, if it is ours.
     pub(crate) async fn clear_away(self) -> Result<(), Error> {
         Ok(self.server.clear_away().await?)
     }
@@ -109,7 +110,8 @@ impl Database {
     }
 }
 
-/// Waits while a phase runs, and looks every so often whether all is well and how many sagas or calls there were.
+/// Waits while a phase runs, and looks every so often whether all is well and how many sagas or
+/// calls there were.
 pub(crate) async fn pass(
     screen: &mut Screen,
     phase: &str,

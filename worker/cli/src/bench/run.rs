@@ -34,7 +34,8 @@ pub(crate) struct Setup {
     pub(crate) status: SagaStatus,
 }
 
-/// What was measured between the end of the warm-up and the end of the load. Costs are those of one saga.
+/// What was measured between the end of the warm-up and the end of the load. Costs are those of one
+/// saga.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     pub(crate) sagas_per_second: f64,
@@ -49,13 +50,11 @@ pub(crate) struct Measured {
     pub(crate) steps_bytes: f64,
     pub(crate) worker_commits: f64,
     pub(crate) dead_rows: f64,
-    /// Peak of one worker.
     pub(crate) worker_memory_bytes: Option<f64>,
     pub(crate) worker_cpu_us: Option<f64>,
     pub(crate) postgres_cpu_us: Option<f64>,
 }
 
-/// A moment of a run.
 struct Moment {
     work: Work,
     us: u64,
@@ -64,7 +63,6 @@ struct Moment {
     postgres_cpu: Option<f64>,
 }
 
-/// A load that runs.
 pub(crate) struct Run<'a> {
     rig: &'a Rig,
     database: &'a Database,
@@ -79,7 +77,6 @@ pub(crate) async fn run(rig: &Rig, screen: &mut Screen, setup: Setup) -> Result<
     rig.in_database(async |database| run_in(rig, database, screen, setup).await).await
 }
 
-/// Measures a load in a given database.
 pub(crate) async fn run_in(
     rig: &Rig,
     database: &Database,
@@ -117,7 +114,6 @@ impl Run<'_> {
         self.evaluate(&from, &to, groups).await
     }
 
-    /// Lets the load run for a while.
     pub(crate) async fn pass(
         &mut self,
         screen: &mut Screen,
@@ -220,9 +216,11 @@ impl Run<'_> {
         })
     }
 
-    /// Microseconds from the commit to the final state, of sagas that were committed between two moments.
+    /// Microseconds from the commit to the final state, of sagas that were committed between two
+    /// moments.
     async fn finals_us(&self, from: &Moment, to: &Moment) -> Result<Vec<u64>, Error> {
-        // Our clock runs beside the database's: both were read at the same moment, or a round trip apart.
+        // Our clock runs beside the database's: both were read at the same moment, or a round trip
+        // apart.
         let offset_us = to.work.at_us - to.us as i64;
         let times = self.stub.times();
         let finals = sqlx::query_as(include_str!("sql/finals.sql")).bind(from.work.at_us);

@@ -1,4 +1,5 @@
-//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was called.
+//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was
+//! called.
 //!
 //! It has a thread of its own, so that it waits behind nobody else's work in this process.
 
@@ -29,7 +30,6 @@ pub(crate) struct Stub {
     _running: DropGuard,
 }
 
-/// What it has seen.
 #[derive(Debug)]
 struct Seen {
     times: Times,
@@ -62,12 +62,12 @@ impl Stub {
         Ok(Stub { address, seen, _running: stop.drop_guard() })
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that ends its saga, `refuse` a definite no.
+    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that
+    /// ends its saga, `refuse` a definite no.
     pub(crate) fn url(&self, answer: &str, step: usize) -> String {
         format!("http://localhost:{}/{answer}/{step}", self.address.port())
     }
@@ -77,7 +77,6 @@ impl Stub {
         &self.seen.times
     }
 
-    /// Calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.seen.calls.load(Ordering::Relaxed)
     }
@@ -91,7 +90,8 @@ impl Stub {
 async fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
-        // A failed accept, for want of descriptors say, is a call that fails, which the bench counts.
+        // A failed accept, for want of descriptors say, is a call that fails, which the bench
+        // counts.
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(converse(stream, Arc::clone(&seen)));
         }

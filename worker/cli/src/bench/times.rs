@@ -28,7 +28,6 @@ struct Saga {
 }
 
 impl Times {
-    /// For up to so many sagas.
     pub(crate) fn new(sagas_max: u64) -> Times {
         let every = sagas_max.div_ceil(KEPT_MAX).max(1);
         let kept = usize::try_from(sagas_max.div_ceil(every)).unwrap_or(0);

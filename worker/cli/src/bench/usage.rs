@@ -60,7 +60,8 @@ pub(crate) use process::cpu_seconds;
 pub(crate) use process::memory_now_bytes;
 /// The most bytes of memory that a process has had.
 pub(crate) use process::peak_memory_bytes;
-/// Seconds of CPU of a Postgres server: its postmaster, all children that run, and those that have ended.
+/// Seconds of CPU of a Postgres server: its postmaster, all children that run, and those that have
+/// ended.
 pub(crate) use process::postgres_cpu_seconds;
 
 row! {
@@ -89,7 +90,8 @@ impl Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wal {
     pub(crate) all: i64,
-    /// Bytes of full-page images after a checkpoint; `None` where the extension pg_walinspect is not there.
+    /// Bytes of full-page images after a checkpoint; `None` where the extension pg_walinspect is
+    /// not there.
     pub(crate) full_pages: Option<i64>,
 }
 

@@ -53,12 +53,10 @@ impl Workers {
         }
     }
 
-    /// Complains when a worker ended by itself.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         Ok(self.fleet.check()?)
     }
 
-    /// The metrics of each worker.
     pub(crate) async fn read(&self) -> Result<Vec<Metrics>, Error> {
         let mut all = Vec::new();
         for url in &self.metrics {
@@ -111,7 +109,6 @@ pub(crate) struct Groups {
     pub(crate) settle: f64,
 }
 
-/// One reading of a worker's /metrics.
 pub(crate) struct Metrics(String);
 
 impl Metrics {

@@ -1,4 +1,5 @@
-//! One of the demo's banks: a participant that is a service of its own, behind a barrier, and misbehaves on purpose.
+//! One of the demo's banks: a participant that is a service of its own, behind a barrier, and
+//! misbehaves on purpose.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -32,7 +33,6 @@ use pgsaga_worker::db;
 pub(crate) const ACCOUNTS: i32 = 100;
 /// Every so manieth account is frozen: nothing goes in or out.
 pub(crate) const FROZEN_EVERY: i32 = 10;
-/// What an account holds at first.
 pub(crate) const BALANCE: i64 = 1_000;
 /// Local transactions at once.
 const CONNECTIONS_MAX: u32 = 12;
@@ -130,7 +130,6 @@ impl Line {
     }
 }
 
-/// The body of every call.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Movement {
     account: i32,
@@ -213,7 +212,8 @@ async fn decide(
     let Some((change, undo)) = change(path, movement.amount) else {
         return say(StatusCode::NOT_FOUND, "allowed: /withdraw, /withdraw/undo, /deposit, /deposit/undo");
     };
-    // A task of its own: the server drops this handler when the caller hangs up, and a transaction must not be dropped.
+    // A task of its own: the server drops this handler when the caller hangs up, and a transaction
+    // must not be dropped.
     let (books, entry) = (Arc::clone(books), entry.clone());
     let work = tokio::spawn(async move { books.work(barrier, movement, change, undo, entry).await });
     match work.await {
@@ -229,8 +229,9 @@ fn say(status: StatusCode, message: &str) -> Response {
 }
 
 impl Books {
-    /// The local transaction: the barrier's row and the balance commit together. The inner error is a refusal, which
-    /// leaves nothing behind, not even the barrier's row: a later try is decided anew.
+    /// The local transaction: the barrier's row and the balance commit together. The inner error is
+    /// a refusal, which leaves nothing behind, not even the barrier's row: a later try is decided
+    /// anew.
     async fn work(
         &self,
         mut barrier: Barrier,

@@ -9,7 +9,6 @@ pub(crate) enum Mishap {
     Hang,
     /// It does the work, then closes the connection without an answer.
     Drop,
-    /// It answers 425: ask again later.
     Early,
 }
 
@@ -17,7 +16,8 @@ pub(crate) enum Mishap {
 const LAST_ATTEMPT: u32 = 2;
 
 impl Mishap {
-    /// What happens to this try of a call, if anything does: to about one first or second try in ten.
+    /// What happens to this try of a call, if anything does: to about one first or second try in
+    /// ten.
     pub(crate) fn of(seed: u64, key: &str, attempt: u32) -> Option<Mishap> {
         if attempt > LAST_ATTEMPT {
             return None;
@@ -32,8 +32,8 @@ impl Mishap {
     }
 }
 
-/// FNV-1a, then the last mix of SplitMix64, whose low bits are as good as its high ones. The standard library's hash
-/// may be another in the next release.
+/// FNV-1a, then the last mix of SplitMix64, whose low bits are as good as its high ones. The
+/// standard library's hash may be another in the next release.
 fn hash(seed: u64, key: &str, attempt: u32) -> u64 {
     let bytes = seed.to_le_bytes().into_iter().chain(attempt.to_le_bytes()).chain(key.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

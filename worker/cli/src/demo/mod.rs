@@ -37,12 +37,12 @@ const DEADLINE_MS_PER_TRANSFER: u64 = 10;
 const WORKERS: usize = 2;
 const WORKERS_READY_SECONDS_MAX: u64 = 15;
 
-/// Runs thousands of transfers between two banks that fail in every way, kills a worker halfway, and checks that no
-/// money is lost and no invariant broken.
+/// Runs thousands of transfers between two banks that fail in every way, kills a worker halfway,
+/// and checks that no money is lost and no invariant broken.
 ///
-/// Needs no preparation: it starts a Postgres of its own, two banks and two workers, and removes it all at the end. With
-/// DATABASE_URL it makes a scratch database there instead, and drops it; the roles pgsaga_* stay, for the databases of a
-/// server share them.
+/// Needs no preparation: it starts a Postgres of its own, two banks and two workers, and removes it
+/// all at the end. With DATABASE_URL it makes a scratch database there instead, and drops it; the
+/// roles pgsaga_* stay, for the databases of a server share them.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// How many transfers, 100 to 1,000,000
@@ -57,8 +57,8 @@ pub(crate) struct Demo {
     /// Keep everything running until a signal, to look around
     #[arg(long)]
     keep: bool,
-    /// A Postgres server to use instead of one of its own, such as postgres://user:password@host:5432/name; the user may
-    /// create databases and roles
+    /// A Postgres server to use instead of one of its own, such as
+    /// postgres://user:password@host:5432/name; the user may create databases and roles
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! Those who submit sagas: half of them through the crate, half in plain SQL, each in the transaction of its order.
+//! Those who submit sagas: half of them through the crate, half in plain SQL, each in the
+//! transaction of its order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +17,6 @@ const BATCH: usize = 25;
 /// Every so manieth single order is also made a second time, under another name, and rolled back.
 const ROLLED_BACK_EVERY: u64 = 10;
 
-/// What all producers need.
 #[derive(Debug)]
 pub(crate) struct Producers {
     pub(crate) pool: PgPool,
@@ -27,7 +27,8 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled back on purpose.
+    /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled
+    /// back on purpose.
     pub(crate) async fn submit(self, transfers: u64) -> Result<u64, Error> {
         let (quarter, half) = (transfers / 4, transfers / 2);
         let producers = Arc::new(self);
@@ -105,7 +106,6 @@ impl Producers {
     }
 }
 
-/// The business rows.
 async fn order(connection: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
     sqlx::query(include_str!("sql/orders.sql"))
         .bind(column(transfers, |transfer| transfer.gid.as_str()))

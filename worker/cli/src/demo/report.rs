@@ -2,6 +2,7 @@
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use pgsaga_plan::SagaStatus;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 
@@ -12,7 +13,6 @@ use crate::operate::read::row;
 use crate::words::count;
 
 row! {
-    /// Counted by the database; see stats.sql.
     #[derive(Debug, Serialize)]
     Stats {
         sagas: i64,
@@ -78,7 +78,6 @@ impl Report {
         Ok(Report { stats, rolled_back, money_before, money_after, invariants_broken, seconds, seed, broken })
     }
 
-    /// From the start of the demo.
     pub(crate) fn took(&mut self, seconds: f64) {
         self.seconds = (seconds * 1000.0).round() / 1000.0;
     }
@@ -88,7 +87,6 @@ impl Report {
         self.stats.gid.as_deref()
     }
 
-    /// One line.
     pub(crate) fn json(&self) -> String {
         serde_json::json!(self).to_string()
     }
@@ -116,7 +114,6 @@ impl Report {
         wrongs
     }
 
-    /// For a person.
     pub(crate) fn table(&self) -> String {
         let stats = &self.stats;
         let mut table = Table::new();
@@ -124,9 +121,9 @@ impl Report {
         let ms = |ms: f64| format!("{} ms", count(ms.round() as i64));
         for (what, count, meaning) in [
             ("sagas", count(stats.sagas), "a withdrawal at one bank, a deposit at the other"),
-            ("succeeded", count(stats.succeeded), ""),
-            ("failed", count(stats.failed), "refused by a bank; what was done is undone"),
-            ("stuck", count(stats.stuck), "would need a person"),
+            (SagaStatus::Succeeded.as_str(), count(stats.succeeded), ""),
+            (SagaStatus::Failed.as_str(), count(stats.failed), "refused by a bank; what was done is undone"),
+            (SagaStatus::Stuck.as_str(), count(stats.stuck), "would need a person"),
             ("compensations", count(stats.compensations), "withdrawals and deposits undone"),
             ("retried", count(stats.retried), "after a 500, a 425, a hang or a lost connection"),
             ("rescued", count(stats.rescued), "tasks of the killed worker, taken over"),

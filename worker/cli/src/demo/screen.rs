@@ -1,4 +1,5 @@
-//! What a person sees while the demo runs. All on standard error: standard output is for the result.
+//! What a person sees while the demo runs. All on standard error: standard output is for the
+//! result.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,6 @@ impl Progress {
     }
 }
 
-/// Progress bars on a terminal, lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Screen {
     bars: MultiProgress,
@@ -48,7 +48,6 @@ impl Screen {
         Screen { bars, submitted, ended, transfers, last_line: Instant::now() }
     }
 
-    /// A line that stays.
     pub(crate) fn say(&self, line: &str) {
         if self.bars.is_hidden() || self.bars.println(line).is_err() {
             eprintln!("{line}");

@@ -25,7 +25,6 @@ pub(crate) struct Transfer {
     pub(crate) amount: i64,
 }
 
-/// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) bank: Name,
@@ -39,7 +38,6 @@ struct Movement {
     amount: i64,
 }
 
-/// Where the banks listen, such as `http://127.0.0.1:4711`.
 #[derive(Debug, Clone)]
 pub(crate) struct Urls {
     pub(crate) bank_a: String,
@@ -56,7 +54,8 @@ impl Urls {
 }
 
 impl Transfer {
-    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen account.
+    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen
+    /// account.
     pub(crate) fn nth(seed: u64, n: u64) -> Transfer {
         let mut random = StdRng::seed_from_u64(seed.rotate_left(32) ^ n);
         let (from, to) =

@@ -29,8 +29,8 @@ struct Killed {
 }
 
 impl Watch<'_> {
-    /// Watches until all has ended or the deadline has come. Returns how many transfers were rolled back, or 0 when the
-    /// producers are not done.
+    /// Watches until all has ended or the deadline has come. Returns how many transfers were rolled
+    /// back, or 0 when the producers are not done.
     pub(crate) async fn until(
         self,
         deadline: Instant,
@@ -59,7 +59,8 @@ impl Watch<'_> {
             if rolled_back.is_some() && progress.ended() >= self.transfers && quiet {
                 break;
             }
-            // A look reads all sagas: with a million it is slow, and must not take a large part of the machine.
+            // A look reads all sagas: with a million it is slow, and must not take a large part of
+            // the machine.
             tokio::time::sleep(LOOK_EVERY.max(looked * 4)).await;
         }
         self.screen.finish();
@@ -68,7 +69,6 @@ impl Watch<'_> {
 }
 
 impl Killed {
-    /// Whether its tasks are queued again.
     async fn look(&mut self, pool: &PgPool, screen: &Screen) -> Result<(), Error> {
         self.rescued =
             sqlx::query_scalar(include_str!("sql/gone.sql")).bind(self.worker).fetch_one(pool).await?;
@@ -80,7 +80,8 @@ impl Killed {
     }
 }
 
-/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None while nobody holds any.
+/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None
+/// while nobody holds any.
 async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Result<Option<Killed>, Error> {
     let busiest = sqlx::query_as(include_str!("sql/workers.sql")).fetch_optional(pool).await?;
     let busiest: Option<(i64, i32, i64)> = busiest;

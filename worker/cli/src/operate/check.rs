@@ -8,8 +8,8 @@ use clap::Args;
 use crate::error::Error;
 use crate::output::out;
 
-/// Validates a file without a database, in the words of the INSERT. The file holds what goes into `steps` (a JSON array),
-/// or an object with `steps` and other columns.
+/// Validates a file without a database, in the words of the INSERT. The file holds what goes into
+/// `steps` (a JSON array), or an object with `steps` and other columns.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The file; - for standard input
@@ -17,7 +17,6 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Says that the file is fine.
     pub(crate) fn run(self) -> Result<(), Error> {
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {

@@ -16,7 +16,8 @@ use pgsaga_worker::db::{self, Class};
 /// Characters of what is broken, with the check and the saga.
 const TEXT_CHARS_MAX: usize = 4_000;
 
-/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
+/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it
+/// takes minutes.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -26,14 +27,11 @@ pub(crate) struct Doctor {
     json: bool,
 }
 
-/// A place where an invariant is broken.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Broken {
-    /// The check's name.
     pub(crate) check: &'static str,
     /// The saga; null where no single saga is at fault, or the check itself failed.
     pub(crate) gid: Option<String>,
-    /// What is wrong.
     pub(crate) found: String,
 }
 
@@ -49,7 +47,6 @@ impl fmt::Display for Broken {
 }
 
 impl Doctor {
-    /// Prints what is broken.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let broken = examine(&self.database.database_url).await?;
         for place in &broken {

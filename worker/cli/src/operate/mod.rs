@@ -22,9 +22,10 @@ use crate::error::Error;
 /// Where the database is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Database {
-    /// The Postgres database, such as postgres://user:password@host:5432/name. Several hosts may be named as libpq allows,
-    /// such as host1:5432,host2:5432: the one that takes writes is used (target_session_attrs=any, read-write or primary).
-    /// Only `work --pooled` may go through a pooler in transaction mode
+    /// The Postgres database, such as postgres://user:password@host:5432/name. Several hosts may be
+    /// named as libpq allows, such as host1:5432,host2:5432: the one that takes writes is used
+    /// (target_session_attrs=any, read-write or primary). Only `work --pooled` may go through a
+    /// pooler in transaction mode
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: String,
 }
@@ -36,7 +37,6 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
     Ok(pool)
 }
 
-/// Whether this release's statements fit the schema.
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
     let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(database).await {
         Ok(found) => found.flatten(),

@@ -14,7 +14,8 @@ use crate::words::{count, printable, span_us, time};
 
 /// Pause a queue
 ///
-/// Nothing of it is claimed, and no saga of it goes on to its next step. Calls in flight end; deadlines wait too.
+/// Nothing of it is claimed, and no saga of it goes on to its next step. Calls in flight end;
+/// deadlines wait too.
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
     /// The queue

@@ -19,8 +19,7 @@ use super::layout::{NavItem, saga_link, show, show_as};
 use super::params::{Params, link, unknown};
 use super::text::text;
 use crate::error::Error;
-use crate::operate::decide::allowed::{Offer, allowed};
-use crate::operate::decide::consequences::consequences;
+use crate::operate::decide::consequences::{Offer, allowed, consequences};
 use crate::operate::decide::{Decision, refusal};
 use crate::operate::read::queues;
 use crate::operate::read::saga::Saga;
@@ -28,7 +27,6 @@ use crate::operate::read::saga::Saga;
 /// Tries to decide about a saga that others change at the same time.
 const TRIES_MAX: u32 = 3;
 
-/// What a person wants to decide.
 #[derive(Debug, Clone)]
 enum Asked {
     Saga { gid: String, offer: Offer },
@@ -232,7 +230,6 @@ async fn decide(
     app.store.decide(deciding).await?
 }
 
-/// What was shown to whoever decides.
 struct AsShown {
     app: App,
     asked: Asked,
@@ -240,7 +237,6 @@ struct AsShown {
 }
 
 impl AsShown {
-    /// Whether just that would still happen.
     async fn check(&self) -> Result<(), Failure> {
         if self.asked.plan(&self.app).await?.stamp() == self.stamp {
             return Ok(());
@@ -249,8 +245,9 @@ impl AsShown {
     }
 }
 
-/// The saga may change between the comparison with what was shown and the locks that the decision takes, and it may wait for
-/// them behind a settle. So the transaction has its snapshot before the comparison: a lock on what has changed since fails (40001).
+/// The saga may change between the comparison with what was shown and the locks that the decision
+/// takes, and it may wait for them behind a settle. So the transaction has its snapshot before the
+/// comparison: a lock on what has changed since fails (40001).
 async fn about_saga(
     pool: &PgPool,
     by: &str,

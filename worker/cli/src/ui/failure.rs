@@ -8,11 +8,9 @@ use pgsaga_worker::db::{Class, sqlstate};
 /// The heading of what was given up.
 const TOO_LONG: &str = "It took too long";
 
-/// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) status: StatusCode,
-    /// A heading.
     pub(crate) what: &'static str,
     /// The details, with what is allowed or what to do.
     pub(crate) why: String,
@@ -43,7 +41,6 @@ impl Failure {
         Failure::new(StatusCode::CONFLICT, "Not done", why)
     }
 
-    /// Later.
     pub(crate) fn too_often(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
     }
@@ -66,7 +63,6 @@ impl Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
     }
 
-    /// Others take all connections.
     pub(crate) fn busy() -> Failure {
         Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -75,7 +71,6 @@ impl Failure {
         )
     }
 
-    /// Something of ours.
     pub(crate) fn broken(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "That failed", why)
     }

@@ -13,7 +13,6 @@ use super::params::link;
 use super::text::text;
 use crate::words;
 
-/// An entry of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NavItem {
     Overview,
@@ -131,7 +130,8 @@ pub(crate) async fn nowhere(State(app): State<App>, visitor: Visitor, uri: Uri) 
     show(&app, &visitor, NavItem::Elsewhere, "Not found", Err(Failure::absent(why)))
 }
 
-/// A table, each row headed by its first cell. The roles keep it a table where the style sheet lays it out otherwise.
+/// A table, each row headed by its first cell. The roles keep it a table where the style sheet lays
+/// it out otherwise.
 pub(crate) fn table(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         table role="table" {
@@ -162,12 +162,10 @@ pub(crate) fn badge(word: &str) -> Markup {
     html! { span class={ "badge " (class) } { (word) } }
 }
 
-/// A saga's gid that leads to it.
 pub(crate) fn saga_link(gid: &str) -> Markup {
     html! { a.gid href=(link("/saga", &[("gid", gid)])) { (text(gid)) } }
 }
 
-/// A moment.
 pub(crate) fn time(at: Time) -> Markup {
     html! { time datetime=[at.rfc3339()] { (words::time(at)) } }
 }

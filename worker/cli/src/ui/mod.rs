@@ -48,10 +48,12 @@ process. Without a token the page is read-only, and so are its sessions in the d
 Rights in the database:
   pgsaga_reader is enough to read; with a token, pgsaga_operator.";
 
-/// Serve a web page for people: what runs, what is stuck and why, and, with a token, the decisions that repair it
+/// Serve a web page for people: what runs, what is stuck and why, and, with a token, the decisions
+/// that repair it
 ///
-/// The page is served without TLS: reach it over a tunnel, or through a proxy that has TLS. Whoever reaches it may read it. Runs until SIGTERM or
-/// SIGINT; while the database is away it says so, and goes on by itself.
+/// The page is served without TLS: reach it over a tunnel, or through a proxy that has TLS. Whoever
+/// reaches it may read it. Runs until SIGTERM or SIGINT; while the database is away it says so, and
+/// goes on by itself.
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]
 pub(crate) struct Ui {
@@ -60,8 +62,9 @@ pub(crate) struct Ui {
     /// Where the page is served
     #[arg(long, env = "PGSAGA_UI_LISTEN", default_value = "127.0.0.1:9465", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// A name under which browsers may ask for the page, such as saga.example; repeatable. Addresses and localhost always
-    /// may; any other name is refused, so that no page from elsewhere can read this one under a name of its own
+    /// A name under which browsers may ask for the page, such as saga.example; repeatable.
+    /// Addresses and localhost always may; any other name is refused, so that no page from
+    /// elsewhere can read this one under a name of its own
     #[arg(long, env = "PGSAGA_UI_HOSTS", value_delimiter = ',', value_name = "NAME", value_parser = guard::host_name)]
     host: Vec<String>,
     /// A file that holds the token and nothing else; see below
@@ -69,7 +72,6 @@ pub(crate) struct Ui {
     token_file: Option<PathBuf>,
 }
 
-/// What every request gets.
 #[derive(Clone)]
 struct App(Arc<Parts>);
 
@@ -146,7 +148,8 @@ fn router(app: App) -> Router {
             get(|| asset("text/javascript; charset=utf-8", include_str!("static/live.js"))),
         )
         .route("/static/icon.svg", get(|| asset("image/svg+xml", include_str!("static/icon.svg"))))
-        // The process runs: it says nothing about Postgres, or an outage there would restart this one, too.
+        // The process runs: it says nothing about Postgres, or an outage there would restart this
+        // one, too.
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(layout::nowhere)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))

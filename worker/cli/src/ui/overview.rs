@@ -1,4 +1,5 @@
-//! The last reading of the overview, for all who ask: however many pages are open, the database is asked seldom.
+//! The last reading of the overview, for all who ask: however many pages are open, the database is
+//! asked seldom.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ pub(crate) async fn current(app: &App) -> Result<Arc<Overview>, Failure> {
         return last.read.clone();
     }
     let reader = app.clone();
-    // In a task of its own: the database works on it even when the first to ask hangs up, and nobody else may ask meanwhile.
+    // In a task of its own: the database works on it even when the first to ask hangs up, and
+    // nobody else may ask meanwhile.
     let reading = tokio::spawn(async move {
         let started = Instant::now();
         let read = reader.store.read(Overview::read).await.map(Arc::new);

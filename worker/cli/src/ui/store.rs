@@ -1,4 +1,5 @@
-//! The page's sessions in the database: those that read are read-only, and there are others only where a token is.
+//! The page's sessions in the database: those that read are read-only, and there are others only
+//! where a token is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Pages are read at once, and more wait for each other.
 const READING_MAX: u32 = 4;
 const DECIDING_MAX: u32 = 2;
-/// The longest that a page or a decision may take, statements and waits together. Only a host that vanished takes longer than
-/// the statements' own limits.
+/// The longest that a page or a decision may take, statements and waits together. Only a host that
+/// vanished takes longer than the statements' own limits.
 const WHOLE_MAX: Duration = Duration::from_secs(60);
 /// Of every session. A page that takes longer would be a load on what it shows.
 const SETTINGS: [(&str, &str); 4] = [
@@ -28,16 +29,17 @@ const SETTINGS: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Connects when it is first asked, and anew after a connection broke: the primary may be another host by then.
+/// Connects when it is first asked, and anew after a connection broke: the primary may be another
+/// host by then.
 pub(crate) struct Store {
     url: String,
     decides: bool,
     pools: Mutex<Option<Arc<Pools>>>,
     /// One connects at a time, and leaves behind when and why it could not.
     opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-    /// As many places as there are connections. Who has one has a connection, be it of pools that were given up meanwhile or
-    /// the first of new ones: so there are never more. Who waits for one holds an HTTP connection, of which there are few, and
-    /// hangs up with it.
+    /// As many places as there are connections. Who has one has a connection, be it of pools that
+    /// were given up meanwhile or the first of new ones: so there are never more. Who waits for one
+    /// holds an HTTP connection, of which there are few, and hangs up with it.
     reading: Arc<Semaphore>,
     deciding: Arc<Semaphore>,
 }
@@ -79,7 +81,6 @@ impl Store {
         self.run(pools, place, answer, Error::Database).await
     }
 
-    /// Decides something.
     pub(crate) async fn decide<T, F>(&self, decide: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -94,7 +95,6 @@ impl Store {
         self.run(pools, place, decide(pool), late).await
     }
 
-    /// Waits for a place.
     async fn enter(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
         match tokio::time::timeout(ANSWER_MAX, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
@@ -104,8 +104,8 @@ impl Store {
         }
     }
 
-    /// In a task of its own, which keeps its place to its end: whoever hangs up must not take a future with them that owns a
-    /// transaction.
+    /// In a task of its own, which keeps its place to its end: whoever hangs up must not take a
+    /// future with them that owns a transaction.
     async fn run<T: Send + 'static>(
         &self,
         pools: Arc<Pools>,
@@ -122,7 +122,8 @@ impl Store {
             return Err(Failure::broken("The page ended unexpectedly; its log says why."));
         };
         answer.map_err(|error| {
-            // There is a connection for whoever has a place: where a pool had none in time, none could be made.
+            // There is a connection for whoever has a place: where a pool had none in time, none
+            // could be made.
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection
             {
@@ -181,7 +182,8 @@ impl Store {
         let options = db::choose(&self.url).await?.options(SETTINGS);
         let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
         let read_only = options.clone().options([("default_transaction_read_only", "on")]);
-        // Outside the pool, which would try again until its time is up, and then only say that it waited.
+        // Outside the pool, which would try again until its time is up, and then only say that it
+        // waited.
         let mut connection = PgConnection::connect_with(&read_only).await.map_err(Error::from)?;
         check_schema(&mut connection).await?;
         // Courtesy: it ends with us as well.

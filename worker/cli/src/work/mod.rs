@@ -30,12 +30,14 @@ use pgsaga_worker::telemetry::trace::Traces;
 use pgsaga_worker::worker::{Limits, Receivers, Worker};
 use systemd::Systemd;
 
-/// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed back.
+/// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed
+/// back.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Work {
-    /// A Postgres database to serve, such as postgres://user:password@host:5432/name; repeatable, in the variable with spaces
-    /// between. Several hosts of one database may be named as libpq allows, such as host1:5432,host2:5432: the one that takes
-    /// writes is used (target_session_attrs=any, read-write or primary)
+    /// A Postgres database to serve, such as postgres://user:password@host:5432/name; repeatable,
+    /// in the variable with spaces between. Several hosts of one database may be named as libpq
+    /// allows, such as host1:5432,host2:5432: the one that takes writes is used
+    /// (target_session_attrs=any, read-write or primary)
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -45,12 +47,12 @@ pub(crate) struct Work {
         value_name = "URL"
     )]
     database_url: Vec<String>,
-    /// DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: no prepared statements, no session
-    /// settings, and no LISTEN unless --direct-database-url is given
+    /// DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: no prepared
+    /// statements, no session settings, and no LISTEN unless --direct-database-url is given
     #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pooled: bool,
-    /// The same database without a pooler, for LISTEN; it may name several hosts as well. One for each --database-url, in
-    /// their order
+    /// The same database without a pooler, for LISTEN; it may name several hosts as well. One for
+    /// each --database-url, in their order
     #[arg(
         long,
         env = "PGSAGA_DIRECT_DATABASE_URL",
@@ -59,8 +61,8 @@ pub(crate) struct Work {
         value_name = "URL"
     )]
     direct_database_url: Vec<String>,
-    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four of their own. One number
-    /// for all databases, or one each, in their order
+    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four
+    /// of their own. One number for all databases, or one each, in their order
     #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_values_t = [4], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
     database_connections: Vec<u32>,
     /// The longest that a statement may take, 1 to 600 seconds
@@ -69,7 +71,8 @@ pub(crate) struct Work {
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Calls running at once, 1 to 65,536. One number for each of all databases, or one each, in their order
+    /// Calls running at once, 1 to 65,536. One number for each of all databases, or one each, in
+    /// their order
     #[arg(long, env = "PGSAGA_CONCURRENCY", default_values_t = [512], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Vec<u32>,
     /// A worker that was silent for so long is dead, and its tasks are rescued; 2 to 3,600 seconds
@@ -78,31 +81,36 @@ pub(crate) struct Work {
     /// How long running calls may take to end after the first signal, 0 to 3,600 seconds
     #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     grace_seconds: u64,
-    /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all queues are served
+    /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all
+    /// queues are served
     #[arg(long, env = "PGSAGA_QUEUES", value_delimiter = ',', value_name = "NAME[=LIMIT]")]
     queue: Vec<queues::Served>,
-    /// A file of the participants that steps call by name, as participant:stock/reserve: their URLs and secrets (docs/safety.md).
-    /// Give all workers the same
+    /// A file of the participants that steps call by name, as participant:stock/reserve: their URLs
+    /// and secrets (docs/safety.md). Give all workers the same
     #[arg(long, env = "PGSAGA_PARTICIPANTS", value_name = "FILE")]
     participants: Option<PathBuf>,
-    /// How many calls of one participant run at once, such as pay.example:8080=16 or participant:stock=16; repeatable
+    /// How many calls of one participant run at once, such as pay.example:8080=16 or
+    /// participant:stock=16; repeatable
     #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
     participant_limit: Vec<(String, usize)>,
     /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
     #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
-    /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m. Without it, nothing is ever
-    /// deleted. Whichever worker has the lowest id does it, so give it to all
+    /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m.
+    /// Without it, nothing is ever deleted. Whichever worker has the lowest id does it, so give it
+    /// to all
     #[arg(long, env = "PGSAGA_RETENTION", value_name = "DURATION", value_parser = retention)]
     retention: Option<Duration>,
-    /// An address or a network that plain URLs may reach beside public addresses, such as 10.0.0.0/8; repeatable. Loopback,
-    /// private, link-local, metadata and reserved addresses are denied otherwise
+    /// An address or a network that plain URLs may reach beside public addresses, such as
+    /// 10.0.0.0/8; repeatable. Loopback, private, link-local, metadata and reserved addresses are
+    /// denied otherwise
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     allow_address: Vec<IpNet>,
     /// Call named participants only: a step with a plain URL waits for a worker that may call it
     #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     deny_plain_urls: bool,
-    /// Certificates in PEM of authorities that participants' certificates may be signed by, beside the system's own
+    /// Certificates in PEM of authorities that participants' certificates may be signed by, beside
+    /// the system's own
     #[arg(long, env = "PGSAGA_PARTICIPANT_CA", value_name = "FILE")]
     participant_ca: Option<PathBuf>,
 }
@@ -339,8 +347,9 @@ fn of_each(flag: &str, values: &[u32], nth: usize, count: usize) -> Result<u32, 
     }
 }
 
-/// A worker frees as much as it allocates, all over its heap: huge pages keep what is free of them, and made it half as large
-/// again without being faster (docs/performance.md). Children inherit it, so only a worker, which has none, asks for it.
+/// A worker frees as much as it allocates, all over its heap: huge pages keep what is free of them,
+/// and made it half as large again without being faster (docs/performance.md). Children inherit it,
+/// so only a worker, which has none, asks for it.
 fn small_pages() {
     // Where the kernel does not know it, there are no huge pages to be spared.
     #[cfg(target_os = "linux")]

@@ -1,8 +1,10 @@
-//! What a worker tells systemd, where systemd started it and wants to know (`Type=notify`, `WatchdogSec=`; sd_notify(3)).
+//! What a worker tells systemd, where systemd started it and wants to know (`Type=notify`,
+//! `WatchdogSec=`; sd_notify(3)).
 //!
-//! Alive is a process whose timers fire and whose heartbeat loop comes around. What that loop asks of Postgres ends by a timeout
-//! if by nothing else, so it comes around during an outage, too: an outage restarts nobody. Ready is what `/readyz` says.
-//! Where a process serves several databases, every loop must come around, and every worker be ready.
+//! Alive is a process whose timers fire and whose heartbeat loop comes around. What that loop asks
+//! of Postgres ends by a timeout if by nothing else, so it comes around during an outage, too: an
+//! outage restarts nobody. Ready is what `/readyz` says. Where a process serves several databases,
+//! every loop must come around, and every worker be ready.
 
 use std::env;
 use std::io;
@@ -21,12 +23,14 @@ use pgsaga_worker::worker::{Worker, not_ready};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// However soon the watchdog bites.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
-/// A start that waits for Postgres asks so often for so much more time: as long as the process lives, systemd waits, too.
+/// A start that waits for Postgres asks so often for so much more time: as long as the process
+/// lives, systemd waits, too.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTENSION: Duration = Duration::from_secs(30);
 /// How much longer than its grace a drain may take, with room to spare (see `run`).
 const AFTER_GRACE_MAX: Duration = Duration::from_secs(15);
-/// One turn of the heartbeat loop is a few statements. One that takes as long as so many, each at its timeout, will not end.
+/// One turn of the heartbeat loop is a few statements. One that takes as long as so many, each at
+/// its timeout, will not end.
 const STATEMENTS_MAX: u32 = 6;
 
 /// How long the last words may take to leave.
@@ -35,25 +39,25 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// As sd_notify(3) writes them.
 type Words = Vec<String>;
 
-/// Tells systemd how the worker is.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     words: Sender<Words>,
-    /// Ends when all of them are said.
     said: oneshot::Receiver<()>,
     /// How soon systemd kills a worker that says nothing.
     watchdog: Option<Duration>,
 }
 
 impl Systemd {
-    /// As the environment says; `None` where systemd did not ask. `WATCHDOG_PID` says whom the watchdog is for.
+    /// As the environment says; `None` where systemd did not ask. `WATCHDOG_PID` says whom the
+    /// watchdog is for.
     pub(crate) fn from_env() -> io::Result<Option<Systemd>> {
         if env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
             return Ok(None);
         }
         let (words, to_say) = channel();
         let (saying, said) = oneshot::channel::<()>();
-        // The socket blocks while systemd does not read: a thread of its own, which holds up nobody, not even the exit.
+        // The socket blocks while systemd does not read: a thread of its own, which holds up
+        // nobody, not even the exit.
         thread::Builder::new().name("systemd".to_owned()).spawn(move || {
             let _ends = saying;
             say(&to_say);

@@ -1,4 +1,5 @@
-//! What the machine could do at best, measured in the same run: figures mean something elsewhere only beside it.
+//! What the machine could do at best, measured in the same run: figures mean something elsewhere
+//! only beside it.
 
 mod statements;
 
@@ -37,13 +38,10 @@ const RAW_CONNECTIONS: usize = 64;
 /// The best that each part can do alone, with the whole machine to itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The worker's HTTP client against the stub.
     pub(crate) http_calls_per_second: f64,
     /// The stub, against a client that only counts bytes.
     pub(crate) stub_calls_per_second: f64,
-    /// The worker's claim and settle statements.
     pub(crate) sql_sagas_per_second: f64,
-    /// The producer's INSERT.
     pub(crate) produce_sagas_per_second: f64,
 }
 
@@ -59,18 +57,14 @@ impl Limits {
     }
 }
 
-/// What the limits are measured for.
 pub(crate) struct Subject<'a> {
     pub(crate) plan: &'a Plan,
-    /// Calls at once of a worker.
     pub(crate) concurrency: usize,
     /// The sizes that the groups of this run's workers had.
     pub(crate) groups: Groups,
-    /// How long the run itself was measured.
     pub(crate) duration: Duration,
 }
 
-/// Measures all.
 pub(crate) async fn measure(rig: &Rig, screen: &mut Screen, subject: Subject<'_>) -> Result<Limits, Error> {
     let Subject { plan, concurrency, groups, duration } = subject;
     let phase = duration.min(PHASE_MAX);
@@ -144,7 +138,8 @@ fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
     Ok(request)
 }
 
-/// What the stub could do, were its clients free: each writes the same bytes and counts those that come back.
+/// What the stub could do, were its clients free: each writes the same bytes and counts those that
+/// come back.
 async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
     let stub = Stub::start(Times::new(1)).await?;
     let payload = "x".repeat(plan.shape.payload_bytes);

@@ -1,4 +1,5 @@
-//! The worker's own claim and settle statements, at a worker's group sizes, without a worker and without HTTP.
+//! The worker's own claim and settle statements, at a worker's group sizes, without a worker and
+//! without HTTP.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use super::failed;
 use crate::error::Error;
 use pgsaga_worker::db;
 
-/// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best counts.
+/// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best
+/// counts.
 const SESSIONS: [usize; 2] = [2, 3];
 
-/// Sagas a second.
 pub(crate) async fn measure(
     rig: &Rig,
     screen: &mut Screen,
@@ -66,7 +67,7 @@ async fn drain(
         tokio::select! {
             _ = tick.tick() => screen.show(&phase, started.elapsed(), None, ended.load(Ordering::Relaxed)),
             next = running.join_next() => match next {
-                Some(ended) => ended.map_err(|error| failed(error))??,
+                Some(ended) => ended.map_err(failed)??,
                 None => break,
             },
         }
@@ -78,7 +79,6 @@ async fn drain(
     }
 }
 
-/// A claimed task.
 #[derive(Debug, Clone, Copy)]
 struct Task {
     id: i64,
@@ -88,14 +88,15 @@ struct Task {
     compensates: bool,
 }
 
-/// What follows from a task's outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// The next step's action, in the same row.
     Advance,
     /// The compensation of this step, in a new row; `turns` the saga back.
-    Compensate { step: i16, turns: bool },
-    /// The saga ends.
+    Compensate {
+        step: i16,
+        turns: bool,
+    },
     End,
 }
 
@@ -267,7 +268,8 @@ impl Session {
         for (task, next) in group.iter().zip(nexts) {
             let epoch = task.epoch + 1;
             if !settled.contains(&task.id) {
-                // A claim of another session, whose snapshot was older, held it for a moment: once more.
+                // A claim of another session, whose snapshot was older, held it for a moment: once
+                // more.
                 following.push(*task);
                 continue;
             }

@@ -18,7 +18,6 @@ const LAST: Duration = Duration::from_secs(60);
 const CLAIM_GROWTH_MAX: f64 = 1.5;
 
 struct Ran {
-    /// Sagas a second at the end.
     rate: f64,
     /// Buffers of a claim, at the beginning and at the end.
     first: f64,

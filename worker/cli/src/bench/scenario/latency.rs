@@ -15,7 +15,8 @@ use super::super::times::{Percentiles, Times};
 use super::TO_FIRST_CALL;
 use crate::error::Error;
 
-/// The pause between two sagas: long enough for every worker to be idle again, and not in step with any of its timers.
+/// The pause between two sagas: long enough for every worker to be idle again, and not in step with
+/// any of its timers.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;
 /// Upper bound on the time of one saga.
 const SAGA_MAX: Duration = Duration::from_secs(30);

@@ -18,7 +18,8 @@ use super::run::Setup;
 
 /// Calls at once of a worker without flags.
 const CONCURRENCY: usize = 512;
-/// Sagas open at once, for each call that the workers may run at once: enough that a claim always finds a full group.
+/// Sagas open at once, for each call that the workers may run at once: enough that a claim always
+/// finds a full group.
 const OPEN_FOR_EACH_CALL: usize = 8;
 /// What the figure of a first call means.
 const TO_FIRST_CALL: &str = "from the INSERT's commit to the first call";
@@ -61,7 +62,6 @@ impl Bench {
         }
     }
 
-    /// Batched producers that keep the workers busy.
     fn setup(&self, name: &str, workers: usize) -> Setup {
         Setup {
             name: name.to_owned(),

@@ -1,4 +1,5 @@
-//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep the workers busy.
+//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep
+//! the workers busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,8 @@ use crate::error::Error;
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
 /// More clients must not make it slower than this part of the best.
 const CLIFF: f64 = 0.7;
-/// The number of the clients' first saga: those before it are of the producers that keep the workers busy.
+/// The number of the clients' first saga: those before it are of the producers that keep the
+/// workers busy.
 const OTHERS_FIRST: u64 = 1_000_000_000;
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -89,7 +91,6 @@ async fn beside_busy_workers(
     database.with_workers(bench.workers(1), &bench.flags(), insert).await
 }
 
-/// Single INSERTs through the crate.
 async fn sagas(
     bench: &Bench,
     database: &Database,

@@ -1,4 +1,5 @@
-//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a dead participant.
+//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a
+//! dead participant.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One decision about many sagas, each in a statement of its own. What one saga refuses does not stop the rest.
+//! One decision about many sagas, each in a statement of its own. What one saga refuses does not
+//! stop the rest.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -24,7 +25,8 @@ const REASON_CHARS_MAX: usize = 200;
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("bulk").args(["stuck"]))]
 pub(crate) struct Stuck {
-    /// All stuck sagas that pass the filters, the longest stuck first. What one refuses does not stop the rest: exit code 1
+    /// All stuck sagas that pass the filters, the longest stuck first. What one refuses does not
+    /// stop the rest: exit code 1
     #[arg(long, help_heading = "In bulk")]
     stuck: bool,
     #[command(flatten)]
@@ -51,14 +53,16 @@ pub(crate) struct Open {
 
 #[derive(Debug, Args)]
 struct Filters {
-    /// Only sagas of which an op calls this participant, and with --stuck the op that is stuck: host, and port where the URL
-    /// names it, as the URL writes them. Such a saga is aborted, retried or resolved as a whole
+    /// Only sagas of which an op calls this participant, and with --stuck the op that is stuck:
+    /// host, and port where the URL names it, as the URL writes them. Such a saga is aborted,
+    /// retried or resolved as a whole
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "HOST[:PORT]", value_parser = participant, help_heading = "In bulk")]
     participant: Option<String>,
     /// Only sagas of this queue
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "NAME", help_heading = "In bulk")]
     queue: Option<String>,
-    /// Only sagas created, and with --stuck steps stuck, at least so long ago, such as 90s, 2h or 7d
+    /// Only sagas created, and with --stuck steps stuck, at least so long ago, such as 90s, 2h or
+    /// 7d
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
     older_than: Option<Duration>,
     /// At most so many sagas
@@ -187,7 +191,8 @@ fn would(saga: &Chosen, stuck: &[StuckStep], request: &Request<'_>) -> String {
     format!("would {would}; {status} for {}{about}", span_us(saga.since_us))
 }
 
-/// A reader that has seen enough does not stop the decisions. The exit code tells of refusals all the same.
+/// A reader that has seen enough does not stop the decisions. The exit code tells of refusals all
+/// the same.
 fn say(line: impl Display) {
     let _ = out(line);
 }

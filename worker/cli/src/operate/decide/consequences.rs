@@ -1,17 +1,87 @@
-//! What follows from a decision about a saga, in words.
+//! What may be decided about a saga as it stands, and what follows from it, in words. The functions
+//! in the database have the last word.
 
-use pgsaga_plan::{Op, SagaStatus, State};
+use pgsaga_plan::{Interrupt, Op, SagaStatus, State};
 
-use super::Decision;
-use super::allowed::Offer;
-use crate::operate::read::saga::{Saga, Step};
+use super::{Decision, Request};
+use crate::operate::read::saga::{Saga, Step, Stuck, Task};
 use crate::words::{counted, some_names};
 
 /// Upper bound on the names of steps in one line.
 const NAMES_MAX: usize = 20;
 
-/// What follows from a decision, a sentence a line. No line changes with the time alone, so that the
-/// lines can be compared with those that a person has read.
+/// A decision that may be taken, without its comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) decision: Decision,
+    pub(crate) step: Option<String>,
+}
+
+impl Offer {
+    pub(crate) fn title(&self) -> String {
+        let title = self.decision.facts().title;
+        self.step.as_ref().map_or_else(|| title.to_owned(), |step| format!("{title} {step}"))
+    }
+
+    pub(crate) fn request<'a>(&'a self, comment: Option<&'a str>) -> Request<'a> {
+        Request { decision: self.decision, step: self.step.as_deref(), comment }
+    }
+}
+
+/// What may be decided, in the order of the table.
+pub(crate) fn allowed(saga: &Saga) -> Vec<Offer> {
+    if saga.head.finished_at.is_some() || saga.head.ending.is_some() {
+        return Vec::new();
+    }
+    let offers = Decision::ALL.into_iter().flat_map(|decision| {
+        let steps = match decision {
+            Decision::Skip => skippable(saga).into_iter().map(|step| Some(step.to_owned())).collect(),
+            decision if is_allowed(saga, decision) => vec![None],
+            _ => Vec::new(),
+        };
+        steps.into_iter().map(move |step| Offer { decision, step })
+    });
+    offers.collect()
+}
+
+fn is_allowed(saga: &Saga, decision: Decision) -> bool {
+    let head = &saga.head;
+    let is_stuck = head.status == SagaStatus::Stuck;
+    match decision {
+        Decision::Retry => {
+            let has_begun = head.run_at.is_none() || head.last_seq.is_some();
+            is_stuck || has_begun && saga.tasks.iter().any(Task::waits)
+        }
+        Decision::RetryFresh => {
+            let is_refused = |stuck: &Stuck| {
+                let step = stuck.position.and_then(|position| saga.steps.get(position));
+                step.is_some_and(|step| step.tries(stuck.op.unwrap_or(Op::Action)).refused)
+            };
+            is_stuck && saga.stuck.iter().all(is_refused)
+        }
+        Decision::Skip => false,
+        Decision::ResolveSucceeded | Decision::ResolveFailed | Decision::Force => true,
+        Decision::Abort => saga.is_forward() && head.abort_reason.is_none() && !saga.is_past_pivot(),
+    }
+}
+
+/// The steps that are stuck, or run and were not decided about yet.
+fn skippable(saga: &Saga) -> Vec<&str> {
+    let running = saga.tasks.iter().filter_map(|task| {
+        let step = saga.steps.get(task.step)?;
+        let may_be = match task.interrupt {
+            None => true,
+            // The outcome of a pivot that was called is awaited.
+            Some(Interrupt::Turn) => step.pivot,
+            Some(Interrupt::Skip | Interrupt::End) => false,
+        };
+        may_be.then_some(step.name.as_str())
+    });
+    saga.stuck.iter().map(|stuck| stuck.step.as_str()).chain(running).collect()
+}
+
+/// What follows from a decision, a sentence a line. No line changes with the time alone, so that
+/// the lines can be compared with those that a person has read.
 pub(crate) fn consequences(saga: &Saga, offer: &Offer) -> Vec<String> {
     let mut lines = match offer.decision {
         Decision::Retry => retried(saga, "the same idempotency key"),
@@ -153,7 +223,6 @@ fn goes_on(saga: &Saga) -> String {
     format!("The saga goes on {way}: its status becomes {}.", status.as_str())
 }
 
-/// An op, in a sentence.
 fn what(op: Op) -> &'static str {
     match op {
         Op::Action => "action",
@@ -161,7 +230,6 @@ fn what(op: Op) -> &'static str {
     }
 }
 
-/// Where an op is called.
 fn at(saga: &Saga, position: Option<usize>, op: Option<Op>) -> String {
     let url = position.and_then(|index| saga.steps.get(index)).and_then(|step| match op? {
         Op::Action => Some(step.action.as_str()),

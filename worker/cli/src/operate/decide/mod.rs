@@ -1,13 +1,12 @@
 //! What people decide about sagas that cannot, or must not, go on by themselves. The command line,
 //! the web page and decisions in bulk are made of the table in this file.
 
-pub(crate) mod allowed;
 mod bulk;
-mod command;
 pub(crate) mod consequences;
 
 use std::fmt;
 
+use clap::{Subcommand, ValueEnum};
 use pgsaga_plan::SagaStatus;
 use pgsaga_sql::{fail, query};
 use pgsaga_worker::db::sqlstate;
@@ -16,7 +15,9 @@ use sqlx::PgExecutor;
 use crate::error::Error;
 use crate::operate::read::row;
 use crate::operate::read::words::{optional, word};
-pub(crate) use command::Command;
+use crate::operate::{Database, connect};
+use crate::output::out;
+use bulk::{Open, Stuck};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -46,9 +47,94 @@ pub(crate) struct Facts {
     pub(crate) is_of_step: bool,
     /// What to do when nobody knows whether the decision was taken.
     pub(crate) repeating: &'static str,
+    statement: &'static str,
 }
 
-const LOOK_FIRST: &str = "look with `pgsaga show` before you repeat it";
+/// What most decisions have in common.
+const COMMON: Facts = Facts {
+    word: "",
+    title: "",
+    about: "",
+    explained: "",
+    helps: None,
+    needs_comment: true,
+    is_of_step: false,
+    repeating: "look with `pgsaga show` before you repeat it",
+    statement: "",
+};
+
+const RETRY: Facts = Facts {
+    word: "retry",
+    title: "Retry",
+    about: "retry",
+    explained: "What is stuck is tried again under the same idempotency keys. For a participant that was repaired.",
+    helps: Some(("retry GID", "tries what is stuck again")),
+    needs_comment: false,
+    statement: query::DECIDE_RETRY,
+    ..COMMON
+};
+
+const RETRY_FRESH: Facts = Facts {
+    word: "retry-fresh",
+    title: "Retry under fresh keys",
+    about: "retry with a fresh key",
+    explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused where some \
+        try was not definitely refused, as the new key could do it twice.",
+    needs_comment: false,
+    statement: query::DECIDE_RETRY,
+    ..COMMON
+};
+
+const SKIP: Facts = Facts {
+    word: "skip",
+    title: "Skip",
+    about: "skip",
+    explained: "The step's action or compensation counts as done without a call. For what you have done by hand.",
+    helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
+    is_of_step: true,
+    statement: query::DECIDE_SKIP,
+    ..COMMON
+};
+
+const RESOLVE_SUCCEEDED: Facts = Facts {
+    word: "resolve-succeeded",
+    title: "Resolve as succeeded",
+    about: "resolve as succeeded",
+    explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
+    helps: Some(("resolve GID succeeded|failed --comment TEXT", "ends the saga as you have seen to it")),
+    statement: query::DECIDE_RESOLVE,
+    ..COMMON
+};
+
+const RESOLVE_FAILED: Facts = Facts {
+    word: "resolve-failed",
+    title: "Resolve as failed",
+    about: "resolve as failed",
+    explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that nothing stands.",
+    statement: query::DECIDE_RESOLVE,
+    ..COMMON
+};
+
+const ABORT: Facts = Facts {
+    word: "abort",
+    title: "Abort",
+    about: "abort",
+    explained: "The saga turns back: what was done is compensated, in reverse order.",
+    helps: Some(("abort GID --reason TEXT", "turns the saga back")),
+    repeating: "repeating it is safe",
+    statement: query::DECIDE_ABORT,
+    ..COMMON
+};
+
+const FORCE: Facts = Facts {
+    word: "force",
+    title: "Force",
+    about: "force",
+    explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
+    helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
+    statement: query::DECIDE_FORCE,
+    ..COMMON
+};
 
 impl Decision {
     pub(crate) const ALL: [Decision; 7] = [
@@ -63,83 +149,13 @@ impl Decision {
 
     pub(crate) fn facts(self) -> Facts {
         match self {
-            Decision::Retry => Facts {
-                word: "retry",
-                title: "Retry",
-                about: "retry",
-                explained: "What is stuck is tried again under the same idempotency keys. For a participant that was \
-                    repaired.",
-                helps: Some(("retry GID", "tries what is stuck again")),
-                needs_comment: false,
-                is_of_step: false,
-                repeating: LOOK_FIRST,
-            },
-            Decision::RetryFresh => Facts {
-                word: "retry-fresh",
-                title: "Retry under fresh keys",
-                about: "retry with a fresh key",
-                explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused \
-                    where some try was not definitely refused, as the new key could do it twice.",
-                helps: None,
-                needs_comment: false,
-                is_of_step: false,
-                repeating: LOOK_FIRST,
-            },
-            Decision::Skip => Facts {
-                word: "skip",
-                title: "Skip",
-                about: "skip",
-                explained: "The step's action or compensation counts as done without a call. For what you have done by \
-                    hand.",
-                helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
-                needs_comment: true,
-                is_of_step: true,
-                repeating: LOOK_FIRST,
-            },
-            Decision::ResolveSucceeded => Facts {
-                word: "resolve-succeeded",
-                title: "Resolve as succeeded",
-                about: "resolve as succeeded",
-                explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
-                helps: Some((
-                    "resolve GID succeeded|failed --comment TEXT",
-                    "ends the saga as you have seen to it",
-                )),
-                needs_comment: true,
-                is_of_step: false,
-                repeating: LOOK_FIRST,
-            },
-            Decision::ResolveFailed => Facts {
-                word: "resolve-failed",
-                title: "Resolve as failed",
-                about: "resolve as failed",
-                explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that \
-                    nothing stands.",
-                helps: None,
-                needs_comment: true,
-                is_of_step: false,
-                repeating: LOOK_FIRST,
-            },
-            Decision::Abort => Facts {
-                word: "abort",
-                title: "Abort",
-                about: "abort",
-                explained: "The saga turns back: what was done is compensated, in reverse order.",
-                helps: Some(("abort GID --reason TEXT", "turns the saga back")),
-                needs_comment: true,
-                is_of_step: false,
-                repeating: "repeating it is safe",
-            },
-            Decision::Force => Facts {
-                word: "force",
-                title: "Force",
-                about: "force",
-                explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
-                helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
-                needs_comment: true,
-                is_of_step: false,
-                repeating: LOOK_FIRST,
-            },
+            Decision::Retry => RETRY,
+            Decision::RetryFresh => RETRY_FRESH,
+            Decision::Skip => SKIP,
+            Decision::ResolveSucceeded => RESOLVE_SUCCEEDED,
+            Decision::ResolveFailed => RESOLVE_FAILED,
+            Decision::Abort => ABORT,
+            Decision::Force => FORCE,
         }
     }
 
@@ -147,19 +163,8 @@ impl Decision {
     pub(crate) fn parse(word: &str) -> Option<Decision> {
         Decision::ALL.into_iter().find(|decision| decision.facts().word == word)
     }
-
-    fn statement(self) -> &'static str {
-        match self {
-            Decision::Retry | Decision::RetryFresh => query::DECIDE_RETRY,
-            Decision::Skip => query::DECIDE_SKIP,
-            Decision::ResolveSucceeded | Decision::ResolveFailed => query::DECIDE_RESOLVE,
-            Decision::Abort => query::DECIDE_ABORT,
-            Decision::Force => query::DECIDE_FORCE,
-        }
-    }
 }
 
-/// A decision with what it is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) decision: Decision,
@@ -189,15 +194,13 @@ impl fmt::Display for Taken {
 }
 
 impl Request<'_> {
-    /// The decision with its step, in words.
     pub(crate) fn about(&self) -> String {
         let about = self.decision.facts().about;
         self.step.map_or_else(|| about.to_owned(), |step| format!("{about} {step}"))
     }
 
-    /// Takes the decision, in one statement.
     pub(crate) async fn take(&self, database: impl PgExecutor<'_>, gid: &str) -> Result<Taken, Error> {
-        let sql = self.decision.statement();
+        let sql = self.decision.facts().statement;
         let statement = sqlx::query_as(sql).bind(gid);
         let statement = match self.decision {
             Decision::Retry => statement.bind(self.comment).bind(false),
@@ -214,6 +217,149 @@ impl Request<'_> {
         })?;
         fail::after(sql);
         Ok(taken)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Turn a saga back, or many: what was done is undone
+    ///
+    /// No new action starts; what is in flight ends first. While its pivot runs, the pivot's
+    /// outcome decides first; after the pivot it is refused. To abort an aborting saga changes
+    /// nothing.
+    Abort {
+        /// The saga's gid
+        #[arg(required_unless_present = "open", conflicts_with = "open")]
+        gid: Option<String>,
+        #[command(flatten)]
+        open: Open,
+        /// Why; becomes the saga's reason
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Try again what is stuck, of one saga or of many
+    ///
+    /// Of a saga that is not stuck, what waits for its next try is tried now.
+    Retry {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        gid: Option<String>,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+        /// Under new idempotency keys, for participants that remember their refusal; refused where
+        /// some try was not definitely refused, as the new key could do it twice
+        #[arg(long)]
+        fresh_key: bool,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Count the op at which a step stands as done, of one saga or of many that are stuck
+    ///
+    /// A call of it in flight ends first and changes nothing.
+    Skip {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck", requires = "step")]
+        gid: Option<String>,
+        /// The step's name
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        step: Option<String>,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// End a saga as you have seen to it that it ended, or many that are stuck
+    ///
+    /// Calls in flight end first.
+    #[command(allow_missing_positional = true)]
+    Resolve {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        gid: Option<String>,
+        /// What it came to
+        #[arg(value_enum)]
+        ending: Ending,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// End a saga as failed without compensating anything
+    ///
+    /// Calls in flight end first.
+    Force {
+        /// The saga's gid
+        gid: String,
+        /// Why; becomes the saga's reason
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Ending {
+    Succeeded,
+    Failed,
+}
+
+/// The sagas that a command is about.
+enum Whom<'a> {
+    One(&'a str),
+    Open(&'a Open),
+    Stuck(&'a Stuck),
+}
+
+impl Command {
+    /// Takes the decision about one saga, or about each of many.
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let stuck = |gid, stuck| Option::map_or(gid, Whom::Stuck(stuck), Whom::One);
+        let (whom, database, decision, step, comment) = match &self {
+            Command::Abort { gid, open, reason, database } => {
+                let whom = gid.as_deref().map_or(Whom::Open(open), Whom::One);
+                (whom, database, Decision::Abort, None, Some(reason))
+            }
+            Command::Retry { gid, stuck: many, comment, fresh_key, database } => {
+                let decision = if *fresh_key { Decision::RetryFresh } else { Decision::Retry };
+                (stuck(gid.as_deref(), many), database, decision, None, comment.as_ref())
+            }
+            Command::Skip { gid, step, stuck: many, comment, database } => {
+                (stuck(gid.as_deref(), many), database, Decision::Skip, step.as_deref(), Some(comment))
+            }
+            Command::Resolve { gid, ending, stuck: many, comment, database } => {
+                let decision = match ending {
+                    Ending::Succeeded => Decision::ResolveSucceeded,
+                    Ending::Failed => Decision::ResolveFailed,
+                };
+                (stuck(gid.as_deref(), many), database, decision, None, Some(comment))
+            }
+            Command::Force { gid, comment, database } => {
+                (Whom::One(gid), database, Decision::Force, None, Some(comment))
+            }
+        };
+        let request = Request { decision, step, comment: comment.map(String::as_str) };
+        let pool = connect(&database.database_url).await?;
+        match whom {
+            Whom::One(gid) => {
+                let taken = request.take(&pool, gid).await?;
+                pool.close().await;
+                out(format_args!("{gid}: {taken}"))
+            }
+            Whom::Open(open) => open.decide(&pool, request).await,
+            Whom::Stuck(stuck) => stuck.decide(&pool, request).await,
+        }
     }
 }
 

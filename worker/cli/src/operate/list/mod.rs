@@ -26,9 +26,10 @@ const NAME_CHARS_MAX: usize = 128;
 
 /// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
 ///
-/// A saga is listed when every filter lets it pass. One statement reads from the newest saga backwards until the limit is
-/// reached. With filters that few sagas pass it reads them all: about a second a million, and four with --participant, which
-/// reads the definitions of those that pass the other filters. --no-progress reads the histories of the unfinished ones.
+/// A saga is listed when every filter lets it pass. One statement reads from the newest saga
+/// backwards until the limit is reached. With filters that few sagas pass it reads them all: about
+/// a second a million, and four with --participant, which reads the definitions of those that pass
+/// the other filters. --no-progress reads the histories of the unfinished ones.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
@@ -51,12 +52,12 @@ pub(crate) struct List {
     /// Only sagas with this label, of any value where none is given; repeatable: all must match
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = label)]
     label: Vec<Label>,
-    /// Only sagas of which some action or compensation calls this participant: host, and port where the URL names it, as
-    /// the URL writes them
+    /// Only sagas of which some action or compensation calls this participant: host, and port where
+    /// the URL names it, as the URL writes them
     #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
     participant: Option<String>,
-    /// Only unfinished sagas that make no progress: over so long, up to its last try, every try of an op that is queued
-    /// was answered 404, or that it is ongoing (425, 202)
+    /// Only unfinished sagas that make no progress: over so long, up to its last try, every try of
+    /// an op that is queued was answered 404, or that it is ongoing (425, 202)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
     no_progress: Option<Duration>,
     /// At most so many, 1 to 10,000
@@ -65,9 +66,9 @@ pub(crate) struct List {
     /// Print one JSON object a saga
     #[arg(long)]
     json: bool,
-    /// Follow, every so many seconds, 1 to 3,600: on a terminal the table is drawn anew, elsewhere sagas that are new or
-    /// changed are appended. Until a signal, or until nobody reads the output any more; goes on where the database is
-    /// away for a while
+    /// Follow, every so many seconds, 1 to 3,600: on a terminal the table is drawn anew, elsewhere
+    /// sagas that are new or changed are appended. Until a signal, or until nobody reads the output
+    /// any more; goes on where the database is away for a while
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
 }

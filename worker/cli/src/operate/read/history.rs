@@ -20,7 +20,6 @@ row! {
         at: Time,
         #[serde(serialize_with = "serialize")]
         kind: EventKind => word,
-        /// The step's name.
         step: Option<String> => later,
         /// The step's position from 0.
         #[serde(skip)]
@@ -74,7 +73,8 @@ pub(crate) async fn from(
     page.fetch_all(pool).await?.iter().map(with_answer).collect()
 }
 
-/// The last `limit` events up to `until`, the newest first, with up to `chars` characters of each answer.
+/// The last `limit` events up to `until`, the newest first, with up to `chars` characters of each
+/// answer.
 pub(crate) async fn until(
     pool: &PgPool,
     saga: &Saga,

@@ -28,7 +28,6 @@ row! {
         #[serde(serialize_with = "serialize")]
         status: SagaStatus => word,
         steps: i32,
-        /// Number of queued tries.
         tasks: i64,
     }
 }

@@ -1,4 +1,5 @@
-//! The read model: what operators look at, on the command line and on the web page, each row as a struct.
+//! The read model: what operators look at, on the command line and on the web page, each row as a
+//! struct.
 
 pub(crate) mod history;
 pub(crate) mod list;

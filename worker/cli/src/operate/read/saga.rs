@@ -26,7 +26,8 @@ pub(crate) struct Saga {
     pub(crate) head: Head,
     #[serde(skip)]
     pub(crate) steps: Vec<Step>,
-    /// The steps as the planner sees them; absent where a row changed by hand has steps that wait for each other.
+    /// The steps as the planner sees them; absent where a row changed by hand has steps that wait
+    /// for each other.
     #[serde(skip)]
     pub(crate) shape: Option<Shape>,
     #[serde(rename = "next")]
@@ -133,10 +134,10 @@ fn waiting(_: &PgRow, _: &str) -> Result<State, sqlx::Error> {
 pub(crate) struct Tries {
     pub(crate) tries: i64,
     pub(crate) succeeded: bool,
-    /// Whether every try was definitely refused or never left. Only then may a retry use a fresh key.
+    /// Whether every try was definitely refused or never left. Only then may a retry use a fresh
+    /// key.
     pub(crate) refused: bool,
     pub(crate) may_have_happened: bool,
-    /// How the last try ended.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) status_code: Option<i16>,
     pub(crate) message: Option<String>,
@@ -160,7 +161,7 @@ fn tries(row: &PgRow, op: Op) -> Result<Tries, sqlx::Error> {
     };
     Ok(Tries {
         tries: row.try_get(&*column("tries"))?,
-        succeeded: is("succeeded")?,
+        succeeded: is("done")?,
         refused: is("refused")?,
         may_have_happened: last.may_have_happened(),
         outcome: optional(row, &column("outcome"))?,
@@ -173,7 +174,6 @@ row! {
     /// A queued try.
     #[derive(Debug, Serialize)]
     Task {
-        /// The step's name.
         #[serde(rename = "step")]
         name: String => later,
         /// The step's position from 0.
@@ -252,7 +252,8 @@ row! {
     }
 }
 
-/// A position in `pgsaga.saga.steps` from 0. A number below 1, which a person may have written, is no position.
+/// A position in `pgsaga.saga.steps` from 0. A number below 1, which a person may have written, is
+/// no position.
 fn position(row: &PgRow, column: &str) -> Result<usize, sqlx::Error> {
     Ok(from_1(row.try_get(column)?))
 }
@@ -266,7 +267,8 @@ fn from_1(position: i16) -> usize {
 }
 
 impl Saga {
-    /// Reads the saga in one snapshot: all columns in full if `whole`, and about `lines` lines of its timeline.
+    /// Reads the saga in one snapshot: all columns in full if `whole`, and about `lines` lines of
+    /// its timeline.
     pub(crate) async fn read(
         pool: &PgPool,
         gid: &str,
@@ -304,8 +306,8 @@ impl Saga {
         Ok(Some(saga))
     }
 
-    /// The name of a step by its position from 0. A position without a step, in a row that was changed by hand,
-    /// is named like a step without a name.
+    /// The name of a step by its position from 0. A position without a step, in a row that was
+    /// changed by hand, is named like a step without a name.
     pub(crate) fn step_name(&self, step: usize) -> String {
         match self.steps.get(step) {
             Some(step) => step.name.clone(),
@@ -372,7 +374,6 @@ impl Step {
 }
 
 impl Task {
-    /// Whether the try waits for its time.
     pub(crate) fn waits(&self) -> bool {
         self.worker.is_none() && self.due_ms > 0
     }

@@ -4,7 +4,8 @@ use pgsaga_plan::{Op, State};
 
 use super::saga::{Saga, Step};
 
-/// Where a step stands: by what is queued or stuck, else by the saga's own progress if it has one, else by its history.
+/// Where a step stands: by what is queued or stuck, else by the saga's own progress if it has one,
+/// else by its history.
 pub(super) fn of(saga: &Saga, index: usize, progress: Option<State>) -> State {
     let task = saga.tasks.iter().find(|task| task.step == index).map(|task| task.op);
     let stuck = saga.stuck.iter().find(|stuck| stuck.position == Some(index)).and_then(|stuck| stuck.op);
@@ -18,7 +19,8 @@ pub(super) fn of(saga: &Saga, index: usize, progress: Option<State>) -> State {
 }
 
 fn at_rest(step: &Step, progress: Option<State>) -> State {
-    // A saga that a person ended keeps the progress that it had, although nothing is under way without a task.
+    // A saga that a person ended keeps the progress that it had, although nothing is under way
+    // without a task.
     let under_way = |state: &State| {
         matches!(state, State::Acting | State::Undoing | State::StuckActing | State::StuckUndoing)
     };

@@ -61,7 +61,6 @@ impl Worker {
     }
 }
 
-/// All workers, the living first.
 pub(crate) async fn read(pool: PgPool) -> Result<Vec<Worker>, Error> {
     Ok(sqlx::query_as(query::UI_WORKERS).bind(WORKERS_MAX).fetch_all(&pool).await?)
 }

@@ -69,7 +69,8 @@ fn head(head: &Head) -> Result<(), Error> {
     Ok(())
 }
 
-/// The steps in the order of the definition. Where there are too many, those that wait or are done make room first.
+/// The steps in the order of the definition. Where there are too many, those that wait or are done
+/// make room first.
 fn steps(saga: &Saga, lines: usize) -> Result<(), Error> {
     out("\nSteps")?;
     let parallel = saga.head.progress.is_some();

@@ -27,7 +27,8 @@ pub(crate) struct Show {
     /// Print a Mermaid flowchart: the steps in their order, and what was undone
     #[arg(long, conflicts_with = "lines")]
     mermaid: bool,
-    /// About so many lines of the timeline and of the steps each, 10 to 100,000; what is left out is counted
+    /// About so many lines of the timeline and of the steps each, 10 to 100,000; what is left out
+    /// is counted
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(10..=100_000))]
     lines: i64,
 }

@@ -8,7 +8,7 @@ use pgsaga_worker::backoff::nominal_retry_delay;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 
 use crate::error::Error;
-use crate::operate::decide::allowed::allowed;
+use crate::operate::decide::consequences::allowed;
 use crate::operate::read::saga::{Saga, Step, Stuck, Task};
 use crate::output::out;
 use crate::words::{count, counted, newer_format, printable, some_names, span, span_us, time};

@@ -5,7 +5,6 @@ use pgsaga_plan::{Outcome, SagaStatus, State};
 
 use crate::operate::read::saga::Saga;
 
-/// Where a step stands, in words.
 pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     let Some(step) = saga.steps.get(index) else { return "unknown" };
     let held = saga.tasks.iter().any(|task| task.step == index && task.worker.is_some());

@@ -13,7 +13,6 @@ use crate::operate::read::words::EventKind;
 use crate::output::{out, plain_table};
 use crate::words::{count, counted, printable, span_us, spans_us, time};
 
-/// Draws the timeline.
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out("\nTimeline, by the end of each try (UTC)")?;
     if saga.timeline.is_empty() {

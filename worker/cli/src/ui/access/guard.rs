@@ -1,4 +1,5 @@
-//! What every request passes: the name it asks for, where it comes from, and what browsers are told of the answer.
+//! What every request passes: the name it asks for, where it comes from, and what browsers are told
+//! of the answer.
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -8,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::ui::App;
 
-/// Scripts and styles are files of ours; nothing else runs, whatever text gets into a page. `same-origin` rather than no
-/// referrer: without one, browsers send no origin with a form, either.
+/// Scripts and styles are files of ours; nothing else runs, whatever text gets into a page.
+/// `same-origin` rather than no referrer: without one, browsers send no origin with a form, either.
 const HEADERS: [(HeaderName, &str); 9] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -26,7 +27,6 @@ const HEADERS: [(HeaderName, &str); 9] = [
     (HeaderName::from_static("x-robots-tag"), "noindex"),
 ];
 
-/// Lets a request pass, or refuses it.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let refused = check(&app.hosts, request.method(), request.headers());
     let mut response = match refused {
@@ -53,15 +53,14 @@ fn check(hosts: &[String], method: &Method, headers: &HeaderMap) -> Result<(), (
     comes_from(host, headers).map_err(|why| (StatusCode::FORBIDDEN, why.to_owned()))
 }
 
-/// Whether a browser was asked for this page, and not for another one whose name leads here (DNS rebinding). Who is asked for
-/// by address cannot be meant by another name.
+/// Whether a browser was asked for this page, and not for another one whose name leads here (DNS
+/// rebinding). Who is asked for by address cannot be meant by another name.
 fn is_ours(hosts: &[String], host: &str) -> bool {
     let Some(name) = name_of(host) else { return false };
     let address = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || address.parse::<std::net::IpAddr>().is_ok() || hosts.contains(&name)
 }
 
-/// A host without its port.
 fn name_of(host: &str) -> Option<String> {
     let authority: Authority = host.parse().ok()?;
     if authority.as_str().contains('@') {
@@ -76,7 +75,8 @@ pub(crate) fn port_of(headers: &HeaderMap) -> Option<u16> {
     authority.port_u16()
 }
 
-/// A form of this page, filled in on this page: browsers say so, and nobody else has a reason to send one.
+/// A form of this page, filled in on this page: browsers say so, and nobody else has a reason to
+/// send one.
 fn comes_from(host: &str, headers: &HeaderMap) -> Result<(), &'static str> {
     let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let (site, origin) = (said("sec-fetch-site"), said("origin"));
@@ -95,7 +95,6 @@ fn comes_from(host: &str, headers: &HeaderMap) -> Result<(), &'static str> {
     }
 }
 
-/// A name for `--host`.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
     match name_of(text) {
         Some(name) if name == text.to_ascii_lowercase() && !name.is_empty() && !name.contains(['*', '[']) => {

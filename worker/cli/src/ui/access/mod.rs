@@ -1,4 +1,5 @@
-//! Who may see the page, and who may decide: token, sessions, visitors, and what every request passes.
+//! Who may see the page, and who may decide: token, sessions, visitors, and what every request
+//! passes.
 
 pub(crate) mod guard;
 pub(crate) mod session;

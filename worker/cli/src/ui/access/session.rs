@@ -22,14 +22,11 @@ const FORGET: Duration = Duration::from_secs(900);
 /// Addresses that are remembered; beyond it the one that was quiet for longest is forgotten.
 const ADDRESSES_MAX: usize = 1024;
 
-/// Somebody who is logged in.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    /// As typed at the login.
     pub(crate) name: String,
     /// What every form of theirs has in it.
     pub(crate) form_token: String,
-    /// Its key.
     id: [u8; 32],
 }
 
@@ -101,12 +98,10 @@ impl Sessions {
         }
     }
 
-    /// What is to be said now.
     pub(crate) fn told(&self, session: &Session) -> Option<String> {
         self.state().known.get_mut(&session.id)?.told.take()
     }
 
-    /// Ends a session.
     pub(crate) fn end(&self, session: &Session) {
         self.state().known.remove(&session.id);
     }

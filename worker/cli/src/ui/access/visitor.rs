@@ -15,8 +15,8 @@ use crate::ui::App;
 use crate::ui::failure::Failure;
 use crate::ui::params::Params;
 
-/// The name of the session's cookie before the port. Browsers send a cookie to every port of a host,
-/// and two pages must not log each other out.
+/// The name of the session's cookie before the port. Browsers send a cookie to every port of a
+/// host, and two pages must not log each other out.
 const COOKIE: &str = "pgsaga_ui";
 
 pub(crate) struct Visitor {
@@ -24,7 +24,6 @@ pub(crate) struct Visitor {
     pub(crate) session: Option<Session>,
     /// Whether the page has a token, so that a person may log in.
     pub(crate) may_log_in: bool,
-    /// The name of the session's cookie.
     cookie: String,
     /// The page that was asked for: the way back from a login.
     pub(crate) asked_for: String,
@@ -79,7 +78,6 @@ impl Visitor {
         CookieJar::new().add(if over_tls { cookie.secure(true) } else { cookie })
     }
 
-    /// Cookies that end the session.
     pub(crate) fn end(&self) -> CookieJar {
         CookieJar::new().add(Cookie::build(self.cookie.clone()).path("/").removal())
     }

@@ -75,7 +75,6 @@ pub(crate) async fn leave(State(app): State<App>, visitor: Visitor, body: Bytes)
     (visitor.end(), Redirect::to("/")).into_response()
 }
 
-/// What is recorded beside each decision.
 fn name(given: &str) -> Result<String, Failure> {
     let name = given.trim();
     let found = match name.chars().count() {

@@ -17,7 +17,8 @@ use crate::words::{count, span_us};
 /// GET /queues
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let body = async {
-        // A person may want to pause a queue all the more where its tasks take too long to be counted.
+        // A person may want to pause a queue all the more where its tasks take too long to be
+        // counted.
         let queues = app.store.read(|pool| uncounted(pool, None)).await?;
         let overview = overview::current(&app).await;
         let counted = overview.as_ref().map_err(Clone::clone).and_then(|overview| {
@@ -44,7 +45,6 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     show(&app, &visitor, NavItem::Queues, "Queues", body)
 }
 
-/// Instead of the numbers.
 pub(crate) fn not_counted(failure: &Failure) -> Markup {
     html! { p.alarm { "What lies in the queues is not counted. " (failure.what) ": " (text(&failure.why)) } }
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgPool;
 
 use super::timeline::{self, Timeline};
 use crate::error::Error;
-use crate::operate::decide::allowed::{Offer, allowed};
+use crate::operate::decide::consequences::{Offer, allowed};
 use crate::operate::read::saga::{Head, Saga, Step, Tries};
 use crate::operate::show::{next, standing};
 use crate::ui::App;

@@ -21,7 +21,8 @@ use crate::words::count;
 
 /// Sagas a page.
 const PAGE: usize = 50;
-/// Sagas that are looked at for a page, whatever passes the filters: some 20 MB of a table of usual rows.
+/// Sagas that are looked at for a page, whatever passes the filters: some 20 MB of a table of usual
+/// rows.
 const LOOKED_AT_MAX: i64 = 20_000;
 const TEXT_BYTES_MAX: usize = 1024;
 /// Each is looked for in every saga that is looked at.
@@ -55,7 +56,6 @@ impl Wanted {
     }
 }
 
-/// What a person looks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Filter {
     status: Option<Wanted>,
@@ -98,7 +98,8 @@ impl Filter {
         Ok(Filter { status, queue, labels, text, before: params.number("before")? })
     }
 
-    /// Sagas that are not over are found by what is queued or stuck, however long ago they were inserted.
+    /// Sagas that are not over are found by what is queued or stuck, however long ago they were
+    /// inserted.
     fn is_of_open(&self) -> bool {
         match self.status {
             Some(Wanted::Status(SagaStatus::Succeeded | SagaStatus::Failed)) | None => false,
@@ -136,7 +137,6 @@ fn written(label: &Label) -> String {
     }
 }
 
-/// A page of the list.
 struct Found {
     rows: Vec<Summary>,
     /// The page is full, and there is another row.

@@ -12,7 +12,6 @@ use crate::ui::params::link;
 use crate::ui::text::{CHARS_MAX, folded, folded_first, text};
 use crate::words::{count, span_us};
 
-/// Events a page, the last ones first.
 pub(crate) const PAGE: usize = 100;
 
 /// A page of it, in the order of time.
@@ -36,7 +35,6 @@ pub(crate) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Res
     Ok(Timeline { events, earlier, later: until < end })
 }
 
-/// What the table says of an event.
 fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
     let since_us = event.at.us_since(saga.head.created_at);
     let sign = if since_us < 0 { "-" } else { "+" };
