@@ -29,10 +29,10 @@ pub(crate) fn release() {
 
 /// Starts handling, in the runtime's main thread. The token is cancelled by the first signal.
 pub(crate) fn stop_on_signal() -> Result<CancellationToken, Error> {
-    let io = |source| Error::Io { doing: "install the signal handlers".to_owned(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
-    ours().thread_unblock().map_err(|errno| io(errno.into()))?;
+    let io = || Error::io("install the signal handlers");
+    let mut terminate = signal(SignalKind::terminate()).map_err(io())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io())?;
+    ours().thread_unblock().map_err(|errno| io()(errno.into()))?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {

@@ -18,7 +18,7 @@ use crate::task::{STUCK_AFTER_LOST_ALONE, Task};
 use crate::telemetry::metrics::Loop;
 use crate::worker::Worker;
 use pgsaga_plan::Outcome;
-use pgsaga_plan::{Fault, Wait, Why};
+use pgsaga_plan::{AbortCause, Fault, Wait};
 use still_held::StillHeld;
 
 /// The largest group. Beyond it the statement's own time grows as fast as the group.
@@ -52,21 +52,21 @@ impl Finished {
     }
 
     /// The words of a reason, which starts with the step's name.
-    fn reason(&self, why: Why) -> String {
+    fn reason(&self, why: AbortCause) -> String {
         let words = match why {
-            Why::Refused => self
+            AbortCause::Refused => self
                 .ended
                 .as_ref()
                 .and_then(|ended| ended.message.clone())
                 .unwrap_or_else(|| "refused".to_owned()),
-            Why::RetryLimit(limit) => format!("retry limit {limit} reached"),
-            Why::Timeout => {
+            AbortCause::RetryLimit(limit) => format!("retry limit {limit} reached"),
+            AbortCause::Timeout => {
                 format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default()))
             }
-            Why::Fault(Fault::Killer) => {
+            AbortCause::Fault(Fault::Poison) => {
                 format!("killed {STUCK_AFTER_LOST_ALONE} workers while it ran alone")
             }
-            Why::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
+            AbortCause::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
         };
         format!("{}: {words}", self.task.step_name())
     }

@@ -17,7 +17,7 @@ use crate::task::definition::{Definition, FreshKeys, Step};
 use crate::task::references::Answers;
 use crate::telemetry::metrics::OfQueue;
 use pgsaga_plan::Outcome;
-use pgsaga_plan::{Event, Fault, Interrupt, Op, Try};
+use pgsaga_plan::{Attempt, Event, Fault, Interrupt, Op};
 
 /// A task that lost this many workers runs alone (DESIGN.md §6, poison).
 pub const SUSPECT_AFTER_LOST: i16 = 3;
@@ -68,7 +68,7 @@ pub struct Task {
     /// The worker id under which it was claimed; a worker that had to register anew drops what the old id held.
     pub worker: i64,
     /// Which op of which step, and what its earlier tries came to.
-    pub now: Try,
+    pub now: Attempt,
     /// Workers lost while they held it.
     pub lost: i16,
     /// Workers lost while they ran it alone.
@@ -138,10 +138,10 @@ impl Task {
             outcome,
             interrupt: self
                 .interrupt
-                .or((self.requested && self.now.op == Op::Action).then_some(Interrupt::Turn)),
+                .or((self.requested && self.now.op == Op::Action).then_some(Interrupt::Unwind)),
             overdue: self.is_overdue(),
             fault: if self.lost_alone >= STUCK_AFTER_LOST_ALONE {
-                Some(Fault::Killer)
+                Some(Fault::Poison)
             } else {
                 self.unbuildable.as_ref().map(|_| Fault::Unbuildable)
             },

@@ -1,13 +1,13 @@
-//! What the planner is told: a task that came back, with what its tries came to.
+//! What the planner hears: a task that came back, and how its attempts ended.
 
 use crate::outcome::Outcome;
 
-/// Which operation of a step.
+/// An operation of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
     /// The forward operation.
     Action,
-    /// Its undoing.
+    /// The operation that undoes the action.
     Compensate,
 }
 
@@ -29,78 +29,75 @@ impl Op {
     }
 }
 
-/// One op of one step with what its earlier tries came to.
+/// An attempt at one op of one step, with what the earlier attempts came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Try {
+pub struct Attempt {
     /// The step's index, from 0.
     pub step: usize,
     /// Which operation.
     pub op: Op,
-    /// The number of this try, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// Earlier tries that count against the limit: all but ongoing ones.
+    /// Earlier attempts that count against the retry limit: all but ongoing ones.
     pub counted: u32,
-    /// Some earlier try ended unknown.
+    /// Some earlier attempt ended unknown.
     pub unknown_before: bool,
-    /// How the last earlier try that left this process ended (unsent tries say nothing).
+    /// How the last earlier attempt that left this process ended. Unsent attempts say nothing.
     pub last: Option<Outcome>,
 }
 
-impl Try {
-    /// The first try of an op.
-    pub fn first(step: usize, op: Op) -> Try {
-        Try { step, op, attempt: 1, counted: 0, unknown_before: false, last: None }
+impl Attempt {
+    /// The first attempt of an op.
+    pub fn first(step: usize, op: Op) -> Attempt {
+        Attempt { step, op, attempt: 1, counted: 0, unknown_before: false, last: None }
     }
 
-    /// The next try of the same op after this one ended with `outcome`.
-    pub(crate) fn again(self, outcome: Outcome) -> Try {
-        Try {
+    /// The attempt that follows this one. Without an outcome this one was not made, and stays.
+    pub fn after(self, outcome: Option<Outcome>) -> Attempt {
+        let Some(outcome) = outcome else { return self };
+        Attempt {
             attempt: self.attempt.saturating_add(1),
             counted: self.counted.saturating_add(u32::from(outcome != Outcome::Ongoing)),
             unknown_before: self.unknown_before || outcome == Outcome::Unknown,
-            // A try that never left says nothing about the ones before it: the last answer stands.
+            // An attempt that never left says nothing about the earlier ones.
             last: if outcome == Outcome::Unsent { self.last } else { Some(outcome) },
             ..self
         }
     }
 
-    /// The next try after this one, where it was made.
-    pub fn after(self, outcome: Option<Outcome>) -> Try {
-        outcome.map_or(self, |outcome| self.again(outcome))
-    }
-
-    /// Some try ended unknown, or the last that left ended ongoing: the op may have taken effect.
-    pub fn may_have_happened(self) -> bool {
+    /// Whether the op may have taken effect: some attempt ended unknown, or the last that left
+    /// this process ended ongoing.
+    pub fn may_have_taken_effect(self) -> bool {
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
 
-    /// The outcome of a try whose request cannot be built: a refusal, unless an earlier try may
-    /// have taken effect. Only the participant's own answer overrides that. `None`: the try is not
-    /// recorded, and a person is needed.
+    /// The outcome of an attempt whose request cannot be built: a refusal, unless an earlier
+    /// attempt may have taken effect. Only the participant's own response overrides that. `None`:
+    /// the attempt is not recorded, and a person must decide.
     pub fn unbuildable(self) -> Option<Outcome> {
-        (!self.may_have_happened()).then_some(Outcome::Failure)
+        (!self.may_have_taken_effect()).then_some(Outcome::Failure)
     }
 }
 
-/// A mark on a task: the worker that meets it plans anew instead of calling.
+/// A flag on a task. The worker that meets it plans anew instead of calling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Interrupt {
-    /// The saga turns back: it was aborted, or another step failed.
-    Turn,
+    /// The saga unwinds: it was aborted, or another step failed.
+    Unwind,
     /// A person decided that the op counts as done.
     Skip,
-    /// A person ended the saga (force, resolve); what it came to is on its row.
+    /// A person ended the saga (force, resolve). The saga's row says how.
     End,
 }
 
 impl Interrupt {
-    /// All of them.
-    pub const ALL: [Interrupt; 3] = [Interrupt::Turn, Interrupt::Skip, Interrupt::End];
+    /// All interrupts.
+    pub const ALL: [Interrupt; 3] = [Interrupt::Unwind, Interrupt::Skip, Interrupt::End];
 
     /// The word in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
-            Interrupt::Turn => "turn",
+            Interrupt::Unwind => "turn",
             Interrupt::Skip => "skip",
             Interrupt::End => "end",
         }
@@ -112,26 +109,26 @@ impl Interrupt {
     }
 }
 
-/// Why a task cannot be called at all, whoever tries.
+/// Why no worker can call a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// It killed too many workers while it ran alone.
-    Killer,
-    /// Its request cannot be built, and an earlier try may have taken effect.
+    /// The task killed too many workers while it ran isolated.
+    Poison,
+    /// The task's request cannot be built, and an earlier attempt may have taken effect.
     Unbuildable,
 }
 
-/// A task that came back.
+/// A task that came back from a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The task.
-    pub now: Try,
-    /// How the call ended; `None` where [`crate::may_call`] forbade it.
+    /// The attempt that the task stands for.
+    pub now: Attempt,
+    /// How the call ended. `None` where [`crate::may_call`] forbade it.
     pub outcome: Option<Outcome>,
-    /// The mark that the task bore.
+    /// The interrupt that the task bore.
     pub interrupt: Option<Interrupt>,
     /// The saga's deadline has passed.
     pub overdue: bool,
-    /// Why it cannot be called at all.
+    /// Why the task cannot be called at all.
     pub fault: Option<Fault>,
 }

@@ -1,9 +1,9 @@
-//! What the planner needs of a definition: who waits for whom, what can be undone, and the limits.
+//! The planner's view of a saga's definition: the order of the steps, their compensations and limits.
 
-/// The most steps that a saga may have.
+/// Upper bound on the steps of a saga.
 pub const STEPS_MAX: usize = 1000;
 
-/// The numbers 0, 1, 2 …: a slice of one of them is what a sequential step waits for.
+/// The numbers 0, 1, 2 …: a sequential step waits for a slice of one of them.
 static POSITIONS: [usize; STEPS_MAX] = {
     let mut positions = [0; STEPS_MAX];
     let mut index = 0;
@@ -14,22 +14,23 @@ static POSITIONS: [usize; STEPS_MAX] = {
     positions
 };
 
-/// What the planner needs of one step.
+/// The planner's view of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
-    /// It has something to undo.
+pub struct StepPolicy {
+    /// The step has a compensation.
     pub has_compensation: bool,
-    /// How many counted retries its action gets after the first try; `None` is without limit. A try that was lost with
-    /// its worker counts, and is always followed by another: nobody has heard its answer.
+    /// Counted retries of the action after the first attempt; `None` is unlimited. An attempt that
+    /// was lost with its worker counts, and is always followed by another, because nobody has
+    /// heard its outcome.
     pub retry_limit: Option<u32>,
-    /// The same for its compensation.
+    /// Counted retries of the compensation.
     pub compensate_retry_limit: Option<u32>,
 }
 
-/// The planner's view of a definition.
+/// Steps, the order between them, and the pivot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
-    rules: Vec<Rules>,
+pub struct StepGraph {
+    policies: Vec<StepPolicy>,
     pivot: Option<usize>,
     order: Order,
 }
@@ -40,28 +41,32 @@ enum Order {
     Partial {
         after: Vec<Vec<usize>>,
         successors: Vec<Vec<usize>>,
-        /// Topological: each step after all that it waits for.
+        /// Topological order: each step comes after all that it waits for.
         forward: Vec<usize>,
     },
 }
 
-/// Steps that wait for each other, or for none that exists.
+/// Steps that wait for each other, or for a step that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the steps wait for each other, or for a step that does not exist")]
 pub struct Cyclic;
 
-impl Shape {
-    /// Steps one after the other.
-    pub fn sequential(rules: Vec<Rules>, pivot: Option<usize>) -> Shape {
-        Shape { rules, pivot, order: Order::Sequential }
+impl StepGraph {
+    /// A graph whose steps run one after the other.
+    pub fn sequential(policies: Vec<StepPolicy>, pivot: Option<usize>) -> StepGraph {
+        StepGraph { policies, pivot, order: Order::Sequential }
     }
 
-    /// Steps in any order; `after[i]` names the steps that step `i` waits for.
+    /// A graph in any partial order: step `i` waits for the steps `after[i]`.
     ///
     /// # Errors
-    /// [`Cyclic`] where that is no order.
-    pub fn partial(rules: Vec<Rules>, pivot: Option<usize>, after: Vec<Vec<usize>>) -> Result<Shape, Cyclic> {
-        let count = rules.len();
+    /// [`Cyclic`] where `after` is not a partial order.
+    pub fn partial(
+        policies: Vec<StepPolicy>,
+        pivot: Option<usize>,
+        after: Vec<Vec<usize>>,
+    ) -> Result<StepGraph, Cyclic> {
+        let count = policies.len();
         let mut successors = vec![Vec::new(); count];
         let mut waits_for: Vec<usize> = after.iter().map(Vec::len).collect();
         for (index, before) in after.iter().enumerate() {
@@ -83,12 +88,12 @@ impl Shape {
         if forward.len() != count || after.len() != count {
             return Err(Cyclic);
         }
-        Ok(Shape { rules, pivot, order: Order::Partial { after, successors, forward } })
+        Ok(StepGraph { policies, pivot, order: Order::Partial { after, successors, forward } })
     }
 
-    /// How many steps; at least 1.
+    /// Number of steps, at least 1.
     pub fn count(&self) -> usize {
-        self.rules.len()
+        self.policies.len()
     }
 
     /// The point of no return, if the saga has one.
@@ -96,12 +101,12 @@ impl Shape {
         self.pivot
     }
 
-    /// Its steps run one after the other.
+    /// Whether the steps run one after the other.
     pub fn is_sequential(&self) -> bool {
         self.order == Order::Sequential
     }
 
-    /// What step `index` waits for.
+    /// The steps that step `index` waits for.
     pub fn after(&self, index: usize) -> &[usize] {
         match &self.order {
             Order::Sequential => POSITIONS.get(index.saturating_sub(1)..index).unwrap_or(&[]),
@@ -109,7 +114,7 @@ impl Shape {
         }
     }
 
-    /// What waits for step `index`.
+    /// The steps that wait for step `index`.
     pub fn successors(&self, index: usize) -> &[usize] {
         match &self.order {
             Order::Sequential if index + 1 < self.count() => {
@@ -120,7 +125,7 @@ impl Shape {
         }
     }
 
-    /// All steps, each before those that it waits for.
+    /// All steps, each before the steps that it waits for.
     pub fn backward(&self) -> impl Iterator<Item = usize> {
         let count = self.count();
         let order: Option<&[usize]> = match &self.order {
@@ -130,18 +135,18 @@ impl Shape {
         (0..count).rev().map(move |index| order.map_or(index, |forward| forward[index]))
     }
 
-    /// Whether step `index` has something to undo.
+    /// Whether step `index` has a compensation.
     pub fn has_compensation(&self, index: usize) -> bool {
-        self.rules[index].has_compensation
+        self.policies[index].has_compensation
     }
 
-    /// The limit of step `index`'s action.
+    /// Retry limit of step `index`'s action.
     pub fn retry_limit(&self, index: usize) -> Option<u32> {
-        self.rules[index].retry_limit
+        self.policies[index].retry_limit
     }
 
-    /// The limit of step `index`'s compensation.
+    /// Retry limit of step `index`'s compensation.
     pub fn compensate_retry_limit(&self, index: usize) -> Option<u32> {
-        self.rules[index].compensate_retry_limit
+        self.policies[index].compensate_retry_limit
     }
 }

@@ -9,9 +9,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Fault, Interrupt, Op, Try};
-pub use graph::{Cyclic, Rules, STEPS_MAX, Shape};
+pub use event::{Attempt, Event, Fault, Interrupt, Op};
+pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
 pub use outcome::Outcome;
-pub use planner::{End, Illegal, Plan, Then, Wait, Why, may_call, nominal_delay, plan, retry_limit};
+pub use planner::{
+    AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan, retry_limit,
+};
 pub use progress::{Progress, State};
 pub use status::SagaStatus;

@@ -1,17 +1,15 @@
-//! How a try of an op ended.
-
-/// How a try of an op ended.
+/// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Done.
+    /// The op took effect.
     Success,
-    /// A definite no: nothing was, is or will be done under this key.
+    /// A definite refusal: under this key nothing was done, and nothing ever will be.
     Failure,
-    /// Accepted and not finished: ask again after the unchanged interval.
+    /// The participant accepted the call and has not finished: ask again.
     Ongoing,
-    /// It may or may not have happened.
+    /// The op may or may not have taken effect.
     Unknown,
-    /// It never left, or was turned away before it was looked at (429): nothing to compensate.
+    /// The call never left, or was turned away unread (429): there is nothing to compensate.
     Unsent,
 }
 

@@ -1,38 +1,39 @@
-//! Where each step of a saga stands. A sequential saga's progress is its one task; a parallel saga's is a column of its row.
+//! The state of each step of a saga. A sequential saga's progress follows from its one task; a
+//! parallel saga's progress is a column of its row.
 
-use crate::event::{Op, Try};
+use crate::event::{Attempt, Op};
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Its action has not been queued.
+    /// The action has not been queued.
     Waiting,
-    /// Its action has a task.
+    /// The action has a task.
     Acting,
-    /// Its action succeeded.
+    /// The action succeeded.
     Done,
-    /// Its action is over and took no effect.
-    Void,
-    /// Its action is over and may have taken effect.
-    Doubtful,
-    /// Its compensation has a task.
+    /// The action is over and had no effect.
+    NoEffect,
+    /// The action is over and may have taken effect.
+    MaybeDone,
+    /// The compensation has a task.
     Undoing,
-    /// Undone, or there was nothing to undo.
+    /// The action was compensated, or has no compensation.
     Undone,
-    /// Its action needs a person.
+    /// A person must decide about the action.
     StuckActing,
-    /// Its compensation needs a person.
+    /// A person must decide about the compensation.
     StuckUndoing,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [State; 9] = [
         State::Waiting,
         State::Acting,
         State::Done,
-        State::Void,
-        State::Doubtful,
+        State::NoEffect,
+        State::MaybeDone,
         State::Undoing,
         State::Undone,
         State::StuckActing,
@@ -45,8 +46,8 @@ impl State {
             State::Waiting => '.',
             State::Acting => 'a',
             State::Done => 'd',
-            State::Void => 'v',
-            State::Doubtful => 'm',
+            State::NoEffect => 'v',
+            State::MaybeDone => 'm',
             State::Undoing => 'c',
             State::Undone => 'u',
             State::StuckActing => 's',
@@ -54,50 +55,48 @@ impl State {
         }
     }
 
-    /// Nothing of the step stands: it never ran, took no effect, or is undone.
-    pub fn is_settled(self) -> bool {
-        matches!(self, State::Waiting | State::Void | State::Undone)
+    /// Whether the step has no effect: the action never ran, had none, or was compensated.
+    pub fn is_without_effect(self) -> bool {
+        matches!(self, State::Waiting | State::NoEffect | State::Undone)
     }
 }
 
-/// Where every step stands, and whether the saga was asked to turn back.
+/// The state of every step, and whether an abort was requested.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// One a step.
+    /// One state for each step.
     pub steps: Vec<State>,
-    /// A failure, an abort or the deadline asks the saga to turn back. It does, unless its pivot stands.
-    pub requested: bool,
+    /// A failure, a decision or the deadline aborts the saga. It unwinds unless its pivot has
+    /// succeeded.
+    pub abort_requested: bool,
 }
 
 impl Progress {
-    /// The progress of a sequential saga of `count` steps whose one task is `now`: every earlier step is done, every later
-    /// one never began or is undone.
-    pub fn of_sequential(count: usize, now: Try) -> Progress {
-        let mut steps = vec![State::Waiting; count];
-        for (index, state) in steps.iter_mut().enumerate() {
-            *state = match (now.op, index.cmp(&now.step)) {
-                (_, std::cmp::Ordering::Less) => State::Done,
-                (Op::Action, std::cmp::Ordering::Equal) => State::Acting,
-                (Op::Compensate, std::cmp::Ordering::Equal) => State::Undoing,
-                (Op::Action, std::cmp::Ordering::Greater) => State::Waiting,
-                (Op::Compensate, std::cmp::Ordering::Greater) => State::Undone,
-            };
-        }
-        Progress { steps, requested: now.op == Op::Compensate }
+    /// The progress of a sequential saga of `count` steps whose one task is `now`: every earlier
+    /// step is done, every later step never began or was compensated.
+    pub fn of_sequential(count: usize, now: Attempt) -> Progress {
+        let state = |index: usize| match (now.op, index.cmp(&now.step)) {
+            (_, std::cmp::Ordering::Less) => State::Done,
+            (Op::Action, std::cmp::Ordering::Equal) => State::Acting,
+            (Op::Compensate, std::cmp::Ordering::Equal) => State::Undoing,
+            (Op::Action, std::cmp::Ordering::Greater) => State::Waiting,
+            (Op::Compensate, std::cmp::Ordering::Greater) => State::Undone,
+        };
+        Progress { steps: (0..count).map(state).collect(), abort_requested: now.op == Op::Compensate }
     }
 
-    /// Reads the column; `None` for text that no release writes.
-    pub fn parse(text: &str, requested: bool) -> Option<Progress> {
+    /// Reads the column. `None` for text that no release writes.
+    pub fn parse(text: &str, abort_requested: bool) -> Option<Progress> {
         let state = |char| State::ALL.into_iter().find(|state| state.as_char() == char);
-        Some(Progress { steps: text.chars().map(state).collect::<Option<_>>()?, requested })
+        Some(Progress { steps: text.chars().map(state).collect::<Option<_>>()?, abort_requested })
     }
 
-    /// The column's text.
+    /// The text of the column.
     pub fn text(&self) -> String {
         self.steps.iter().map(|state| state.as_char()).collect()
     }
 
-    /// Some op has a task.
+    /// Whether some op has a task.
     pub fn is_running(&self) -> bool {
         self.steps.iter().any(|state| matches!(state, State::Acting | State::Undoing))
     }

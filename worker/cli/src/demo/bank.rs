@@ -79,7 +79,7 @@ struct Books {
 impl Bank {
     /// Opens the accounts, unless they are open, and serves until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let io = |source| Error::Io { doing: "serve a bank".to_owned(), source };
+        let io = || Error::io("serve a bank");
         let options = db::choose(&self.database.database_url)
             .await?
             .statement_cache_capacity(100)
@@ -94,15 +94,15 @@ impl Bank {
             .await?;
         Barrier::install(&pool).await?;
 
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(io)?;
-        let address = listener.local_addr().map_err(io)?;
-        writeln!(std::io::stdout(), "http://{address}").map_err(io)?;
-        let ledger = self.ledger.as_deref().map(Ledger::open).transpose().map_err(io)?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(io())?;
+        let address = listener.local_addr().map_err(io())?;
+        writeln!(std::io::stdout(), "http://{address}").map_err(io())?;
+        let ledger = self.ledger.as_deref().map(Ledger::open).transpose().map_err(io())?;
         let books = Books { pool, seed: self.seed, ledger };
         let router = Router::new().fallback(answer).with_state(Arc::new(books));
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>());
         tokio::select! {
-            served = server.into_future() => served.map_err(io),
+            served = server.into_future() => served.map_err(io()),
             () = stop.cancelled() => Ok(()),
         }
     }

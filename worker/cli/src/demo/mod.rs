@@ -68,23 +68,23 @@ impl Demo {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
-        let place = ScratchDatabase::prepare(server_url, &binary()?, &[]).await?;
-        let result = self.run_at(&place, started, &stop).await;
-        let cleared = place.clear_away().await;
+        let scratch = ScratchDatabase::prepare(server_url, &binary()?, &[]).await?;
+        let result = self.run_at(&scratch, started, &stop).await;
+        let cleared = scratch.clear_away().await;
         result.and(cleared.map_err(Error::from))
     }
 
     async fn run_at(
         &self,
-        place: &ScratchDatabase,
+        scratch: &ScratchDatabase,
         started: Instant,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut fleet = Fleet::new(&place.url)?;
+        let mut fleet = Fleet::new(&scratch.url)?;
         let result = tokio::select! {
             // First: in `--keep` the signal is how it ends well.
             biased;
-            result = self.play(place, &mut fleet, started, stop) => result,
+            result = self.play(scratch, &mut fleet, started, stop) => result,
             // What is dropped unfinished here is dropped with its whole database.
             () = stop.cancelled() => Err(Error::stopped("run the demo to its end")),
         };
@@ -94,16 +94,16 @@ impl Demo {
 
     async fn play(
         &self,
-        place: &ScratchDatabase,
+        scratch: &ScratchDatabase,
         fleet: &mut Fleet,
         started: Instant,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let seed = self.seed.unwrap_or_else(|| rand::random::<u32>().into());
         let mut screen = Screen::new(self.transfers);
-        screen.say(&place.description);
-        migrate(&place.url, false).await?;
-        let pool = db::connect(&place.url).await?;
+        screen.say(&scratch.description);
+        migrate(&scratch.url, false).await?;
+        let pool = db::connect(&scratch.url).await?;
         sqlx::raw_sql(include_str!("sql/orders_table.sql")).execute(&pool).await?;
         // One after the other: both make the barrier's schema.
         let (pid_a, bank_a) = start_bank(fleet, Name::BankA, seed).await?;
@@ -120,7 +120,7 @@ impl Demo {
 
         let producers_stop = stop.child_token();
         let producers = Producers {
-            pool: db::connect(&place.url).await?,
+            pool: db::connect(&scratch.url).await?,
             urls: Urls { bank_a, bank_b },
             seed,
             stop: producers_stop.clone(),
@@ -130,10 +130,10 @@ impl Demo {
         let deadline = started + self.time_max();
         let watch = Watch { fleet, pool: &pool, screen: &mut screen, transfers: self.transfers };
         let rolled_back = watch.until(deadline, producing).await?;
-        let mut report = Report::make(&pool, &place.url, seed, money_before, rolled_back).await?;
+        let mut report = Report::make(&pool, &scratch.url, seed, money_before, rolled_back).await?;
         report.took(started.elapsed().as_secs_f64());
         pool.close().await;
-        self.tell(&report, &place.url)?;
+        self.tell(&report, &scratch.url)?;
         if self.keep {
             tokio::select! {
                 () = stop.cancelled() => {}

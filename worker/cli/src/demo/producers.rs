@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pgsaga_producer::{Saga, submit_many};
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::{PgConnection, PgPool, PgTransaction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,21 +49,22 @@ impl Producers {
         let mut rolled_back = 0;
         for n in range.take_while(|_| !self.stop.is_cancelled()) {
             let transfer = Transfer::nth(self.seed, n);
-            let mut transaction = self.pool.begin().await?;
-            order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-            self.saga(&transfer)?.submit(&mut *transaction).await?;
-            transaction.commit().await?;
+            self.order_with_saga(&transfer).await?.commit().await?;
             if n % ROLLED_BACK_EVERY == 0 {
                 // An application that changes its mind: neither the order nor the saga ever was.
                 let transfer = Transfer { gid: format!("rolled-back-{n}"), ..transfer };
-                let mut transaction = self.pool.begin().await?;
-                order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-                self.saga(&transfer)?.submit(&mut *transaction).await?;
-                transaction.rollback().await?;
+                self.order_with_saga(&transfer).await?.rollback().await?;
                 rolled_back += 1;
             }
         }
         Ok(rolled_back)
+    }
+
+    async fn order_with_saga(&self, transfer: &Transfer) -> Result<PgTransaction<'_>, Error> {
+        let mut transaction = self.pool.begin().await?;
+        order(&mut transaction, std::slice::from_ref(transfer)).await?;
+        self.saga(transfer)?.submit(&mut *transaction).await?;
+        Ok(transaction)
     }
 
     async fn in_batches(self: Arc<Self>, range: Range<u64>) -> Result<u64, Error> {
@@ -88,9 +89,9 @@ impl Producers {
             sqlx::query(include_str!("sql/plain_saga.sql"))
                 .bind(&transfer.gid)
                 .bind(self.urls.of(transfer.from.bank))
-                .bind(transfer.from.account)
+                .bind(transfer.from.number)
                 .bind(self.urls.of(transfer.to.bank))
-                .bind(transfer.to.account)
+                .bind(transfer.to.number)
                 .bind(transfer.amount)
                 .bind(RETRY_INTERVAL.as_millis() as i64)
                 .bind(REQUEST_TIMEOUT.as_millis() as i64)
@@ -110,9 +111,9 @@ async fn order(connection: &mut PgConnection, transfers: &[Transfer]) -> Result<
     sqlx::query(include_str!("sql/orders.sql"))
         .bind(column(transfers, |transfer| transfer.gid.as_str()))
         .bind(column(transfers, |transfer| transfer.from.bank.as_str()))
-        .bind(column(transfers, |transfer| transfer.from.account))
+        .bind(column(transfers, |transfer| transfer.from.number))
         .bind(column(transfers, |transfer| transfer.to.bank.as_str()))
-        .bind(column(transfers, |transfer| transfer.to.account))
+        .bind(column(transfers, |transfer| transfer.to.number))
         .bind(column(transfers, |transfer| transfer.amount))
         .execute(connection)
         .await?;

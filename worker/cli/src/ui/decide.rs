@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use pgsaga_sql::{fail, query};
 use sqlx::Executor as _;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 
 use super::App;
 use super::access::session::Session;
@@ -212,16 +212,10 @@ async fn decide(
     comment: &str,
     stamp: String,
 ) -> Result<String, Failure> {
-    let (reader, by, asked) = (app.clone(), session.name.clone(), asked.clone());
+    let (app_of_task, by, asked) = (app.clone(), session.name.clone(), asked.clone());
     let comment = (!comment.is_empty()).then(|| comment.to_owned());
     let deciding = move |pool: PgPool| async move {
-        let as_shown = AsShown { app: reader, asked: asked.clone(), stamp };
-        let said = match &asked {
-            Asked::Saga { gid, offer } => {
-                about_saga(&pool, &by, gid, offer, comment.as_deref(), &as_shown).await?
-            }
-            Asked::Queue { name, pause } => about_queue(&pool, &by, name, *pause, &as_shown).await?,
-        };
+        let said = asked.decide(&app_of_task, &pool, &by, comment.as_deref(), &stamp).await?;
         if let Ok(said) = &said {
             tracing::info!(by = by.as_str(), decision = said.as_str(), "decided");
         }
@@ -230,89 +224,83 @@ async fn decide(
     app.store.decide(deciding).await?
 }
 
-struct AsShown {
-    app: App,
-    asked: Asked,
-    stamp: String,
-}
-
-impl AsShown {
-    async fn check(&self) -> Result<(), Failure> {
-        if self.asked.plan(&self.app).await?.stamp() == self.stamp {
-            return Ok(());
-        }
-        Err(Failure::conflict("Meanwhile something changed: read again what will happen now."))
-    }
-}
-
-/// The saga may change between the comparison with what was shown and the locks that the decision
-/// takes, and it may wait for them behind a settle. So the transaction has its snapshot before the
-/// comparison: a lock on what has changed since fails (40001).
-async fn about_saga(
-    pool: &PgPool,
-    by: &str,
-    gid: &str,
-    offer: &Offer,
-    comment: Option<&str>,
-    as_shown: &AsShown,
-) -> Result<Result<String, Failure>, Error> {
-    let facts = offer.decision.facts();
-    if facts.needs_comment && comment.is_none() {
-        return Err(Error::Usage(
-            "comment: found nothing; allowed: 1 to 1,024 bytes that say why".to_owned(),
-        ));
-    }
-    let request = offer.request(comment);
-    let mut tries = 1;
-    loop {
-        let mut transaction = pool.begin().await?;
-        transaction.execute("set transaction isolation level repeatable read").await?;
-        // The first statement with a result takes the snapshot.
-        sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
-        if let Err(failure) = as_shown.check().await {
-            transaction.rollback().await?;
-            return Ok(Err(failure));
-        }
-        let taken = request.take(&mut *transaction, gid).await.map_err(|error| match error {
-            // Nothing is decided before the commit.
-            Error::Unanswered { error, .. } => Error::Database(error),
-            error => error,
-        });
-        match taken {
-            Ok(taken) => {
-                let unanswered = |error| Error::Unanswered { error, advice: facts.repeating };
-                transaction.commit().await.map_err(unanswered)?;
-                return Ok(Ok(format!("{gid}: {}: {taken}", request.about())));
-            }
-            // What changed may be of no consequence, as where a worker claims what is due.
-            Err(error) if error.is_overtaken() && tries < TRIES_MAX => {
+impl Asked {
+    /// Decides, if what was shown (`stamp`) is what would still happen.
+    ///
+    /// The saga may change between the comparison and the locks that the decision takes, and the
+    /// decision may wait for them behind a settle. So the transaction has its snapshot before the
+    /// comparison: a lock on what has changed since fails (40001).
+    async fn decide(
+        &self,
+        app: &App,
+        pool: &PgPool,
+        by: &str,
+        comment: Option<&str>,
+        stamp: &str,
+    ) -> Result<Result<String, Failure>, Error> {
+        let mut tries = 1;
+        loop {
+            let mut transaction = pool.begin().await?;
+            transaction.execute("set transaction isolation level repeatable read").await?;
+            // The first statement with a result takes the snapshot.
+            sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
+            let as_shown = self.plan(app).await.and_then(|plan| match plan.stamp() == stamp {
+                true => Ok(()),
+                false => {
+                    Err(Failure::conflict("Meanwhile something changed: read again what will happen now."))
+                }
+            });
+            if let Err(failure) = as_shown {
                 transaction.rollback().await?;
-                tries += 1;
+                return Ok(Err(failure));
             }
-            Err(error) => return Err(error),
+            match self.take(&mut transaction, comment).await {
+                Ok(said) => {
+                    let unanswered = |error| Error::Unanswered { error, advice: self.repeating() };
+                    transaction.commit().await.map_err(unanswered)?;
+                    return Ok(Ok(said));
+                }
+                // What changed may be of no consequence, as where a worker claims what is due.
+                Err(error) if error.is_overtaken() && tries < TRIES_MAX => {
+                    transaction.rollback().await?;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
-}
 
-async fn about_queue(
-    pool: &PgPool,
-    by: &str,
-    queue: &str,
-    pause: bool,
-    as_shown: &AsShown,
-) -> Result<Result<String, Failure>, Error> {
-    if let Err(failure) = as_shown.check().await {
-        return Ok(Err(failure));
+    async fn take(&self, connection: &mut PgConnection, comment: Option<&str>) -> Result<String, Error> {
+        match self {
+            Asked::Saga { gid, offer } => {
+                if offer.decision.facts().needs_comment && comment.is_none() {
+                    let nothing = "comment: found nothing; allowed: 1 to 1,024 bytes that say why";
+                    return Err(Error::Usage(nothing.to_owned()));
+                }
+                let request = offer.request(comment);
+                let taken = request.take(connection, gid).await.map_err(|error| match error {
+                    // Nothing is decided before the commit.
+                    Error::Unanswered { error, .. } => Error::Database(error),
+                    error => error,
+                })?;
+                Ok(format!("{gid}: {}: {taken}", request.about()))
+            }
+            Asked::Queue { name, pause } => {
+                let sql = if *pause { query::PAUSE } else { query::RESUME };
+                fail::before(sql);
+                sqlx::query(sql).bind(name).execute(connection).await.map_err(refusal)?;
+                fail::after(sql);
+                Ok(format!("Queue {name} {}.", if *pause { "is paused" } else { "goes on" }))
+            }
+        }
     }
-    let sql = if pause { query::PAUSE } else { query::RESUME };
-    let mut transaction = pool.begin().await?;
-    sqlx::query(query::UI_DECIDED_BY).bind(by).execute(&mut *transaction).await?;
-    fail::before(sql);
-    sqlx::query(sql).bind(queue).execute(&mut *transaction).await.map_err(refusal)?;
-    fail::after(sql);
-    let unanswered = |error| Error::Unanswered { error, advice: "repeating it is safe" };
-    transaction.commit().await.map_err(unanswered)?;
-    Ok(Ok(if pause { format!("Queue {queue} is paused.") } else { format!("Queue {queue} goes on.") }))
+
+    fn repeating(&self) -> &'static str {
+        match self {
+            Asked::Saga { offer, .. } => offer.decision.facts().repeating,
+            Asked::Queue { .. } => "repeating it is safe",
+        }
+    }
 }
 
 fn queue_consequences(name: &str, pause: bool) -> Vec<String> {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::operate::check_schema;
 use pgsaga_worker::db::{self, Class};
 
-/// The longest wait for a connection, and before it for a place.
+/// The longest wait for a connection, and before it for a permit.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Pages are read at once, and more wait for each other.
 const READING_MAX: u32 = 4;
@@ -37,7 +37,7 @@ pub(crate) struct Store {
     pools: Mutex<Option<Arc<Pools>>>,
     /// One connects at a time, and leaves behind when and why it could not.
     opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-    /// As many places as there are connections. Who has one has a connection, be it of pools that
+    /// As many slots as there are connections. A request with a slot has a connection, be it of pools that
     /// were given up meanwhile or the first of new ones: so there are never more. Who waits for one
     /// holds an HTTP connection, of which there are few, and hangs up with it.
     reading: Arc<Semaphore>,
@@ -53,14 +53,14 @@ struct Pools {
 impl Store {
     /// Connects to nothing yet.
     pub(crate) fn new(url: String, decides: bool) -> Store {
-        let places = |number: u32| Arc::new(Semaphore::new(number as usize));
+        let slots = |number: u32| Arc::new(Semaphore::new(number as usize));
         Store {
             url,
             decides,
             pools: Mutex::new(None),
             opening: tokio::sync::Mutex::new(None),
-            reading: places(READING_MAX),
-            deciding: places(DECIDING_MAX),
+            reading: slots(READING_MAX),
+            deciding: slots(DECIDING_MAX),
         }
     }
 
@@ -75,10 +75,10 @@ impl Store {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let place = self.enter(&self.reading).await?;
+        let permit = self.enter(&self.reading).await?;
         let pools = self.pools().await?;
         let answer = ask(pools.reading.clone());
-        self.run(pools, place, answer, Error::Database).await
+        self.run(pools, permit, answer, Error::Database).await
     }
 
     pub(crate) async fn decide<T, F>(&self, decide: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
@@ -86,43 +86,43 @@ impl Store {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let place = self.enter(&self.deciding).await?;
+        let permit = self.enter(&self.deciding).await?;
         let pools = self.pools().await?;
         let Some(pool) = pools.deciding.clone() else {
             return Err(Failure::forbidden("This page is read-only."));
         };
         let late = |error| Error::Unanswered { error, advice: "look before you repeat it" };
-        self.run(pools, place, decide(pool), late).await
+        self.run(pools, permit, decide(pool), late).await
     }
 
-    async fn enter(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
-        match tokio::time::timeout(ANSWER_MAX, Arc::clone(places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
+    async fn enter(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+        match tokio::time::timeout(ANSWER_MAX, Arc::clone(slots).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
             // Those who have one wait for the database as well.
             _ if self.held().is_none() => Err(Failure::away("It has not answered for 3 s.")),
             _ => Err(Failure::busy()),
         }
     }
 
-    /// In a task of its own, which keeps its place to its end: whoever hangs up must not take a
+    /// In a task of its own, which keeps its permit to its end: whoever hangs up must not take a
     /// future with them that owns a transaction.
     async fn run<T: Send + 'static>(
         &self,
         pools: Arc<Pools>,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         future: impl Future<Output = Result<T, Error>> + Send + 'static,
         late: impl FnOnce(sqlx::Error) -> Error + Send + 'static,
     ) -> Result<T, Failure> {
         let answer = tokio::spawn(async move {
             let answer = tokio::time::timeout(WHOLE_MAX, future).await;
-            drop(place);
+            drop(permit);
             answer.unwrap_or_else(|elapsed| Err(late(sqlx::Error::Io(elapsed.into()))))
         });
         let Ok(answer) = answer.await else {
             return Err(Failure::broken("The page ended unexpectedly; its log says why."));
         };
         answer.map_err(|error| {
-            // There is a connection for whoever has a place: where a pool had none in time, none
+            // There is a connection for whoever has a permit: where a pool had none in time, none
             // could be made.
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection

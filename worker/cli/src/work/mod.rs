@@ -174,7 +174,7 @@ impl Work {
         }
         let served = CancellationToken::new();
         let systemd = Systemd::from_env()
-            .map_err(|source| Error::Io { doing: "start a thread that tells systemd".to_owned(), source })?
+            .map_err(Error::io("start a thread that tells systemd"))?
             .map(|systemd| tokio::spawn(systemd.run(workers.clone(), served.clone())));
         let server = tokio::spawn(http_listener::run(listener, workers, recorder, served.clone()));
         let mut result = Ok(());

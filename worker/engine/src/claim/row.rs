@@ -18,7 +18,7 @@ use crate::task::references::Answers;
 use crate::telemetry::metrics::OfQueue;
 use crate::worker::Worker;
 use pgsaga_plan::Outcome;
-use pgsaga_plan::{Interrupt, Op, Try};
+use pgsaga_plan::{Attempt, Interrupt, Op};
 
 /// The INSERT takes so many.
 const STEPS_MAX: i16 = 1_000;
@@ -62,7 +62,7 @@ pub(super) struct Row {
     pub(super) saga_id: i64,
     pub(super) epoch: i32,
     pub(super) lane: i32,
-    now: Try,
+    now: Attempt,
     lost: i16,
     lost_alone: i16,
     bytes: usize,
@@ -100,7 +100,7 @@ impl Row {
         let Some(gid) = get(row, at.gid)? else {
             return Err(format!("task {task_id}: saga_id: found {saga_id}; allowed: the id of a saga"));
         };
-        let now = Try {
+        let now = Attempt {
             step: small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into(),
             op: word(at.op)?.and_then(Op::parse).ok_or("op: allowed: action and compensate")?,
             attempt: number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
@@ -108,7 +108,7 @@ impl Row {
             unknown_before: get(row, at.unknown_before)?,
             last: word(at.last_outcome)?.and_then(Outcome::parse),
         };
-        let now = Try { step: now.step - 1, ..now };
+        let now = Attempt { step: now.step - 1, ..now };
         let interrupt = match word(at.interrupt)? {
             None => None,
             Some(word) => Some(Interrupt::parse(word).ok_or("interrupt: allowed: turn, skip and end")?),

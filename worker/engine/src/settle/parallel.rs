@@ -13,7 +13,7 @@ use crate::liveness::identity::Identity;
 use crate::task::references::Answers;
 use crate::worker::Worker;
 use pgsaga_plan::Outcome;
-use pgsaga_plan::{End, Op, Plan, Then, Try, Why, plan as fold};
+use pgsaga_plan::{AbortCause, Attempt, Op, Plan, SagaEnd, TaskPlan, plan as fold};
 use pgsaga_plan::{Progress, State};
 
 /// The events of one saga, with what follows from them.
@@ -37,14 +37,14 @@ struct Next {
     keeps_deadline: bool,
     /// One a task.
     tasks: Vec<Again>,
-    queued: Vec<Try>,
+    queued: Vec<Attempt>,
     result: Option<String>,
 }
 
 /// What becomes of one task.
 #[derive(Default)]
 struct Again {
-    next: Option<Try>,
+    next: Option<Attempt>,
     delay_us: Option<i64>,
     marked: bool,
     /// The history gets no words. They stay in memory: what a lock leaves out is planned anew, and must come to the same.
@@ -157,26 +157,27 @@ fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
     let stands = shape.pivot().is_some_and(|pivot| plan.progress.steps[pivot] == State::Done);
     let mut next = Next {
         progress: (plan.progress != *progress).then(|| plan.progress.text()),
-        turned: plan.turned,
-        keeps_deadline: !plan.progress.requested && !stands,
+        turned: plan.unwinds,
+        keeps_deadline: !plan.progress.abort_requested && !stands,
         queued: plan.queued,
         ..Next::default()
     };
-    if let Some((index, why)) = plan.turns {
-        next.overdue_step = (why == Why::Timeout).then_some((finished[index].task.now.step + 1) as i16);
-        next.status = Some(if plan.turned { "aborting" } else { "awaiting" });
+    if let Some((index, why)) = plan.abort {
+        next.overdue_step =
+            (why == AbortCause::Timeout).then_some((finished[index].task.now.step + 1) as i16);
+        next.status = Some(if plan.unwinds { "aborting" } else { "awaiting" });
         next.reason = Some(finished[index].reason(why));
-    } else if plan.turned {
+    } else if plan.unwinds {
         next.status = Some("aborting");
     }
     for (finished, then) in finished.iter().zip(plan.tasks) {
         next.tasks.push(match then {
-            Then::Gone => Again::default(),
-            Then::Again { next, wait, awaited } => {
+            TaskPlan::Done => Again::default(),
+            TaskPlan::Retry { next, wait, awaited } => {
                 let delay_us = Some(finished.delay_us(wait));
                 Again { next: Some(next), delay_us, marked: awaited, stuck_reason: None, wordless: false }
             }
-            Then::Stick { next: again, why } => {
+            TaskPlan::Stuck { next: again, why } => {
                 let reason = finished.reason(why);
                 next.status = Some("stuck");
                 next.reason = Some(reason.clone());
@@ -185,9 +186,9 @@ fn next(progress: &Progress, finished: &[Finished]) -> Result<Next, String> {
         });
     }
     match plan.ends {
-        Some(End::Succeeded) => next.status = Some("succeeded"),
-        Some(End::Failed) => next.status = Some("failed"),
-        Some(End::Decided) => next.status = Some("ending"),
+        Some(SagaEnd::Succeeded) => next.status = Some("succeeded"),
+        Some(SagaEnd::Failed) => next.status = Some("failed"),
+        Some(SagaEnd::Decided) => next.status = Some("ending"),
         None => {}
     }
     Ok(next)
@@ -250,7 +251,7 @@ impl Unit for Batch {
         fn sagas<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch) -> T) -> Vec<T> {
             group.iter().map(value).collect()
         }
-        fn queued<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch, &'a Try) -> T) -> Vec<T> {
+        fn queued<'a, T>(group: &'a [Batch], value: impl Fn(&'a Batch, &'a Attempt) -> T) -> Vec<T> {
             let pairs =
                 group.iter().flat_map(|batch| batch.next.queued.iter().map(move |first| (batch, first)));
             pairs.map(|(batch, first)| value(batch, first)).collect()
@@ -328,7 +329,7 @@ impl Unit for Batch {
                 again.extend(held);
                 continue;
             }
-            let denied = |first: &Try| worker.participants.is_denied(participant(&batch, first));
+            let denied = |first: &Attempt| worker.participants.is_denied(participant(&batch, first));
             others |= batch.next.queued.iter().any(denied);
             let next = batch.next;
             worker.metrics.settled[0].increment(batch.finished.len() as u64);
@@ -385,7 +386,7 @@ impl Unit for Batch {
     }
 }
 
-fn participant<'a>(batch: &'a Batch, first: &Try) -> &'a str {
+fn participant<'a>(batch: &'a Batch, first: &Attempt) -> &'a str {
     let step = batch.finished.first().and_then(|finished| finished.task.saga.steps.get(first.step));
     step.map_or("", |step| step.participant(first.op))
 }

@@ -14,7 +14,7 @@ use crate::liveness::identity::Identity;
 use crate::worker::Worker;
 use pgsaga_plan::Outcome;
 use pgsaga_plan::Progress;
-use pgsaga_plan::{End, Op, Plan, Then, Try, Why, plan};
+use pgsaga_plan::{AbortCause, Attempt, Op, Plan, SagaEnd, TaskPlan, plan};
 
 /// A task that came back, with what follows from it.
 pub(super) struct Item {
@@ -26,7 +26,7 @@ pub(super) struct Item {
 #[derive(Default)]
 struct Next {
     in_place: bool,
-    task: Option<Try>,
+    task: Option<Attempt>,
     /// Microseconds; `None` with a task is the chain: claimed by this worker at once.
     delay_us: Option<i64>,
     /// The history gets no words. They stay in memory: what a lock leaves out is planned anew, and must come to the same.
@@ -57,29 +57,30 @@ impl Item {
 fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
     let task = &finished.task;
     // Deadlines are void once the pivot stands, and for compensations.
-    let may_be_late =
-        |next: Try| next.op == Op::Action && task.saga.shape.pivot().is_none_or(|pivot| pivot >= next.step);
-    let mut next = Next { turned: plan.turned, ..Next::default() };
-    if let Some((_, why)) = plan.turns {
-        next.overdue = why == Why::Timeout;
-        next.saga_status = Some(if plan.turned { "aborting" } else { "awaiting" });
+    let may_be_late = |next: Attempt| {
+        next.op == Op::Action && task.saga.shape.pivot().is_none_or(|pivot| pivot >= next.step)
+    };
+    let mut next = Next { turned: plan.unwinds, ..Next::default() };
+    if let Some((_, why)) = plan.abort {
+        next.overdue = why == AbortCause::Timeout;
+        next.saga_status = Some(if plan.unwinds { "aborting" } else { "awaiting" });
         next.saga_reason = Some(finished.reason(why));
-    } else if plan.turned {
+    } else if plan.unwinds {
         next.saga_status = Some("aborting");
     }
     match plan.tasks.into_iter().next() {
-        Some(Then::Again { next: again, wait, awaited }) => {
+        Some(TaskPlan::Retry { next: again, wait, awaited }) => {
             next.task = Some(again);
             next.delay_us = Some(finished.delay_us(wait));
             next.marked = awaited;
             next.keeps_deadline = may_be_late(again) && !awaited;
         }
-        Some(Then::Stick { next: again, why }) => {
+        Some(TaskPlan::Stuck { next: again, why }) => {
             next.task = Some(again);
             next.saga_status = Some("stuck");
             next.saga_reason = Some(finished.reason(why));
         }
-        Some(Then::Gone) | None => {
+        Some(TaskPlan::Done) | None => {
             next.task = plan.queued.first().copied();
             if let Some(first) = next.task {
                 next.keeps_deadline = may_be_late(first);
@@ -94,12 +95,12 @@ fn next(worker: &Worker, finished: &Finished, plan: Plan) -> Next {
         }
     }
     match plan.ends {
-        Some(End::Succeeded) => {
+        Some(SagaEnd::Succeeded) => {
             next.saga_status = Some("succeeded");
             next.result = result(worker, finished);
         }
-        Some(End::Failed) => next.saga_status = Some("failed"),
-        Some(End::Decided) => next.saga_status = Some("ending"),
+        Some(SagaEnd::Failed) => next.saga_status = Some("failed"),
+        Some(SagaEnd::Decided) => next.saga_status = Some("ending"),
         None => {}
     }
     next
@@ -166,7 +167,7 @@ impl Unit for Item {
             column(group, |item| item.finished.ended.as_ref().map(&value))
         }
         // The advance in place knows the next task without being told.
-        fn next<T>(group: &[Item], value: impl Fn(&Try) -> T) -> Option<Vec<Option<T>>> {
+        fn next<T>(group: &[Item], value: impl Fn(&Attempt) -> T) -> Option<Vec<Option<T>>> {
             sparse(group, |item| item.next.task.as_ref().filter(|_| !item.next.in_place).map(&value))
         }
         let answers =

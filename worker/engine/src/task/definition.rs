@@ -17,7 +17,7 @@ use crate::task::Weight;
 use crate::task::bounds::within;
 use crate::task::references::{self, Answers};
 use pgsaga_plan::Op;
-use pgsaga_plan::{Rules, Shape};
+use pgsaga_plan::{StepGraph, StepPolicy};
 
 /// One step.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub struct Definition {
     /// Its steps, as they are listed; at least one.
     pub steps: Vec<Step>,
     /// The planner's view.
-    pub shape: Shape,
+    pub shape: StepGraph,
     /// `timeout_to_fail`.
     pub timeout: Option<Duration>,
     /// What the saga's result is made of; `None` is the last step's answer.
@@ -275,7 +275,7 @@ impl Definition {
             if let Some(own) = &row.headers {
                 headers.extend(header_map(own)?);
             }
-            rules.push(Rules {
+            rules.push(StepPolicy {
                 has_compensation: row.compensate.is_some(),
                 retry_limit: limit("retry_limit", row.retry_limit)?.or(saga_limit),
                 compensate_retry_limit: limit("compensate_retry_limit", row.compensate_retry_limit)?
@@ -305,9 +305,9 @@ impl Definition {
         }
         let pivot = rows.iter().position(|row| row.pivot);
         let shape = if columns.parallel {
-            Shape::partial(rules, pivot, order(&rows, &steps)?)?
+            StepGraph::partial(rules, pivot, order(&rows, &steps)?)?
         } else {
-            Shape::sequential(rules, pivot)
+            StepGraph::sequential(rules, pivot)
         };
         if columns.refers {
             let bodies = rows.iter().flat_map(|row| [row.payload, row.compensate_payload]);

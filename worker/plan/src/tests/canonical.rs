@@ -9,7 +9,7 @@ impl Past {
         *self = Past {
             tries: self.tries.min(1),
             counted: 0,
-            unknown: self.may_have_happened() && !self.success,
+            unknown: self.may_have_taken_effect() && !self.success,
             last: None,
             accepted: false,
             ..*self
@@ -21,10 +21,10 @@ impl World<'_> {
     /// One form for states that nothing to come can tell apart.
     pub(super) fn canonical(&self, model: &mut Model) {
         let is_void = self.rules.pivot_ends_deadline && self.pivot_done(model);
-        if model.requested || model.ended.is_some() || is_void {
+        if model.abort_requested || model.ended.is_some() || is_void {
             (model.left.aborts, model.left.deadlines, model.overdue) = (0, 0, false);
         }
-        model.turned |= model.aborting && self.all().all(|i| model.steps[i].running() != Some(Op::Action));
+        model.unwinds |= model.aborting && self.all().all(|i| model.steps[i].running() != Some(Op::Action));
         for index in self.all() {
             self.canonical_step(model, index);
         }
@@ -62,18 +62,18 @@ impl World<'_> {
                 past.counted = past.counted.min(counted_max);
             } else {
                 past.over();
-                past.refused &= self.shape.pivot() == Some(index);
+                past.refused &= self.graph.pivot() == Some(index);
             }
         }
         if let Some(now) = step.row.as_mut().map(|row| &mut row.now).or(step.stuck.as_mut()) {
             now.attempt = now.attempt.min(TRIES_MAX);
             now.counted = now.counted.min(self.limit(index, now.op).map_or(0, |limit| limit + 1));
         }
-        step.happened &= !step.action.may_have_happened();
+        step.happened &= !step.action.may_have_taken_effect();
         if step.state == State::Undone || step.compensation.success {
-            (step.action.unknown, step.action.success) = (step.action.may_have_happened(), false);
+            (step.action.unknown, step.action.success) = (step.action.may_have_taken_effect(), false);
         }
-        if is_aborting && step.state == State::Void {
+        if is_aborting && step.state == State::NoEffect {
             step.action.tries = 0;
         }
     }
@@ -100,7 +100,7 @@ impl World<'_> {
         for index in self.all() {
             keys[index] = key(&model.steps[index]);
         }
-        for _ in 1..self.shape.count() {
+        for _ in 1..self.graph.count() {
             for &(one, other) in &self.twins {
                 if keys[one] > keys[other] {
                     keys.swap(one, other);

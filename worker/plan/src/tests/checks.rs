@@ -30,12 +30,12 @@ struct Facts {
 impl World<'_> {
     fn facts(&self, model: &Model) -> Facts {
         let mut facts = Facts::default();
-        for (index, step) in model.steps[..self.shape.count()].iter().enumerate() {
+        for (index, step) in model.steps[..self.graph.count()].iter().enumerate() {
             let mut note = |which: fn(&mut Facts) -> &mut u8, holds: bool| {
                 *which(&mut facts) |= u8::from(holds) << index;
             };
             let running = step.running();
-            let stands = step.action.may_have_happened() || step.action.skipped;
+            let stands = step.action.may_have_taken_effect() || step.action.skipped;
             let undone = step.compensation.counts_as_done() && running != Some(Op::Compensate);
             note(|facts| &mut facts.acts, running == Some(Op::Action));
             note(|facts| &mut facts.runs, running.is_some());
@@ -43,7 +43,7 @@ impl World<'_> {
             note(|facts| &mut facts.done, step.action.counts_as_done());
             note(|facts| &mut facts.stands, stands);
             note(|facts| &mut facts.undone, undone);
-            let nothing_stands = !stands || undone || !self.shape.has_compensation(index);
+            let nothing_stands = !stands || undone || !self.graph.has_compensation(index);
             note(|facts| &mut facts.clear, running.is_none() && nothing_stands);
             note(|facts| &mut facts.fresh, step.action.tries == 0 && !step.action.skipped);
             let tried = step.compensation.tries > 0 || step.compensation.skipped;
@@ -56,7 +56,7 @@ impl World<'_> {
     pub(super) fn check(&self, model: &Model) -> Result<(), Broken> {
         let facts = &self.facts(model);
         self.check_alive(model, facts)?;
-        for (index, step) in model.steps[..self.shape.count()].iter().enumerate() {
+        for (index, step) in model.steps[..self.graph.count()].iter().enumerate() {
             if let Some(row) = &step.row {
                 self.check_row(model, facts, index, row)?;
             }
@@ -70,14 +70,16 @@ impl World<'_> {
             }
             for op in Op::ALL {
                 let past = step.past(op);
-                ensure(Invariant::OnlyAnswersOverride, !past.accepted || past.may_have_happened(), || {
-                    format!("the accepted {} of step {} is forgotten", op.as_str(), index + 1)
-                })?;
+                ensure(
+                    Invariant::OnlyAnswersOverride,
+                    !past.accepted || past.may_have_taken_effect(),
+                    || format!("the accepted {} of step {} is forgotten", op.as_str(), index + 1),
+                )?;
             }
             let is_open = facts.acts >> index & 1 == 1;
             ensure(
                 Invariant::Recorded,
-                is_open || !step.happened || step.action.may_have_happened(),
+                is_open || !step.happened || step.action.may_have_taken_effect(),
                 || format!("the action of step {} happened, and the history does not know", index + 1),
             )?;
         }
@@ -114,38 +116,40 @@ impl World<'_> {
         let attempt = (past.tries + 1).min(TRIES_MAX);
         ensure(Invariant::Numbered, row.now.attempt.min(TRIES_MAX) == attempt, what)?;
         let remembered =
-            Try { counted: past.counted, unknown_before: past.unknown, last: past.last, ..row.now };
+            Attempt { counted: past.counted, unknown_before: past.unknown, last: past.last, ..row.now };
         ensure(Invariant::Remembered, row.now == remembered, || format!("{:?}, not {remembered:?}", row.now))
     }
 
     fn check_pivot(&self, model: &Model, facts: &Facts) -> Result<(), Broken> {
-        let Some(pivot) = self.shape.pivot() else { return Ok(()) };
+        let Some(pivot) = self.graph.pivot() else { return Ok(()) };
         let past = &model.steps[pivot].action;
-        let turns = model.aborting || facts.undoing;
+        let abort = model.aborting || facts.undoing;
         let stands = self.pivot_done(model);
-        ensure(Invariant::PivotStands, !turns || !stands, || "it turns back".to_owned())?;
-        ensure(Invariant::PivotAwaited, !turns || !past.may_have_happened() || past.refused || stands, || {
-            "it turns back".to_owned()
-        })
+        ensure(Invariant::PivotStands, !abort || !stands, || "it abort back".to_owned())?;
+        ensure(
+            Invariant::PivotAwaited,
+            !abort || !past.may_have_taken_effect() || past.refused || stands,
+            || "it abort back".to_owned(),
+        )
     }
 
     fn check_end(&self, model: &Model, facts: &Facts) -> Result<(), Broken> {
-        let every = (1 << self.shape.count()) - 1;
-        let must_fail = model.requested && !self.pivot_done(model);
+        let every = (1 << self.graph.count()) - 1;
+        let must_fail = model.abort_requested && !self.pivot_done(model);
         let told = |steps: u8| format!("steps {steps:b}, the first to the right");
         match model.ended {
-            Some(End::Succeeded) => {
+            Some(SagaEnd::Succeeded) => {
                 ensure(Invariant::AllSucceeded, facts.done == every, || told(!facts.done & every))?;
                 ensure(Invariant::AbortHeard, !must_fail, || "it succeeded".to_owned())
             }
-            Some(End::Failed) => {
+            Some(SagaEnd::Failed) => {
                 let steps = model.steps.iter().enumerate();
                 let happened: u8 = steps.map(|(index, step)| u8::from(step.happened) << index).sum();
                 let left = (facts.stands | happened) & !facts.undone & self.compensated;
                 ensure(Invariant::NothingLeftStanding, left == 0, || told(left))?;
-                ensure(Invariant::ReasonNamed, model.requested, || "it failed".to_owned())
+                ensure(Invariant::ReasonNamed, model.abort_requested, || "it failed".to_owned())
             }
-            Some(End::Decided) => ensure(Invariant::Legal, model.forced, || "nobody decided".to_owned()),
+            Some(SagaEnd::Decided) => ensure(Invariant::Legal, model.forced, || "nobody decided".to_owned()),
             None => Ok(()),
         }
     }
@@ -174,7 +178,7 @@ impl World<'_> {
     }
 
     fn check_fold(&self, model: &Model, facts: &Facts) -> Result<(), Broken> {
-        let is_sequential = self.shape.is_sequential();
+        let is_sequential = self.graph.is_sequential();
         if model.forced || model.ended.is_some() && is_sequential {
             return Ok(());
         }
@@ -184,14 +188,15 @@ impl World<'_> {
         let told = if !is_sequential {
             None
         } else if let Some(row) = model.steps.iter().find_map(|step| step.row) {
-            Some(Progress::of_sequential(self.shape.count(), row.now))
+            Some(Progress::of_sequential(self.graph.count(), row.now))
         } else {
             return Ok(());
         };
-        for (index, step) in model.steps[..self.shape.count()].iter().enumerate() {
+        for (index, step) in model.steps[..self.graph.count()].iter().enumerate() {
             let folded = self.fold(model, facts, index);
             let told = told.as_ref().map_or(step.state, |told| told.steps[index]);
-            let agree = folded == told || is_sequential && folded.is_settled() && told.is_settled();
+            let agree =
+                folded == told || is_sequential && folded.is_without_effect() && told.is_without_effect();
             ensure(Invariant::Folds, agree, || {
                 format!("step {}: {told:?}, but by the history {folded:?}", index + 1)
             })?;
@@ -212,7 +217,7 @@ impl World<'_> {
         // A step with nothing to undo counts as undone as soon as it could be.
         let has_passed = model.aborting
             && facts.acts == 0
-            && !self.shape.has_compensation(index)
+            && !self.graph.has_compensation(index)
             && self.dependents[index] & !facts.clear == 0;
         let stands = facts.stands >> index & 1 == 1;
         if step.compensation.counts_as_done() || stands && has_passed {
@@ -220,10 +225,10 @@ impl World<'_> {
         } else if step.action.counts_as_done() {
             State::Done
         } else if stands {
-            State::Doubtful
-        } else if step.action.tries > 0 || step.state == State::Void && model.aborting {
+            State::MaybeDone
+        } else if step.action.tries > 0 || step.state == State::NoEffect && model.aborting {
             // One that was taken back before its first call has no history.
-            State::Void
+            State::NoEffect
         } else {
             State::Waiting
         }
@@ -237,32 +242,33 @@ impl World<'_> {
         plan: &Plan,
         events: &[Event],
     ) -> Result<(), Broken> {
-        if let Some((index, why)) = plan.turns {
-            let first = !before.requested;
+        if let Some((index, why)) = plan.abort {
+            let first = !before.abort_requested;
             ensure(Invariant::ReasonNamed, first, || format!("a second reason: {why:?}"))?;
             let event = &events[index];
             ensure(Invariant::ReasonNamed, self.bears_out(after, event, why), || {
                 format!("{why:?}: {event:?}")
             })?;
         }
-        ensure(Invariant::ReasonNamed, !plan.turned || after.requested, || {
-            "it turns for no reason".to_owned()
+        ensure(Invariant::ReasonNamed, !plan.unwinds || after.abort_requested, || {
+            "it abort for no reason".to_owned()
         })?;
-        let is_same = self.shape.is_sequential() || plan.progress.requested == after.requested;
-        ensure(Invariant::Folds, is_same, || "requested".to_owned())?;
+        let is_same = self.graph.is_sequential() || plan.progress.abort_requested == after.abort_requested;
+        ensure(Invariant::Folds, is_same, || "abort_requested".to_owned())?;
         for (index, (event, then)) in events.iter().zip(&plan.tasks).enumerate() {
             let is_called = event.outcome.is_some();
-            let again = matches!(then, Then::Again { .. });
+            let again = matches!(then, TaskPlan::Retry { .. });
             let next = after.steps[event.now.step].row.map(|row| self.event(after, &row, None));
-            let goes_on = is_called || !again || next.is_some_and(|next| may_call(self.shape, &next));
+            let goes_on = is_called || !again || next.is_some_and(|next| may_call(self.graph, &next));
             ensure(Invariant::Progresses, goes_on, || format!("{event:?}"))?;
             if matches!(event.interrupt, Some(Interrupt::Skip | Interrupt::End)) {
                 continue;
             }
-            let turns_by_it = |why: Why| plan.turns == Some((index, why));
-            let sticks_by = |why: Why| matches!(then, Then::Stick { why: told, .. } if *told == why);
-            if let Then::Stick { why, .. } = then {
-                let fits = self.bears_out(after, event, *why) && *why != Why::Timeout;
+            let turns_by_it = |why: AbortCause| plan.abort == Some((index, why));
+            let sticks_by =
+                |why: AbortCause| matches!(then, TaskPlan::Stuck { why: told, .. } if *told == why);
+            if let TaskPlan::Stuck { why, .. } = then {
+                let fits = self.bears_out(after, event, *why) && *why != AbortCause::Timeout;
                 let allowed =
                     event.now.op == Op::Compensate || event.fault.is_some() || self.pivot_done(before);
                 ensure(Invariant::StuckNamed, fits && allowed, || format!("{why:?}: {event:?}"))?;
@@ -270,7 +276,7 @@ impl World<'_> {
             let told = before.steps[event.now.step].past(event.now.op);
             if event.outcome == Some(Outcome::Failure) && told.unknown && told.last != Some(Outcome::Failure)
             {
-                let counts = turns_by_it(Why::Refused) || sticks_by(Why::Refused);
+                let counts = turns_by_it(AbortCause::Refused) || sticks_by(AbortCause::Refused);
                 ensure(Invariant::Confirmed, !counts, || format!("{event:?}"))?;
             }
             if let (Some(Outcome::Unknown | Outcome::Unsent), true) = (event.outcome, again) {
@@ -284,21 +290,21 @@ impl World<'_> {
     fn is_used_up(&self, after: &Model, event: &Event) -> bool {
         let step = event.now.step;
         let past = after.steps[step].past(event.now.op);
-        let is_called_pivot = self.shape.pivot() == Some(step) && past.may_have_happened();
+        let is_called_pivot = self.graph.pivot() == Some(step) && past.may_have_taken_effect();
         let unlimited = event.now.op == Op::Action && (self.pivot_done(after) || is_called_pivot);
         !unlimited && self.limit(step, event.now.op).is_some_and(|limit| past.counted > limit)
     }
 
-    fn bears_out(&self, after: &Model, event: &Event, why: Why) -> bool {
+    fn bears_out(&self, after: &Model, event: &Event, why: AbortCause) -> bool {
         match why {
-            Why::Refused => event.outcome == Some(Outcome::Failure),
-            Why::RetryLimit(limit) => {
+            AbortCause::Refused => event.outcome == Some(Outcome::Failure),
+            AbortCause::RetryLimit(limit) => {
                 let counted = matches!(event.outcome, Some(Outcome::Unknown | Outcome::Unsent));
                 let set = self.limit(event.now.step, event.now.op) == Some(limit);
                 counted && set && self.is_used_up(after, event)
             }
-            Why::Timeout => event.overdue && event.now.op == Op::Action,
-            Why::Fault(fault) => event.fault == Some(fault) && event.outcome.is_none(),
+            AbortCause::Timeout => event.overdue && event.now.op == Op::Action,
+            AbortCause::Fault(fault) => event.fault == Some(fault) && event.outcome.is_none(),
         }
     }
 }

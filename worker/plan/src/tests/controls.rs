@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::*;
 use super::invariant::Invariant;
-use super::model::{Budget, Planner, Rules, World};
+use super::model::{Budget, Planner, StepPolicy, World};
 use super::mutants;
 use super::search::shortest;
 use super::told::limited;
@@ -15,7 +15,7 @@ struct Control {
     told: &'static str,
     limit: Option<u32>,
     planner: Planner,
-    rules: Rules,
+    rules: StepPolicy,
     left: Budget,
     finds: Invariant,
 }
@@ -32,10 +32,16 @@ fn planner(
     left: Budget,
     finds: Invariant,
 ) -> Control {
-    Control { what, told, limit: None, planner, rules: Rules::REAL, left, finds }
+    Control { what, told, limit: None, planner, rules: StepPolicy::REAL, left, finds }
 }
 
-fn rule(what: &'static str, told: &'static str, rules: Rules, left: Budget, finds: Invariant) -> Control {
+fn rule(
+    what: &'static str,
+    told: &'static str,
+    rules: StepPolicy,
+    left: Budget,
+    finds: Invariant,
+) -> Control {
     Control { what, told, limit: None, planner: plan, rules, left, finds }
 }
 
@@ -44,7 +50,7 @@ fn broken_planners() -> Vec<Control> {
     vec![
         planner("no answer after an abort", "a > b", mutants::takes_no_answer_after_an_abort, ABORT, Legal),
         planner("a retry is dropped", "a > b", mutants::drops_retries, NOTHING, Alive),
-        planner("it ends where it turns", "a > b", mutants::ends_where_it_turns, NOTHING, NoTaskAfterEnd),
+        planner("it ends where it abort", "a > b", mutants::ends_where_it_turns, NOTHING, NoTaskAfterEnd),
         planner("all start", "a, b after a, c after b", mutants::starts_all_steps, NOTHING, ForwardOrder),
         planner(
             "all is undone at once",
@@ -93,7 +99,7 @@ fn broken_planners() -> Vec<Control> {
             Remembered,
         ),
         planner("ongoing is counted", "a > b", mutants::counts_what_is_ongoing, NOTHING, Remembered),
-        planner("it turns at every step", "a > b > c", mutants::turns_at_every_step_back, NOTHING, OneUnwind),
+        planner("it abort at every step", "a > b > c", mutants::turns_at_every_step_back, NOTHING, OneUnwind),
         planner(
             "calls are not waited for",
             "a, b, c",
@@ -112,7 +118,7 @@ fn broken_planners() -> Vec<Control> {
         planner("the same at the deadline", "a > b pivot", mutants::awaits_no_pivot, DEADLINE, PivotAwaited),
         planner("a success is lost", "a, b", mutants::loses_a_success, NOTHING, Folds),
         planner(
-            "it turns in silence",
+            "it abort in silence",
             "a pivot, b bare after a",
             mutants::turns_in_silence_after_a_request,
             ABORT,
@@ -126,13 +132,13 @@ fn broken_planners() -> Vec<Control> {
             StuckNamed,
         ),
         planner(
-            "a request that cannot be built turns the saga",
+            "a request that cannot be built abort the saga",
             "a > b",
             mutants::takes_unbuildable_for_refused,
             NOTHING,
             ReasonNamed,
         ),
-        planner("it turns for no reason", "a > b", mutants::turns_without_a_reason, NOTHING, ReasonNamed),
+        planner("it abort for no reason", "a > b", mutants::turns_without_a_reason, NOTHING, ReasonNamed),
         planner("a second reason", "a > b", mutants::gives_a_second_reason, ABORT, ReasonNamed),
         planner("an abort is not heard", "a > b", mutants::does_not_hear_an_abort, ABORT, AbortHeard),
         Control {
@@ -162,86 +168,92 @@ fn broken_planners() -> Vec<Control> {
 
 fn broken_rules() -> Vec<Control> {
     use Invariant::*;
-    let real = Rules::REAL;
+    let real = StepPolicy::REAL;
     let lost_reply = Budget { lost_replies: 1, ..NOTHING };
     let decision = Budget { decisions: 1, ..NOTHING };
     vec![
-        rule("RACES 1: no epoch", "a > b > c", Rules { epoch: false, ..real }, lost_reply, Answered),
+        rule("RACES 1: no epoch", "a > b > c", StepPolicy { epoch: false, ..real }, lost_reply, Answered),
         rule(
             "RACES 4: a lost try without a record",
             "a > b",
-            Rules { rescue_records: false, ..real },
+            StepPolicy { rescue_records: false, ..real },
             DEATH,
             Recorded,
         ),
-        rule("RACES 5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
+        rule(
+            "RACES 5: the fence lacks the mark",
+            "a > b",
+            StepPolicy { mark: false, ..real },
+            ABORT,
+            AbortHeard,
+        ),
         rule(
             "RACES 5: no lock on the saga",
             "a > b",
-            Rules { abort_locks: false, ..real },
+            StepPolicy { abort_locks: false, ..real },
             ABORT,
             AbortHeard,
         ),
         rule(
             "RACES 6: tasks go without the saga",
             "a",
-            Rules { one_lock: false, mark: false, ..real },
+            StepPolicy { one_lock: false, mark: false, ..real },
             ABORT,
             Alive,
         ),
         rule(
-            "RACES 5: a retry behind the back of the one who turns",
+            "RACES 5: a retry behind the back of the one who abort",
             "a, b",
-            Rules { two_moments: true, retries_raise_version: false, ..real },
+            StepPolicy { two_moments: true, retries_raise_version: false, ..real },
             NOTHING,
             AbortHeard,
         ),
         rule(
             "RACES 7: no version",
             "a, b, c after a b",
-            Rules { two_moments: true, version: false, ..real },
+            StepPolicy { two_moments: true, version: false, ..real },
             NOTHING,
             Alive,
         ),
         rule(
             "RACES 23: a decision before the answer",
             "a > b",
-            Rules { answer_before_decision: false, ..real },
+            StepPolicy { answer_before_decision: false, ..real },
             decision,
             Recorded,
         ),
         rule(
             "a rescue drops the mark",
             "a > b",
-            Rules { rescue_keeps_mark: false, ..real },
+            StepPolicy { rescue_keeps_mark: false, ..real },
             Budget { deaths: 1, ..ABORT },
             AbortHeard,
         ),
         rule(
             "the others are not marked",
             "a, b",
-            Rules { marks_the_others: false, ..real },
+            StepPolicy { marks_the_others: false, ..real },
             NOTHING,
             AbortHeard,
         ),
         rule(
             "a skip forgets the abort",
             "a > b",
-            Rules { skip_spares_turn: false, ..real },
+            StepPolicy { skip_spares_turn: false, ..real },
             Budget { decisions: 1, ..ABORT },
             AbortHeard,
         ),
         rule(
             "a request that cannot be built counts as a refusal",
             "a > b",
-            Rules { only_answers_override: false, ..real },
+            StepPolicy { only_answers_override: false, ..real },
             NOTHING,
             OnlyAnswersOverride,
         ),
         rule(
             "a deadline after the pivot",
             "a pivot > b bare",
-            Rules { pivot_ends_deadline: false, ..real },
+            StepPolicy { pivot_ends_deadline: false, ..real },
             DEADLINE,
             Progresses,
         ),
@@ -249,9 +261,9 @@ fn broken_rules() -> Vec<Control> {
 }
 
 impl Control {
-    fn finds(&self, planner: Planner, rules: Rules) -> Option<(Invariant, String)> {
-        let shape = limited(self.told, self.limit, None).shape;
-        let (way, broken) = shortest(World::new(&shape, planner, rules), self.left)?;
+    fn finds(&self, planner: Planner, rules: StepPolicy) -> Option<(Invariant, String)> {
+        let graph = limited(self.told, self.limit, None).graph;
+        let (way, broken) = shortest(World::new(&graph, planner, rules), self.left)?;
         Some((broken.invariant, way.iter().map(|step| format!("{step}\n")).collect()))
     }
 }
@@ -265,7 +277,7 @@ fn each_check_finds_what_was_broken_for_it() {
         assert_eq!(found, control.finds, "{what}:\n{way}");
         // And it is that which was broken: the same saga passes with nothing broken.
         assert_eq!(
-            control.finds(plan, Rules { two_moments: control.rules.two_moments, ..Rules::REAL }),
+            control.finds(plan, StepPolicy { two_moments: control.rules.two_moments, ..StepPolicy::REAL }),
             None,
             "{what}"
         );

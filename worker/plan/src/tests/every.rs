@@ -1,7 +1,7 @@
 //! Every saga of up to three steps, in every interleaving.
 
 use super::super::*;
-use super::model::{Budget, Rules, TRIES_MAX};
+use super::model::{Budget, StepPolicy, TRIES_MAX};
 use super::search::{Job, Visited, visit_all};
 use super::shapes::{Draft, drafts, representatives};
 
@@ -9,7 +9,12 @@ use super::shapes::{Draft, drafts, representatives};
 const TROUBLES: Budget = Budget { aborts: 1, deadlines: 1, deaths: 1, lost_replies: 1, decisions: 0 };
 
 /// Each of `drafts` with each of `limits` for its actions and for its compensations.
-fn jobs(drafts: impl Iterator<Item = Draft>, limits: &[Option<u32>], rules: Rules, left: Budget) -> Vec<Job> {
+fn jobs(
+    drafts: impl Iterator<Item = Draft>,
+    limits: &[Option<u32>],
+    rules: StepPolicy,
+    left: Budget,
+) -> Vec<Job> {
     let pairs = limits.iter().flat_map(|retry| limits.iter().map(move |undo| (*retry, *undo)));
     let mut jobs: Vec<Job> = drafts
         .flat_map(|draft| pairs.clone().map(move |limits| (draft, limits)))
@@ -43,14 +48,14 @@ fn assert_floor(visited: Visited, cases: usize, states: usize) {
 #[test]
 fn no_interleaving_breaks_an_invariant() {
     assert_eq!(drafts().len(), 462);
-    let jobs = jobs(representatives().into_iter(), &[None, Some(0), Some(1)], Rules::REAL, TROUBLES);
+    let jobs = jobs(representatives().into_iter(), &[None, Some(0), Some(1)], StepPolicy::REAL, TROUBLES);
     assert_floor(visit_all(&jobs, plan), 705, 3_970_049);
 }
 
 #[test]
 fn no_decision_of_a_person_breaks_an_invariant() {
     let small = representatives().into_iter().filter(|draft| draft.count < 3 || draft.order.is_none());
-    let jobs = jobs(small, &[None, Some(0)], Rules::REAL, Budget { decisions: 1, ..TROUBLES });
+    let jobs = jobs(small, &[None, Some(0)], StepPolicy::REAL, Budget { decisions: 1, ..TROUBLES });
     assert_floor(visit_all(&jobs, plan), 212, 4_050_710);
 }
 
@@ -58,6 +63,6 @@ fn no_decision_of_a_person_breaks_an_invariant() {
 fn no_plan_of_the_past_breaks_an_invariant() {
     let parallel =
         representatives().into_iter().filter(|draft| draft.order.is_some() && draft.at_once() == 2);
-    let jobs = jobs(parallel, &[None], Rules { two_moments: true, ..Rules::REAL }, TROUBLES);
+    let jobs = jobs(parallel, &[None], StepPolicy { two_moments: true, ..StepPolicy::REAL }, TROUBLES);
     assert_floor(visit_all(&jobs, plan), 31, 1_946_491);
 }

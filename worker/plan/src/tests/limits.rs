@@ -12,10 +12,10 @@ fn a_limit_counts_retries_and_not_the_first_try() {
         for limit in 0..3 {
             let mut saga = limited("a > b", Some(limit), None);
             for _ in 0..limit {
-                assert_eq!(saga.answers("a", outcome).turns, None, "{outcome:?} of {limit}");
+                assert_eq!(saga.answers("a", outcome).abort, None, "{outcome:?} of {limit}");
             }
             let plan = saga.answers("a", outcome);
-            assert_eq!(plan.turns, Some((0, Why::RetryLimit(limit))), "{outcome:?} of {limit}");
+            assert_eq!(plan.abort, Some((0, AbortCause::RetryLimit(limit))), "{outcome:?} of {limit}");
         }
     }
 }
@@ -35,12 +35,12 @@ fn ongoing_keeps_the_interval_and_is_not_counted() {
     for _ in 0..5 {
         let plan = saga.answers("a", Ongoing);
         assert!(
-            matches!(&plan.tasks[..], [Then::Again { wait: Wait::Interval, next, .. }] if next.counted == 0)
+            matches!(&plan.tasks[..], [TaskPlan::Retry { wait: Wait::Interval, next, .. }] if next.counted == 0)
         );
     }
     let plan = saga.answers("a", Unknown);
-    assert!(matches!(&plan.tasks[..], [Then::Again { wait: Wait::Backoff { counted: 1 }, .. }]));
-    assert_eq!(saga.answers("a", Unknown).turns, Some((0, Why::RetryLimit(1))));
+    assert!(matches!(&plan.tasks[..], [TaskPlan::Retry { wait: Wait::Backoff { counted: 1 }, .. }]));
+    assert_eq!(saga.answers("a", Unknown).abort, Some((0, AbortCause::RetryLimit(1))));
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn an_unsent_try_counts_and_takes_no_effect() {
     let mut saga = limited("a > b", Some(1), None);
     saga.answers("a", Success);
     let plan = saga.answers("b", Unsent);
-    assert!(matches!(&plan.tasks[..], [Then::Again { wait: Wait::Backoff { counted: 1 }, .. }]));
-    assert_eq!(saga.answers("b", Unsent).turns, Some((0, Why::RetryLimit(1))));
+    assert!(matches!(&plan.tasks[..], [TaskPlan::Retry { wait: Wait::Backoff { counted: 1 }, .. }]));
+    assert_eq!(saga.answers("b", Unsent).abort, Some((0, AbortCause::RetryLimit(1))));
     assert_eq!(saga.tasks(), "~a1");
 }
 
@@ -82,7 +82,7 @@ fn a_try_that_never_left_leaves_the_last_answer_standing() {
     saga.answers("a", Success);
     saga.answers("b", Ongoing);
     saga.answers("b", Unsent);
-    assert_eq!(saga.answers("b", Unsent).turns, Some((0, Why::RetryLimit(1))));
+    assert_eq!(saga.answers("b", Unsent).abort, Some((0, AbortCause::RetryLimit(1))));
     assert_eq!(saga.tasks(), "~b1", "it was accepted once");
 }
 
@@ -94,9 +94,9 @@ fn a_refusal_after_an_unknown_try_is_asked_once_more() {
         saga.answers("a", Success);
         saga.answers("b", Unknown);
         let plan = saga.answers("b", Failure);
-        let [Then::Again { next, wait: Wait::Interval, .. }] = plan.tasks[..] else { panic!("{plan:?}") };
+        let [TaskPlan::Retry { next, wait: Wait::Interval, .. }] = plan.tasks[..] else { panic!("{plan:?}") };
         assert_eq!((saga.tasks().as_str(), next.last), ("b3", Some(Failure)), "{told}");
-        assert_eq!(saga.answers("b", Failure).turns, Some((0, Why::Refused)));
+        assert_eq!(saga.answers("b", Failure).abort, Some((0, AbortCause::Refused)));
         assert_eq!(saga.tasks(), "~b1", "{told}: the first try may have happened");
     }
 }
@@ -109,7 +109,7 @@ fn a_refusal_that_is_asked_once_more_counts_only_twice_in_a_row() {
         saga.answers("a", said);
         assert_eq!(saga.tasks(), tasks);
     }
-    assert_eq!(saga.answers("a", Failure).turns, Some((0, Why::Refused)));
+    assert_eq!(saga.answers("a", Failure).abort, Some((0, AbortCause::Refused)));
     assert_eq!(saga.tasks(), "~a1");
 }
 
@@ -154,8 +154,8 @@ fn a_limit_of_compensations_is_one_of_their_own() {
     saga.answers("a", Ongoing);
     saga.answers("a", Unknown);
     let plan = saga.answers("a", Unsent);
-    let [Then::Stick { next, why }] = plan.tasks[..] else { panic!("{plan:?}") };
-    assert_eq!((next.attempt, why), (4, Why::RetryLimit(1)));
+    let [TaskPlan::Stuck { next, why }] = plan.tasks[..] else { panic!("{plan:?}") };
+    assert_eq!((next.attempt, why), (4, AbortCause::RetryLimit(1)));
 }
 
 #[test]

@@ -6,12 +6,12 @@ use super::super::*;
 use super::shapes::{permutations, representatives};
 
 /// A try's beginnings that the planner tells apart.
-fn tries(step: usize, op: Op) -> [Try; 2] {
-    let first = Try::first(step, op);
-    [first, first.again(Unknown)]
+fn tries(step: usize, op: Op) -> [Attempt; 2] {
+    let first = Attempt::first(step, op);
+    [first, first.after(Some(Unknown))]
 }
 
-fn event(now: Try, outcome: Option<Outcome>, interrupt: Option<Interrupt>, overdue: bool) -> Event {
+fn event(now: Attempt, outcome: Option<Outcome>, interrupt: Option<Interrupt>, overdue: bool) -> Event {
     Event { now, outcome, interrupt, overdue, fault: None }
 }
 
@@ -28,7 +28,7 @@ fn groups(progress: &Progress) -> Vec<Vec<Event>> {
     for &(step, op) in &running {
         for now in tries(step, op) {
             for outcome in Outcome::ALL.map(Some).into_iter().chain([None]) {
-                for (interrupt, overdue) in [(None, false), (None, true), (Some(Interrupt::Turn), false)] {
+                for (interrupt, overdue) in [(None, false), (None, true), (Some(Interrupt::Unwind), false)] {
                     groups.push(vec![event(now, outcome, interrupt, overdue)]);
                 }
             }
@@ -36,8 +36,9 @@ fn groups(progress: &Progress) -> Vec<Vec<Event>> {
         for &(other, op_of_other) in running.iter().filter(|(other, _)| *other > step) {
             for one in [Success, Failure, Unknown] {
                 for two in [Success, Failure, Unknown] {
-                    let first = event(Try::first(step, op), Some(one), None, false);
-                    groups.push(vec![first, event(Try::first(other, op_of_other), Some(two), None, false)]);
+                    let first = event(Attempt::first(step, op), Some(one), None, false);
+                    groups
+                        .push(vec![first, event(Attempt::first(other, op_of_other), Some(two), None, false)]);
                 }
             }
         }
@@ -51,12 +52,16 @@ fn progresses(count: usize) -> Vec<Progress> {
     for _ in 0..count {
         all = all.iter().flat_map(|steps| State::ALL.map(|state| [&steps[..], &[state]].concat())).collect();
     }
-    let both = all.into_iter().flat_map(|steps| [false, true].map(|requested| (steps.clone(), requested)));
-    both.map(|(steps, requested)| Progress { steps, requested }).filter(Progress::is_running).collect()
+    let both = all
+        .into_iter()
+        .flat_map(|steps| [false, true].map(|abort_requested| (steps.clone(), abort_requested)));
+    both.map(|(steps, abort_requested)| Progress { steps, abort_requested })
+        .filter(Progress::is_running)
+        .collect()
 }
 
-fn moved(now: Try, places: &[usize]) -> Try {
-    Try { step: places[now.step], ..now }
+fn moved(now: Attempt, places: &[usize]) -> Attempt {
+    Attempt { step: places[now.step], ..now }
 }
 
 fn moved_progress(progress: &Progress, places: &[usize]) -> Progress {
@@ -69,9 +74,11 @@ fn moved_progress(progress: &Progress, places: &[usize]) -> Progress {
 
 fn moved_plan(plan: Plan, places: &[usize]) -> Plan {
     let task = |then| match then {
-        Then::Gone => Then::Gone,
-        Then::Again { next, wait, awaited } => Then::Again { next: moved(next, places), wait, awaited },
-        Then::Stick { next, why } => Then::Stick { next: moved(next, places), why },
+        TaskPlan::Done => TaskPlan::Done,
+        TaskPlan::Retry { next, wait, awaited } => {
+            TaskPlan::Retry { next: moved(next, places), wait, awaited }
+        }
+        TaskPlan::Stuck { next, why } => TaskPlan::Stuck { next: moved(next, places), why },
     };
     Plan {
         progress: moved_progress(&plan.progress, places),
@@ -86,16 +93,16 @@ fn a_plan_does_not_depend_on_the_order_in_which_steps_are_told() {
     let mut compared = 0;
     for draft in representatives().into_iter().filter(|draft| draft.order.is_some()) {
         let limits = (Some(0), Some(0));
-        let shape = draft.shape(limits);
+        let graph = draft.graph(limits);
         // Swaps of neighbours generate every order.
         let swaps = permutations(draft.count).into_iter().filter(|places| {
             places.iter().enumerate().filter(|(step, place)| step == *place).count() + 2 == draft.count
                 && places.iter().enumerate().all(|(step, place)| step.abs_diff(*place) < 2)
         });
-        let mirrors: Vec<_> = swaps.map(|places| (draft.permuted(&places).shape(limits), places)).collect();
+        let mirrors: Vec<_> = swaps.map(|places| (draft.permuted(&places).graph(limits), places)).collect();
         for progress in progresses(draft.count) {
             for events in groups(&progress) {
-                let told = plan(&shape, &progress, &events).unwrap();
+                let told = plan(&graph, &progress, &events).unwrap();
                 for (mirror, places) in &mirrors {
                     let events: Vec<Event> = events
                         .iter()

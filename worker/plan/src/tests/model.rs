@@ -3,7 +3,7 @@
 //! What is left out makes no difference. The clock: every task that waits may be claimed at once. A call is not a state of
 //! its own: a claimed task that may be called either was or was not, until it settles or its worker dies. What comes
 //! between a statement's begin and its commit, because real statements hold locks then; where a lock or a fence is taken
-//! away ([`Rules`]), it is there.
+//! away ([`StepPolicy`]), it is there.
 
 use super::super::*;
 
@@ -12,11 +12,11 @@ pub(super) const STEPS_MAX: usize = 3;
 pub(super) const TRIES_MAX: u32 = 3;
 
 /// A planner: the real one, or one broken on purpose.
-pub(super) type Planner = fn(&Shape, &Progress, &[Event]) -> Result<Plan, Illegal>;
+pub(super) type Planner = fn(&StepGraph, &Progress, &[Event]) -> Result<Plan, Illegal>;
 
 /// What surrounds the planner. Each rule that is taken away is a control.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct StepPolicy {
     /// A settle names the epoch of its task.
     pub(super) epoch: bool,
     /// A settle names the interrupt mark that it knew.
@@ -25,19 +25,19 @@ pub(super) struct Rules {
     pub(super) version: bool,
     /// Planning and settling are two moments. With the version a plan of the past writes nothing, so they may be one.
     pub(super) two_moments: bool,
-    /// A retry and a rescue raise it too, though the progress stays: who turns the saga must see their tasks to mark them.
+    /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see their tasks to mark them.
     pub(super) retries_raise_version: bool,
     /// Tasks and saga are written from the rows that both locks returned (RACES 6).
     pub(super) one_lock: bool,
     /// Whoever inserts or deletes tasks locks the saga, and so does abort (RACES 5).
     pub(super) abort_locks: bool,
-    /// The plan that turns a saga back marks its other actions.
+    /// The plan that abort a saga back marks its other actions.
     pub(super) marks_the_others: bool,
     /// Rescue records the lost try.
     pub(super) rescue_records: bool,
     /// A rescued task keeps its mark.
     pub(super) rescue_keeps_mark: bool,
-    /// A step cannot be skipped forward once the saga turns back: a task bears one mark, and a sequential saga knows of the
+    /// A step cannot be skipped forward once the saga abort back: a task bears one mark, and a sequential saga knows of the
     /// abort by it.
     pub(super) skip_spares_turn: bool,
     /// An answer is recorded before a decision applies (RACES 23).
@@ -48,8 +48,8 @@ pub(super) struct Rules {
     pub(super) only_answers_override: bool,
 }
 
-impl Rules {
-    pub(super) const REAL: Rules = Rules {
+impl StepPolicy {
+    pub(super) const REAL: StepPolicy = StepPolicy {
         epoch: true,
         mark: true,
         version: true,
@@ -94,7 +94,7 @@ impl Holder {
 /// A row of the hot table with what its worker knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    pub(super) now: Try,
+    pub(super) now: Attempt,
     pub(super) mark: Option<Interrupt>,
     pub(super) killer: bool,
     pub(super) holder: Holder,
@@ -104,8 +104,8 @@ pub(super) struct Row {
     pub(super) known: Option<Interrupt>,
     /// It was, at its claim, one to be called.
     pub(super) callable: bool,
-    /// Somebody who will mark tasks has looked before it was there; only without [`Rules::abort_locks`] or
-    /// [`Rules::retries_raise_version`].
+    /// Somebody who will mark tasks has looked before it was there; only without [`StepPolicy::abort_locks`] or
+    /// [`StepPolicy::retries_raise_version`].
     pub(super) unseen: bool,
 }
 
@@ -152,7 +152,7 @@ impl Past {
         self.record(outcome);
     }
 
-    pub(super) fn may_have_happened(&self) -> bool {
+    pub(super) fn may_have_taken_effect(&self) -> bool {
         self.success || self.unknown || self.last == Some(Outcome::Ongoing)
     }
 
@@ -168,7 +168,7 @@ pub(super) struct Step {
     pub(super) state: State,
     pub(super) row: Option<Row>,
     /// Its row in `pgsaga.stuck`.
-    pub(super) stuck: Option<Try>,
+    pub(super) stuck: Option<Attempt>,
     pub(super) action: Past,
     pub(super) compensation: Past,
     /// At the participant the action happened, or may still.
@@ -197,7 +197,7 @@ impl Step {
 }
 
 impl Row {
-    pub(super) fn new(now: Try, mark: Option<Interrupt>) -> Row {
+    pub(super) fn new(now: Attempt, mark: Option<Interrupt>) -> Row {
         Row {
             now,
             mark,
@@ -217,7 +217,7 @@ pub(super) struct Repeat {
     pub(super) worker: Holder,
     /// Where its row is now.
     pub(super) at: usize,
-    pub(super) now: Try,
+    pub(super) now: Attempt,
     pub(super) outcome: Outcome,
 }
 
@@ -225,7 +225,7 @@ pub(super) struct Repeat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) states: [State; STEPS_MAX],
-    pub(super) requested: bool,
+    pub(super) abort_requested: bool,
     pub(super) version_holds: bool,
 }
 
@@ -234,12 +234,12 @@ pub(super) struct Seen {
 pub(super) struct Model {
     pub(super) steps: [Step; STEPS_MAX],
     /// `abort_reason` is set.
-    pub(super) requested: bool,
+    pub(super) abort_requested: bool,
     /// The status is `aborting`.
     pub(super) aborting: bool,
-    /// A plan turned it back.
-    pub(super) turned: bool,
-    pub(super) ended: Option<End>,
+    /// A plan unwinds it back.
+    pub(super) unwinds: bool,
+    pub(super) ended: Option<SagaEnd>,
     /// A person ended it; it ends with its last call.
     pub(super) forced: bool,
     /// The deadline has passed.
@@ -247,15 +247,15 @@ pub(super) struct Model {
     pub(super) left: Budget,
     pub(super) repeat: Option<Repeat>,
     pub(super) seen: [Option<Seen>; 2],
-    /// An abort has looked at the tasks and not yet marked them; only without [`Rules::abort_locks`].
+    /// An abort has looked at the tasks and not yet marked them; only without [`StepPolicy::abort_locks`].
     pub(super) aborts_now: bool,
 }
 
-/// A saga's shape with everything that surrounds it.
+/// A saga's graph with everything that surrounds it.
 pub(super) struct World<'a> {
-    pub(super) shape: &'a Shape,
+    pub(super) graph: &'a StepGraph,
     pub(super) planner: Planner,
-    pub(super) rules: Rules,
+    pub(super) rules: StepPolicy,
     /// From this try on an op comes to an end: yes, no, or its limit.
     pub(super) last_try: u32,
     /// What each step waits for: a bit a step.
@@ -269,17 +269,17 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(shape: &'a Shape, planner: Planner, rules: Rules) -> World<'a> {
+    pub(super) fn new(graph: &'a StepGraph, planner: Planner, rules: StepPolicy) -> World<'a> {
         let mut after = [0u8; STEPS_MAX];
         let mut dependents = [0u8; STEPS_MAX];
         let mut compensated = 0;
-        for (step, waits_for) in after[..shape.count()].iter_mut().enumerate() {
-            *waits_for = shape.after(step).iter().map(|before| 1 << before).sum();
-            compensated |= u8::from(shape.has_compensation(step)) << step;
+        for (step, waits_for) in after[..graph.count()].iter_mut().enumerate() {
+            *waits_for = graph.after(step).iter().map(|before| 1 << before).sum();
+            compensated |= u8::from(graph.has_compensation(step)) << step;
         }
-        for _ in 0..shape.count() {
-            for step in 0..shape.count() {
-                for next in (0..shape.count()).filter(|&next| after[next] >> step & 1 == 1) {
+        for _ in 0..graph.count() {
+            for step in 0..graph.count() {
+                for next in (0..graph.count()).filter(|&next| after[next] >> step & 1 == 1) {
                     dependents[step] |= 1 << next | dependents[next];
                 }
             }
@@ -290,17 +290,17 @@ impl<'a> World<'a> {
                 step if step == other => one,
                 step => step,
             };
-            let mut pairs = (0..shape.count()).flat_map(|i| (0..shape.count()).map(move |j| (i, j)));
-            !shape.is_sequential()
-                && shape.has_compensation(one) == shape.has_compensation(other)
-                && shape.pivot().is_none_or(|pivot| swapped(pivot) == pivot)
+            let mut pairs = (0..graph.count()).flat_map(|i| (0..graph.count()).map(move |j| (i, j)));
+            !graph.is_sequential()
+                && graph.has_compensation(one) == graph.has_compensation(other)
+                && graph.pivot().is_none_or(|pivot| swapped(pivot) == pivot)
                 && pairs.all(|(i, j)| {
-                    shape.after(j).contains(&i) == shape.after(swapped(j)).contains(&swapped(i))
+                    graph.after(j).contains(&i) == graph.after(swapped(j)).contains(&swapped(i))
                 })
         };
-        let pairs = (0..shape.count()).flat_map(|i| (i + 1..shape.count()).map(move |j| (i, j)));
+        let pairs = (0..graph.count()).flat_map(|i| (i + 1..graph.count()).map(move |j| (i, j)));
         let twins = pairs.filter(|&(i, j)| alike(i, j)).collect();
-        World { shape, planner, rules, last_try: TRIES_MAX, after, dependents, compensated, twins }
+        World { graph, planner, rules, last_try: TRIES_MAX, after, dependents, compensated, twins }
     }
 
     /// The saga as its INSERT leaves it.
@@ -315,9 +315,9 @@ impl<'a> World<'a> {
         };
         let mut model = Model {
             steps: [step; STEPS_MAX],
-            requested: false,
+            abort_requested: false,
             aborting: false,
-            turned: false,
+            unwinds: false,
             ended: None,
             forced: false,
             overdue: false,
@@ -326,32 +326,32 @@ impl<'a> World<'a> {
             seen: [None; 2],
             aborts_now: false,
         };
-        for index in self.all().filter(|&index| self.shape.after(index).is_empty()) {
+        for index in self.all().filter(|&index| self.graph.after(index).is_empty()) {
             model.steps[index].state = State::Acting;
-            model.steps[index].row = Some(Row::new(Try::first(index, Op::Action), None));
+            model.steps[index].row = Some(Row::new(Attempt::first(index, Op::Action), None));
         }
         model
     }
 
     pub(super) fn all(&self) -> std::ops::Range<usize> {
-        0..self.shape.count()
+        0..self.graph.count()
     }
 
     pub(super) fn pivot_done(&self, model: &Model) -> bool {
-        self.shape.pivot().is_some_and(|pivot| model.steps[pivot].action.success || self.pivot_skipped(model))
+        self.graph.pivot().is_some_and(|pivot| model.steps[pivot].action.success || self.pivot_skipped(model))
     }
 
     /// The pivot counts as done from the moment its task is gone: until then it may still be called.
     fn pivot_skipped(&self, model: &Model) -> bool {
-        self.shape.pivot().is_some_and(|pivot| {
+        self.graph.pivot().is_some_and(|pivot| {
             model.steps[pivot].action.skipped && model.steps[pivot].running() != Some(Op::Action)
         })
     }
 
     pub(super) fn limit(&self, index: usize, op: Op) -> Option<u32> {
         match op {
-            Op::Action => self.shape.retry_limit(index),
-            Op::Compensate => self.shape.compensate_retry_limit(index),
+            Op::Action => self.graph.retry_limit(index),
+            Op::Compensate => self.graph.compensate_retry_limit(index),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Move {
     /// The same settle, applied without its worker's knowledge, where that makes a difference: it made a task.
     pub(super) fn with_reply_lost(self, world: &World<'_>, before: &Model, after: &Model) -> Option<Move> {
         // A parallel saga has no chain: its worker holds nothing that it does not know of.
-        if !world.shape.is_sequential() || before.left.lost_replies == 0 {
+        if !world.graph.is_sequential() || before.left.lost_replies == 0 {
             return None;
         }
         let Move::Settle { by, calls, reply_lost: false } = self else { return None };
@@ -123,7 +123,7 @@ impl World<'_> {
                 }
                 Holder::One | Holder::Two if row.forgotten => moves.push(Move::Reconcile(index)),
                 // A parallel saga's is then as it was before its claim.
-                Holder::One | Holder::Two if !self.shape.is_sequential() => {}
+                Holder::One | Holder::Two if !self.graph.is_sequential() => {}
                 Holder::One | Holder::Two => moves.push(Move::HandBack(index)),
             }
         }
@@ -141,7 +141,7 @@ impl World<'_> {
         let held =
             |index: &usize| model.steps[*index].row.is_some_and(|row| row.holder == worker && !row.forgotten);
         let held: Vec<usize> = self.all().filter(held).collect();
-        let plans_first = self.rules.two_moments && !self.shape.is_sequential();
+        let plans_first = self.rules.two_moments && !self.graph.is_sequential();
         if plans_first && model.seen[usize::from(worker == Holder::Two)].is_none() {
             if !held.is_empty() {
                 moves.push(Move::Read(worker));
@@ -170,7 +170,7 @@ impl World<'_> {
     }
 
     /// The last try of an op brings it to its end.
-    fn can_end_with(&self, now: &Try, outcome: Outcome) -> bool {
+    fn can_end_with(&self, now: &Attempt, outcome: Outcome) -> bool {
         now.attempt < self.last_try
             || match outcome {
                 Outcome::Success | Outcome::Failure => true,
@@ -183,11 +183,11 @@ impl World<'_> {
     }
 
     fn may_call_now(&self, model: &Model, row: &Row) -> bool {
-        may_call(self.shape, &Event { interrupt: row.known, ..self.event(model, row, None) })
+        may_call(self.graph, &Event { interrupt: row.known, ..self.event(model, row, None) })
     }
 
     fn interventions(&self, model: &Model, moves: &mut Vec<Move>) {
-        let may_abort = !model.requested && !model.forced && !self.pivot_done(model);
+        let may_abort = !model.abort_requested && !model.forced && !self.pivot_done(model);
         if model.aborts_now {
             moves.push(Move::AbortMarks);
         } else if model.left.aborts > 0 && may_abort {
@@ -205,8 +205,8 @@ impl World<'_> {
             for index in self.all() {
                 let step = &model.steps[index];
                 let spared = |row: &Row| {
-                    let turns = row.mark == Some(Interrupt::Turn) && self.shape.pivot() != Some(index);
-                    self.rules.skip_spares_turn && turns
+                    let abort = row.mark == Some(Interrupt::Unwind) && self.graph.pivot() != Some(index);
+                    self.rules.skip_spares_turn && abort
                 };
                 if step.stuck.is_some() || step.row.is_some_and(|row| !spared(&row)) {
                     moves.push(Move::Skip(index));
@@ -235,7 +235,7 @@ impl World<'_> {
                 }
                 after.seen[usize::from(worker == Holder::Two)] = Some(Seen {
                     states: after.steps.map(|step| step.state),
-                    requested: after.requested,
+                    abort_requested: after.abort_requested,
                     version_holds: true,
                 });
             }
@@ -286,9 +286,9 @@ impl World<'_> {
             }
             Move::Retry => {
                 after.left.decisions -= 1;
-                let turns = after.requested && !self.pivot_done(&after);
+                let abort = after.abort_requested && !self.pivot_done(&after);
                 for index in self.all() {
-                    self.unstick(&mut after, index, turns.then_some(Interrupt::Turn));
+                    self.unstick(&mut after, index, abort.then_some(Interrupt::Unwind));
                 }
             }
             Move::Force => self.force(&mut after),
@@ -321,16 +321,16 @@ impl World<'_> {
 
     fn abort(&self, after: &mut Model) {
         after.aborts_now = false;
-        after.requested = true;
+        after.abort_requested = true;
         after.raise_version();
         let stands = |step: &Step| step.running() == Some(Op::Action) || step.stuck.is_some();
-        after.aborting = !self.shape.pivot().is_some_and(|pivot| stands(&after.steps[pivot]));
+        after.aborting = !self.graph.pivot().is_some_and(|pivot| stands(&after.steps[pivot]));
         for index in self.all() {
-            self.unstick(after, index, Some(Interrupt::Turn));
+            self.unstick(after, index, Some(Interrupt::Unwind));
             let step = &mut after.steps[index];
             if let Some(row) = step.row.as_mut().filter(|row| row.now.op == Op::Action && !row.unseen) {
                 // A task bears one mark: what a person decided about it before is void.
-                row.mark = Some(Interrupt::Turn);
+                row.mark = Some(Interrupt::Unwind);
                 step.action.skipped = false;
             }
         }
@@ -344,7 +344,7 @@ impl World<'_> {
         let step = &mut after.steps[index];
         let Some(next) = step.stuck.take() else { return };
         let mark = mark.filter(|_| next.op == Op::Action);
-        step.row = Some(Row::new(Try { counted: 0, ..next }, mark));
+        step.row = Some(Row::new(Attempt { counted: 0, ..next }, mark));
         step.past_mut(next.op).counted = 0;
         step.state = match next.op {
             Op::Action => State::Acting,
@@ -367,6 +367,6 @@ impl World<'_> {
                 row.mark = Some(Interrupt::End);
             }
         }
-        after.ended = (!in_flight).then_some(End::Decided);
+        after.ended = (!in_flight).then_some(SagaEnd::Decided);
     }
 }

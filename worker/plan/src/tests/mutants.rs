@@ -1,21 +1,21 @@
 //! Planners broken on purpose: each changes what the real one hears or says.
 
 use super::super::*;
-use crate::Rules;
+use crate::StepPolicy;
 
 type Planned = Result<Plan, Illegal>;
 
 /// Hears something else.
-fn heard(shape: &Shape, before: &Progress, events: &[Event], change: impl Fn(&mut Event)) -> Planned {
+fn heard(graph: &StepGraph, before: &Progress, events: &[Event], change: impl Fn(&mut Event)) -> Planned {
     let mut events = events.to_vec();
     events.iter_mut().for_each(change);
-    plan(shape, before, &events)
+    plan(graph, before, &events)
 }
 
-fn next_of(then: &mut Then) -> Option<&mut Try> {
+fn next_of(then: &mut TaskPlan) -> Option<&mut Attempt> {
     match then {
-        Then::Again { next, .. } => Some(next),
-        Then::Gone | Then::Stick { .. } => None,
+        TaskPlan::Retry { next, .. } => Some(next),
+        TaskPlan::Done | TaskPlan::Stuck { .. } => None,
     }
 }
 
@@ -24,51 +24,55 @@ fn start(planned: &mut Plan, op: Op, ready: impl Fn(usize, State) -> bool) {
     for step in 0..planned.progress.steps.len() {
         if ready(step, planned.progress.steps[step]) {
             planned.progress.steps[step] = if op == Op::Action { State::Acting } else { State::Undoing };
-            planned.queued.push(Try::first(step, op));
+            planned.queued.push(Attempt::first(step, op));
         }
     }
 }
 
-pub(super) fn takes_no_answer_after_an_abort(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    match events.iter().find(|event| event.interrupt == Some(Interrupt::Turn)) {
+pub(super) fn takes_no_answer_after_an_abort(
+    graph: &StepGraph,
+    before: &Progress,
+    events: &[Event],
+) -> Planned {
+    match events.iter().find(|event| event.interrupt == Some(Interrupt::Unwind)) {
         Some(event) => {
-            let Try { step, op, .. } = event.now;
+            let Attempt { step, op, .. } = event.now;
             Err(Illegal::NotRunning { step: step + 1, op, state: before.steps[step] })
         }
-        None => plan(shape, before, events),
+        None => plan(graph, before, events),
     }
 }
 
-pub(super) fn drops_retries(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    planned.tasks.iter_mut().for_each(|then| *then = Then::Gone);
+pub(super) fn drops_retries(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    planned.tasks.iter_mut().for_each(|then| *then = TaskPlan::Done);
     Ok(planned)
 }
 
-pub(super) fn ends_where_it_turns(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    planned.ends = planned.ends.or(planned.turned.then_some(End::Failed));
+pub(super) fn ends_where_it_turns(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    planned.ends = planned.ends.or(planned.unwinds.then_some(SagaEnd::Failed));
     Ok(planned)
 }
 
-pub(super) fn starts_all_steps(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    if !planned.progress.requested {
+pub(super) fn starts_all_steps(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    if !planned.progress.abort_requested {
         start(&mut planned, Op::Action, |_, state| state == State::Waiting);
     }
     Ok(planned)
 }
 
-pub(super) fn undoes_all_at_once(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    if planned.turned {
-        start(&mut planned, Op::Compensate, |_, state| matches!(state, State::Done | State::Doubtful));
+pub(super) fn undoes_all_at_once(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    if planned.unwinds {
+        start(&mut planned, Op::Compensate, |_, state| matches!(state, State::Done | State::MaybeDone));
     }
     Ok(planned)
 }
 
-pub(super) fn starts_one_of_many(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn starts_one_of_many(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     for late in planned.queued.drain(1.min(planned.queued.len())..) {
         planned.progress.steps[late.step] =
             if late.op == Op::Action { State::Waiting } else { before.steps[late.step] };
@@ -76,95 +80,99 @@ pub(super) fn starts_one_of_many(shape: &Shape, before: &Progress, events: &[Eve
     Ok(planned)
 }
 
-pub(super) fn starts_what_runs(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn starts_what_runs(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     let others = |step| events.iter().all(|event| event.now.step != step);
     start(&mut planned, Op::Action, |step, state| state == State::Acting && others(step));
     Ok(planned)
 }
 
-pub(super) fn takes_a_failure_for_success(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    planned.ends = planned.ends.map(|_| End::Succeeded);
+pub(super) fn takes_a_failure_for_success(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    planned.ends = planned.ends.map(|_| SagaEnd::Succeeded);
     Ok(planned)
 }
 
 /// RACES 3.
-pub(super) fn forgets_what_is_ongoing(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
-        if event.interrupt == Some(Interrupt::Turn) {
+pub(super) fn forgets_what_is_ongoing(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| {
+        if event.interrupt == Some(Interrupt::Unwind) {
             event.now.last = event.now.last.filter(|last| *last != Outcome::Ongoing);
             event.outcome = event.outcome.filter(|outcome| *outcome != Outcome::Ongoing);
         }
     })
 }
 
-pub(super) fn forgets_what_is_unknown(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
-        if event.interrupt == Some(Interrupt::Turn) {
+pub(super) fn forgets_what_is_unknown(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| {
+        if event.interrupt == Some(Interrupt::Unwind) {
             event.now.unknown_before = false;
             event.outcome = event.outcome.filter(|outcome| *outcome != Outcome::Unknown);
         }
     })
 }
 
-pub(super) fn undoes_what_was_refused(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    if planned.turned {
+pub(super) fn undoes_what_was_refused(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    if planned.unwinds {
         planned.ends = None;
-        start(&mut planned, Op::Compensate, |_, state| state == State::Void);
+        start(&mut planned, Op::Compensate, |_, state| state == State::NoEffect);
     }
     Ok(planned)
 }
 
-pub(super) fn asks_again_after_success(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn asks_again_after_success(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     for (event, then) in events.iter().zip(&mut planned.tasks) {
         if event.outcome == Some(Outcome::Success) {
-            let next = event.now.again(Outcome::Success);
-            *then = Then::Again { next, wait: Wait::Interval, awaited: false };
+            let next = event.now.after(Some(Outcome::Success));
+            *then = TaskPlan::Retry { next, wait: Wait::Interval, awaited: false };
             (planned.ends, planned.progress) = (None, before.clone());
         }
     }
     Ok(planned)
 }
 
-pub(super) fn numbers_from_one_again(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn numbers_from_one_again(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     planned.tasks.iter_mut().filter_map(next_of).for_each(|next| next.attempt = 1);
     Ok(planned)
 }
 
 pub(super) fn does_not_pass_on_what_is_unknown(
-    shape: &Shape,
+    graph: &StepGraph,
     before: &Progress,
     events: &[Event],
 ) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+    let mut planned = plan(graph, before, events)?;
     planned.tasks.iter_mut().filter_map(next_of).for_each(|next| next.unknown_before = false);
     Ok(planned)
 }
 
-pub(super) fn counts_what_is_ongoing(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn counts_what_is_ongoing(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     planned.tasks.iter_mut().filter_map(next_of).for_each(|next| next.counted = next.attempt - 1);
     Ok(planned)
 }
 
-pub(super) fn turns_at_every_step_back(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
-    planned.turned = planned.progress.requested;
+pub(super) fn turns_at_every_step_back(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
+    planned.unwinds = planned.progress.abort_requested;
     Ok(planned)
 }
 
-pub(super) fn undoes_beside_running_actions(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
+pub(super) fn undoes_beside_running_actions(
+    graph: &StepGraph,
+    before: &Progress,
+    events: &[Event],
+) -> Planned {
     let mut alone = before.clone();
     for (step, state) in alone.steps.iter_mut().enumerate() {
         if *state == State::Acting && events.iter().all(|event| event.now.step != step) {
             *state = State::StuckUndoing;
         }
     }
-    let mut planned = plan(shape, &alone, events)?;
+    let mut planned = plan(graph, &alone, events)?;
     for (now, before) in planned.progress.steps.iter_mut().zip(&before.steps) {
         if *now == State::StuckUndoing {
             *now = *before;
@@ -174,50 +182,54 @@ pub(super) fn undoes_beside_running_actions(shape: &Shape, before: &Progress, ev
 }
 
 /// RACES 13.
-pub(super) fn awaits_no_pivot(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
+pub(super) fn awaits_no_pivot(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
     let stands = events.iter().any(|event| event.outcome == Some(Outcome::Success));
-    if stands { plan(shape, before, events) } else { knows_no_pivot(shape, before, events) }
+    if stands { plan(graph, before, events) } else { knows_no_pivot(graph, before, events) }
 }
 
-pub(super) fn knows_no_pivot(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let rules = (0..shape.count()).map(|step| Rules {
-        has_compensation: shape.has_compensation(step),
-        retry_limit: shape.retry_limit(step),
-        compensate_retry_limit: shape.compensate_retry_limit(step),
+pub(super) fn knows_no_pivot(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let rules = (0..graph.count()).map(|step| StepPolicy {
+        has_compensation: graph.has_compensation(step),
+        retry_limit: graph.retry_limit(step),
+        compensate_retry_limit: graph.compensate_retry_limit(step),
     });
-    plan(&Shape::sequential(rules.collect(), None), before, events)
+    plan(&StepGraph::sequential(rules.collect(), None), before, events)
 }
 
-pub(super) fn loses_a_success(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn loses_a_success(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     if planned.ends.is_none() {
         let done = planned.progress.steps.iter_mut().filter(|state| **state == State::Done);
-        done.for_each(|state| *state = State::Doubtful);
+        done.for_each(|state| *state = State::MaybeDone);
     }
     Ok(planned)
 }
 
 pub(super) fn turns_in_silence_after_a_request(
-    shape: &Shape,
+    graph: &StepGraph,
     before: &Progress,
     events: &[Event],
 ) -> Planned {
-    let planned = plan(shape, before, events)?;
-    Ok(Plan { turned: planned.turned && !before.requested, ..planned })
+    let planned = plan(graph, before, events)?;
+    Ok(Plan { unwinds: planned.unwinds && !before.abort_requested, ..planned })
 }
 
-pub(super) fn sticks_for_another_reason(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn sticks_for_another_reason(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     for then in &mut planned.tasks {
-        if let Then::Stick { why, .. } = then {
-            *why = Why::Fault(Fault::Killer);
+        if let TaskPlan::Stuck { why, .. } = then {
+            *why = AbortCause::Fault(Fault::Poison);
         }
     }
     Ok(planned)
 }
 
-pub(super) fn takes_unbuildable_for_refused(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
+pub(super) fn takes_unbuildable_for_refused(
+    graph: &StepGraph,
+    before: &Progress,
+    events: &[Event],
+) -> Planned {
+    heard(graph, before, events, |event| {
         if event.fault == Some(Fault::Unbuildable) {
             (event.now.last, event.now.unknown_before) = (None, false);
             (event.outcome, event.fault) = (Some(Outcome::Failure), None);
@@ -225,38 +237,38 @@ pub(super) fn takes_unbuildable_for_refused(shape: &Shape, before: &Progress, ev
     })
 }
 
-pub(super) fn turns_without_a_reason(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    Ok(Plan { turns: None, ..plan(shape, before, events)? })
+pub(super) fn turns_without_a_reason(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    Ok(Plan { abort: None, ..plan(graph, before, events)? })
 }
 
-pub(super) fn gives_a_second_reason(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let mut planned = plan(shape, before, events)?;
+pub(super) fn gives_a_second_reason(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let mut planned = plan(graph, before, events)?;
     let refused = events.iter().position(|event| event.outcome == Some(Outcome::Failure));
-    planned.turns = planned.turns.or(refused.map(|index| (index, Why::Refused)));
+    planned.abort = planned.abort.or(refused.map(|index| (index, AbortCause::Refused)));
     Ok(planned)
 }
 
-pub(super) fn does_not_hear_an_abort(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
+pub(super) fn does_not_hear_an_abort(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| {
         if event.outcome == Some(Outcome::Success) {
             event.interrupt = None;
         }
     })
 }
 
-pub(super) fn knows_no_limit(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    let planned = plan(shape, before, events)?;
+pub(super) fn knows_no_limit(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    let planned = plan(graph, before, events)?;
     let [Event { now, outcome: Some(outcome), .. }] = events else { return Ok(planned) };
-    if !matches!(planned.turns, Some((_, Why::RetryLimit(_)))) {
+    if !matches!(planned.abort, Some((_, AbortCause::RetryLimit(_)))) {
         return Ok(planned);
     }
-    let again = Then::Again { next: now.again(*outcome), wait: Wait::Interval, awaited: false };
+    let again = TaskPlan::Retry { next: now.after(Some(*outcome)), wait: Wait::Interval, awaited: false };
     let (progress, tasks) = (before.clone(), vec![again]);
-    Ok(Plan { progress, tasks, queued: vec![], turned: false, turns: None, ends: None })
+    Ok(Plan { progress, tasks, queued: vec![], unwinds: false, abort: None, ends: None })
 }
 
-pub(super) fn gives_up_at_once(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
+pub(super) fn gives_up_at_once(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| {
         if matches!(event.outcome, Some(Outcome::Unknown | Outcome::Unsent)) {
             event.now.counted += 9;
         }
@@ -264,14 +276,14 @@ pub(super) fn gives_up_at_once(shape: &Shape, before: &Progress, events: &[Event
 }
 
 /// RACES 14.
-pub(super) fn believes_the_first_refusal(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| {
+pub(super) fn believes_the_first_refusal(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| {
         if event.outcome == Some(Outcome::Failure) {
             event.now.last = Some(Outcome::Failure);
         }
     })
 }
 
-pub(super) fn does_not_hear_the_deadline(shape: &Shape, before: &Progress, events: &[Event]) -> Planned {
-    heard(shape, before, events, |event| event.overdue = false)
+pub(super) fn does_not_hear_the_deadline(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
+    heard(graph, before, events, |event| event.overdue = false)
 }

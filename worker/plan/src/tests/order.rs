@@ -14,7 +14,7 @@ fn a_step_runs_when_all_that_it_waits_for_has_succeeded() {
     assert_eq!(saga.tasks(), "b1");
     saga.answers("b", Success);
     assert_eq!(saga.tasks(), "d1");
-    assert_eq!(saga.answers("d", Success).ends, Some(End::Succeeded));
+    assert_eq!(saga.answers("d", Success).ends, Some(SagaEnd::Succeeded));
     assert_eq!((saga.tasks(), saga.progress()), (String::new(), "dddd".to_owned()));
 }
 
@@ -22,7 +22,7 @@ fn a_step_runs_when_all_that_it_waits_for_has_succeeded() {
 fn a_join_starts_once_when_both_sides_are_settled_together() {
     let mut saga = saga("a, b, c after a b");
     let plan = saga.all_answer(&[("a", Success), ("b", Success)]);
-    assert_eq!(plan.queued, [Try::first(2, Op::Action)]);
+    assert_eq!(plan.queued, [Attempt::first(2, Op::Action)]);
     assert_eq!(saga.tasks(), "c1");
 }
 
@@ -32,13 +32,13 @@ fn a_diamond_is_undone_in_reverse_and_its_sides_at_the_same_time() {
     saga.answers("a", Success);
     saga.all_answer(&[("b", Success), ("c", Success)]);
     let plan = saga.answers("d", Failure);
-    assert_eq!((plan.turned, plan.turns), (true, Some((0, Why::Refused))));
+    assert_eq!((plan.unwinds, plan.abort), (true, Some((0, AbortCause::Refused))));
     assert_eq!(saga.tasks(), "~b1 ~c1");
     saga.answers("b", Success);
     assert_eq!(saga.tasks(), "~c1");
     saga.answers("c", Success);
     assert_eq!(saga.tasks(), "~a1");
-    assert_eq!(saga.answers("a", Success).ends, Some(End::Failed));
+    assert_eq!(saga.answers("a", Success).ends, Some(SagaEnd::Failed));
     assert_eq!(saga.progress(), "uuuv");
 }
 
@@ -52,7 +52,7 @@ fn steps_one_after_the_other_are_undone_last_first() {
         assert_eq!(saga.tasks(), "~b1", "{told}");
         saga.answers("b", Success);
         assert_eq!(saga.tasks(), "~a1", "{told}");
-        assert_eq!(saga.answers("a", Success).ends, Some(End::Failed), "{told}");
+        assert_eq!(saga.answers("a", Success).ends, Some(SagaEnd::Failed), "{told}");
     }
 }
 
@@ -76,7 +76,7 @@ fn a_saga_with_nothing_to_undo_has_failed_at_once() {
         let mut saga = saga(told);
         saga.answers("a", Success);
         let plan = saga.answers("b", Failure);
-        assert_eq!((plan.turned, plan.ends), (true, Some(End::Failed)), "{told}");
+        assert_eq!((plan.unwinds, plan.ends), (true, Some(SagaEnd::Failed)), "{told}");
     }
 }
 
@@ -85,23 +85,23 @@ fn what_is_in_flight_ends_before_the_unwind() {
     let mut saga = saga("a, b, c");
     saga.answers("a", Success);
     let plan = saga.answers("b", Failure);
-    assert_eq!((plan.turned, saga.tasks()), (true, "c1".to_owned()));
+    assert_eq!((plan.unwinds, saga.tasks()), (true, "c1".to_owned()));
     let plan = saga.answers("c", Success);
-    // Told once: it turned back when b refused.
-    assert_eq!((plan.turned, plan.turns), (false, None));
+    // Told once: it unwinds back when b refused.
+    assert_eq!((plan.unwinds, plan.abort), (false, None));
     assert_eq!(saga.tasks(), "~a1 ~c1");
 }
 
 #[test]
 fn two_refusals_are_one_unwind_with_the_first_reason() {
     let mut apart = saga("a, b, c");
-    assert_eq!(apart.answers("b", Failure).turns, Some((0, Why::Refused)));
-    assert_eq!(apart.answers("a", Failure).turns, None);
+    assert_eq!(apart.answers("b", Failure).abort, Some((0, AbortCause::Refused)));
+    assert_eq!(apart.answers("a", Failure).abort, None);
     let mut together = saga("a, b, c");
     let plan = together.all_answer(&[("a", Failure), ("b", Failure)]);
-    assert_eq!((plan.turned, plan.turns), (true, Some((0, Why::Refused))));
+    assert_eq!((plan.unwinds, plan.abort), (true, Some((0, AbortCause::Refused))));
     for mut saga in [apart, together] {
-        assert_eq!(saga.is_met("c").ends, Some(End::Failed));
+        assert_eq!(saga.is_met("c").ends, Some(SagaEnd::Failed));
         assert_eq!(saga.progress(), "vvv");
     }
 }
@@ -113,7 +113,7 @@ fn a_success_that_comes_after_the_abort_is_undone() {
         saga.answers("a", Success);
         saga.is_aborted();
         let plan = saga.answers("b", Success);
-        assert_eq!(plan.turns, None, "{told}: the abort's reason stays");
+        assert_eq!(plan.abort, None, "{told}: the abort's reason stays");
         assert_eq!(saga.tasks(), "~b1", "{told}");
     }
 }
@@ -140,8 +140,8 @@ fn a_deadline_turns_the_saga_when_its_call_has_ended() {
             saga.answers("a", Success);
             saga.is_overdue();
             let plan = saga.answers("b", outcome);
-            let why = if outcome == Failure { Why::Refused } else { Why::Timeout };
-            assert_eq!((plan.turned, plan.turns), (true, Some((0, why))), "{told}: {outcome:?}");
+            let why = if outcome == Failure { AbortCause::Refused } else { AbortCause::Timeout };
+            assert_eq!((plan.unwinds, plan.abort), (true, Some((0, why))), "{told}: {outcome:?}");
             assert_eq!(saga.tasks(), undone, "{told}: {outcome:?}");
         }
     }
@@ -154,6 +154,6 @@ fn a_compensation_has_no_deadline() {
     saga.answers("b", Failure);
     saga.is_overdue();
     assert!(saga.may_be_called("a"));
-    assert_eq!(saga.answers("a", Unknown).turns, None);
+    assert_eq!(saga.answers("a", Unknown).abort, None);
     assert_eq!(saga.tasks(), "~a2");
 }

@@ -31,7 +31,7 @@ impl Bits {
     }
 
     /// Without its step: that is where it is.
-    fn attempt(&mut self, now: Option<&Try>) {
+    fn attempt(&mut self, now: Option<&Attempt>) {
         self.flag(now.is_some());
         let Some(now) = now else { return };
         self.put(now.op as u32, 1);
@@ -80,7 +80,9 @@ impl Model {
     /// All of it; states differ exactly where this does.
     pub(super) fn packed(&self) -> [u64; STEPS_MAX + 4] {
         let mut bits = Bits::default();
-        for flag in [self.requested, self.aborting, self.turned, self.forced, self.overdue, self.aborts_now] {
+        for flag in
+            [self.abort_requested, self.aborting, self.unwinds, self.forced, self.overdue, self.aborts_now]
+        {
             bits.flag(flag);
         }
         bits.put(self.ended.map_or(0, |end| end as u32 + 1), 2);
@@ -112,7 +114,7 @@ impl Seen {
         for state in self.states {
             bits.put(state as u32, 4);
         }
-        bits.flag(self.requested);
+        bits.flag(self.abort_requested);
         bits.flag(self.version_holds);
         bits.flag(true);
         bits.bits

@@ -7,16 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::invariant::Broken;
-use super::model::{Budget, Model, Planner, Rules, World};
+use super::model::{Budget, Model, Planner, StepPolicy, World};
 use super::moves::Move;
 use super::shapes::{Draft, Limits};
 
-/// One shape to search, and what may happen to it.
+/// One graph to search, and what may happen to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job {
     pub(super) draft: Draft,
     pub(super) limits: Limits,
-    pub(super) rules: Rules,
+    pub(super) rules: StepPolicy,
     pub(super) left: Budget,
     /// From this try on an op comes to an end.
     pub(super) last_try: u32,
@@ -38,8 +38,8 @@ pub(super) fn visit_all(jobs: &[Job], planner: Planner) -> Visited {
     let total = Mutex::new(Visited { cases: jobs.len(), ..Visited::default() });
     let work = || {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let shape = job.draft.shape(job.limits);
-            let world = World { last_try: job.last_try, ..World::new(&shape, planner, job.rules) };
+            let graph = job.draft.graph(job.limits);
+            let world = World { last_try: job.last_try, ..World::new(&graph, planner, job.rules) };
             let visited = visit(&world, job.left).unwrap_or_else(|broken| {
                 let way = told(shortest(world, job.left));
                 panic!("{:?} in {} with limits {:?}:\n{way}", broken.invariant, job.draft, job.limits)

@@ -37,7 +37,7 @@ impl World<'_> {
             // A worker that does not know the mark is refused by the fence, looks, and plans with it.
             interrupt: if self.rules.mark { row.mark } else { row.known },
             overdue: model.overdue && !void,
-            fault: row.killer.then_some(Fault::Killer),
+            fault: row.killer.then_some(Fault::Poison),
         }
     }
 
@@ -58,12 +58,12 @@ impl World<'_> {
     pub(super) fn hold(&self, model: &mut Model, index: usize, holder: Holder) -> Result<(), Broken> {
         let Some(mut row) = model.steps[index].row else { return Ok(()) };
         (row.holder, row.forgotten, row.known) = (holder, false, row.mark);
-        row.callable = may_call(self.shape, &self.event(model, &row, None));
+        row.callable = may_call(self.graph, &self.event(model, &row, None));
         model.steps[index].row = Some(row);
         if row.callable && row.now.op == Op::Action {
             let is_awaited =
-                self.shape.pivot() == Some(index) && model.steps[index].action.may_have_happened();
-            let allowed = self.pivot_done(model) || is_awaited || !model.requested && !model.overdue;
+                self.graph.pivot() == Some(index) && model.steps[index].action.may_have_taken_effect();
+            let allowed = self.pivot_done(model) || is_awaited || !model.abort_requested && !model.overdue;
             ensure(Invariant::AbortHeard, allowed, || format!("the action of step {} starts", index + 1))?;
         }
         Ok(())
@@ -92,7 +92,7 @@ impl World<'_> {
         for (event, (_, came)) in events.iter().zip(calls.iter().flatten()) {
             self.record(&mut after, event, *came);
         }
-        if !self.rules.one_lock && plan.ends.is_some() && before.requested {
+        if !self.rules.one_lock && plan.ends.is_some() && before.abort_requested {
             // The compare-and-set of the saga misses; the task is already gone.
             for event in &events {
                 after.steps[event.now.step].row = None;
@@ -139,24 +139,24 @@ impl World<'_> {
     }
 
     fn plan(&self, model: &Model, seen: Option<Seen>, events: &[Event]) -> Result<Plan, Broken> {
-        let count = self.shape.count();
-        let progress = match (self.shape.is_sequential(), events.first()) {
+        let count = self.graph.count();
+        let progress = match (self.graph.is_sequential(), events.first()) {
             (true, Some(event)) => Progress::of_sequential(count, event.now),
             _ => Progress {
                 steps: match seen {
                     Some(seen) => seen.states[..count].to_vec(),
                     None => model.steps[..count].iter().map(|step| step.state).collect(),
                 },
-                requested: seen.map_or(model.requested, |seen| seen.requested),
+                abort_requested: seen.map_or(model.abort_requested, |seen| seen.abort_requested),
             },
         };
-        (self.planner)(self.shape, &progress, events)
+        (self.planner)(self.graph, &progress, events)
             .map_err(|illegal| Broken { invariant: Invariant::Legal, what: illegal.to_string() })
     }
 
     /// The fast path of a sequential saga: the next step's action in the same row, without a look at the saga's.
     fn is_in_place(&self, plan: &Plan, events: &[Event]) -> bool {
-        self.shape.is_sequential()
+        self.graph.is_sequential()
             && events.iter().all(|event| event.outcome == Some(Outcome::Success) && event.interrupt.is_none())
             && plan.queued.first().is_some_and(|next| next.op == Op::Action)
     }
@@ -188,12 +188,12 @@ impl World<'_> {
             let step = &mut after.steps[event.now.step];
             step.row = None;
             match then {
-                Then::Gone => {}
-                Then::Again { next, awaited, .. } => {
-                    let mark = awaited.then_some(Interrupt::Turn);
+                TaskPlan::Done => {}
+                TaskPlan::Retry { next, awaited, .. } => {
+                    let mark = awaited.then_some(Interrupt::Unwind);
                     step.row = Some(Row { unseen, ..Row::new(*next, mark) });
                 }
-                Then::Stick { next, .. } => step.stuck = Some(*next),
+                TaskPlan::Stuck { next, .. } => step.stuck = Some(*next),
             }
         }
         for next in &plan.queued {
@@ -201,29 +201,29 @@ impl World<'_> {
             ensure(Invariant::NoDoubleStart, step.row.is_none(), || format!("{next:?}"))?;
             step.row = Some(Row { unseen, ..Row::new(*next, None) });
         }
-        if plan.turned {
-            ensure(Invariant::OneUnwind, !after.turned, || "it turns back again".to_owned())?;
-            (after.turned, after.aborting) = (true, true);
+        if plan.unwinds {
+            ensure(Invariant::OneUnwind, !after.unwinds, || "it abort back again".to_owned())?;
+            (after.unwinds, after.aborting) = (true, true);
             for step in &mut after.steps {
                 let is_other = |row: &&mut Row| row.now.op == Op::Action && row.mark.is_none() && !row.unseen;
                 let others = step.row.as_mut().filter(is_other);
                 if let (Some(row), true) = (others, self.rules.marks_the_others) {
-                    row.mark = Some(Interrupt::Turn);
+                    row.mark = Some(Interrupt::Unwind);
                 }
                 // An action that was stuck is undone with the rest.
                 step.stuck = step.stuck.filter(|next| next.op != Op::Action);
             }
         }
-        after.requested |= plan.turns.is_some();
+        after.abort_requested |= plan.abort.is_some();
         after.ended = plan.ends;
-        let count = self.shape.count();
-        let is_moved = plan.progress.steps[..] != planned_from[..count] && !self.shape.is_sequential();
+        let count = self.graph.count();
+        let is_moved = plan.progress.steps[..] != planned_from[..count] && !self.graph.is_sequential();
         if is_moved {
             for (step, state) in after.steps.iter_mut().zip(&plan.progress.steps) {
                 step.state = *state;
             }
         }
-        if is_moved || after.requested != before.requested || self.rules.retries_raise_version {
+        if is_moved || after.abort_requested != before.abort_requested || self.rules.retries_raise_version {
             after.raise_version();
         }
         self.check_plan(before, after, plan, events)

@@ -1,10 +1,10 @@
-//! Every shape of up to three steps.
+//! Every graph of up to three steps.
 
 use std::fmt;
 
 use super::super::*;
 use super::model::STEPS_MAX;
-use crate::Rules as StepRules;
+use crate::StepPolicy as StepRules;
 
 /// The limits of a saga: of its actions, of its compensations.
 pub(super) type Limits = (Option<u32>, Option<u32>);
@@ -95,17 +95,17 @@ impl Draft {
         draft
     }
 
-    pub(super) fn shape(&self, (retry_limit, compensate_retry_limit): Limits) -> Shape {
+    pub(super) fn graph(&self, (retry_limit, compensate_retry_limit): Limits) -> StepGraph {
         let rules = self.compensations[..self.count]
             .iter()
             .map(|&has_compensation| StepRules { has_compensation, retry_limit, compensate_retry_limit })
             .collect();
         match self.order {
-            None => Shape::sequential(rules, self.pivot),
+            None => StepGraph::sequential(rules, self.pivot),
             Some(order) => {
                 let after =
                     (0..self.count).map(|to| (0..self.count).filter(|&from| order[from][to]).collect());
-                Shape::partial(rules, self.pivot, after.collect()).unwrap()
+                StepGraph::partial(rules, self.pivot, after.collect()).unwrap()
             }
         }
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::super::*;
-use crate::Rules;
+use crate::StepPolicy;
 
 /// A saga and its tasks, as its settles leave them.
 pub(super) struct Saga {
-    pub(super) shape: Shape,
+    pub(super) graph: StepGraph,
     names: Vec<String>,
     progress: Progress,
-    tasks: BTreeMap<usize, (Try, Option<Interrupt>)>,
+    tasks: BTreeMap<usize, (Attempt, Option<Interrupt>)>,
     overdue: bool,
 }
 
@@ -28,29 +28,29 @@ pub(super) fn limited(told: &str, retry_limit: Option<u32>, compensate_retry_lim
     let names: Vec<String> = steps.iter().map(|words| words[0].to_owned()).collect();
     let rules = steps
         .iter()
-        .map(|words| Rules {
+        .map(|words| StepPolicy {
             has_compensation: !words.contains(&"bare"),
             retry_limit,
             compensate_retry_limit,
         })
         .collect();
     let pivot = steps.iter().position(|words| words.contains(&"pivot"));
-    let shape = if is_sequential {
-        Shape::sequential(rules, pivot)
+    let graph = if is_sequential {
+        StepGraph::sequential(rules, pivot)
     } else {
         let after = |words: &Vec<&str>| {
             let before = words.iter().skip_while(|word| **word != "after").skip(1);
             before.filter_map(|word| names.iter().position(|name| name == word)).collect()
         };
-        Shape::partial(rules, pivot, steps.iter().map(after).collect()).unwrap()
+        StepGraph::partial(rules, pivot, steps.iter().map(after).collect()).unwrap()
     };
-    let mut progress = Progress { steps: vec![State::Waiting; names.len()], requested: false };
+    let mut progress = Progress { steps: vec![State::Waiting; names.len()], abort_requested: false };
     let mut tasks = BTreeMap::new();
-    for step in (0..names.len()).filter(|step| shape.after(*step).is_empty()) {
+    for step in (0..names.len()).filter(|step| graph.after(*step).is_empty()) {
         progress.steps[step] = State::Acting;
-        tasks.insert(step, (Try::first(step, Op::Action), None));
+        tasks.insert(step, (Attempt::first(step, Op::Action), None));
     }
-    Saga { shape, names, progress, tasks, overdue: false }
+    Saga { graph, names, progress, tasks, overdue: false }
 }
 
 /// A call's end: the step and what its participant said.
@@ -82,30 +82,30 @@ impl Saga {
     /// A task is claimed and must not be called.
     pub(super) fn is_met(&mut self, name: &str) -> Plan {
         let event = self.event(name, None);
-        assert!(!may_call(&self.shape, &event), "{name} may be called");
+        assert!(!may_call(&self.graph, &event), "{name} may be called");
         self.settles(&[event])
     }
 
     pub(super) fn may_be_called(&self, name: &str) -> bool {
-        may_call(&self.shape, &self.event(name, None))
+        may_call(&self.graph, &self.event(name, None))
     }
 
     pub(super) fn settles(&mut self, events: &[Event]) -> Plan {
         let before = match events {
-            [event] if self.shape.is_sequential() => Progress::of_sequential(self.shape.count(), event.now),
+            [event] if self.graph.is_sequential() => Progress::of_sequential(self.graph.count(), event.now),
             _ => self.progress.clone(),
         };
-        let plan = plan(&self.shape, &before, events).unwrap();
+        let plan = plan(&self.graph, &before, events).unwrap();
         for (event, then) in events.iter().zip(&plan.tasks) {
             self.tasks.remove(&event.now.step);
-            if let Then::Again { next, awaited, .. } = then {
-                self.tasks.insert(next.step, (*next, awaited.then_some(Interrupt::Turn)));
+            if let TaskPlan::Retry { next, awaited, .. } = then {
+                self.tasks.insert(next.step, (*next, awaited.then_some(Interrupt::Unwind)));
             }
         }
         for next in &plan.queued {
             self.tasks.insert(next.step, (*next, None));
         }
-        if plan.turned {
+        if plan.unwinds {
             self.mark_actions();
         }
         self.progress = plan.progress.clone();
@@ -114,13 +114,13 @@ impl Saga {
 
     fn mark_actions(&mut self) {
         for (now, mark) in self.tasks.values_mut().filter(|(now, _)| now.op == Op::Action) {
-            *mark = mark.or((now.op == Op::Action).then_some(Interrupt::Turn));
+            *mark = mark.or((now.op == Op::Action).then_some(Interrupt::Unwind));
         }
     }
 
     /// Somebody aborts it.
     pub(super) fn is_aborted(&mut self) {
-        self.progress.requested = true;
+        self.progress.abort_requested = true;
         self.mark_actions();
     }
 
@@ -137,7 +137,7 @@ impl Saga {
 
     /// The tasks in the order of the steps: `a1` is the first try of a's action, `~a1` of its compensation.
     pub(super) fn tasks(&self) -> String {
-        let told = |(now, _): &(Try, Option<Interrupt>)| {
+        let told = |(now, _): &(Attempt, Option<Interrupt>)| {
             let sign = if now.op == Op::Action { "" } else { "~" };
             format!("{sign}{}{}", self.names[now.step], now.attempt)
         };

@@ -72,7 +72,7 @@ fn skippable(saga: &Saga) -> Vec<&str> {
         let may_be = match task.interrupt {
             None => true,
             // The outcome of a pivot that was called is awaited.
-            Some(Interrupt::Turn) => step.pivot,
+            Some(Interrupt::Unwind) => step.pivot,
             Some(Interrupt::Skip | Interrupt::End) => false,
         };
         may_be.then_some(step.name.as_str())
@@ -173,17 +173,17 @@ fn ended(saga: &Saga, status: SagaStatus) -> Vec<String> {
         matches!(step.state, State::Done | State::Undoing | State::StuckUndoing)
     });
     list("May have happened, and stays as it is", &|step| {
-        matches!(step.state, State::Doubtful | State::Acting | State::StuckActing)
+        matches!(step.state, State::MaybeDone | State::Acting | State::StuckActing)
     });
     list("Already undone", &|step| step.state == State::Undone);
-    list("Never done", &|step| matches!(step.state, State::Waiting | State::Void));
+    list("Never done", &|step| matches!(step.state, State::Waiting | State::NoEffect));
     lines
 }
 
 fn aborted(saga: &Saga) -> Vec<String> {
     let mut lines = vec!["No new action starts; calls in flight end first.".to_owned()];
     let may_stand = |step: &&Step| {
-        matches!(step.state, State::Done | State::Doubtful | State::Acting | State::StuckActing)
+        matches!(step.state, State::Done | State::MaybeDone | State::Acting | State::StuckActing)
     };
     let of = |has: bool| -> Vec<&str> {
         let those = saga.steps.iter().rev().filter(may_stand).filter(|step| step.compensate.is_some() == has);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pgsaga_plan::{Interrupt, Op, Outcome, Progress, Rules, SagaStatus, Shape, State, Try};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, Progress, SagaStatus, State, StepGraph, StepPolicy};
 use pgsaga_sql::query;
 use pgsaga_worker::db::Time;
 use pgsaga_worker::task::definition::default_step_name;
@@ -29,7 +29,7 @@ pub(crate) struct Saga {
     /// The steps as the planner sees them; absent where a row changed by hand has steps that wait
     /// for each other.
     #[serde(skip)]
-    pub(crate) shape: Option<Shape>,
+    pub(crate) graph: Option<StepGraph>,
     #[serde(rename = "next")]
     pub(crate) tasks: Vec<Task>,
     pub(crate) stuck: Vec<Stuck>,
@@ -154,16 +154,16 @@ fn compensate_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
 fn tries(row: &PgRow, op: Op) -> Result<Tries, sqlx::Error> {
     let column = |name: &str| format!("{}_{name}", op.as_str());
     let is = |name: &str| row.try_get::<bool, _>(&*column(name));
-    let last = Try {
+    let last = Attempt {
         unknown_before: is("unknown")?,
         last: optional(row, &column("last_sent"))?,
-        ..Try::first(0, op)
+        ..Attempt::first(0, op)
     };
     Ok(Tries {
         tries: row.try_get(&*column("tries"))?,
         succeeded: is("done")?,
         refused: is("refused")?,
-        may_have_happened: last.may_have_happened(),
+        may_have_happened: last.may_have_taken_effect(),
         outcome: optional(row, &column("outcome"))?,
         status_code: row.try_get(&*column("status_code"))?,
         message: row.try_get(&*column("message"))?,
@@ -293,8 +293,8 @@ impl Saga {
         };
         snapshot.commit().await?;
         let steps = steps_of(&steps, head.progress.is_some())?;
-        let shape = shape(&head, &steps);
-        let mut saga = Saga { head, steps, shape, tasks, stuck, timeline };
+        let graph = graph(&head, &steps);
+        let mut saga = Saga { head, steps, graph, tasks, stuck, timeline };
         for index in 0..saga.tasks.len() {
             saga.tasks[index].name = saga.step_name(saga.tasks[index].step);
         }
@@ -345,11 +345,11 @@ fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
     Ok(steps)
 }
 
-fn shape(head: &Head, steps: &[Step]) -> Option<Shape> {
+fn graph(head: &Head, steps: &[Step]) -> Option<StepGraph> {
     let limit = |of_step: Option<f64>, of_saga: Option<i32>| {
         of_step.or(of_saga.map(f64::from)).map(|limit| limit as u32)
     };
-    let rules = steps.iter().map(|step| Rules {
+    let rules = steps.iter().map(|step| StepPolicy {
         has_compensation: step.compensate.is_some(),
         retry_limit: limit(step.retry_limit, head.retry_limit),
         compensate_retry_limit: limit(step.compensate_retry_limit, head.compensate_retry_limit),
@@ -358,9 +358,9 @@ fn shape(head: &Head, steps: &[Step]) -> Option<Shape> {
     match head.progress {
         Some(_) => {
             let after = steps.iter().map(|step| step.after.clone());
-            Shape::partial(rules.collect(), pivot, after.collect()).ok()
+            StepGraph::partial(rules.collect(), pivot, after.collect()).ok()
         }
-        None => Some(Shape::sequential(rules.collect(), pivot)),
+        None => Some(StepGraph::sequential(rules.collect(), pivot)),
     }
 }
 

@@ -31,10 +31,10 @@ fn at_rest(step: &Step, progress: Option<State>) -> State {
         (_, undone) if undone.succeeded => State::Undone,
         // A person skipped the op at which the step stood last.
         (acted, undone) if step.skipped && (acted.succeeded || undone.tries > 0) => State::Undone,
-        (_, undone) if undone.tries > 0 => State::Doubtful,
+        (_, undone) if undone.tries > 0 => State::MaybeDone,
         (acted, _) if acted.succeeded || step.skipped => State::Done,
-        (acted, _) if acted.may_have_happened => State::Doubtful,
-        (acted, _) if acted.tries > 0 => State::Void,
+        (acted, _) if acted.may_have_happened => State::MaybeDone,
+        (acted, _) if acted.tries > 0 => State::NoEffect,
         _ => State::Waiting,
     }
 }
@@ -45,16 +45,16 @@ mod tests {
     use crate::operate::read::saga::Tries;
 
     fn step(acted: &str, undone: &str, skipped: bool) -> Step {
-        use pgsaga_plan::{Outcome, Try};
+        use pgsaga_plan::{Attempt, Outcome};
         let tries = |words: &str| {
             let outcomes: Vec<Outcome> =
                 words.split_whitespace().map(|word| Outcome::parse(word).unwrap()).collect();
             let last =
-                outcomes.iter().fold(Try::first(0, Op::Action), |now, &outcome| now.after(Some(outcome)));
+                outcomes.iter().fold(Attempt::first(0, Op::Action), |now, &outcome| now.after(Some(outcome)));
             Tries {
                 tries: outcomes.len() as i64,
                 succeeded: outcomes.contains(&Outcome::Success),
-                may_have_happened: last.may_have_happened(),
+                may_have_happened: last.may_have_taken_effect(),
                 outcome: outcomes.last().copied(),
                 ..Tries::default()
             }
@@ -81,14 +81,14 @@ mod tests {
         for (acted, undone, skipped, state) in [
             ("", "", false, State::Waiting),
             ("unknown success", "", false, State::Done),
-            ("failure", "", false, State::Void),
-            ("unsent", "", false, State::Void),
-            ("unknown failure", "", false, State::Doubtful),
-            ("ongoing", "", false, State::Doubtful),
-            ("ongoing unsent", "", false, State::Doubtful),
-            ("ongoing failure", "", false, State::Void),
+            ("failure", "", false, State::NoEffect),
+            ("unsent", "", false, State::NoEffect),
+            ("unknown failure", "", false, State::MaybeDone),
+            ("ongoing", "", false, State::MaybeDone),
+            ("ongoing unsent", "", false, State::MaybeDone),
+            ("ongoing failure", "", false, State::NoEffect),
             ("success", "unknown success", false, State::Undone),
-            ("success", "unknown", false, State::Doubtful),
+            ("success", "unknown", false, State::MaybeDone),
             ("unknown", "", true, State::Done),
             ("success", "failure", true, State::Undone),
             ("unknown", "failure", true, State::Undone),

@@ -236,8 +236,8 @@ fn class(state: State) -> &'static str {
         State::Waiting => "waits",
         State::Acting | State::Undoing => "runs",
         State::Done => "done",
-        State::Void => "refused",
-        State::Doubtful => "doubtful",
+        State::NoEffect => "refused",
+        State::MaybeDone => "doubtful",
         State::Undone => "undone",
         State::StuckActing | State::StuckUndoing => "stuck",
     }

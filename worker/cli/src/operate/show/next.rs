@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use console::style;
-use pgsaga_plan::{Interrupt, Op, Outcome, SagaStatus, State, Try, Wait, retry_limit};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State, Wait, retry_limit};
 use pgsaga_worker::backoff::nominal_retry_delay;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 
@@ -110,13 +110,13 @@ fn queued(saga: &Saga, task: &Task) -> String {
     match (task.interrupt, task.op) {
         (Some(Interrupt::Skip), _) => line += "; it counts as done, as a person decided",
         (Some(Interrupt::End), _) => line += "; it is not tried again, as a person decided",
-        (Some(Interrupt::Turn), Op::Action)
+        (Some(Interrupt::Unwind), Op::Action)
             if step.is_some_and(|step| step.pivot && !step.acted.succeeded && task.attempt > 1) =>
         {
             line += "; it is asked until its answer is definite";
         }
-        (Some(Interrupt::Turn), Op::Action) => line += "; it is not tried again, the saga turns back",
-        (Some(Interrupt::Turn), Op::Compensate) | (None, _) => {
+        (Some(Interrupt::Unwind), Op::Action) => line += "; it is not tried again, the saga turns back",
+        (Some(Interrupt::Unwind), Op::Compensate) | (None, _) => {
             line += &step.and_then(|step| after_that(saga, step, task)).unwrap_or_default();
         }
     }
@@ -131,9 +131,10 @@ fn queued(saga: &Saga, task: &Task) -> String {
 
 /// What follows where the try has no definite answer.
 fn after_that(saga: &Saga, step: &Step, task: &Task) -> Option<String> {
-    let now = Try { counted: u32::try_from(task.counted).unwrap_or(0), ..Try::first(task.step, task.op) };
+    let now =
+        Attempt { counted: u32::try_from(task.counted).unwrap_or(0), ..Attempt::first(task.step, task.op) };
     let next = now.after(Some(Outcome::Unknown));
-    let limit = retry_limit(saga.shape.as_ref()?, saga.is_past_pivot(), next);
+    let limit = retry_limit(saga.graph.as_ref()?, saga.is_past_pivot(), next);
     if let Some(limit) = limit.filter(|limit| next.counted > *limit) {
         return Some(format!("; the last that its limit of {limit} retries allows"));
     }
@@ -166,7 +167,7 @@ fn what_helps(saga: &Saga) -> Vec<String> {
 /// The steps that wait for others, and for which.
 fn waiting(saga: &Saga) -> Vec<String> {
     let pending = saga.head.status == SagaStatus::Submitted && saga.head.abort_reason.is_some();
-    let Some(shape) = saga.shape.as_ref().filter(|_| saga.head.ending.is_none() && !pending) else {
+    let Some(graph) = saga.graph.as_ref().filter(|_| saga.head.ending.is_none() && !pending) else {
         return Vec::new();
     };
     let steps = saga.steps.iter().enumerate();
@@ -174,10 +175,10 @@ fn waiting(saga: &Saga) -> Vec<String> {
         steps.filter(|(_, step)| step.state == State::Waiting).map(|(index, _)| index).collect()
     } else {
         let undoes =
-            |step: &Step| matches!(step.state, State::Done | State::Doubtful) && step.compensate.is_some();
+            |step: &Step| matches!(step.state, State::Done | State::MaybeDone) && step.compensate.is_some();
         steps.rev().filter(|(_, step)| undoes(step)).map(|(index, _)| index).collect()
     };
-    if shape.is_sequential() {
+    if graph.is_sequential() {
         // One after the other.
         let what = if saga.is_forward() { "" } else { "the compensation of " };
         let names: Vec<&str> = waits.iter().map(|&index| saga.steps[index].name.as_str()).collect();
@@ -188,10 +189,11 @@ fn waiting(saga: &Saga) -> Vec<String> {
     for index in waits {
         let name = &saga.steps[index].name;
         if saga.is_forward() {
-            let open = shape.after(index).iter().filter(|&&before| saga.steps[before].state != State::Done);
+            let open = graph.after(index).iter().filter(|&&before| saga.steps[before].state != State::Done);
             lines.push(format!("then {name}, once {} succeeded", have(saga, open)));
         } else {
-            let open = shape.successors(index).iter().filter(|&&after| !saga.steps[after].state.is_settled());
+            let open =
+                graph.successors(index).iter().filter(|&&after| !saga.steps[after].state.is_without_effect());
             let open: Vec<&usize> = open.collect();
             if !open.is_empty() {
                 lines.push(format!("then {name} is undone, once {} been", have(saga, open.into_iter())));

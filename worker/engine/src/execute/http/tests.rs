@@ -10,7 +10,7 @@ use crate::task::Load;
 use crate::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::task::references::Answers;
 use crate::telemetry::metrics::Metrics;
-use pgsaga_plan::Try;
+use pgsaga_plan::Attempt;
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
     let mut headers = HeaderMap::new();
@@ -156,7 +156,7 @@ fn task(saga: Definition, op: Op) -> Task {
         epoch: 1,
         saga_id: 1,
         worker: 1,
-        now: Try::first(0, op),
+        now: Attempt::first(0, op),
         lost: 0,
         lost_alone: 0,
         interrupt: None,
