@@ -6,6 +6,7 @@ pub(crate) mod list;
 pub(crate) mod overview;
 pub(crate) mod queues;
 pub(crate) mod saga;
+pub(crate) mod search;
 mod standing;
 pub(crate) mod stuck;
 pub(crate) mod words;
