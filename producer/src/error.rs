@@ -1,6 +1,6 @@
-use crate::invalid::Invalid;
+use crate::validate::Invalid;
 
-/// What can go wrong when producing, waiting for, or taking part in sagas.
+/// Why a saga cannot be submitted, awaited or aborted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,20 +11,19 @@ pub enum Error {
     /// A saga of a batch is malformed; nothing was sent to the database.
     #[error("saga {index} of the batch, counted from 0: {invalid}")]
     InvalidInBatch {
-        /// Its place in the slice, from 0.
+        /// Position in the slice, from 0.
         index: usize,
         /// Why it is refused.
         invalid: Invalid,
     },
 
-    /// The database refused or could not be reached. After a failure of a statement outside a transaction the saga may
-    /// have been inserted: submit it again with the same gid.
+    /// The database refused, or could not be reached. When a statement outside a transaction
+    /// failed, the saga may have been inserted: submit it again with the same gid.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
 
-    /// A sequence of pgsaga gave a number that is taken, as it does after a move to another cluster
-    /// that left the sequences behind. The saga was not submitted, and it is not a saga that was
-    /// submitted before.
+    /// A sequence of pgsaga returned an id that exists already, as after a move to another cluster
+    /// without the sequences. The saga was not submitted, now or earlier.
     #[error(
         "pgsaga.{sequence}: found a next value that pgsaga.{table} holds already; allowed: one above all that are there. \
          The saga was not submitted: `pgsaga doctor` names the setval that moves the sequence ahead ({source})"
@@ -38,14 +37,15 @@ pub enum Error {
         source: sqlx::Error,
     },
 
-    /// No saga of this gid was there at the deadline. It may still be in a transaction that has not committed.
+    /// No saga of this gid existed at the deadline. The transaction that inserts it may not have
+    /// committed.
     #[error("no saga {gid} was found until the deadline; is its transaction committed?")]
     Unknown {
         /// The gid waited for.
         gid: String,
     },
 
-    /// The saga had not ended at the deadline. It goes on by itself.
+    /// The saga had not ended at the deadline. It continues.
     #[error("saga {gid} had not ended at the deadline{}", last_seen(.status, .database))]
     Deadline {
         /// The gid waited for.
@@ -80,26 +80,9 @@ pub enum Error {
         /// In the database's words.
         why: String,
     },
-
-    /// A participant was called with a query that lacks what the barrier needs.
-    #[error("the query of the call cannot be a saga's: {place}: found {found}; allowed: {allowed}")]
-    Query {
-        /// The parameter.
-        place: &'static str,
-        /// What was found there.
-        found: String,
-        /// What is allowed there.
-        allowed: &'static str,
-    },
-
-    /// The barrier was entered outside of a transaction, where it would protect nothing.
-    #[error(
-        "the barrier was entered outside of a transaction: call sqlx's begin() first and do the work in it"
-    )]
-    NoTransaction,
 }
 
-/// What waiting can end with; `WaitError::Unknown` and `WaitError::Deadline` are the usual ones.
+/// Why waiting ended without a result, usually [`Error::Unknown`] or [`Error::Deadline`].
 pub type WaitError = Error;
 
 fn last_seen(status: &Option<String>, database: &Option<String>) -> String {

@@ -1,100 +1,91 @@
-use std::time::Duration;
-
-use pgsaga_sql::{fail, query};
+use pgsaga_sql::fail;
+use pgsaga_sql::query::{self, NewSaga};
 use serde::Deserialize;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::postgres::types::PgInterval;
-use sqlx::{Executor, Postgres};
+use sqlx::postgres::{PgDatabaseError, PgRow};
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{PgExecutor, Row as _};
 
 use crate::definition::Definition;
 use crate::error::Error;
 use crate::saga::Saga;
 
-/// What became of a saga that was submitted.
+/// Result of submitting a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
     /// The saga's name: the one given, or the one that the database made.
     pub gid: String,
-    /// False when a saga of this gid was there already; it is left as it is.
+    /// False when a saga of this gid existed already; the existing saga stays as it is.
     pub created: bool,
 }
 
-/// Where a saga stands.
+/// Status of a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// `submitted`, `aborting`, `succeeded`, `failed` or `stuck`.
     pub status: String,
-    /// Why it is aborting, failed or stuck: it starts with the step's name.
+    /// Why the saga is aborting, failed or stuck; starts with a step's name.
     pub reason: Option<String>,
-    /// The result of a saga that succeeded, as Postgres prints the JSON: the last step's answer if that is JSON, or what
-    /// [`Saga::result_mapping`] makes of all.
+    /// Result of a saga that succeeded, as Postgres prints the JSON: the last step's answer if that
+    /// is JSON, or what [`Saga::result_mapping`] makes of the answers.
     pub result: Option<String>,
 }
 
 impl Status {
-    /// The result as a type of yours; `None` when there is none.
+    /// Deserializes the result; `None` when there is none.
     pub fn read_result<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<Option<T>> {
         self.result.as_deref().map(serde_json::from_str).transpose()
     }
 }
 
-/// How statements are sent. [`Saga::submit`], [`submit_many`], [`status`] and [`abort`] use the default.
+/// How statements are sent. [`Saga::submit`], [`submit_many`], [`status`] and [`abort`] use the
+/// default.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     pub(crate) persistent: bool,
 }
 
 impl Default for Producer {
-    /// Statements are prepared once a connection.
+    /// Prepares each statement once a connection.
     fn default() -> Self {
         Self { persistent: true }
     }
 }
 
 impl Producer {
-    /// For pools that go through PgBouncer in transaction mode, where the next message may meet another server
-    /// connection: statements are not kept. Submit and ask **inside a transaction**, which stays on one server connection;
-    /// sqlx prepares and runs a statement in two exchanges, and outside a transaction PgBouncer may part them, which is
-    /// an error, never a wrong result. Also connect with `PgConnectOptions::extra_float_digits(None)`.
+    /// Does not keep prepared statements, as a pool through PgBouncer in transaction mode needs:
+    /// there, the next statement may run on another server connection.
+    ///
+    /// Use it **inside a transaction**, which stays on one server connection. sqlx prepares and
+    /// runs a statement in two exchanges; outside a transaction PgBouncer may separate them, which
+    /// is an error, never a wrong result. Also connect with
+    /// `PgConnectOptions::extra_float_digits(None)`.
     pub fn behind_pgbouncer() -> Self {
         Self { persistent: false }
     }
 
-    /// As [`Saga::submit`].
-    pub async fn submit<'e, E>(&self, executor: E, saga: &Saga) -> Result<Submitted, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
+    /// Checks and inserts a saga, as [`Saga::submit`] does.
+    pub async fn submit<'e>(&self, executor: impl PgExecutor<'e>, saga: &Saga) -> Result<Submitted, Error> {
         self.submit_definition(executor, &saga.definition()?).await
     }
 
-    /// Inserts a saga that was checked before. Idempotent by gid.
-    pub async fn submit_definition<'e, E>(&self, executor: E, saga: &Definition) -> Result<Submitted, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
-        let given = saga.gid.as_ref().map(|gid| gid.as_str());
-        fail::before(query::PRODUCER_SUBMIT);
-        let inserted: Option<String> = sqlx::query_scalar(query::PRODUCER_SUBMIT)
-            .bind(given)
-            .bind(&saga.steps)
-            .bind(saga.retry_interval.map(interval))
-            .bind(saga.retry_limit)
-            .bind(saga.request_timeout.map(interval))
-            .bind(&saga.headers)
-            .bind(&saga.labels)
-            .bind(&saga.queue)
-            .bind(saga.priority)
-            .bind(saga.run_at)
-            .bind(saga.run_after.map(interval))
-            .bind(saga.timeout_to_fail.map(interval))
-            .bind(saga.compensate_retry_limit)
-            .bind(&saga.result_mapping)
+    /// Inserts a saga that was checked before, as [`Saga::submit`] does.
+    pub async fn submit_definition<'e>(
+        &self,
+        executor: impl PgExecutor<'e>,
+        saga: &Definition,
+    ) -> Result<Submitted, Error> {
+        let given = saga.columns.gid.as_deref();
+        fail::before(query::ProducerSubmit::SQL);
+        let submit = query::ProducerSubmit { saga: row(saga) };
+        let inserted = submit
+            .query()
             .persistent(self.persistent)
             .fetch_optional(executor)
             .await
             .map_err(not_submitted)?;
-        fail::after(query::PRODUCER_SUBMIT);
+        fail::after(query::ProducerSubmit::SQL);
+        let inserted = inserted.map(|row| row.try_get("gid")).transpose()?;
         match (inserted, given) {
             (Some(gid), _) => Ok(Submitted { gid, created: true }),
             (None, Some(gid)) => Ok(Submitted { gid: gid.to_owned(), created: false }),
@@ -102,11 +93,12 @@ impl Producer {
         }
     }
 
-    /// As [`submit_many`].
-    pub async fn submit_many<'e, E>(&self, executor: E, sagas: &[Saga]) -> Result<Vec<Submitted>, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
+    /// Checks and inserts sagas, as [`submit_many`] does.
+    pub async fn submit_many<'e>(
+        &self,
+        executor: impl PgExecutor<'e>,
+        sagas: &[Saga],
+    ) -> Result<Vec<Submitted>, Error> {
         let definitions = sagas
             .iter()
             .enumerate()
@@ -117,47 +109,31 @@ impl Producer {
         self.submit_definitions(executor, &definitions).await
     }
 
-    /// As [`submit_many`], for sagas that were checked before.
-    pub async fn submit_definitions<'e, E>(
+    /// Inserts sagas that were checked before, as [`submit_many`] does.
+    pub async fn submit_definitions<'e>(
         &self,
-        executor: E,
+        executor: impl PgExecutor<'e>,
         sagas: &[Definition],
-    ) -> Result<Vec<Submitted>, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
+    ) -> Result<Vec<Submitted>, Error> {
         if sagas.is_empty() {
             return Ok(Vec::new());
         }
-        fail::before(query::PRODUCER_SUBMIT_MANY);
-        let rows: Vec<(String, bool)> = sqlx::query_as(query::PRODUCER_SUBMIT_MANY)
-            .bind(column(sagas, |saga| saga.gid.as_ref().map(|gid| gid.as_str())))
-            .bind(column(sagas, |saga| saga.steps.as_str()))
-            .bind(column(sagas, |saga| saga.retry_interval.map(interval)))
-            .bind(column(sagas, |saga| saga.retry_limit))
-            .bind(column(sagas, |saga| saga.request_timeout.map(interval)))
-            .bind(column(sagas, |saga| saga.headers.as_deref()))
-            .bind(column(sagas, |saga| saga.labels.as_deref()))
-            .bind(column(sagas, |saga| saga.queue.as_deref()))
-            .bind(column(sagas, |saga| saga.priority))
-            .bind(column(sagas, |saga| saga.run_at))
-            .bind(column(sagas, |saga| saga.run_after.map(interval)))
-            .bind(column(sagas, |saga| saga.timeout_to_fail.map(interval)))
-            .bind(column(sagas, |saga| saga.compensate_retry_limit))
-            .bind(column(sagas, |saga| saga.result_mapping.as_deref()))
-            .persistent(self.persistent)
-            .fetch_all(executor)
-            .await
-            .map_err(not_submitted)?;
-        fail::after(query::PRODUCER_SUBMIT_MANY);
-        Ok(rows.into_iter().map(|(gid, created)| Submitted { gid, created }).collect())
+        fail::before(query::ProducerSubmitMany::SQL);
+        let submit = query::ProducerSubmitMany { sagas: sagas.iter().map(row).collect() };
+        let rows =
+            submit.query().persistent(self.persistent).fetch_all(executor).await.map_err(not_submitted)?;
+        fail::after(query::ProducerSubmitMany::SQL);
+        let submitted =
+            |row: &PgRow| Ok(Submitted { gid: row.try_get("gid")?, created: row.try_get("created")? });
+        rows.iter().map(submitted).collect()
     }
 
-    /// As [`status`].
-    pub async fn status<'e, E>(&self, executor: E, gid: &str) -> Result<Option<Status>, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
+    /// Reads the status of a saga, as [`status`] does.
+    pub async fn status<'e>(
+        &self,
+        executor: impl PgExecutor<'e>,
+        gid: &str,
+    ) -> Result<Option<Status>, Error> {
         let row: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(query::PRODUCER_STATUS)
             .bind(gid)
             .persistent(self.persistent)
@@ -166,11 +142,13 @@ impl Producer {
         Ok(row.map(|(status, reason, result)| Status { status, reason, result }))
     }
 
-    /// As [`abort`].
-    pub async fn abort<'e, E>(&self, executor: E, gid: &str, reason: &str) -> Result<String, Error>
-    where
-        E: Executor<'e, Database = Postgres>,
-    {
+    /// Aborts a saga, as [`abort`] does.
+    pub async fn abort<'e>(
+        &self,
+        executor: impl PgExecutor<'e>,
+        gid: &str,
+        reason: &str,
+    ) -> Result<String, Error> {
         fail::before(query::PRODUCER_ABORT);
         let status = sqlx::query_scalar(query::PRODUCER_ABORT)
             .bind(gid)
@@ -184,40 +162,45 @@ impl Producer {
     }
 }
 
-/// Checks the sagas and inserts them in one statement; answers in their order. Idempotent by gid: of several with the
-/// same gid only the first is created. One bad saga and none is inserted.
-pub async fn submit_many<'e, E>(executor: E, sagas: &[Saga]) -> Result<Vec<Submitted>, Error>
-where
-    E: Executor<'e, Database = Postgres>,
-{
+impl Saga {
+    /// Checks the saga and inserts it. When `executor` is your transaction, the saga exists exactly
+    /// when your own rows do. A saga whose gid exists already stays as it is, and `created` is
+    /// false.
+    pub async fn submit<'e>(&self, executor: impl PgExecutor<'e>) -> Result<Submitted, Error> {
+        Producer::default().submit(executor, self).await
+    }
+}
+
+/// Checks the sagas and inserts them in one statement; the results are in the order of the sagas.
+/// Of several sagas with the same gid only the first is created. If one saga is refused, none is
+/// inserted.
+pub async fn submit_many<'e>(executor: impl PgExecutor<'e>, sagas: &[Saga]) -> Result<Vec<Submitted>, Error> {
     Producer::default().submit_many(executor, sagas).await
 }
 
-/// Where a saga stands; `None` when there is none of this gid, or its transaction has not committed.
-pub async fn status<'e, E>(executor: E, gid: &str) -> Result<Option<Status>, Error>
-where
-    E: Executor<'e, Database = Postgres>,
-{
+/// Reads the status of a saga; `None` when there is no saga of this gid, or its transaction has not
+/// committed.
+pub async fn status<'e>(executor: impl PgExecutor<'e>, gid: &str) -> Result<Option<Status>, Error> {
     Producer::default().status(executor, gid).await
 }
 
-/// Turns a saga back, and answers its status afterwards: `aborting`, also when it was so already; or `submitted` while its
-/// pivot was called and its outcome is awaited. Once this has committed, no new step is started; calls in flight end
-/// first, then what may have taken effect is compensated. The reason is kept in the saga's.
+/// Aborts a saga, and returns its status afterwards: `aborting`; or `submitted` while its pivot was
+/// called and the outcome is awaited. An aborting saga may be aborted again. Once this has
+/// committed, no new step starts; calls in flight end first, then the steps that may have taken
+/// effect are compensated. The saga's reason contains `reason`.
 ///
 /// # Errors
-/// [`Error::NoSaga`], [`Error::TooLate`] where it has ended or its pivot has succeeded, [`Error::Reason`] where the reason
-/// is empty. Each makes a transaction that it runs in unusable, as any error does in Postgres.
-pub async fn abort<'e, E>(executor: E, gid: &str, reason: &str) -> Result<String, Error>
-where
-    E: Executor<'e, Database = Postgres>,
-{
+/// [`Error::NoSaga`]; [`Error::TooLate`] when the saga has ended or its pivot has succeeded;
+/// [`Error::Reason`] when the reason is empty. As in Postgres, each error aborts the transaction
+/// that it happens in.
+pub async fn abort<'e>(executor: impl PgExecutor<'e>, gid: &str, reason: &str) -> Result<String, Error> {
     Producer::default().abort(executor, gid, reason).await
 }
 
-/// The primary keys that the INSERT of a saga fills from a sequence. A clash of one of them is not
-/// a clash of gids.
+/// Primary keys that the INSERT of a saga fills from a sequence. Their clashes are no clashes of
+/// gids.
 const IDS: [(&str, &str, &str); 3] = [
+    // control: clash-of-ids
     ("saga_pkey", "saga_id_seq", "saga"),
     ("task_pkey", "task_id_seq", "task"),
     ("lane_pkey", "lane_id_seq", "lane"),
@@ -245,11 +228,36 @@ fn not_aborted(gid: &str, error: sqlx::Error) -> Error {
     }
 }
 
-fn column<'a, T>(sagas: &'a [Definition], of: impl Fn(&'a Definition) -> T) -> Vec<T> {
-    sagas.iter().map(of).collect()
+fn row(saga: &Definition) -> NewSaga<'_> {
+    let columns = &saga.columns;
+    NewSaga {
+        gid: columns.gid.as_deref(),
+        steps: &columns.steps,
+        retry_interval: columns.retry_interval_us.map(interval),
+        retry_limit: columns.retry_limit.and_then(narrow),
+        request_timeout: columns.request_timeout_us.map(interval),
+        headers: columns.headers.as_deref(),
+        labels: columns.labels.as_deref(),
+        queue: columns.queue.as_deref(),
+        priority: columns.priority.and_then(narrow),
+        run_at: columns.run_at_us.and_then(time),
+        run_after: columns.run_after_us.map(interval),
+        timeout_to_fail: columns.timeout_to_fail_us.map(interval),
+        compensate_retry_limit: columns.compensate_retry_limit.and_then(narrow),
+        result_mapping: columns.result_mapping.as_deref(),
+    }
 }
 
-/// A definition's durations are within a century, so this loses nothing but what lies below a microsecond.
-fn interval(duration: Duration) -> PgInterval {
-    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+/// A checked number, which fits the type of its column.
+fn narrow<T: TryFrom<i64>>(number: i64) -> Option<T> {
+    T::try_from(number).ok()
+}
+
+fn time(micros_since_1970: i128) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(i64::try_from(micros_since_1970).ok()?)
+}
+
+/// A checked duration is within a century.
+fn interval(micros: i128) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(micros).unwrap_or(i64::MAX) }
 }

@@ -4,28 +4,29 @@ use std::time::Duration;
 
 use pgsaga_sql::query;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::error::WaitError;
 use crate::submit::{Producer, Status};
 
-/// A gid is looked at after so long, then after twice that, up to the longest.
+/// Time between two looks at a saga. It doubles from the first to the last value.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_millis(500);
-/// After a failed look.
+/// Time until the next look after a failed one. It doubles from the first to the last value.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A look that hangs, say on a dead network, is given up, and its connection with it. It is a single read, so nothing is left
-/// half done.
+/// Upper bound on one look. A look that hangs, as on a dead network, is given up with its
+/// connection. It only reads, so nothing is left half done.
 const LOOK_MAX: Duration = Duration::from_secs(10);
-/// Gids of one statement; the rest wait for the next look.
+/// Sagas in one look; the others wait for the next one.
 const GIDS_MAX: usize = 10_000;
 
-/// Waits for sagas to end. A thousand waiters cost the database next to nothing: one task, which lives while someone
-/// waits, asks for all of them in one statement, at most every 10 ms, and for each saga a few times a second in the long run.
+/// Waits for sagas to end. A thousand waiters cost the database next to nothing: while anybody
+/// waits, one task reads all awaited sagas in one statement, at most every 10 ms, and each saga a
+/// few times a second in the long run.
 ///
-/// Cheap to clone; clones share the task. Make one for a process and a database.
+/// Clones share the task. Make one waiter for a process and a database.
 #[derive(Debug, Clone)]
 pub struct Waiter {
     shared: Arc<Shared>,
@@ -36,22 +37,22 @@ struct Shared {
     pool: PgPool,
     producer: Producer,
     state: Mutex<State>,
-    /// Someone new waits.
+    /// Signalled when a waiter joins.
     joined: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     awaited: HashMap<String, Awaited>,
-    next_ticket: u64,
     looking: bool,
-    /// Why the newest look failed; `None` after one that succeeded.
+    /// Why the latest look failed; `None` after a look that succeeded.
     failure: Option<String>,
 }
 
 #[derive(Debug)]
 struct Awaited {
-    waiters: HashMap<u64, oneshot::Sender<Status>>,
+    /// The status once the saga has ended. Without receivers, nobody waits any more.
+    ended: watch::Sender<Option<Status>>,
     due: Instant,
     interval: Duration,
     seen: Seen,
@@ -65,74 +66,61 @@ enum Seen {
 }
 
 impl Waiter {
-    /// Looks through this pool.
+    /// Makes a waiter that reads through this pool.
     pub fn new(pool: PgPool) -> Self {
         Self::with(Producer::default(), pool)
     }
 
-    /// Looks through this pool, with statements as `producer` sends them.
+    /// Makes a waiter that reads through this pool and sends statements as `producer` does.
     pub fn with(producer: Producer, pool: PgPool) -> Self {
         Self { shared: Arc::new(Shared { pool, producer, state: Mutex::default(), joined: Notify::new() }) }
     }
 
-    /// Waits until the saga has succeeded, failed or got stuck, for up to `deadline` from now.
+    /// Waits up to `deadline` until the saga has succeeded, failed or is stuck.
     ///
-    /// A gid that is not there is waited for, since the transaction that inserts it may not have committed:
-    /// [`WaitError::Unknown`] comes at the deadline. A database that fails is asked again until then, too.
-    /// Dropping the future withdraws the wait.
+    /// A saga that does not exist may be in a transaction that has not committed, so it is awaited
+    /// too, and [`WaitError::Unknown`] is returned at the deadline. Until then, a failing database
+    /// is asked again. Dropping the future ends the wait.
     pub async fn wait(&self, gid: impl Into<String>, deadline: Duration) -> Result<Status, WaitError> {
         let gid = gid.into();
-        let (ticket, mut answer) = self.join(gid);
-        if let Ok(Ok(status)) = timeout(deadline, &mut answer).await {
-            return Ok(status);
-        }
-        // It may have come together with the deadline.
-        answer.try_recv().map_err(|_| ticket.give_up())
+        let mut ended = self.join(&gid);
+        drop(timeout(deadline, ended.wait_for(Option::is_some)).await);
+        // The status may have arrived together with the deadline.
+        let status = ended.borrow().clone();
+        status.ok_or_else(|| self.shared.give_up(gid))
     }
 
-    fn join(&self, gid: String) -> (Ticket, oneshot::Receiver<Status>) {
-        let (sender, answer) = oneshot::channel();
+    fn join(&self, gid: &str) -> watch::Receiver<Option<Status>> {
         let mut state = self.shared.state();
-        let number = state.next_ticket;
-        state.next_ticket += 1;
-        let now = Instant::now();
-        let awaited = state.awaited.entry(gid.clone()).or_insert_with(|| Awaited {
-            waiters: HashMap::new(),
-            due: now,
+        let awaited = state.awaited.entry(gid.to_owned()).or_insert_with(|| Awaited {
+            ended: watch::Sender::new(None),
+            due: Instant::now(),
             interval: INTERVAL_MIN,
             seen: Seen::NotLooked,
         });
-        awaited.waiters.insert(number, sender);
+        let ended = awaited.ended.subscribe();
         if !state.looking {
             state.looking = true;
             tokio::spawn(look_while_awaited(Looking { shared: Arc::clone(&self.shared), ended: false }));
         }
         drop(state);
         self.shared.joined.notify_one();
-        (Ticket { shared: Arc::clone(&self.shared), gid, number }, answer)
+        ended
     }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock, and the state is valid between any two statements.
+        // No code panics while it holds the lock, and the state is valid between any two
+        // statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// A place among the waiters, given back when dropped.
-struct Ticket {
-    shared: Arc<Shared>,
-    gid: String,
-    number: u64,
-}
-
-impl Ticket {
-    fn give_up(&self) -> WaitError {
-        let state = self.shared.state();
-        let gid = self.gid.clone();
+    /// Why a waiter got no status until its deadline.
+    fn give_up(&self, gid: String) -> WaitError {
+        let state = self.state();
         let database = state.failure.clone();
-        match state.awaited.get(&self.gid).map(|awaited| &awaited.seen) {
+        match state.awaited.get(&gid).map(|awaited| &awaited.seen) {
             Some(Seen::Absent) if database.is_none() => WaitError::Unknown { gid },
             Some(Seen::Open(status)) => WaitError::Deadline { gid, status: Some(status.clone()), database },
             _ => WaitError::Deadline { gid, status: None, database },
@@ -140,22 +128,11 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if let Some(awaited) = state.awaited.get_mut(&self.gid) {
-            awaited.waiters.remove(&self.number);
-            if awaited.waiters.is_empty() {
-                state.awaited.remove(&self.gid);
-            }
-        }
-    }
-}
-
-/// The right to look. When its task is dropped with its runtime, the next waiter starts another.
+/// Held by the task that looks. When the task is dropped with its runtime, the next waiter starts
+/// another one.
 struct Looking {
     shared: Arc<Shared>,
-    /// Handed back already; somebody else may have it by now.
+    /// The task has ended by itself, and another one may run by now.
     ended: bool,
 }
 
@@ -213,10 +190,12 @@ struct Due {
 type Row = (String, String, Option<String>, Option<String>, bool);
 
 impl Shared {
-    /// The gids to look at now. `None` ends the task: nobody waits, and whoever comes next starts a new one.
+    /// The gids to look at now. `None` when nobody waits: the task ends, and the next waiter starts
+    /// another one.
     fn due(&self) -> Option<Due> {
         let mut state = self.state();
-        // Answered and removed under this same lock, so a waiter either is seen here or finds no task.
+        // A waiter joins under the same lock, so it is seen here or finds that no task runs.
+        state.awaited.retain(|_, awaited| awaited.ended.receiver_count() > 0);
         let Some(next) = state.awaited.values().map(|awaited| awaited.due).min() else {
             state.looking = false;
             return None;
@@ -225,7 +204,7 @@ impl Shared {
         if next > now {
             return Some(Due { gids: Vec::new(), next });
         }
-        // Who is due soon goes along: looks of many gids fall together instead of following one another.
+        // Sagas that are due soon are read as well, so that one look serves many.
         let gids = state.awaited.iter().filter(|(_, awaited)| awaited.due <= now + awaited.interval / 2);
         Some(Due { gids: gids.map(|(gid, _)| gid.clone()).take(GIDS_MAX).collect(), next })
     }
@@ -238,8 +217,8 @@ impl Shared {
         match timeout_at(deadline, self.read(&mut connection, gids)).await {
             Ok(rows) => rows.map_err(|error| error.to_string()),
             Err(_) => {
-                // In the pool again, it would be waited for until the network gives it up, which may be never; and what is
-                // dropped here may own a transaction.
+                // Back in the pool, the connection could be waited for until the network gives up,
+                // and it may own a transaction.
                 connection.close_on_drop();
                 Err(no_answer())
             }
@@ -251,14 +230,14 @@ impl Shared {
         if self.producer.persistent {
             return rows.fetch_all(connection).await;
         }
-        // The transaction keeps both halves of the query on one server connection.
+        // The transaction keeps both exchanges of the query on one server connection.
         let mut transaction = connection.begin().await?;
         let rows = rows.persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
     }
 
-    /// Hands out what was seen. True when the look before had failed.
+    /// Gives the statuses to the waiters. True when the look before had failed.
     fn answer(&self, gids: &[String], rows: Vec<Row>) -> bool {
         let mut state = self.state();
         let now = Instant::now();
@@ -271,11 +250,8 @@ impl Shared {
         }
         for (gid, status, reason, result, ended) in rows {
             if ended {
-                let awaited = state.awaited.remove(&gid);
-                let ended = Status { status, reason, result };
-                for waiter in awaited.into_iter().flat_map(|awaited| awaited.waiters.into_values()) {
-                    // A waiter that has just gone needs no answer.
-                    let _: Result<(), Status> = waiter.send(ended.clone());
+                if let Some(awaited) = state.awaited.remove(&gid) {
+                    awaited.ended.send_replace(Some(Status { status, reason, result }));
                 }
             } else if let Some(awaited) = state.awaited.get_mut(&gid) {
                 awaited.seen = Seen::Open(status);

@@ -25,8 +25,8 @@ mod armed {
     }
 
     pub(super) fn statement(sql: &str, moment: &str) {
-        if let Some((name, _)) = crate::query::ALL.iter().find(|(_, text)| *text == sql) {
-            pass(&format!("{name}:{moment}"));
+        if let Some(statement) = crate::query::all().find(|statement| statement.sql == sql) {
+            pass(&format!("{}:{moment}", statement.name));
         }
     }
 }

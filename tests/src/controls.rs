@@ -1,16 +1,24 @@
-//! Negative controls: a rule of the product is taken away, in a copy of the source, and the test that shows it must go
-//! red. The list is `tests/controls`, a file a rule; `cargo run -p pgsaga-tests --bin controls` runs it.
+//! Negative controls: a rule of the product is taken away, in a copy of the source, and the test that shows the rule must
+//! go red. The list is `tests/controls`, a file a rule; `cargo run -p pgsaga-tests --bin controls` runs it.
+//!
+//! A control finds its place by a tag: a comment line `// control: NAME` in Rust, `-- control: NAME` in SQL. The tag
+//! stands above the piece of source that the rule depends on, in any file of the product.
 
+mod breaking;
 mod copy;
 mod judge;
 mod list;
+mod piece;
 mod run;
+mod tags;
 mod trial;
 
-pub use copy::SourceCopy;
+pub use breaking::Break;
+pub use copy::{SourceCopy, names};
 pub use judge::{Ran, Verdict, judge};
 pub use list::{Control, Rule, read};
 pub use run::{Options, run};
+pub use tags::{Tag, Tags};
 
 /// Why the controls cannot be run, or read.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +52,13 @@ pub enum Error {
         /// Its standard error.
         said: String,
     },
-    /// The text of a control is not there exactly once.
-    #[error("{file}: {name:?} changes a text that is there {times} times; allowed: once\n{find}")]
-    NotOnce {
-        /// The control.
-        name: String,
-        /// Where it looks.
-        file: String,
-        /// How often it found it.
-        times: usize,
-        /// What it looks for.
-        find: String,
+    /// A control does not fit the source.
+    #[error("control {control:?}: {why}")]
+    DoesNotFit {
+        /// The name of the control.
+        control: String,
+        /// The place, what was found there, and what is allowed.
+        why: String,
     },
 }
 

@@ -9,27 +9,48 @@
     reason = "a harness that cannot go on fails its test"
 )]
 
-pub mod bank;
-pub mod binary;
-mod child;
-pub mod cluster;
-pub mod command;
 pub mod controls;
+pub mod dump;
 pub mod extremes;
-pub mod ledger;
 pub mod oracle;
-pub mod participant;
-pub mod proxy;
 pub mod scene;
-pub mod standby;
-pub mod tool;
-pub mod ui;
-pub mod worker;
+pub mod size;
+
+/// Postgres, and what breaks it.
+mod database {
+    pub mod cluster;
+    pub mod proxy;
+    pub mod standby;
+}
+
+/// Who is called, and what they wrote down.
+mod participants {
+    pub mod bank;
+    pub mod ledger;
+    pub mod participant;
+}
+
+/// Programs that tests run.
+mod process {
+    pub mod binary;
+    pub(crate) mod child;
+    pub mod command;
+    pub mod tool;
+    pub mod ui;
+    pub mod worker;
+}
+
+use process::child;
+
+pub use database::{cluster, proxy, standby};
+pub use participants::{bank, ledger, participant};
+pub use process::{binary, command, tool, ui, worker};
 
 pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
 pub use participant::{Behaviour, Call, Gate, Participant};
 pub use proxy::{Fault, Proxy};
+pub use size::sized;
 pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;
 pub use ui::Ui;

@@ -1,12 +1,15 @@
-//! The table of bad (and good) input, `tests/cases/bad_input.json`, for whoever must obey it: the INSERT, this crate,
-//! and `pgsaga check`.
+//! The table of bad (and good) input, `tests/cases/bad_input.json`, for whoever must obey it: the
+//! INSERT, this crate, and `pgsaga check`.
 //!
-//! A case has `steps` (JSON), `steps_text` (any text) or `saga` (columns). `error` is the exact words; without it the
-//! input is good. `insert` is what the INSERT says instead, where it differs; after `~`, what it contains.
-//! What is too big to write down: `"@text:9"` is a string of nine x, `"@url:9"` a URL of so many bytes, `"@nest:9"`
-//! nine arrays in each other, `"@steps:9"` nine steps, `"@entries:9"` an object of nine strings, `"@names:9"` nine names,
-//! `"@join:9"` eight steps that wait for nothing and one that waits for them, `"@ring:9"` nine steps, each after the next.
+//! A case has `steps` (JSON), `steps_text` (any text) or `saga` (columns). `error` is the exact
+//! words; without it the input is good. `insert` is what the INSERT says instead, where it differs;
+//! after `~`, what it contains. What is too big to write down: `"@text:9"` is a string of nine x,
+//! `"@url:9"` a URL of so many bytes, `"@nest:9"` nine arrays in each other, `"@steps:9"` nine
+//! steps, `"@entries:9"` an object of nine strings, `"@names:9"` nine names, `"@join:9"` eight
+//! steps that wait for nothing and one that waits for them, `"@ring:9"` nine steps, each after the
+//! next.
 
+use pgsaga_producer::{Columns, Definition, Invalid};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -36,6 +39,11 @@ pub(crate) struct Case {
 pub(crate) enum Input {
     Steps(String),
     Saga(String),
+}
+
+/// Checks a text as the column `steps`.
+pub(crate) fn check_steps(text: &str) -> Result<Definition, Invalid> {
+    Definition::new(Columns { steps: text.to_owned(), ..Columns::default() })
 }
 
 pub(crate) fn all() -> Vec<Case> {

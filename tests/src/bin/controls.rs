@@ -16,7 +16,7 @@ struct Cli {
     /// Only controls, or rules, whose name contains this; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only those of this entry of RACES.md; may be repeated.
+    /// Only those of this entry of docs/races.md; may be repeated.
     #[arg(long, value_name = "N")]
     race: Vec<u8>,
     /// The workspace.
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         for rule in &rules {
             println!("{}", rule.name);
             for control in &rule.controls {
-                println!("  {}\n    {}: {}", control.name, control.file, control.test);
+                println!("  {}\n    {}: {}", control.name, control.tag, control.test);
             }
         }
         return ExitCode::SUCCESS;

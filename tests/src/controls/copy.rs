@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Control, Error};
+use super::{Control, Error, Tags};
 
 /// A copy of what git would commit, as it stands in the working tree.
 #[derive(Debug)]
 pub struct SourceCopy {
     path: PathBuf,
+    tags: Tags,
 }
 
 impl SourceCopy {
@@ -20,12 +21,9 @@ impl SourceCopy {
     /// Where git does not know the tree, or a file cannot be copied.
     pub fn new(root: &Path, path: PathBuf) -> Result<SourceCopy, Error> {
         let mut kept = BTreeSet::new();
-        for name in names(root)? {
-            let (from, to) = (root.join(&name), path.join(&name));
-            // Deleted, and not yet committed so; or a link out of the tree.
-            if !from.is_file() {
-                continue;
-            }
+        let names = names(root)?;
+        for name in &names {
+            let (from, to) = (root.join(name), path.join(name));
             let wanted = fs::read(&from).map_err(|error| Error::file("read", &from, error))?;
             if fs::read(&to).ok().as_ref() != Some(&wanted) {
                 write(&to, &wanted)?;
@@ -33,7 +31,8 @@ impl SourceCopy {
             kept.insert(to);
         }
         remove_others(&path, &kept)?;
-        Ok(SourceCopy { path })
+        let tags = Tags::read(&path, &names)?;
+        Ok(SourceCopy { path, tags })
     }
 
     /// Where it is.
@@ -41,14 +40,20 @@ impl SourceCopy {
         &self.path
     }
 
+    /// The tags of its sources.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
     /// Takes the rule away until the guard is dropped.
     ///
     /// # Errors
-    /// [`Error::NotOnce`], or where the file cannot be written.
+    /// [`Error::DoesNotFit`], or where the file cannot be written.
     pub fn without(&self, control: &Control) -> Result<Broken, Error> {
-        let path = self.path.join(&control.file);
+        let tag = control.place(&self.tags)?;
+        let path = self.path.join(&tag.file);
         let whole = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
-        write(&path, control.apply(&whole)?.as_bytes())?;
+        write(&path, control.apply(tag, &whole)?.as_bytes())?;
         Ok(Broken { path, whole })
     }
 }
@@ -67,7 +72,11 @@ impl Drop for Broken {
     }
 }
 
-fn names(root: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The files below `root` that git would commit, by their paths from there.
+///
+/// # Errors
+/// Where git does not know the tree.
+pub fn names(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let output = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
@@ -78,7 +87,9 @@ fn names(root: &Path) -> Result<Vec<PathBuf>, Error> {
         return Err(Error::Program { program: "git", status: output.status.to_string(), said });
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
+    let names = text.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    // Not what is deleted and not yet committed so, and no link out of the tree.
+    Ok(names.filter(|name| root.join(name).is_file()).collect())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -18,13 +18,13 @@ pub enum Verdict {
     StayedGreen,
     /// The test failed with these words instead.
     OtherReason(String),
-    /// The test did not run: there is none of that name, or it is ignored, or the process died before it.
+    /// The test did not run: its name fits none or several, or it is ignored, or the process died before it.
     DidNotRun,
     /// It was killed: a test of a rule ends by itself.
     Hung,
     /// The source without the rule does not compile; cargo's last words.
     DidNotCompile(String),
-    /// The text of the control is not there exactly once.
+    /// The tag is not there exactly once, or what stands below it is not what the control breaks.
     DidNotApply(String),
 }
 

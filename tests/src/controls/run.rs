@@ -46,7 +46,10 @@ pub fn run(options: &Options, rules: &[Rule]) -> Result<bool, Error> {
         .flat_map(|rule| rule.controls.iter().map(|control| (rule.name.as_str(), control)))
         .collect();
     // Neighbours change the same crate, so that little is built between two of them.
-    controls.sort_by_key(|(_, control)| (control.file.split('/').next(), control.build()));
+    controls.sort_by_cached_key(|(_, control)| {
+        let tag = control.place(trials.copy.tags()).ok();
+        (tag.and_then(|tag| tag.file.iter().next().map(ToOwned::to_owned)), trials.binary(control))
+    });
     if !trials.are_green_unbroken(&controls)? {
         return Ok(false);
     }
@@ -82,6 +85,9 @@ fn lock(folder: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// The folder of a package, and the name of its test binary or `lib`.
+type Binary<'a> = (PathBuf, &'a str);
+
 struct Trials<'a> {
     copy: SourceCopy,
     target: PathBuf,
@@ -91,16 +97,19 @@ struct Trials<'a> {
 impl Trials<'_> {
     /// What is red already shows nothing.
     fn are_green_unbroken(&self, controls: &[(&str, &Control)]) -> Result<bool, Error> {
-        let mut binaries: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        let mut binaries: BTreeMap<Binary<'_>, Vec<&str>> = BTreeMap::new();
         for (_, control) in controls {
-            binaries.entry(control.build()).or_default().push(&control.test);
+            // One that has no place is told of when its turn comes.
+            if let Some(binary) = self.binary(control) {
+                binaries.entry(binary).or_default().push(&control.test);
+            }
         }
         let mut green = true;
         for (binary, mut tests) in binaries {
             tests.sort_unstable();
             tests.dedup();
-            eprintln!("unbroken: {} tests of {} {}", tests.len(), binary.0, binary.1);
-            let built = match self.build(binary)? {
+            eprintln!("unbroken: {} tests of {} {}", tests.len(), binary.0.display(), binary.1);
+            let built = match self.build(&binary)? {
                 Ok(built) => built,
                 Err(said) => {
                     eprintln!("  does not compile:\n{said}");
@@ -108,9 +117,11 @@ impl Trials<'_> {
                     continue;
                 }
             };
-            let ran = trial::run(&built, &self.target, &tests, self.options.baseline_seconds_max)?;
+            let whole: Vec<&str> = tests.iter().filter_map(|test| built.whole_name(test)).collect();
+            let ran = trial::run(&built, &self.target, &whole, self.options.baseline_seconds_max)?;
             for test in tests {
-                let verdict = judge(&ran, test, None);
+                let verdict =
+                    built.whole_name(test).map_or(Verdict::DidNotRun, |test| judge(&ran, test, None));
                 if verdict != Verdict::StayedGreen {
                     green = false;
                     let words = match verdict {
@@ -124,8 +135,13 @@ impl Trials<'_> {
         Ok(green)
     }
 
-    fn build(&self, binary: (&str, &str)) -> Result<Result<Built, String>, Error> {
-        trial::build(self.copy.path(), &self.target, binary)
+    fn binary<'a>(&self, control: &'a Control) -> Option<Binary<'a>> {
+        let tag = control.place(self.copy.tags()).ok()?;
+        Some((control.package(self.copy.path(), tag), &control.binary))
+    }
+
+    fn build(&self, (package, name): &Binary<'_>) -> Result<Result<Built, String>, Error> {
+        trial::build(self.copy.path(), &self.target, (package, name))
     }
 
     fn outcome<'a>(&self, rule: &'a str, control: &'a Control) -> Result<Outcome<'a>, Error> {
@@ -136,16 +152,17 @@ impl Trials<'_> {
             build_seconds: 0.0,
             test_seconds: 0.0,
         };
-        let _broken = match self.copy.without(control) {
-            Ok(broken) => broken,
-            Err(error @ Error::NotOnce { .. }) => {
+        let (_broken, binary) = match (self.copy.without(control), self.binary(control)) {
+            (Ok(broken), Some(binary)) => (broken, binary),
+            (Err(error @ Error::DoesNotFit { .. }), _) => {
                 outcome.verdict = Verdict::DidNotApply(error.to_string());
                 return Ok(outcome);
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
+            (Ok(_), None) => return Ok(outcome),
         };
         let started = Instant::now();
-        let built = self.build(control.build())?;
+        let built = self.build(&binary)?;
         outcome.build_seconds = started.elapsed().as_secs_f64();
         let built = match built {
             Ok(built) => built,
@@ -154,10 +171,11 @@ impl Trials<'_> {
                 return Ok(outcome);
             }
         };
+        let Some(test) = built.whole_name(&control.test) else { return Ok(outcome) };
         let started = Instant::now();
-        let ran: Ran = trial::run(&built, &self.target, &[&control.test], self.options.test_seconds_max)?;
+        let ran: Ran = trial::run(&built, &self.target, &[test], self.options.test_seconds_max)?;
         outcome.test_seconds = started.elapsed().as_secs_f64();
-        outcome.verdict = judge(&ran, &control.test, Some(&control.says));
+        outcome.verdict = judge(&ran, test, Some(&control.says));
         Ok(outcome)
     }
 }

@@ -19,13 +19,27 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Built {
     executable: PathBuf,
     folder: PathBuf,
+    /// The whole names of its tests.
+    tests: Vec<String>,
+}
+
+impl Built {
+    /// The whole name of the one test whose name ends with `name`, from the beginning of a module on.
+    pub(super) fn whole_name(&self, name: &str) -> Option<&str> {
+        let is_named = |test: &&String| {
+            test.strip_suffix(name).is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))
+        };
+        let mut named = self.tests.iter().filter(is_named);
+        let test = named.next()?;
+        named.next().is_none().then_some(test)
+    }
 }
 
 /// Builds; the inner error is what the compiler says.
 pub(super) fn build(
     source: &Path,
     target: &Path,
-    (package, name): (&str, &str),
+    (package, name): (&Path, &str),
 ) -> Result<Result<Built, String>, Error> {
     let mut cargo = binary::cargo();
     cargo.args([
@@ -34,16 +48,20 @@ pub(super) fn build(
         "--no-run",
         "--quiet",
         "--message-format=json-render-diagnostics",
-        "-p",
-        package,
+        "--manifest-path",
     ]);
-    match name {
+    cargo.arg(package.join("Cargo.toml"));
+    let kind = match name {
+        "unit" if source.join(package).join("src/lib.rs").is_file() => "lib",
+        "unit" => "bin",
+        _ => "test",
+    };
+    match kind {
         "lib" => cargo.arg("--lib"),
         "bin" => cargo.arg("--bins"),
-        name => cargo.args(["--test", name]),
+        _ => cargo.args(["--test", name]),
     };
-    // Only the planner's search needs an optimised worker; unoptimised it is also the one that the e2e tests build.
-    cargo.args(["--config", "profile.test.package.pgsaga-plan.opt-level=0"]);
+    cargo.args(binary::UNOPTIMISED);
     let output = in_target(&mut cargo, target)
         .current_dir(source)
         .output()
@@ -56,21 +74,33 @@ pub(super) fn build(
         .split(|&byte| byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
         .filter(|message| {
-            let is_of_kind = message["target"]["kind"]
-                .as_array()
-                .is_some_and(|kinds| kinds.iter().any(|kind| kind == name));
-            message["profile"]["test"] == true && (message["target"]["name"] == name || is_of_kind)
+            let target = &message["target"];
+            let is_of_kind =
+                target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|other| other == kind));
+            message["profile"]["test"] == true && is_of_kind && (kind != "test" || target["name"] == name)
         })
         .find_map(|message| {
             let executable = PathBuf::from(message["executable"].as_str()?);
             let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-            Some(Built { executable, folder })
+            Some(Built { executable, folder, tests: Vec::new() })
         });
-    built.map(Ok).ok_or_else(|| Error::Program {
+    let mut built = built.ok_or_else(|| Error::Program {
         program: "cargo",
         status: output.status.to_string(),
-        said: format!("it named no test binary {name} of {package}"),
-    })
+        said: format!("it named no test binary {name} in {}", package.display()),
+    })?;
+    built.tests = list(&built)?;
+    Ok(Ok(built))
+}
+
+fn list(built: &Built) -> Result<Vec<String>, Error> {
+    let output = Command::new(&built.executable)
+        .args(["--list", "--format", "terse"])
+        .current_dir(&built.folder)
+        .output()
+        .map_err(|error| Error::file("run", &built.executable, error))?;
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 /// Runs tests by their whole names, and kills what has not ended after `seconds_max`.
@@ -110,9 +140,14 @@ pub(super) fn run(built: &Built, target: &Path, tests: &[&str], seconds_max: u64
     Ok(Ran { out: reader.join().unwrap_or_default(), hung })
 }
 
-/// For cargo, and for the cargo that the tests run to build `pgsaga`.
+/// For cargo, and for the cargo that the tests run to build `pgsaga`. The tests run whole: what a
+/// control breaks may show in a case that a small run leaves out.
 fn in_target<'a>(command: &'a mut Command, target: &Path) -> &'a mut Command {
-    command.env("CARGO_TARGET_DIR", target).env("CARGO_PROFILE_DEV_DEBUG", "0")
+    command
+        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("PGSAGA_TESTS", "full")
+        .env(binary::OF_A_CONTROL, "true")
 }
 
 fn last_lines(text: &str) -> String {

@@ -1,8 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pgsaga_tests::controls::{Control, Rule, read};
+use pgsaga_tests::controls::{Control, Rule, Tags, names, read};
 
 /// Every rule that a test must miss: the races that broke earlier drafts, and seven that no race is named after.
 const RULES: [(&str, &str); 35] = [
@@ -61,6 +61,11 @@ fn controls() -> Vec<Control> {
     rules().into_iter().flat_map(|rule| rule.controls).collect()
 }
 
+fn tags() -> Tags {
+    let root = root();
+    Tags::read(&root, &names(&root).unwrap()).unwrap()
+}
+
 #[test]
 fn every_rule_has_a_control() {
     let rules = rules();
@@ -79,78 +84,113 @@ fn every_rule_has_a_control() {
     assert!(said.contains(&count), "docs/reliability.md does not say that there are {}", controls.len());
 }
 
-/// A control changes the product, never a test: what it looks for is there once, and is something else afterwards.
+/// The tags are short words joined by hyphens, above the product's own code: what changed a test would show nothing.
 #[test]
-fn every_control_applies_to_todays_source() {
-    for control in controls() {
-        let source = fs::read_to_string(root().join(&control.file)).unwrap();
-        let broken = control.apply(&source).unwrap_or_else(|error| panic!("{error}"));
-        assert_ne!(broken, source, "{}", control.name);
-        let place = source.find(&control.find).unwrap();
+fn every_tag_is_in_the_source_once_and_has_a_control() {
+    let tags = tags();
+    let controls = controls();
+    for control in &controls {
+        control.place(&tags).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let used: BTreeSet<&str> = controls.iter().map(|control| control.tag.as_str()).collect();
+    for tag in tags.iter() {
+        let (name, place) = (&tag.name, tag.place());
         assert!(
-            ["sql/", "producer/src/", "worker/src/"].iter().any(|product| control.file.starts_with(product))
-                && !control.file.contains("/tests")
-                && source.find("#[cfg(test)]").is_none_or(|tests| place < tests),
-            "{} changes a test of {}",
-            control.name,
-            control.file
+            used.contains(name.as_str()),
+            "{place}: found the tag {name}; allowed: one that a control names"
+        );
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        assert!(
+            name.split('-').all(is_word),
+            "{place}: found {name:?}; allowed: lower-case words and hyphens"
+        );
+        let source = fs::read_to_string(root().join(&tag.file)).unwrap();
+        let is_of_tests = tag.file.iter().any(|part| part == "tests" || part == "tests.rs");
+        assert!(
+            !is_of_tests && source.find("#[cfg(test)]").is_none_or(|tests| tag.end < tests),
+            "{place}: the tag {name} stands in a test"
         );
     }
 }
 
-/// What a later migration has replaced is nobody's rule any more.
 #[test]
-fn a_control_of_a_function_of_the_schema_changes_its_newest_form() {
-    let name = |line: &str| {
-        let rest =
-            line.strip_prefix("create function ").or(line.strip_prefix("create or replace function "))?;
-        Some(rest.split('(').next()?.to_owned())
-    };
-    let names = |sql: &str| -> Vec<String> { sql.lines().filter_map(name).collect() };
-    for control in controls().iter().filter(|control| control.file.starts_with("sql/migrations/")) {
-        let sql = fs::read_to_string(root().join(&control.file)).unwrap();
-        let place = sql.find(control.find.trim_matches('\n')).unwrap();
-        let Some(function) = names(&sql[..place]).pop() else { continue };
-        let version: i64 = control.file["sql/migrations/".len()..][..4].parse().unwrap();
-        for newer in pgsaga_sql::MIGRATIONS.iter().filter(|migration| migration.version > version) {
-            assert!(
-                !names(newer.sql).contains(&function),
-                "{}: {function} is another since migration {}",
-                control.name,
-                newer.version
-            );
+fn every_control_breaks_the_source_in_a_way_of_its_own() {
+    let tags = tags();
+    let mut broken = BTreeMap::new();
+    for control in controls() {
+        let tag = control.place(&tags).unwrap_or_else(|error| panic!("{error}"));
+        let source = fs::read_to_string(root().join(&tag.file)).unwrap();
+        let without = control.apply(tag, &source).unwrap_or_else(|error| panic!("{error}"));
+        assert_ne!(without, source, "{} changes nothing", control.name);
+        if let Some(other) = broken.insert((tag.file.clone(), without), control.name.clone()) {
+            panic!("{:?} and {other:?} break the source in the same way", control.name);
         }
     }
 }
 
 #[test]
 fn every_control_names_a_test_that_there_is() {
+    let (root, tags) = (root(), tags());
+    let mut binaries: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for control in controls() {
-        assert!(has_test(&control), "{}: no test {} in {:?}", control.name, control.test, control.build());
         assert!(!control.says.is_empty(), "{}: any failure would do", control.name);
+        let package = control.package(&root, control.place(&tags).unwrap());
+        let folder = match control.binary.as_str() {
+            "unit" => package.join("src"),
+            binary => package.join("tests").join(binary),
+        };
+        let tests = binaries.entry(folder.clone()).or_insert_with(|| tests_in(&root.join(folder)));
+        let named = |test: &&String| {
+            let modules = test.strip_suffix(&control.test);
+            modules.is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))
+        };
+        let found: Vec<&String> = tests.iter().filter(named).collect();
+        assert_eq!(found.len(), 1, "{}: {} names {found:?}; allowed: one test", control.name, control.test);
     }
 }
 
-/// Looks into the file of the test's module, or of the nearest module around it that has a file.
-fn has_test(control: &Control) -> bool {
-    let package = root().join(control.package.strip_prefix("pgsaga-").unwrap_or(&control.package));
-    let (folder, main) = match control.binary.as_str() {
-        "lib" => (package.join("src"), "lib.rs"),
-        binary => (package.join("tests").join(binary), "main.rs"),
-    };
-    let mut modules: Vec<&str> = control.test.split("::").collect();
-    let Some(name) = modules.pop() else { return false };
-    let file = loop {
-        let file = if modules.is_empty() { main.to_owned() } else { format!("{}.rs", modules.join("/")) };
-        match fs::read_to_string(folder.join(file)) {
-            Ok(text) => break text,
-            Err(_) if modules.pop().is_none() => return false,
-            Err(_) => {}
+/// The whole names of the tests whose modules lie in `folder`.
+fn tests_in(folder: &Path) -> Vec<String> {
+    let mut tests = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let module = path.strip_prefix(folder).unwrap().with_extension("");
+                let mut modules: Vec<String> =
+                    module.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+                modules.pop_if(|last| ["main", "lib", "mod"].contains(&last.as_str()));
+                let source = fs::read_to_string(&path).unwrap();
+                add_tests(&syn::parse_file(&source).unwrap().items, &modules, &mut tests);
+            }
         }
-    };
-    let Some((before, _)) = file.split_once(&format!("fn {name}()")) else { return false };
-    before.lines().rev().take(3).any(|line| {
-        let line = line.trim();
-        line == "#[test]" || line.starts_with("#[tokio::test")
-    })
+    }
+    tests
+}
+
+fn add_tests(items: &[syn::Item], modules: &[String], tests: &mut Vec<String>) {
+    for item in items {
+        match item {
+            syn::Item::Mod(module) => {
+                let modules = [modules, &[module.ident.to_string()]].concat();
+                if let Some((_, items)) = &module.content {
+                    add_tests(items, &modules, tests);
+                }
+            }
+            syn::Item::Fn(function) => {
+                let is_test = |attribute: &syn::Attribute| {
+                    attribute.path().segments.last().is_some_and(|segment| segment.ident == "test")
+                };
+                if function.attrs.iter().any(is_test) {
+                    tests.push([modules, &[function.sig.ident.to_string()]].concat().join("::"));
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -5,9 +5,13 @@ use std::process::{Command, Output};
 const LOCK: &str = "version = 4\n\n[[package]]\nname = \"fixture\"\nversion = \"0.0.0\"\n";
 
 const SOURCE: &str = r#"//! A product of one rule.
-//! It has no other.
+
+// control: no-rule
+/// It has no other.
+pub const RULES: u8 = 1;
 
 pub fn add(a: u8, b: u8) -> u8 {
+    // control: sum
     a.saturating_add(b)
 }
 
@@ -30,10 +34,10 @@ mod tests {
 "#;
 
 /// One control of the fixture.
-fn control(find: &str, replace: &str, test: &str, says: &str) -> String {
+fn control(tag: &str, change: &str, test: &str, says: &str) -> String {
     format!(
-        "[[control]]\nname = \"control\"\nfile = \"src/lib.rs\"\npackage = \"fixture\"\nbinary = \"lib\"\n\
-         find = '{find}'\nreplace = '{replace}'\ntest = 'tests::{test}'\nsays = '{says}'\n"
+        "[[control]]\nname = \"control\"\ntag = \"{tag}\"\nbreak = {change}\nbinary = \"unit\"\n\
+         test = '{test}'\nsays = '{says}'\n"
     )
 }
 
@@ -81,9 +85,12 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
 }
 
+const WRAPS: &str = "{ swap = ['saturating_add', 'wrapping_add'] }";
+const NO_CHANGE: &str = "{ value = '2' }";
+
 #[test]
 fn a_rule_whose_test_goes_red_is_well() {
-    let output = run(&control("saturating_add", "wrapping_add", "a_sum_does_not_overflow", "it overflows"));
+    let output = run(&control("sum", WRAPS, "a_sum_does_not_overflow", "it overflows"));
     let said = said(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("1 of 1 controls are red"), "{said}");
@@ -91,7 +98,7 @@ fn a_rule_whose_test_goes_red_is_well() {
 
 #[test]
 fn a_control_that_stays_green_fails() {
-    let output = run(&control("It has no other.", "It has many.", "a_sum_does_not_overflow", "it overflows"));
+    let output = run(&control("no-rule", NO_CHANGE, "a_sum_does_not_overflow", "it overflows"));
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("stayed green") && said.contains("0 of 1 controls are red"), "{said}");
@@ -99,14 +106,21 @@ fn a_control_that_stays_green_fails() {
 
 #[test]
 fn whatever_else_is_not_red_fails_too() {
-    for (find, replace, test, says, verdict) in [
-        ("saturating_add", "saturating_ad", "a_sum_does_not_overflow", "it overflows", "did not compile"),
-        ("saturating_add", "wrapping_add", "a_sum_does_not_overflow", "it is too small", "another reason"),
-        ("checked_add", "wrapping_add", "a_sum_does_not_overflow", "it overflows", "did not apply"),
-        ("saturating_add(b)", "saturating_sub(b)", "a_sum_is_awaited", "", "hung"),
-        ("saturating_add", "wrapping_add", "a_sum_is_blue", "it overflows", "did not run"),
+    for (tag, change, test, says, verdict) in [
+        ("sum", "{ becomes = 'a.add_up(b)' }", "a_sum_does_not_overflow", "it overflows", "did not compile"),
+        ("sum", WRAPS, "a_sum_does_not_overflow", "it is too small", "another reason"),
+        ("product", WRAPS, "a_sum_does_not_overflow", "it overflows", "found in no source of the product"),
+        (
+            "sum",
+            "{ cut = 'checked' }",
+            "a_sum_does_not_overflow",
+            "it overflows",
+            "found \"checked\" 0 times in the piece",
+        ),
+        ("sum", "{ becomes = 'a.saturating_sub(b)' }", "a_sum_is_awaited", "", "hung"),
+        ("sum", WRAPS, "sum_does_not_overflow", "it overflows", "did not run"),
     ] {
-        let output = run(&control(find, replace, test, says));
+        let output = run(&control(tag, change, test, says));
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(verdict), "{verdict}: {said}");
@@ -117,8 +131,7 @@ fn whatever_else_is_not_red_fails_too() {
 #[test]
 fn a_test_that_fails_before_anything_is_broken_fails() {
     let source = SOURCE.replace("saturating_add", "wrapping_add");
-    let output =
-        run_with(&source, &control("It has no other.", "", "a_sum_does_not_overflow", "it overflows"));
+    let output = run_with(&source, &control("no-rule", NO_CHANGE, "a_sum_does_not_overflow", "it overflows"));
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("red without any change"), "{said}");

@@ -1,39 +1,105 @@
 //! End-to-end tests: real worker processes, a real Postgres, scripted participants.
+//!
+//! A test goes into the folder of what it is about; a new module gets a line here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod answers;
-mod atomic;
-mod barrier;
-mod bench;
-mod claims;
-mod cli;
-mod commands;
-mod compensation;
-mod crash;
-mod decisions;
-mod dtm;
-mod extremes;
-mod fairness;
-mod fences;
-mod joins;
-mod lease;
-mod list;
-mod locks;
-mod metrics;
-mod order;
-mod pivot;
-mod pooler;
-mod producer;
-mod queue;
-mod races;
-mod results;
-mod retention;
-mod roles;
-mod schema;
+/// What an application and its participants see: they insert sagas, wait for them and are called.
+mod application {
+    /// A saga exists if and only if the transaction that inserted it committed.
+    mod atomic;
+    /// The barrier, with which a participant does the work of each op once.
+    mod barrier;
+    /// The behaviours that DTM's own tests cover, through the crate and in plain SQL.
+    mod dtm;
+    /// The producer crate against a real database.
+    mod producer;
+}
+
+/// What the database holds, refuses and deletes.
+mod database {
+    /// Rows with extreme and unreadable values, each of which costs only its own saga.
+    mod extremes;
+    /// Retention deletes what finished long ago, and nothing else.
+    mod retention;
+    /// The least rights with which producers and workers can do their work.
+    mod roles;
+    /// Every statement fits the schema, every check can fail, and other versions are refused.
+    mod schema;
+}
+
+/// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.
+mod interleaving {
+    /// Epochs, marks and locks keep a worker from writing what is not its own any more.
+    mod fences;
+    /// A settle of a parallel saga writes only what was planned from the newest row.
+    mod joins;
+    /// Settles and rescues wait for no row.
+    mod locks;
+    /// The races of sequential sagas, each with the statement that lacks its rule.
+    mod races;
+}
+
+/// Workers that start, stop, die and lose their database.
+mod lifecycle {
+    /// Killed, frozen and cut-off workers, and a Postgres that crashes under load.
+    mod crash;
+    /// Who may start a call and who is dead, whatever the clocks say.
+    mod lease;
+    /// Workers behind PgBouncer in transaction mode.
+    mod pooler;
+    /// One worker process for several databases on two servers.
+    mod several;
+    /// SIGTERM cuts off no call within the grace and leaves no task claimed.
+    mod shutdown;
+}
+
+/// What people read and decide.
+mod operate {
+    /// `pgsaga bench` measures what it says.
+    mod bench;
+    /// The command line as a user meets it: help, errors, exit codes.
+    mod cli;
+    /// The decisions as commands, for one saga and in bulk.
+    mod commands;
+    /// The decisions as functions: abort, force, retry, skip, resolve, and what they do to a saga.
+    mod decisions;
+    /// `pgsaga list`, its filters and `--watch`.
+    mod list;
+    /// Each exported number against what really happened.
+    mod metrics;
+    /// `pgsaga show` for people, as JSON and as a picture.
+    mod show;
+}
+
+/// How tasks are found, and in which order.
+mod queue {
+    /// What a claim must find.
+    mod claims;
+    /// Queues, priorities, limits, and participants that are dead or hang.
+    mod fairness;
+    /// The plans of the hot statements, whatever the statistics say.
+    mod plans;
+    /// A worker that waits is woken, and producers pay for that only while one waits.
+    mod wakeup;
+}
+
+/// What a saga does, from its first call to its end.
+mod saga {
+    /// What is sent to a participant, and what no answer can do.
+    mod answers;
+    /// What is undone, in which order, and what is not.
+    mod compensation;
+    /// Steps in any order and at the same time, forward and backward.
+    mod order;
+    /// The point of no return.
+    mod pivot;
+    /// Answers that flow from step to step, and into the saga's result.
+    mod results;
+    /// Deadlines, starting times and limits, which survive restarts.
+    mod time;
+    /// A request that was never sent did nothing; a request that was sent may have.
+    mod unsent;
+}
+
+/// The workers' own statements in sessions of the test, one at a time. Holds no tests.
 mod session;
-mod several;
-mod show;
-mod shutdown;
-mod time;
-mod unsent;
-mod wakeup;

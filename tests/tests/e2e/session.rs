@@ -1,23 +1,16 @@
 //! Sessions that run the workers' own statements by hand, one at a time, so that a test chooses the interleaving.
 
 use chrono::{DateTime, Utc};
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, ReleasedTask, SettledTask};
 use pgsaga_tests::eventually;
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 /// A worker as the database knows it: an id, and statements run by hand.
 pub(crate) async fn register(connection: &mut PgConnection) -> i64 {
-    let row = sqlx::query(query::REGISTER)
-        .bind(15_000)
-        .bind("test")
-        .bind(1)
-        .bind("test")
-        .fetch_one(connection)
-        .await
-        .unwrap();
+    let register = query::Register { lease_ms: 15_000, host: "test", process_id: 1, version: "test" };
+    let row = register.query().fetch_one(connection).await.unwrap();
     row.get("id")
 }
 
@@ -61,22 +54,17 @@ pub(crate) async fn claim_on(
     mark: DateTime<Utc>,
     server: Option<DateTime<Utc>>,
 ) -> Vec<Claimed> {
-    let claim = sqlx::query(AssertSqlSafe(sql.to_owned()))
-        .bind(worker)
-        .bind(limit)
-        .bind(pgsaga_sql::FORMAT)
-        .bind(i64::MAX)
-        .bind(vec![1i32])
-        .bind(vec![mark])
-        .bind(Vec::<String>::new())
-        .bind(None::<Vec<String>>)
-        .bind(None::<Vec<i64>>)
-        .bind(0i32)
-        .bind(false)
-        .bind(Vec::<String>::new())
-        .bind(Vec::<i64>::new())
-        .bind(server)
-        .bind(Vec::<i64>::new());
+    let claim = query::Claim {
+        worker_id: worker,
+        tasks_max: limit,
+        format_max: pgsaga_sql::FORMAT,
+        definition_bytes_max: i64::MAX,
+        lanes: &[1],
+        watermarks: &[mark],
+        server_started_at: server,
+        ..query::Claim::default()
+    };
+    let claim = claim.query_with(AssertSqlSafe(sql.to_owned()));
     let task = |row: &PgRow| {
         Some(Claimed {
             id: row.get::<Option<i64>, _>("id")?,
@@ -89,7 +77,7 @@ pub(crate) async fn claim_on(
 }
 
 pub(crate) async fn claim(connection: &mut PgConnection, worker: i64, limit: i64) -> Vec<Claimed> {
-    claim_with(connection, query::CLAIM, worker, limit).await
+    claim_with(connection, query::Claim::SQL, worker, limit).await
 }
 
 /// What a settle says of a task.
@@ -108,7 +96,7 @@ pub(crate) fn settle_statement(
     worker: i64,
     tasks: &[Claimed],
     ends: Ends,
-) -> Query<'static, Postgres, PgArguments> {
+) -> query::Query<'static> {
     settle_on(sql, worker, tasks, ends, None)
 }
 
@@ -119,51 +107,47 @@ pub(crate) fn settle_on(
     tasks: &[Claimed],
     ends: Ends,
     server: Option<DateTime<Utc>>,
-) -> Query<'static, Postgres, PgArguments> {
-    let n = tasks.len();
-    let (advances, goes_on) = (matches!(ends, Ends::Advances), !matches!(ends, Ends::Succeeds));
-    let next_step = |task: &Claimed| goes_on.then_some(task.step + i16::from(advances));
-    let next_attempt = goes_on.then_some(if advances { 1i32 } else { 2 });
-    sqlx::query(AssertSqlSafe(sql.to_owned()))
-        .bind(worker)
-        .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|t| t.epoch).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|t| t.saga_id).collect::<Vec<_>>())
-        .bind(vec!["success"; n])
-        .bind(vec![Some(200i16); n])
-        .bind(vec![1000i32; n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![advances; n])
-        .bind(tasks.iter().map(next_step).collect::<Vec<_>>())
-        .bind(vec![goes_on.then_some("action"); n])
-        .bind(vec![next_attempt; n])
-        .bind(vec![goes_on.then_some(0i32); n])
-        .bind(vec![goes_on.then_some(false); n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![matches!(ends, Ends::Again).then_some(0i64); n])
-        .bind(vec![(!goes_on).then_some("succeeded"); n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![None::<String>; n])
-        .bind(vec![goes_on.then_some(""); n])
-        .bind(vec![false; n])
-        .bind(vec![true; n])
-        .bind(vec![false; n])
-        .bind(None::<String>)
-        .bind(None::<String>)
-        .bind(server)
+) -> query::Query<'static> {
+    let mut settle =
+        query::Settle { worker_id: worker, server_started_at: server, ..query::Settle::default() };
+    settle.tasks.extend(tasks.iter().map(|task| {
+        let settled = SettledTask {
+            task_id: task.id,
+            epoch: task.epoch,
+            saga_id: task.saga_id,
+            outcome: Some("success"),
+            status_code: Some(200),
+            duration_us: Some(1000),
+            next_keeps_deadline: true,
+            ..SettledTask::default()
+        };
+        let next = |step, attempt| SettledTask {
+            next_step: Some(step),
+            next_op: Some("action"),
+            next_attempt: Some(attempt),
+            next_counted: Some(0),
+            next_unknown_before: Some(false),
+            next_participant: Some(""),
+            ..settled.clone()
+        };
+        match ends {
+            Ends::Advances => SettledTask { in_place: true, ..next(task.step + 1, 1) },
+            Ends::Again => SettledTask { next_delay_us: Some(0), ..next(task.step, 2) },
+            Ends::Succeeds => SettledTask { saga_status: Some("succeeded"), ..settled },
+        }
+    }));
+    settle.query_with(AssertSqlSafe(sql.to_owned()))
 }
 
 /// Gives tasks back, due at once.
 pub(crate) async fn hand_back(connection: &mut PgConnection, worker: i64, tasks: &[Claimed]) {
-    let n = tasks.len();
-    let statement = sqlx::query(query::HAND_BACK)
-        .bind(worker)
-        .bind(tasks.iter().map(|t| t.id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|t| t.epoch).collect::<Vec<_>>())
-        .bind(vec![0i64; n])
-        .bind(vec![None::<String>; n]);
-    assert_eq!(statement.fetch_all(connection).await.unwrap().len(), n);
+    let released = tasks.iter().map(|task| ReleasedTask {
+        task_id: task.id,
+        epoch: task.epoch,
+        ..ReleasedTask::default()
+    });
+    let release = query::Release { worker_id: worker, tasks: released.collect() };
+    assert_eq!(release.query().fetch_all(connection).await.unwrap().len(), tasks.len());
 }
 
 /// How many rows of the worker's could be declared dead: none while a statement of it is open.
@@ -201,7 +185,7 @@ pub(crate) async fn settle(
     tasks: &[Claimed],
     ends: Ends,
 ) -> Vec<i64> {
-    settle_with(connection, query::SETTLE, worker, tasks, ends).await
+    settle_with(connection, query::Settle::SQL, worker, tasks, ends).await
 }
 
 pub(crate) async fn insert(scene: &Scene, count: usize, steps: usize) {

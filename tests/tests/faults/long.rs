@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::{Cluster, eventually, setting};
+use pgsaga_tests::{Cluster, eventually, setting, sized};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Connection as _, raw_sql};
 
@@ -59,7 +59,7 @@ async fn oldest(scene: &Scene) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_stalls_beside_transactions_that_stay_open() {
-    let seconds = setting("LONG_SECONDS", 60);
+    let seconds = setting("LONG_SECONDS", sized(20, 60));
     let cluster = Cluster::own(true, false).await;
     let mut scene = Scene::on(&cluster).await;
     for _ in 0..2 {

@@ -1,5 +1,9 @@
-//! Crash points: at every durable boundary of workers, commands, producers and migrations a process dies, for every step of
-//! a saga of three, forward and backward. Another goes on, and nothing may show that there was a death.
+//! Crash points: at every durable boundary of workers, commands, producers and migrations a process
+//! dies, for every step of a saga of three, forward and backward. Another goes on, and nothing may
+//! show that there was a death.
+//!
+//! A small run has each boundary once, at a step and in a direction that follow from `SEED`. Six
+//! consecutive seeds are a full run.
 
 mod case;
 mod producers;
@@ -9,8 +13,9 @@ mod table;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use pgsaga_sql::query::Statement;
 use pgsaga_tests::scene::Scene;
-use pgsaga_tests::{Cluster, binary};
+use pgsaga_tests::{Cluster, binary, size};
 use tokio::task::spawn_blocking;
 
 use case::{Case, Direction};
@@ -28,12 +33,13 @@ async fn wherever_a_process_dies_the_saga_ends_as_if_nothing_had_happened() {
     let cluster = Cluster::own(true, false).await;
     let cluster = &cluster;
     let mut coverage = Coverage::default();
-    let cases: Vec<Case> = every_point()
-        .into_iter()
-        .flat_map(|(point, situation)| Case::all(point, situation))
-        .filter(|case| case.is_wanted())
-        .collect();
+    println!("SEED={}", size::seed());
+    let cases = Case::wanted();
     let count = cases.len();
+    assert!(
+        Case::are_some_asked_for() || count >= every_point().len(),
+        "{count} deaths leave a boundary out"
+    );
     let began = std::time::Instant::now();
     let mut runs = stream::iter(cases)
         // One task for all: a case that panics ends alone.
@@ -64,7 +70,7 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
     let mut covered: Vec<&str> = every_point().into_iter().map(|(point, _)| point).collect();
     covered.extend(producers::POINTS);
     let mut writing = 0;
-    for (name, sql) in pgsaga_sql::query::ALL {
+    for Statement { folder, name, sql, .. } in pgsaga_sql::query::all() {
         let code: String =
             sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
         let writes = ["insert into ", "update ", "delete from "].iter().any(|word| {
@@ -80,7 +86,7 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
             let point = format!("{name}:{moment}");
             assert!(
                 covered.contains(&point.as_str()),
-                "sql/queries/{name}.sql writes, and no case dies at {point}"
+                "sql/queries/{folder}/{name}.sql writes, and no case dies at {point}"
             );
         }
     }
@@ -88,10 +94,35 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
 }
 
 impl Case {
-    /// `POINT=settle:before` runs the cases of one point, `CASE="settle:before step-2 action"` one of them.
-    fn is_wanted(&self) -> bool {
+    /// `POINT=settle:before` asks for the cases of one point, `CASE="settle:before step-2 action"` for
+    /// one of them.
+    fn is_asked_for(&self) -> bool {
         let is = |name: &str, value: String| std::env::var(name).map_or(true, |wanted| wanted == value);
         is("POINT", self.point.to_owned()) && is("CASE", self.to_string())
+    }
+
+    fn are_some_asked_for() -> bool {
+        ["POINT", "CASE"].iter().any(|name| std::env::var_os(name).is_some())
+    }
+
+    /// Those that somebody asks for, else all of them, or one of each boundary in a small run.
+    fn wanted() -> Vec<Case> {
+        let boundaries = every_point().into_iter().enumerate();
+        boundaries
+            .flat_map(|(nth, (point, situation))| {
+                let all = Case::all(point, situation);
+                let count = all.len() as u64;
+                let cases = all.into_iter().enumerate();
+                cases.filter(move |(place, case)| {
+                    if Case::are_some_asked_for() {
+                        case.is_asked_for()
+                    } else {
+                        size::is_drawn(nth + place, count)
+                    }
+                })
+            })
+            .map(|(_, case)| case)
+            .collect()
     }
 
     fn all(point: &'static str, situation: Situation) -> Vec<Case> {

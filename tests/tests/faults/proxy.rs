@@ -40,8 +40,8 @@ fn spawn(scene: &mut Scene, proxy: &Proxy, flags: &[&str]) {
 
 /// What names a statement on the wire: the first line of its file.
 fn marker(statement: &str) -> &'static str {
-    let (_, sql) = query::ALL.iter().find(|(name, _)| *name == statement).expect("a statement of this name");
-    sql.lines().next().unwrap()
+    let known = query::all().find(|known| known.name == statement).expect("a statement of this name");
+    known.sql.lines().next().unwrap()
 }
 
 /// Runs tests at once: nearly all of their time they wait.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use pgsaga_worker::telemetry::metrics::TABLE;
+use pgsaga_worker::telemetry::metrics;
 use serde_json::Value;
 
 use crate::board::{boards, title};
@@ -22,7 +22,7 @@ const RUNBOOKS: &str = "https://github.com/pgsaga/pgsaga/blob/main/docs/runbooks
 
 /// The metric that a name of a series is of.
 fn exported_as(series: &str) -> Option<&'static str> {
-    TABLE.iter().find_map(|(name, kind, _)| {
+    metrics::table().find_map(|(name, kind, _)| {
         let rest = series.strip_prefix(name)?;
         let is_its = match *kind {
             "histogram" => ["_bucket", "_sum", "_count"].contains(&rest),
@@ -62,7 +62,7 @@ fn every_exported_metric_is_on_a_panel() {
     let names = boards.iter().flat_map(|board| board.queries()).flat_map(|query| metrics(query.expr));
     let shown: BTreeSet<&str> = names.filter_map(|name| exported_as(&name)).collect();
     let exempt: BTreeSet<&str> = NOT_SHOWN.iter().map(|(name, _)| *name).collect();
-    let exported: BTreeSet<&str> = TABLE.iter().map(|(name, ..)| *name).collect();
+    let exported: BTreeSet<&str> = metrics::table().map(|(name, ..)| *name).collect();
     let missing: Vec<&&str> =
         exported.iter().filter(|name| !shown.contains(*name) && !exempt.contains(*name)).collect();
     assert!(missing.is_empty(), "neither on a panel nor in NOT_SHOWN: {missing:?}");
@@ -216,7 +216,7 @@ fn every_metric_that_the_documents_name_is_exported() {
         for span in quoted(&text.split("```").step_by(2).collect::<String>()) {
             for word in span.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')) {
                 if word.starts_with("pgsaga_") && !exempt.contains(&word) {
-                    let is_whole = TABLE.iter().any(|(name, ..)| *name == word);
+                    let is_whole = metrics::table().any(|(name, ..)| *name == word);
                     assert!(is_whole || exported_as(word).is_some(), "{path}: {word}");
                 }
             }

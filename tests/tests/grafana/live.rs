@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgsaga_tests::scene::Scene;
 use pgsaga_tests::{Behaviour, Participant, Worker, setting, tool};
-use pgsaga_worker::telemetry::metrics::TABLE;
+use pgsaga_worker::telemetry::metrics;
 use serde_json::{Map, Value, json};
 
 use crate::board::{boards, title};
@@ -17,15 +17,14 @@ use crate::prometheus::{JOB, Prometheus};
 use crate::rules::{FILE, rules};
 use crate::text::{ROOT, quoted, read, table};
 
-const INSTALL: &str = "apt-get install prometheus";
 /// Between two rounds of what applications insert.
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// For what must be seen before anything is asked. Samples are taken every 15 s, rules evaluated every 30 s.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]
+#[cfg_attr(not(has_prometheus), ignore = "needs prometheus: apt-get install prometheus")]
 async fn every_query_finds_something_where_two_workers_work() {
-    let Some(program) = tool("prometheus", INSTALL) else { return };
     let seconds = setting("GRAFANA_SECONDS", 0);
     let mut scene = Scene::new().await;
     scene.participant.without_memory().ruled_by(|call| match (call.path.as_str(), call.op.as_str()) {
@@ -43,7 +42,7 @@ async fn every_query_finds_something_where_two_workers_work() {
     // Not scraped: the database alone knows it, and the others see it die.
     let mut dying = Some(Worker::spawn(scene.db.url(), &["--lease-seconds", "2"]));
     dying.as_ref().unwrap().ready().await;
-    let prometheus = Prometheus::start(&program, &addresses).await;
+    let prometheus = Prometheus::start(&tool("prometheus"), &addresses).await;
     let started = now(&prometheus).await;
 
     let begun = Instant::now();
@@ -138,17 +137,16 @@ async fn insert(scene: &Scene, away: &Participant, round: usize) {
         ("away", 2 + 60 * once, "default", None, json!([{"name": "mail", "action": away.url("/mail")}])),
     ];
     for (kind, count, queue, later, steps) in kinds {
+        let kind = json!({
+            "gid": format!("{kind}-{round}"), "count": count, "queue": queue, "later": later, "steps": steps,
+        });
         sqlx::query(
             "insert into pgsaga.saga (gid, queue, run_at, retry_interval, steps)
-             select format('%s-%s-%s', $1, $2, n), $3, now() + $4 * interval '1 second', '1 second', $5
-             from generate_series(1, $6) n",
+             select gid || '-' || n, queue, now() + later * interval '1 second', '1 second', steps
+             from jsonb_to_record($1) as kind (gid text, count int, queue text, later int, steps jsonb),
+               generate_series(1, count) n",
         )
         .bind(kind)
-        .bind(i32::try_from(round).unwrap())
-        .bind(queue)
-        .bind(later)
-        .bind(&steps)
-        .bind(count)
         .execute(scene.pool())
         .await
         .unwrap();
@@ -193,7 +191,7 @@ async fn exported_labels(scene: &Scene) -> BTreeMap<String, BTreeSet<String>> {
         .map(str::to_owned)
         .collect()
     };
-    TABLE.iter().map(|(name, kind, _)| ((*name).to_owned(), labels(name, kind))).collect()
+    metrics::table().map(|(name, kind, _)| ((*name).to_owned(), labels(name, kind))).collect()
 }
 
 /// Prometheus's own clock, in seconds.
@@ -225,8 +223,9 @@ async fn keep(prometheus: &Prometheus, from: f64) {
 }
 
 #[test]
+#[cfg_attr(not(has_promtool), ignore = "needs promtool: apt-get install prometheus")]
 fn promtool_finds_the_rules_well_and_their_tests_pass() {
-    let Some(promtool) = tool("promtool", INSTALL) else { return };
+    let promtool = tool("promtool");
     let tests = fs::read_dir(Path::new(ROOT).join("grafana/alerts/tests")).unwrap();
     let mut tests: Vec<String> = tests
         .map(|entry| format!("grafana/alerts/tests/{}", entry.unwrap().file_name().to_str().unwrap()))

@@ -1,6 +1,6 @@
 //! What a worker keeps of an answer is what jsonb can hold, within its bound; and both sides measure alike.
 
-use pgsaga_producer::measure_json;
+use pgsaga_sql::contract::JsonSize;
 use pgsaga_tests::Database;
 use pgsaga_worker::execute::http as call;
 
@@ -74,11 +74,11 @@ async fn what_is_kept_of_an_answer_is_jsonb_within_the_bound() {
                 Some(kept) => {
                     kept_of_all += 1;
                     assert!(printed.is_some_and(|bytes| bytes <= BYTES_MAX), "kept: {told}");
-                    assert_eq!(measure_json(kept).map(|size| size.bytes), printed, "{told}");
+                    assert_eq!(JsonSize::of_text(kept).map(|size| size.bytes), printed, "{told}");
                 }
                 None => {
                     // Refused with cause: no jsonb, too long or too deep.
-                    let size = std::str::from_utf8(text).ok().and_then(measure_json);
+                    let size = std::str::from_utf8(text).ok().and_then(JsonSize::of_text);
                     // Deeper than its own stack Postgres does not read either.
                     if size.is_none_or(|size| size.depth <= 1_000) {
                         assert_eq!(size.map(|size| size.bytes), printed, "{told}");

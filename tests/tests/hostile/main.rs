@@ -1,12 +1,13 @@
 //! Input from people who mean harm, or whose software does: bytes of sagas, of answers, of requests to the worker's own
 //! port, and of what ends up on an operator's terminal. (The product has no callback endpoints yet, so none are tested.)
 //!
-//! Random, but the same at each run: from the seed `HOSTILE_SEED` (1), which is printed, `HOSTILE_CASES` texts of sagas and of
-//! answers (12,000 each), and a fiftieth of that many random HTTP answers and requests. A long run, about an hour:
+//! Random, but the same at each run: from the seed `HOSTILE_SEED` (1), which is printed,
+//! `HOSTILE_CASES` texts of sagas and of answers (3,000 each, 12,000 where `PGSAGA_TESTS=full`), and a
+//! fiftieth of that many random HTTP answers and requests. A long run, about an hour:
 //!
 //! ```sh
 //! HOSTILE_CASES=3000000 HOSTILE_SEED=$RANDOM cargo test -p pgsaga-tests --test hostile -- --nocapture
-//! PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-plan -p pgsaga-worker -p pgsaga-producer --lib -- --nocapture
+//! PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-sql -p pgsaga-producer -p pgsaga-participant -p pgsaga-worker --lib -- --nocapture
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -31,14 +32,16 @@ mod raw;
 mod terminal;
 mod verdicts;
 
+use pgsaga_tests::{setting, sized};
+
 /// The seed of this run, printed.
 fn seed() -> u64 {
-    let seed = std::env::var("HOSTILE_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let seed = setting("HOSTILE_SEED", 1);
     println!("HOSTILE_SEED={seed}");
     seed
 }
 
 /// How many texts.
 fn count() -> usize {
-    std::env::var("HOSTILE_CASES").map_or(12_000, |cases| cases.parse().unwrap())
+    setting("HOSTILE_CASES", sized(3_000, 12_000)) as usize
 }

@@ -195,7 +195,7 @@ async fn a_log_holds_no_words_of_a_participant_as_its_own() {
             .await;
         assert_eq!(scene.ended("s").await.0, "stuck");
         worker.wait_for_err("a saga is stuck", PATIENCE).await;
-        worker.wait_for_err("a try did not succeed", PATIENCE).await;
+        worker.wait_for_err("an attempt did not succeed", PATIENCE).await;
         let log = worker.err();
         assert!(log.contains("1.2.3.4:5"), "it tells what was said: {log}");
         assert_printable(&format!("the log in {format}"), &log);

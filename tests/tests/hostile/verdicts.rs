@@ -1,6 +1,6 @@
 //! The INSERT and the crate say the same about the same bytes.
 
-use pgsaga_producer::{Columns, check_file, validate_saga};
+use pgsaga_producer::{Columns, Definition};
 use pgsaga_tests::Database;
 use sqlx::PgPool;
 
@@ -67,7 +67,8 @@ impl Column {
     /// What the crate says. A text that is no UTF-8 does not even reach it.
     fn crate_says(self, bytes: &[u8]) -> Option<String> {
         let Ok(text) = std::str::from_utf8(bytes) else { return Some("not UTF-8".to_owned()) };
-        let good = Columns { steps: GOOD_STEPS, ..Columns::default() };
+        let good = Columns { steps: GOOD_STEPS.to_owned(), ..Columns::default() };
+        let text = text.to_owned();
         let columns = match self {
             Column::Steps => Columns { steps: text, ..good },
             Column::Headers => Columns { headers: Some(text), ..good },
@@ -76,7 +77,7 @@ impl Column {
             Column::Gid => Columns { gid: Some(text), ..good },
             Column::Queue => Columns { queue: Some(text), ..good },
         };
-        validate_saga(&columns).err().map(|invalid| invalid.to_string())
+        Definition::new(columns).err().map(|invalid| invalid.to_string())
     }
 
     /// Texts to start from, good and bad.
@@ -239,7 +240,7 @@ fn a_changed_file_is_checked_to_an_end() {
     for _ in 0..count() {
         let text = &texts[dice.below(texts.len())];
         let bytes = dice.mutated(text.as_bytes());
-        if let Err(invalid) = check_file(&String::from_utf8_lossy(&bytes)) {
+        if let Err(invalid) = Definition::from_json(&String::from_utf8_lossy(&bytes)) {
             assert!(!invalid.place().is_empty() && !invalid.allowed().is_empty(), "{invalid}");
         }
     }

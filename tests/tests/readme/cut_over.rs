@@ -1,14 +1,15 @@
 //! docs/cut-over.md: its statements move a database, and mend sequences that are behind.
 
-use pgsaga_producer::{Barrier, Error, Saga, Step, submit_many};
+use pgsaga_participant::Barrier;
+use pgsaga_producer::{Error, Saga, Step, submit_many};
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
-use pgsaga_tests::{Cluster, Worker, binary, eventually, tool};
+use pgsaga_tests::{Cluster, Worker, binary, eventually};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::task::block_in_place;
 
 use crate::process::shell;
-use crate::runs::{has_psql, query};
+use crate::runs::query;
 use crate::text::*;
 
 const MEND: &str = "6. Move the sequences ahead";
@@ -201,11 +202,8 @@ async fn answers_true(url: &str, sql: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
 async fn a_database_moves_to_another_cluster_as_the_page_says() {
-    let tools = ["pg_dump", "pg_dumpall"].map(|name| tool(name, "apt-get install postgresql-client"));
-    if !has_psql() || tools.iter().any(Option::is_none) {
-        return;
-    }
     let (old, new) = (Cluster::own(false, false).await, Cluster::own(false, false).await);
     let mut admin = PgConnection::connect(&old.server().url("postgres")).await.unwrap();
     admin.execute("alter system set wal_level = 'logical'").await.unwrap();

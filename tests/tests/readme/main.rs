@@ -1,5 +1,5 @@
-//! README.md, docs/sagas.md, docs/cut-over.md, grafana/README.md and docs/deploy/README.md say what is true: their commands, SQL, programs and
-//! tables are run or compared as they stand. Only addresses are replaced: the database's, and those that two tests at once
+//! The documents that `text.rs` lists say what is true: their commands, SQL, programs and tables are run or
+//! compared as they stand. Only addresses are replaced: the database's, and those that two tests at once
 //! would fight over.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

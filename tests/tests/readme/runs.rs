@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
-use pgsaga_tests::tool::skip;
+use pgsaga_tests::tool::examples;
 use pgsaga_tests::{Behaviour, Database, binary, eventually, tool};
 
 use crate::process::{Process, shell};
@@ -25,7 +25,7 @@ pub(crate) async fn start_tour(db: &Database) -> (Process, Process) {
 }
 
 pub(crate) fn psql(url: &str, sql: &str) -> Child {
-    let mut psql = Command::new("psql")
+    let mut psql = Command::new(tool("psql"))
         .args([url, "--no-psqlrc", "-v", "ON_ERROR_STOP=1"])
         .current_dir(ROOT)
         .stdin(Stdio::piped())
@@ -55,15 +55,9 @@ fn watch(url: &str, sql: &str) -> String {
     last
 }
 
-pub(crate) fn has_psql() -> bool {
-    tool("psql", "apt-get install postgresql-client").is_some()
-}
-
 #[tokio::test]
+#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
 async fn the_tour_runs_as_it_stands() {
-    if !has_psql() {
-        return;
-    }
     let db = Database::new().await;
     let (echo, _work) = start_tour(&db).await;
     let address = echo.address().await;
@@ -99,36 +93,26 @@ async fn the_tour_runs_as_it_stands() {
     assert_eq!(broken(db.pool()).await, Vec::<String>::new());
 }
 
-/// An interpreter that has psycopg.
-fn python() -> Option<PathBuf> {
-    let candidates = [examples().join("venv/bin/python"), "python3".into()];
-    let works = |python: &PathBuf| {
-        let output = Command::new(python).args(["-c", "import psycopg"]).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let found = candidates.into_iter().find(works);
-    if found.is_none() {
-        skip("no python3 with psycopg (docs/examples/install)");
-    }
-    found
-}
-
-fn node() -> Option<PathBuf> {
-    let node = tool("node", "apt-get install nodejs npm")?;
-    if !examples().join("node_modules/pg").is_dir() {
-        skip("no module pg for node (docs/examples/install)");
-        return None;
-    }
-    Some(node)
-}
-
-/// Where `docs/examples/install` puts things.
-fn examples() -> PathBuf {
-    Path::new(ROOT).join("target/examples")
+#[tokio::test]
+#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
+async fn the_producer_in_sql_runs_as_it_stands() {
+    runs_as_it_stands("producer.sql", "order-1", tool("psql")).await;
 }
 
 #[tokio::test]
-async fn producers_in_three_languages_run_as_they_stand() {
+#[cfg_attr(not(has_psycopg), ignore = "needs psycopg: docs/examples/install")]
+async fn the_producer_in_python_runs_as_it_stands() {
+    runs_as_it_stands("producer.py", "order-2", tool("psycopg")).await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(has_node_pg), ignore = "needs node_pg: docs/examples/install")]
+async fn the_producer_in_javascript_runs_as_it_stands() {
+    runs_as_it_stands("producer.mjs", "order-3", tool("node_pg")).await;
+}
+
+/// A producer of docs/examples makes its order and its saga once, however often it runs.
+async fn runs_as_it_stands(file: &str, gid: &str, program: PathBuf) {
     let db = Database::new().await;
     let (echo, _work) = start_tour(&db).await;
     let address = echo.address().await;
@@ -137,58 +121,47 @@ async fn producers_in_three_languages_run_as_they_stand() {
     // Below the folder that has node_modules: an ES module looks for others from its own place upwards.
     fs::create_dir_all(examples()).unwrap();
     let folder = tempfile::tempdir_in(examples()).unwrap();
-
-    let psql = has_psql().then(|| PathBuf::from("psql"));
-    for (order, file, program) in
-        [(1, "producer.sql", psql), (2, "producer.py", python()), (3, "producer.mjs", node())]
-    {
-        let Some(program) = program else { continue };
-        let copy = folder.path().join(file);
-        fs::write(&copy, read(&format!("docs/examples/{file}")).replace(ECHO, &address)).unwrap();
-        let gid = format!("order-{order}");
-        let run = || -> String {
-            let mut command = Command::new(&program);
-            if file == "producer.sql" {
-                command.args([db.url(), "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-f"]);
-            }
-            let output = command.arg(&copy).env("DATABASE_URL", db.url()).output().unwrap();
-            assert!(output.status.success(), "{file}: {}", text(&output.stderr));
-            text(&output.stdout)
-        };
-        let printed = run();
-        assert!(printed.contains(&gid), "{file}: {printed}");
-        eventually(PATIENCE, &format!("{gid} succeeds"), async || {
-            let status: Option<String> = sqlx::query_scalar(
-                "select s.status from pgsaga.saga s, orders o where s.gid = $1 and o.id = $2 and o.cents = 990",
-            )
-            .bind(&gid)
-            .bind(order)
-            .fetch_optional(db.pool())
-            .await
-            .unwrap();
-            (status? == "succeeded").then_some(())
-        })
-        .await;
-        // A second run, as after a lost answer, changes nothing, and tells how it ended.
-        let printed = run();
-        assert!(printed.contains("succeeded"), "{file}: {printed}");
-        assert_eq!(
-            echo.calls(&gid),
-            [
-                format!("POST /stock/reserve key={gid}/stock/action"),
-                format!("POST /payment/charge key={gid}/payment/action")
-            ],
-            "{file}"
-        );
-    }
+    let copy = folder.path().join(file);
+    fs::write(&copy, read(&format!("docs/examples/{file}")).replace(ECHO, &address)).unwrap();
+    let run = || -> String {
+        let mut command = Command::new(&program);
+        if file == "producer.sql" {
+            command.args([db.url(), "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-f"]);
+        }
+        let output = command.arg(&copy).env("DATABASE_URL", db.url()).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let printed = run();
+    assert!(printed.contains(gid), "{file}: {printed}");
+    eventually(PATIENCE, &format!("{gid} succeeds"), async || {
+        let status: Option<String> = sqlx::query_scalar(
+            "select s.status from pgsaga.saga s, orders o where s.gid = $1 and $1 = 'order-' || o.id and o.cents = 990",
+        )
+        .bind(gid)
+        .fetch_optional(db.pool())
+        .await
+        .unwrap();
+        (status? == "succeeded").then_some(())
+    })
+    .await;
+    // A second run, as after a lost answer, changes nothing, and tells how it ended.
+    let printed = run();
+    assert!(printed.contains("succeeded"), "{file}: {printed}");
+    assert_eq!(
+        echo.calls(gid),
+        [
+            format!("POST /stock/reserve key={gid}/stock/action"),
+            format!("POST /payment/charge key={gid}/payment/action")
+        ],
+        "{file}"
+    );
     assert_eq!(broken(db.pool()).await, Vec::<String>::new());
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
 async fn every_sql_block_runs_and_the_roles_suffice() {
-    if !has_psql() {
-        return;
-    }
     let db = Database::new().await;
     for block in blocks() {
         if block.language == "sh" && block.text.starts_with("psql ") {
@@ -227,10 +200,8 @@ async fn every_sql_block_runs_and_the_roles_suffice() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
 async fn a_stuck_saga_is_tried_again_and_finished_ones_are_deleted_as_the_readme_says() {
-    if !has_psql() {
-        return;
-    }
     let scene = Scene::with_worker().await;
     let repair = blocks_of("A stuck saga", "sh").swap_remove(0).text;
     let retain = blocks_of("Deleting finished sagas", "sql").swap_remove(0).text;

@@ -1,6 +1,7 @@
 //! Tables, flags, links and copies are compared with what they speak of.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 
@@ -17,10 +18,10 @@ fn the_examples_are_the_files() {
         let file = read(&format!("docs/examples/{file}"));
         assert!(
             producers.iter().any(|block| block.language == language && block.text == file),
-            "README.md does not show the {language} example as its file has it"
+            "docs/producers.md does not show the {language} example as its file has it"
         );
     }
-    let guide = blocks_in(GUIDE);
+    let guide: Vec<Block> = GUIDE.into_iter().flat_map(blocks_in).collect();
     for (language, file) in [("sql", "trip.sql"), ("rust", "trip.rs")] {
         let file = read(&format!("docs/examples/{file}"));
         assert!(
@@ -28,16 +29,17 @@ fn the_examples_are_the_files() {
             "docs/sagas.md does not show the {language} example as its file has it"
         );
     }
-    // The crate's README is compiled; this one repeats its lines.
-    let compiled = read("producer/README.md");
+    // The READMEs of the crates are compiled; these documents repeat their lines.
+    let compiled = ["producer/README.md", "producer/participant/README.md"].map(read);
     for block in blocks().into_iter().filter(|block| block.language == "rust") {
-        assert!(compiled.contains(&block.text), "producer/README.md has other lines than:\n{}", block.text);
+        let is_there = compiled.iter().any(|readme| readme.contains(&block.text));
+        assert!(is_there, "no README of a crate has the lines:\n{}", block.text);
     }
 }
 
 #[test]
 fn the_first_screen_has_the_two_commands() {
-    let readme = readme();
+    let readme = read(README);
     let first = readme.split("\n## ").next().unwrap();
     let code: Vec<&str> = first.split("```").collect();
     assert_eq!(code.len(), 3, "one block");
@@ -52,10 +54,10 @@ fn the_first_screen_has_the_two_commands() {
 /// A pooler's login role is the only place for what a worker otherwise tells its own sessions.
 #[test]
 fn the_settings_for_a_poolers_role_are_the_workers() {
-    let readme = readme().replace('\'', "");
+    let documents = read_all(&REFERENCE).replace('\'', "");
     for (name, value) in pgsaga_worker::db::PLANNER {
         let line = format!("\nalter role fleet set {name} = {value};\n");
-        assert!(readme.contains(&line), "README.md lacks{line}");
+        assert!(documents.contains(&line), "docs/workers.md lacks{line}");
     }
 }
 
@@ -84,7 +86,7 @@ const COMMANDS: [&str; 19] = [
 fn every_command_flag_variable_and_exit_code_exists() {
     let top = text(&run(&["--help"]).stdout);
     let everything: String = COMMANDS.map(help).concat() + &top;
-    for path in [README, GUIDE, SAFETY, CUT_OVER, "grafana/README.md", "docs/deploy/README.md"] {
+    for path in documents() {
         let document = read(path);
         let shells =
             blocks_in(path).into_iter().filter(|block| block.language == "sh").map(|block| block.text);
@@ -109,18 +111,15 @@ fn every_command_flag_variable_and_exit_code_exists() {
             }
         }
     }
-    let readme = readme();
+    let reference = read_all(&REFERENCE);
     for command in COMMANDS {
         assert!(top.contains(&format!("\n  {command} ")), "{command}: no such command");
-        assert!(
-            readme.contains(&format!("pgsaga {command}")) || readme.contains(&format!("-- {command}")),
-            "{command}"
-        );
+        assert!(reference.contains(&format!("pgsaga {command}")), "{command}");
     }
 
     let work = help("work");
     let work = work.split_once("Options:").unwrap().1;
-    let rows = table(&readme, &["flag", "variable", "default"]);
+    let rows = table(&reference, &["flag", "variable", "default"]);
     for row in &rows {
         let [flag, variable, default] = [&row[0], &row[1], &row[2]].map(|cell| cell.trim_matches('`'));
         let (_, described) =
@@ -137,15 +136,15 @@ fn every_command_flag_variable_and_exit_code_exists() {
 
     let codes = top.split_once("Exit codes:").unwrap().1;
     let codes: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let rows = table(&readme, &["exit code"]);
+    let rows = table(&reference, &["exit code"]);
     assert_eq!(rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), codes);
 }
 
 #[tokio::test]
 async fn the_tables_of_columns_and_keys_are_complete() {
-    let readme = readme();
+    let reference = read_all(&REFERENCE);
     let first_cells = |header: &[&str]| -> BTreeSet<String> {
-        table(&readme, header)
+        table(&reference, header)
             .iter()
             .flat_map(|row| quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>())
             .collect()
@@ -167,7 +166,8 @@ async fn the_tables_of_columns_and_keys_are_complete() {
     let documented = first_cells(&["column", "meaning"]);
     assert!(readable.iter().all(|column| column == "gid" || documented.contains(column)), "{readable:?}");
 
-    let error = pgsaga_producer::check_file(r#"[{"action": "", "?": 1}]"#).unwrap_err().to_string();
+    let error =
+        pgsaga_producer::Definition::from_json(r#"[{"action": "", "?": 1}]"#).unwrap_err().to_string();
     let keys = error.split_once("the keys ").unwrap().1.split(", ").map(str::to_owned).collect();
     assert_eq!(first_cells(&["key", "default"]), keys);
 
@@ -198,16 +198,16 @@ async fn the_table_of_functions_is_the_databases() {
         .into_iter()
         .map(|(name, who)| (format!("`{}`", name.replace("DEFAULT", "default")), who))
         .collect();
-    let rows = table(&read(GUIDE), &["function", "returns", "who may call it"]);
+    let rows = table(&read_all(&GUIDE), &["function", "returns", "who may call it"]);
     let documented: BTreeSet<(String, String)> =
         rows.into_iter().map(|row| (row[0].clone(), row[2].clone())).collect();
     assert_eq!(documented, exist);
 }
 
 #[test]
-fn the_table_of_answers_is_what_the_worker_does() {
+fn the_table_of_responses_is_what_the_worker_does() {
     let mut statuses = 0;
-    for row in table(&readme(), &["answer", "outcome"]) {
+    for row in table(&read_all(&REFERENCE), &["response", "outcome"]) {
         for status in row[0].split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()) {
             assert_eq!(judge(status, b"").0.as_str(), row[1], "{status}");
             statuses += 1;
@@ -221,8 +221,7 @@ fn the_table_of_answers_is_what_the_worker_does() {
 fn the_table_of_metrics_is_the_workers() {
     let header = ["metric", "kind", "unit", "labels", "meaning", "what to do"];
     let rows = table(&read("grafana/README.md"), &header);
-    let exported: BTreeSet<[String; 3]> = metrics::TABLE
-        .iter()
+    let exported: BTreeSet<[String; 3]> = metrics::table()
         .map(|(name, kind, help)| [format!("`{name}`"), (*kind).to_owned(), (*help).to_owned()])
         .collect();
     assert_eq!(rows.len(), exported.len(), "as many as there are, and none twice");
@@ -245,9 +244,17 @@ fn every_link_leads_somewhere() {
             .map(|line| anchor(line.trim_start_matches('#').trim()))
             .collect()
     };
-    for path in [README, GUIDE, SAFETY, CUT_OVER, "grafana/README.md", "docs/deploy/README.md"] {
-        let document = read(path);
-        let folder = Path::new(path).parent().unwrap();
+    let mut paths: Vec<String> = ["", "docs", "docs/decisions", "docs/deploy", "grafana", "producer"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(Path::new(ROOT).join(folder)).unwrap())
+        .map(|entry| entry.unwrap().path().strip_prefix(ROOT).unwrap().to_str().unwrap().to_owned())
+        .filter(|path| path.ends_with(".md"))
+        .collect();
+    paths.sort_unstable();
+    assert!(paths.len() > 40, "{paths:?}");
+    for path in paths {
+        let document = read(&path);
+        let folder = Path::new(&path).parent().unwrap();
         for link in document.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if link.starts_with("https://") {
                 continue;

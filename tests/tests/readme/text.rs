@@ -5,13 +5,26 @@ use std::path::Path;
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub(crate) const README: &str = "README.md";
-pub(crate) const GUIDE: &str = "docs/sagas.md";
-pub(crate) const SAFETY: &str = "docs/safety.md";
+/// The tour and the reference, in the order in which their blocks are run.
+pub(crate) const REFERENCE: [&str; 5] =
+    [README, "docs/contract.md", "docs/producers.md", "docs/workers.md", "docs/commands.md"];
+/// The guide, in the order in which a reader runs its blocks.
+pub(crate) const GUIDE: [&str; 5] =
+    ["docs/sagas.md", "docs/time.md", "docs/results.md", "docs/queues.md", "docs/operating.md"];
 pub(crate) const CUT_OVER: &str = "docs/cut-over.md";
+/// Documents with no block that is run here.
+pub(crate) const OTHERS: [&str; 6] = [
+    "docs/dtm.md",
+    "docs/limits.md",
+    "docs/safety.md",
+    CUT_OVER,
+    "grafana/README.md",
+    "docs/deploy/README.md",
+];
 /// What the texts name; a test's own participant takes its place.
 pub(crate) const ECHO: &str = "127.0.0.1:8080";
 pub(crate) const TOUR: &str = "The 60-second tour";
-pub(crate) const PRODUCERS: &str = "Producers";
+pub(crate) const PRODUCERS: &str = "Examples";
 
 /// A fenced block.
 pub(crate) struct Block {
@@ -34,13 +47,19 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-pub(crate) fn readme() -> String {
-    read(README)
+/// The texts of several documents, one after the other.
+pub(crate) fn read_all(paths: &[&str]) -> String {
+    paths.iter().map(|path| read(path) + "\n").collect()
 }
 
-/// The blocks of README.md.
+/// Every document whose commands, flags and links are compared.
+pub(crate) fn documents() -> impl Iterator<Item = &'static str> {
+    REFERENCE.into_iter().chain(GUIDE).chain(OTHERS)
+}
+
+/// The blocks of the tour and the reference.
 pub(crate) fn blocks() -> Vec<Block> {
-    blocks_in(README)
+    REFERENCE.into_iter().flat_map(blocks_in).collect()
 }
 
 pub(crate) fn blocks_in(path: &str) -> Vec<Block> {
@@ -70,7 +89,7 @@ pub(crate) fn blocks_in(path: &str) -> Vec<Block> {
 pub(crate) fn blocks_of(section: &str, language: &str) -> Vec<Block> {
     let found: Vec<Block> =
         blocks().into_iter().filter(|block| block.section == section && block.language == language).collect();
-    assert!(!found.is_empty(), "README.md has no {language} under {section:?}");
+    assert!(!found.is_empty(), "no {language} under {section:?}");
     found
 }
 

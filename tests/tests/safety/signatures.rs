@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgsaga_producer::webhook::{Secret, VerifyError, verify};
+use pgsaga_participant::webhook::{Secret, VerifyError, verify};
 use pgsaga_tests::command::run;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Call};

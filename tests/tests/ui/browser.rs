@@ -43,10 +43,6 @@ const POOR_CONTRASTS: &str = r#"(() => {
 const FOCUS_SHOWS: &str = "document.activeElement === document.body || document.activeElement.id === 'main' \
     || getComputedStyle(document.activeElement).outlineStyle !== 'none'";
 
-fn chromium() -> Option<PathBuf> {
-    tool("chromium", "apt-get install chromium fonts-dejavu-core")
-}
-
 /// A page with sagas of every kind.
 async fn stage() -> (Scene, Ui, String) {
     let scene = Scene::with_worker().await;
@@ -114,10 +110,10 @@ async fn log_in(browser: &Browser, here: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn a_stuck_saga_is_retried_by_keyboard_alone() {
-    let Some(chromium) = chromium() else { return };
     let (scene, _ui, here) = stage().await;
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     browser.open(&format!("{here}/stuck")).await;
     // The first stop leads past the navigation.
     browser.press("Tab").await;
@@ -152,10 +148,10 @@ async fn a_stuck_saga_is_retried_by_keyboard_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn no_page_scrolls_sideways_on_a_phone() {
-    let Some(chromium) = chromium() else { return };
     let (_scene, _ui, here) = stage().await;
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     browser.size(375, 720).await;
     log_in(&browser, &here).await;
     let decide = "/decide?action=force&gid=order-1042".to_owned();
@@ -172,10 +168,10 @@ async fn no_page_scrolls_sideways_on_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn texts_can_be_read_by_day_and_by_night() {
-    let Some(chromium) = chromium() else { return };
     let (_scene, _ui, here) = stage().await;
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     log_in(&browser, &here).await;
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
@@ -192,10 +188,10 @@ async fn texts_can_be_read_by_day_and_by_night() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn the_overview_is_live_without_being_loaded_again() {
-    let Some(chromium) = chromium() else { return };
     let (scene, _ui, here) = stage().await;
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     browser.open(&format!("{here}/")).await;
     let number = "document.querySelector('[data-status=succeeded]').textContent";
     assert_eq!(browser.eval(number).await, json!("1"));
@@ -229,13 +225,13 @@ async fn the_overview_is_live_without_being_loaded_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn the_live_page_says_that_the_database_is_away_and_goes_on_by_itself() {
-    let Some(chromium) = chromium() else { return };
     let cluster = Cluster::own(false, true).await;
     let scene = Scene::on(&cluster).await;
     scene.saga("order-1041").step("stock").insert().await;
     let ui = Ui::read_only(scene.db.tcp_url().unwrap());
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     browser.open(&format!("http://{}/", ui.address().await)).await;
     let (state, number) = (
         "document.getElementById('live-state').textContent",
@@ -254,10 +250,10 @@ async fn the_live_page_says_that_the_database_is_away_and_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn no_page_complains_and_no_script_of_others_runs() {
-    let Some(chromium) = chromium() else { return };
     let (_scene, _ui, here) = stage().await;
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     log_in(&browser, &here).await;
     for path in pages().iter().filter(|path| !path.ends_with("none")) {
         browser.open(&format!("{here}{path}")).await;
@@ -282,8 +278,8 @@ async fn no_page_complains_and_no_script_of_others_runs() {
 
 /// `SCREENSHOTS=1` writes the pictures of docs/ui.md.
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium: apt-get install chromium fonts-dejavu-core")]
 async fn the_pictures_of_the_guide_are_drawn_when_they_are_asked_for() {
-    let Some(chromium) = chromium() else { return };
     let scene = Scene::with_worker().await;
     for nth in 1036..1042 {
         let gid = format!("order-{nth}");
@@ -304,7 +300,7 @@ async fn the_pictures_of_the_guide_are_drawn_when_they_are_asked_for() {
     reports.step("draw").insert().await;
     let ui = Ui::with_token(scene.db.url());
     let here = format!("http://{}", ui.address().await);
-    let browser = Browser::start(&chromium).await;
+    let browser = Browser::start(&tool("chromium")).await;
     log_in(&browser, &here).await;
     for (name, path, scheme, width, height) in [
         ("overview-light", "/", "light", 1100, 720),

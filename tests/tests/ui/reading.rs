@@ -174,13 +174,13 @@ async fn the_lists_walk_their_indexes() {
                 .unwrap();
         }
         for (sql, arguments) in [
-            (pgsaga_sql::query::UI_SAGAS, "10000, '{failed}', 'x', '{a}', '{b}', 'x', 20000, 51"),
-            (pgsaga_sql::query::UI_SAGAS, "null, null, null, null, null, null, 20000, 51"),
-            (pgsaga_sql::query::UI_SAGAS_OPEN, "null, null, null, null, null, 'x', 2000, 51, true"),
-            (pgsaga_sql::query::UI_SAGAS_OPEN, "null, '{stuck}', null, null, null, 'x', 2000, 51, false"),
-            (pgsaga_sql::query::UI_SAGAS_LOOKED, "10000, 2000, false, false"),
-            (pgsaga_sql::query::UI_SAGAS_LOOKED, "10000, 2000, true, true"),
-            (pgsaga_sql::query::UI_HISTORY, "1, 100, 101, 20000"),
+            (pgsaga_sql::query::UiSagas::SQL, "10000, '{failed}', 'x', '{a}', '{b}', 'x', 20000, 51"),
+            (pgsaga_sql::query::UiSagas::SQL, "null, null, null, null, null, null, 20000, 51"),
+            (pgsaga_sql::query::UiSagasOpen::SQL, "null, null, null, null, null, 'x', 2000, 51, true"),
+            (pgsaga_sql::query::UiSagasOpen::SQL, "null, '{stuck}', null, null, null, 'x', 2000, 51, false"),
+            (pgsaga_sql::query::UiSagasLooked::SQL, "10000, 2000, false, false"),
+            (pgsaga_sql::query::UiSagasLooked::SQL, "10000, 2000, true, true"),
+            (pgsaga_sql::query::UiHistory::SQL, "1, 100, 101, 20000"),
             (pgsaga_sql::query::UI_OVERVIEW, "10000"),
         ] {
             connection.execute(AssertSqlSafe(format!("prepare p as {sql}"))).await.unwrap();

@@ -1,5 +1,7 @@
 //! Random input.
 
+use pgsaga_tests::{setting, sized};
+
 /// The seed of this run: `SEED`, else a new one; printed.
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var("SEED")
@@ -9,9 +11,9 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// How many inputs: `ROLLS`, else 3,000.
+/// How many inputs: `ROLLS`, else 1,000, or 3,000 where `PGSAGA_TESTS=full`.
 pub(crate) fn rolls() -> usize {
-    std::env::var("ROLLS").ok().map_or(3_000, |rolls| rolls.parse().unwrap())
+    setting("ROLLS", sized(1_000, 3_000)) as usize
 }
 
 /// SplitMix64, so that a seed means the same for ever.

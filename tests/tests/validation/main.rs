@@ -2,18 +2,20 @@
 //! input beyond the table.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
-use pgsaga_producer::{check_file, validate_steps};
+use pgsaga_producer::Definition;
+use pgsaga_sql::contract::NamedUrl;
 use pgsaga_tests::Database;
 use serde_json::value::RawValue;
 use sqlx::{AssertSqlSafe, PgPool};
 
 #[path = "../../../producer/tests/cases/mod.rs"]
 mod cases;
+mod contract;
 mod dice;
 mod model;
 mod producer;
 mod row;
-use cases::Input;
+use cases::{Input, check_steps};
 use dice::{Dice, rolls, seed};
 
 #[tokio::test]
@@ -22,8 +24,8 @@ async fn the_insert_and_the_crate_say_what_the_table_says() {
     let mut wrong = Vec::new();
     for case in cases::all() {
         let (crate_says, insert_says) = match &case.input {
-            Input::Steps(text) => (validate_steps(text), insert(db.pool(), &[("steps", text)]).await),
-            Input::Saga(text) => (check_file(text), insert(db.pool(), &columns(text)).await),
+            Input::Steps(text) => (check_steps(text), insert(db.pool(), &[("steps", text)]).await),
+            Input::Saga(text) => (Definition::from_json(text), insert(db.pool(), &columns(text)).await),
         };
         let crate_says = crate_says.err().map(|invalid| invalid.to_string());
         if crate_says != case.error {
@@ -87,7 +89,7 @@ async fn the_insert_and_the_crate_agree_on_random_input() {
     let mut good = 0;
     for _ in 0..rolls() {
         let steps = dice.steps();
-        let crate_says = validate_steps(&steps).err().map(|invalid| invalid.to_string());
+        let crate_says = check_steps(&steps).err().map(|invalid| invalid.to_string());
         let insert_says = insert(db.pool(), &[("steps", &steps)]).await;
         assert_eq!(crate_says, insert_says, "the crate, the INSERT; SEED={seed}\n{steps}");
         good += usize::from(crate_says.is_none());
@@ -104,7 +106,7 @@ async fn the_insert_the_crate_and_a_model_agree_on_random_orders() {
     let mut good = 0;
     for _ in 0..rolls() {
         let saga = dice.ordered_saga();
-        let crate_says = check_file(&saga).err().map(|invalid| invalid.to_string());
+        let crate_says = Definition::from_json(&saga).err().map(|invalid| invalid.to_string());
         let insert_says = insert(db.pool(), &columns(&saga)).await;
         assert_eq!(crate_says, insert_says, "the crate, the INSERT; SEED={seed}\n{saga}");
         let expected = model::row(&saga);
@@ -129,7 +131,7 @@ fn a_url_parser_takes_every_url_that_a_step_may_have() {
     let mut good = 0;
     for _ in 0..250_000 {
         let url = dice.url();
-        if validate_steps(&format!("[{{\"action\":{}}}]", serde_json::to_string(&url).unwrap())).is_ok()
+        if check_steps(&format!("[{{\"action\":{}}}]", serde_json::to_string(&url).unwrap())).is_ok()
             && !url.is_empty()
             && !url.starts_with("participant:")
         {
@@ -153,10 +155,10 @@ fn a_named_url_stays_below_the_url_of_its_participant() {
     for _ in 0..200_000 {
         let url = dice.named_url();
         let steps = format!("[{{\"action\":{}}}]", serde_json::to_string(&url).unwrap());
-        if validate_steps(&steps).is_err() {
+        if check_steps(&steps).is_err() {
             continue;
         }
-        let named = pgsaga_producer::NamedUrl::parse(&url).unwrap();
+        let named = NamedUrl::parse(&url).unwrap();
         let parsed =
             reqwest::Url::parse(&format!("https://stock.example/api{}?gid=1", named.path())).unwrap();
         assert_eq!(parsed.host_str(), Some("stock.example"), "{url:?}");

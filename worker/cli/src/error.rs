@@ -1,5 +1,6 @@
 //! What can go wrong, as a person reads it.
 
+use pgsaga_sql::schema::{ApplyError, Misfit};
 use pgsaga_worker::db::sqlstate;
 
 /// Errors of the command line. Each text says what was found and what to do.
@@ -19,9 +20,9 @@ pub(crate) enum Error {
         /// What helps.
         advice: &'static str,
     },
-    /// A migration failed; nothing of it remains.
-    #[error("a migration: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A step of a migration failed; nothing of it remains.
+    #[error(transparent)]
+    Migrate(ApplyError),
     /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the
     /// migration that waited.
     #[error(
@@ -56,6 +57,8 @@ pub(crate) enum Error {
     Test(pgsaga_test::Error),
     #[error(transparent)]
     Producer(#[from] pgsaga_producer::Error),
+    #[error(transparent)]
+    Participant(#[from] pgsaga_participant::Error),
 }
 
 impl Error {
@@ -105,11 +108,27 @@ impl Error {
             Error::Found(_) | Error::Refused(_) => 1,
             Error::Usage(_) => 2,
             Error::Worker(pgsaga_worker::Error::Usage(_)) => 2,
-            Error::Worker(pgsaga_worker::Error::Schema { .. }) => 3,
+            Error::Worker(pgsaga_worker::Error::Schema(_)) => 3,
             Error::NotFound(_) | Error::Absent(_) => 4,
             Error::Database(_) | Error::Unanswered { .. } | Error::Migrate(_) | Error::LockedOut { .. } => 5,
             _ => 6,
         }
+    }
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Error {
+        match error {
+            ApplyError::Database(error) => Error::Database(error),
+            ApplyError::Misfit(misfit) => misfit.into(),
+            error => Error::Migrate(error),
+        }
+    }
+}
+
+impl From<Misfit> for Error {
+    fn from(misfit: Misfit) -> Error {
+        Error::Worker(misfit.into())
     }
 }
 

@@ -1,29 +1,23 @@
-//! What can go wrong, as a person reads it.
+//! Errors of the worker, with texts for people.
 
-/// Errors of the worker. Each text says what was found and what to do.
+/// Errors of the worker. The text contains the value found and the action to take.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The database answered with an error, or not at all.
+    /// The database returned an error or did not answer.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The schema is not the one that this release is written for.
-    #[error("the schema of this database is {found}, and this pgsaga {} needs version {needed}: {advice}", env!("CARGO_PKG_VERSION"))]
-    Schema {
-        /// Describes the version found.
-        found: String,
-        /// The version that would fit.
-        needed: i64,
-        /// The command that helps.
-        advice: &'static str,
-    },
-    /// The HTTP client could not be made.
+    /// The schema does not have the version that this release needs.
+    #[error(transparent)]
+    Schema(#[from] pgsaga_sql::schema::Misfit),
+    /// The HTTP client could not be created.
     #[error("set up the HTTP client: {0}")]
     HttpClient(reqwest::Error),
-    /// A loop of the worker ended that never should. The process exits, so that its supervisor starts a new one.
+    /// A loop of the worker ended unexpectedly. The process exits, so that its supervisor starts a
+    /// new one.
     #[error("the {0} loop ended unexpectedly")]
     LoopEnded(String),
-    /// The configuration holds a value that is not allowed.
+    /// The configuration contains a value that is not allowed.
     #[error("{0}")]
     Usage(String),
 }

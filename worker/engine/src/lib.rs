@@ -1,20 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-pub mod backoff;
-pub mod claim;
+mod claim;
 pub mod db;
-pub mod error;
+mod error;
 pub mod execute;
 pub mod flow;
-pub mod liveness;
-#[cfg(test)]
-mod proptest_config;
-pub mod run;
-pub mod settle;
-pub mod task;
+mod liveness;
+mod settle;
 pub mod telemetry;
-pub mod upkeep;
-pub mod wake;
-pub mod worker;
+mod upkeep;
+mod wake;
+mod worker;
 
 pub use error::Error;
+pub use worker::{Options, Worker, WorkerStatus, not_ready};

@@ -58,8 +58,10 @@ impl Attempt {
         Attempt {
             attempt: self.attempt.saturating_add(1),
             counted: self.counted.saturating_add(u32::from(outcome != Outcome::Ongoing)),
+            // control: try-unknown-before
             unknown_before: self.unknown_before || outcome == Outcome::Unknown,
             // An attempt that never left says nothing about the earlier ones.
+            // control: try-last-outcome
             last: if outcome == Outcome::Unsent { self.last } else { Some(outcome) },
             ..self
         }
@@ -68,6 +70,7 @@ impl Attempt {
     /// Whether the op may have taken effect: some attempt ended unknown, or the last that left
     /// this process ended ongoing.
     pub fn may_have_taken_effect(self) -> bool {
+        // control: may-have-happened
         self.unknown_before || self.last == Some(Outcome::Ongoing)
     }
 
@@ -75,6 +78,7 @@ impl Attempt {
     /// attempt may have taken effect. Only the participant's own response overrides that. `None`:
     /// the attempt is not recorded, and a person must decide.
     pub fn unbuildable(self) -> Option<Outcome> {
+        // control: unbuildable-refuses
         (!self.may_have_taken_effect()).then_some(Outcome::Failure)
     }
 }

@@ -16,4 +16,4 @@ pub use planner::{
     AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan, retry_limit,
 };
 pub use progress::{Progress, State};
-pub use status::SagaStatus;
+pub use status::{SagaStatus, StatusChange};

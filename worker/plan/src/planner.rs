@@ -123,6 +123,7 @@ pub enum Illegal {
 
 /// Whether a claimed task may be called. If not, it goes straight to [`plan`].
 pub fn may_call(graph: &StepGraph, event: &Event) -> bool {
+    // control: poison-not-called
     if event.fault.is_some() {
         return false;
     }
@@ -137,6 +138,7 @@ pub fn may_call(graph: &StepGraph, event: &Event) -> bool {
 /// A pivot that was called and may have taken effect. Nothing is compensated before its definite
 /// outcome is known (docs/races.md, R13).
 fn is_awaited(graph: &StepGraph, now: Attempt) -> bool {
+    // control: pivot-awaited
     graph.pivot() == Some(now.step) && now.op == Op::Action && now.may_have_taken_effect()
 }
 
@@ -144,6 +146,7 @@ fn is_awaited(graph: &StepGraph, now: Attempt) -> bool {
 /// 409 while the first attempt still runs would otherwise abort a payment in progress
 /// (docs/races.md, R14).
 fn must_confirm(now: Attempt) -> bool {
+    // control: refusal-asked-again
     now.unknown_before && now.last != Some(Outcome::Failure)
 }
 
@@ -221,6 +224,7 @@ fn judge(graph: &StepGraph, forward_only: bool, event: &Event) -> Verdict {
     let now = event.now;
     let next = now.after(event.outcome);
     match event.interrupt {
+        // control: skip-decides
         Some(Interrupt::Skip) => return Verdict::Success,
         Some(Interrupt::End) => {
             let state = match (now.op, event.outcome) {
@@ -245,6 +249,7 @@ fn judge(graph: &StepGraph, forward_only: bool, event: &Event) -> Verdict {
         (Op::Action, Some(Outcome::Failure)) if forward_only => {
             Verdict::Stuck { next, why: AbortCause::Refused }
         }
+        // control: refused-in-doubt
         (Op::Action, Some(Outcome::Failure)) => {
             Verdict::Failed { maybe_done: next.unknown_before, why: AbortCause::Refused }
         }
@@ -265,9 +270,10 @@ fn judge(graph: &StepGraph, forward_only: bool, event: &Event) -> Verdict {
 /// The limit on the retries of an op whose next attempt would be `next`. After the pivot has
 /// succeeded (`forward_only`), and for a pivot that may have taken effect, there is none.
 pub fn retry_limit(graph: &StepGraph, forward_only: bool, next: Attempt) -> Option<u32> {
+    // control: pivot-retries
+    let unlimited = forward_only || is_awaited(graph, next);
     match next.op {
-        Op::Action if forward_only || is_awaited(graph, next) => None,
-        Op::Action => graph.retry_limit(next.step),
+        Op::Action => graph.retry_limit(next.step).filter(|_| !unlimited),
         Op::Compensate => graph.compensate_retry_limit(next.step),
     }
 }

@@ -1,5 +1,6 @@
-//! What a participant of ours was asked and what it did, on file: one JSON object a line, on the disk before the call is
-//! answered. The demo's banks and the participants of the tests write it; the tests' oracle reads it back.
+//! The call log of a test participant: the calls it received and its actions, one JSON object per
+//! line. Each line is on disk before the call is answered. The demo's banks and the tests'
+//! participants write it, and the tests' oracle reads it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,33 +12,33 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// One line.
+/// One line of the call log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Microseconds since 1970. Rises strictly within a file: it is given in the order of the lines.
+    /// Microseconds since 1970. The values of a file strictly increase.
     pub at_us: i64,
-    /// The lines of one call have the same number.
+    /// Number of the call, shared by all of its lines.
     pub call: i64,
-    /// What was asked.
+    /// The request, as received.
     #[serde(flatten)]
     pub asked: Asked,
-    /// What the participant did.
+    /// The action of the participant.
     #[serde(flatten)]
     pub did: Did,
 }
 
-/// What a call asked for, as it said itself.
+/// The identifiers that a call carries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// `Idempotency-Key`.
+    /// The header `Idempotency-Key` of the call.
     pub key: String,
-    /// `gid`.
+    /// The query parameter `gid`.
     pub gid: String,
-    /// `branch_id`.
+    /// The query parameter `branch_id`.
     pub step: String,
-    /// `op`.
+    /// The query parameter `op`.
     pub op: String,
-    /// `Saga-Attempt`.
+    /// The header `Saga-Attempt` of the call.
     pub attempt: u32,
 }
 
@@ -45,28 +46,28 @@ pub struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "snake_case")]
 pub enum Did {
-    /// It got it whole.
+    /// It received the complete request.
     Arrived,
     /// It did the work; behind a barrier, for the first time.
     Worked,
-    /// The barrier said that there was nothing to do.
+    /// The barrier reported that there was nothing to do.
     Skipped,
-    /// It is about to answer.
+    /// It is about to respond.
     Answered {
-        /// With this status.
+        /// HTTP status of the response.
         status: u16,
     },
-    /// It is about to close the connection without an answer.
+    /// It is about to close the connection without a response.
     HungUp,
 }
 
-/// A ledger to write to. Clones are the same one.
+/// A call log to write to. Clones write to the same file.
 ///
-/// A thread of its own writes and syncs what has come in meanwhile, many lines at once.
+/// A thread writes and syncs the queued lines in groups.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Mutex<Desk>>);
 
-/// Lines are stamped and queued under one lock, so their order in the file is that of their times.
+/// Lines get their times and are queued under one lock, so the file is in the order of the times.
 #[derive(Debug)]
 struct Desk {
     writer: mpsc::Sender<Order>,
@@ -81,21 +82,21 @@ struct Order {
 }
 
 impl Ledger {
-    /// Opens a ledger; what the file holds already stays.
+    /// Opens a call log. Lines in the file are kept.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// The file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Ledger> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         end_torn_line(&mut file)?;
         let (writer, orders) = mpsc::channel();
         thread::Builder::new().name("ledger".to_owned()).spawn(move || write(file, &orders))?;
-        // Numbers of calls start at the time, so those of a restarted process are others.
+        // Call numbers start at the current time, so that a restarted process uses new numbers.
         let now_us = Utc::now().timestamp_micros();
         Ok(Ledger(Arc::new(Mutex::new(Desk { writer, last_us: now_us, last_call: now_us }))))
     }
 
-    /// Notes that a call arrived.
+    /// Records that a call arrived.
     pub fn begin(&self, asked: Asked) -> Entry {
         let call = {
             let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,15 +104,15 @@ impl Ledger {
             desk.last_call
         };
         let entry = Entry { ledger: self.clone(), call, asked: Arc::new(asked) };
-        // Nobody waits for it: it is on the disk with the next line of this call, or soon.
+        // Does not wait: the line is on disk with the next line of this call, at the latest.
         drop(entry.note(Did::Arrived));
         entry
     }
 
-    /// Returns once everything noted so far is on the disk.
+    /// Waits until all lines recorded so far are on disk.
     ///
     /// # Errors
-    /// When the file could not be written.
+    /// The file could not be written.
     pub async fn synced(&self) -> io::Result<()> {
         self.order(|_| Vec::new()).on_disk().await
     }
@@ -120,13 +121,13 @@ impl Ledger {
         let (written, noted) = oneshot::channel();
         let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = line(&mut desk);
-        // The writer ends only when it cannot write, and then `noted` says so.
+        // The writer ends only if it cannot write, and `noted` then returns an error.
         let _ = desk.writer.send(Order { line, written });
         Noted(noted)
     }
 }
 
-/// One call in the ledger.
+/// One call in the log.
 #[derive(Debug, Clone)]
 pub struct Entry {
     ledger: Ledger,
@@ -135,7 +136,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Notes what was done, now and in this order; [`Noted::on_disk`] waits for the disk.
+    /// Records an action with the current time. [`Noted::on_disk`] waits for the disk.
     pub fn note(&self, did: Did) -> Noted {
         self.ledger.order(|desk| {
             desk.last_us = Utc::now().timestamp_micros().max(desk.last_us + 1);
@@ -147,21 +148,21 @@ impl Entry {
     }
 }
 
-/// A line that is on its way to the disk, and gets there whether this is waited for or not.
+/// A queued line. It is written even if nothing waits for it.
 #[derive(Debug)]
 pub struct Noted(oneshot::Receiver<()>);
 
 impl Noted {
-    /// Returns once the line, and all before it, are on the disk.
+    /// Waits until this line and all earlier lines are on disk.
     ///
     /// # Errors
-    /// When the file could not be written.
+    /// The file could not be written.
     pub async fn on_disk(self) -> io::Result<()> {
         self.0.await.map_err(|_| io::Error::other("the ledger cannot be written"))
     }
 }
 
-/// A process that was killed may have left half a line.
+/// Completes a partial last line, which a killed process may have left.
 fn end_torn_line(file: &mut File) -> io::Result<()> {
     if file.metadata()?.len() > 0 {
         let mut last = [0];
@@ -174,7 +175,7 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// One sync for all that came in while the last one ran.
+/// Writes and syncs all lines that were queued during the last sync.
 fn write(mut file: File, orders: &mpsc::Receiver<Order>) {
     while let Ok(first) = orders.recv() {
         let group: Vec<Order> = std::iter::once(first).chain(orders.try_iter()).collect();
@@ -184,7 +185,7 @@ fn write(mut file: File, orders: &mpsc::Receiver<Order>) {
             return;
         }
         for order in group {
-            // Whoever does not wait is gone.
+            // The receiver is gone if nothing waits for the line.
             let _ = order.written.send(());
         }
     }

@@ -1,8 +1,8 @@
 //! A private Postgres server for `pgsaga demo`, `pgsaga bench` and the tests.
 //!
-//! It uses a Postgres that is installed on the machine, keeps its data in a temporary folder, and ends with
-//! the process that started it, however that process ends: see [`ChildArgs`]. It is not for production, where
-//! a server outlives its clients.
+//! It runs the Postgres installed on the machine, and keeps its data in a temporary directory. It
+//! ends with the process that started it, however that process ends: see [`ChildArgs`]. It is not
+//! for production, where a server outlives its clients.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -30,30 +30,34 @@ pub use binaries::find_binaries;
 pub use child::{ChildArgs, run_child};
 pub use error::Error;
 
-/// How long a start may take; recovery after a crash is part of it.
+/// Upper bound on the time for a start, including recovery after a crash.
 const START_SECONDS_MAX: u64 = 60;
-/// How long a fast shutdown may take before it becomes an immediate one.
+/// Upper bound on the time for a fast shutdown. After it, the shutdown becomes immediate.
 const FAST_STOP_SECONDS_MAX: u64 = 10;
-/// An immediate shutdown kills what is left after five seconds by itself.
+/// Upper bound on the time for an immediate shutdown. Postgres kills its children after five
+/// seconds.
 const IMMEDIATE_STOP_SECONDS_MAX: u64 = 8;
-/// A look at a file, cheap enough to be frequent: a start takes some 50 ms.
+/// Interval between reads of `postmaster.pid`. A start takes about 50 ms.
 const POLL: Duration = Duration::from_millis(5);
-/// Between two starts while a killed server's children live: each costs a process and four lines in the log. A
-/// session notices the death when it next waits for something, so a long query can take a while.
+/// Pause between two starts while children of a killed server are alive. Each start costs a process
+/// and four log lines. A child notices the death of its parent at its next wait, which a long query
+/// delays.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How a [`Server`] is started.
+/// Settings of a private [`Server`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder that holds `initdb` and `postgres`; `None` looks for one, see [`find_binaries`].
+    /// Directory with `initdb` and `postgres`; `None` searches for it with [`find_binaries`].
     pub binaries: Option<PathBuf>,
-    /// Whether commits survive a crash of the machine. Off is faster, and makes every claim about durability
-    /// or speed empty.
+    /// Whether commits survive a crash of the machine. If off, the server is faster, but
+    /// measurements of durability and speed are meaningless.
     pub fsync: bool,
-    /// Further settings, such as `("max_connections", "300")`. They win over those made here.
+    /// Further settings, such as `("max_connections", "300")`. They override the defaults of this
+    /// module.
     pub settings: Vec<(String, String)>,
-    /// Listen on this port of 127.0.0.1 as well, **without a password**, so for every user of the machine.
-    /// `None` is a Unix socket only, which nobody but root and the user that starts the server can open.
+    /// Also listen on this port of 127.0.0.1, **without a password**: every user of the machine can
+    /// connect. `None` uses only a Unix socket, which only root and the user that starts the server
+    /// can open.
     pub tcp_port: Option<u16>,
 }
 
@@ -63,7 +67,7 @@ impl Default for Options {
     }
 }
 
-/// A running Postgres of our own; dropping it stops the server and removes its data.
+/// A running private Postgres. Dropping it stops the server and deletes its data.
 #[derive(Debug)]
 pub struct Server {
     options: Options,
@@ -75,13 +79,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a new, empty cluster and starts it; blocks for one to three seconds.
+    /// Creates an empty cluster and starts it. Blocks for one to three seconds.
     ///
-    /// `pgsaga_binary` is the `pgsaga` executable, whose hidden subcommand `postgres-child` becomes the server.
-    /// As root the server runs as the user `postgres`, else `nobody`, for Postgres refuses to run as root.
+    /// `pgsaga_binary` is the `pgsaga` executable. Its hidden subcommand `postgres-child` executes
+    /// the server. If this process is root, the server runs as the user `postgres` or `nobody`,
+    /// because Postgres refuses to run as root.
     ///
     /// # Errors
-    /// When no Postgres is installed, or `initdb` or the server fails; the error holds what they said.
+    /// No Postgres is installed, or `initdb` or the server fails. The error contains their output.
     pub fn start(options: &Options, pgsaga_binary: &Path) -> Result<Self, Error> {
         let binaries = find_binaries(options.binaries.as_deref())?;
         let account = account::unprivileged()?;
@@ -90,12 +95,13 @@ impl Server {
         Self::start_on(directory, options, binaries, pgsaga_binary, account)
     }
 
-    /// Copies a running server and starts the copy as its standby, by streaming replication over the primary's socket.
+    /// Copies a running server and starts the copy as its standby, with streaming replication over
+    /// the primary's socket.
     ///
-    /// It needs the primary's own settings, and a TCP port of its own where the primary has one.
+    /// The standby needs the settings of the primary, and its own TCP port if the primary has one.
     ///
     /// # Errors
-    /// When the copy fails, or the standby does not start; the error holds what they said.
+    /// The copy fails, or the standby does not start. The error contains their output.
     pub fn standby_of(primary: &Server, options: &Options) -> Result<Self, Error> {
         let (binaries, account) = (primary.binaries.clone(), primary.account);
         let directory = Directory::new(account)?;
@@ -121,68 +127,72 @@ impl Server {
         })
     }
 
-    /// A URL over the Unix socket, for sqlx, libpq (psql, psycopg) and node-postgres alike.
+    /// Returns a Unix socket URL that sqlx, libpq (psql, psycopg) and node-postgres accept.
     pub fn url(&self, database: &str) -> String {
         let socket = escape(&self.directory.socket().to_string_lossy());
         format!("postgres://postgres@localhost:{}/{}?host={socket}", self.port(), escape(database))
     }
 
-    /// A URL over TCP, when [`Options::tcp_port`] asked for it.
+    /// Returns a TCP URL if [`Options::tcp_port`] is set.
     pub fn tcp_url(&self, database: &str) -> Option<String> {
         let port = self.options.tcp_port?;
         Some(format!("postgres://postgres@127.0.0.1:{port}/{}?sslmode=disable", escape(database)))
     }
 
-    /// The process id of the running, or last running, postmaster.
+    /// Returns the process id of the current or last postmaster.
     pub fn pid(&self) -> u32 {
         self.process().id()
     }
 
-    /// Whether the postmaster runs.
+    /// Whether the postmaster process is running.
     pub fn is_running(&self) -> bool {
         self.process().status().is_none()
     }
 
-    /// Postgres's data folder.
+    /// Returns the data directory of Postgres.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.data()
     }
 
-    /// The server's log, of all its starts.
+    /// Returns the server's log file, shared by all starts.
     pub fn log(&self) -> PathBuf {
         self.directory.log()
     }
 
-    /// The folder of the Postgres programs in use.
+    /// Returns the directory of the Postgres programs.
     pub fn binaries(&self) -> &Path {
         &self.binaries
     }
 
-    /// Stops the server with a fast shutdown, and with a harder one if that takes too long. Quiet when it is stopped.
+    /// Stops the server with a fast shutdown, or an immediate one if that takes too long. Does
+    /// nothing if the server is stopped.
     ///
     /// # Errors
-    /// When the server cannot be signalled or does not end.
+    /// The server cannot be signalled or does not end.
     pub fn stop(&self) -> Result<(), Error> {
         stop(&self.process(), &[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL])
     }
 
-    /// Kills the postmaster with SIGKILL, as an out-of-memory killer would. Its children end soon after.
+    /// Kills the postmaster with SIGKILL, like the kernel's out-of-memory killer. Its children end
+    /// soon after.
     ///
     /// # Errors
-    /// When the server cannot be signalled or does not end.
+    /// The server cannot be signalled or does not end.
     pub fn kill(&self) -> Result<(), Error> {
         stop(&self.process(), &[Signal::SIGKILL])
     }
 
-    /// Starts the server again on the same data, after [`Self::stop`] or [`Self::kill`]. Quiet when it runs.
+    /// Starts the server on the same data after [`Self::stop`] or [`Self::kill`]. Does nothing if
+    /// the server is running.
     ///
     /// # Errors
-    /// When the server fails to start; the error holds the end of its log.
+    /// The server fails to start. The error contains the end of its log.
     pub fn start_again(&self) -> Result<(), Error> {
         self.start_if_stopped(&mut self.process())
     }
 
-    /// Crashes the server, as `pg_ctl restart -m immediate` does, and starts it again: it recovers from its WAL.
+    /// Crashes the server like `pg_ctl restart -m immediate`, and starts it again. The server
+    /// recovers from its WAL.
     ///
     /// # Errors
     /// As for [`Self::kill`] and [`Self::start_again`].
@@ -210,12 +220,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Best effort: what is left is swept by the next server that starts.
+        // Best effort. The next server that starts deletes the remaining files.
         drop(self.stop());
     }
 }
 
-/// The socket's name holds the port too, so there is always one.
+/// The socket's name contains a port, so a port is needed even without TCP.
 fn port(options: &Options) -> u16 {
     options.tcp_port.unwrap_or(5432)
 }
@@ -233,7 +243,7 @@ fn initdb(binaries: &Path, directory: &Directory, account: Option<Account>) -> R
     Err(Error::Initdb { status: output.status, output: directory::tail(&text) })
 }
 
-/// A copy that starts as a standby: `-R` writes down whom it follows.
+/// Copies the primary's data. The option `-R` writes the connection settings of a standby.
 fn copy(primary: &Server, directory: &Directory) -> Result<(), Error> {
     let mut command = Command::new(primary.binaries.join("pg_basebackup"));
     command
@@ -258,7 +268,7 @@ fn copy(primary: &Server, directory: &Directory) -> Result<(), Error> {
     Err(Error::Copy { status: output.status, output: directory::tail(&text) })
 }
 
-/// Runs a program that fills the data folder.
+/// Runs a program that fills the data directory.
 fn make(
     mut command: Command,
     program: &str,
@@ -266,7 +276,8 @@ fn make(
     account: Option<Account>,
 ) -> Result<Output, Error> {
     command
-        // Without it, initdb complains that it cannot enter our own working folder as another user.
+        // The server's user may not be allowed to enter our working directory, and initdb would
+        // print a warning.
         .current_dir(directory.path())
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
@@ -276,7 +287,7 @@ fn make(
     command.output().map_err(|source| Error::Run { program: program.into(), source })
 }
 
-/// Starts the server, and starts it again while the children of a killed one hold its shared memory.
+/// Starts the server. Retries while children of a killed server hold its shared memory.
 fn launch(
     options: &Options,
     binaries: &Path,
@@ -338,20 +349,23 @@ fn server_command(
         command.args(account.flags());
     }
     command.arg("--").args(postgres);
-    // Meant for us; `pgsaga` refuses those that it does not know.
+    // These variables are for this process, and `pgsaga` refuses unknown ones.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PGSAGA_")) {
         command.env_remove(name);
     }
-    // Locale: `launch` reads the log. Working folder: ours may be closed to the server's user.
+    // `launch` parses the log, so its language must be fixed. The server's user may not be allowed
+    // to enter our working directory.
     command.env("LC_ALL", "C").current_dir(directory.path());
-    // A group of its own: Ctrl-C in a terminal is for us, and we stop the server when we no longer need it.
+    // A separate process group, because Ctrl-C in a terminal must not stop the server before this
+    // process.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command
 }
 
-/// Reads what the server writes for `pg_ctl`: line 1 is its pid, line 8 its state. A connection says less: it is
-/// accepted while the server still recovers, and a stale socket may be another server's.
+/// Reads the file that the server writes for `pg_ctl`: line 1 is its pid, line 8 its state. A
+/// connection is no substitute. The server accepts connections during recovery, and a stale socket
+/// may belong to another server.
 fn await_ready(process: &Process, postmaster_pid: &Path, deadline: Instant) -> bool {
     let pid = process.id().to_string();
     while process.status().is_none() && Instant::now() < deadline {
@@ -365,7 +379,7 @@ fn await_ready(process: &Process, postmaster_pid: &Path, deadline: Instant) -> b
     false
 }
 
-/// Sends one signal after the other until the process ends.
+/// Sends one signal after another until the process ends.
 fn stop(process: &Process, signals: &[Signal]) -> Result<(), Error> {
     for &signal in signals {
         process.signal(signal).map_err(|source| Error::Signal { pid: process.id(), source })?;
@@ -378,7 +392,7 @@ fn stop(process: &Process, signals: &[Signal]) -> Result<(), Error> {
     Err(Error::Stop { pid: process.id() })
 }
 
-/// Percent-encodes all but what is unreserved in a URL.
+/// Percent-encodes all characters that are not unreserved in a URL.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for &byte in text.as_bytes() {

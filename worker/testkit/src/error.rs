@@ -5,18 +5,18 @@ pub enum Error {
     /// A private Postgres server could not be run.
     #[error("failed to {0}")]
     Embedded(#[from] crate::embedded::Error),
-    /// The database answered with an error, or not at all.
+    /// The database returned an error or did not answer.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The database's URL cannot be used.
+    /// The URL of the database cannot be used.
     #[error(transparent)]
     Url(#[from] pgsaga_worker::Error),
     /// A server could not be started or stopped.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that was in progress.
         doing: String,
-        /// Why it failed.
+        /// The reason for the failure.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,5 @@
-//! Where the data of `demo` and `bench` lives: a Postgres of their own, or a scratch database on a given server.
+//! The database of `demo` and `bench`: a private Postgres, or a scratch database on an existing
+//! server.
 
 use std::path::Path;
 
@@ -9,11 +10,11 @@ use crate::embedded::{Options, Server};
 use crate::error::Error;
 use pgsaga_worker::db;
 
-/// A database that is one command's alone.
+/// A database that one command uses exclusively.
 pub struct ScratchDatabase {
-    /// How to connect to it.
+    /// URL for connections to the database.
     pub url: String,
-    /// In words, for a person.
+    /// Description of the database for people.
     pub description: String,
     kind: Kind,
 }
@@ -24,10 +25,11 @@ enum Kind {
 }
 
 impl ScratchDatabase {
-    /// Starts a server with these settings, or creates a scratch database on the one given, which keeps its own.
+    /// Starts a server with these settings, or creates a scratch database on the given server,
+    /// which keeps its settings.
     ///
     /// # Errors
-    /// When there is no Postgres to start, or the given one does not let us.
+    /// There is no Postgres to start, or the given server refuses.
     pub async fn prepare(
         server_url: Option<String>,
         pgsaga: &Path,
@@ -70,7 +72,7 @@ impl ScratchDatabase {
         Ok(place)
     }
 
-    /// The process of a server of our own.
+    /// Returns the postmaster's process id if the server is private.
     pub fn postmaster(&self) -> Option<u32> {
         match &self.kind {
             Kind::Own(server) => Some(server.pid()),
@@ -86,10 +88,10 @@ impl ScratchDatabase {
         Ok(format!("Postgres {version} {whose}, fsync {fsync}"))
     }
 
-    /// Stops the server and removes its data, or drops the scratch database.
+    /// Stops the server and deletes its data, or drops the scratch database.
     ///
     /// # Errors
-    /// When the database cannot be dropped.
+    /// The database cannot be dropped.
     pub async fn clear_away(self) -> Result<(), Error> {
         match self.kind {
             Kind::Own(server) => tokio::task::spawn_blocking(move || drop(server))

@@ -22,8 +22,8 @@ const LEAVING_MAX: Duration = Duration::from_secs(60);
 /// The workers.
 pub(crate) struct Fleet {
     database_url: String,
-    /// How libfaketime is loaded, where it is installed.
-    preload: Option<String>,
+    /// How libfaketime is loaded.
+    preload: String,
     places: Vec<Seat>,
     leaving: Vec<(Worker, Instant)>,
     wrongs: Vec<String>,
@@ -38,10 +38,9 @@ struct Seat {
 impl Fleet {
     /// Starts them all and waits until they are ready.
     pub(crate) async fn start(database_url: &str) -> Fleet {
-        let preload = tool("faketime", "apt-get install faketime").map(|faketime| {
-            let output = Command::new(faketime).args(["-m", "-f", "+1h", "printenv", "LD_PRELOAD"]).output();
-            String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
-        });
+        let mut faketime = Command::new(tool("faketime"));
+        let output = faketime.args(["-m", "-f", "+1h", "printenv", "LD_PRELOAD"]).output();
+        let preload = String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned();
         forget_clocks();
         let mut fleet = Fleet {
             database_url: database_url.to_owned(),
@@ -53,9 +52,7 @@ impl Fleet {
         for clock in CLOCKS {
             let worker = fleet.spawn(clock);
             worker.ready().await;
-            if fleet.preload.is_some() {
-                assert_is_off(&worker, clock);
-            }
+            assert_is_off(&worker, clock);
             fleet.places.push(Seat { worker, clock, thaws: None });
         }
         fleet
@@ -63,17 +60,17 @@ impl Fleet {
 
     fn spawn(&self, clock: Option<&'static str>) -> Worker {
         let flags = ["--lease-seconds", "2", "--grace-seconds", "3", "--concurrency", "128"];
-        match (clock, &self.preload) {
-            (Some(clock), Some(preload)) => {
+        match clock {
+            Some(clock) => {
                 // Durations are measured with the monotonic clock, which no administrator sets.
                 let env = [
-                    ("LD_PRELOAD", preload.as_str()),
+                    ("LD_PRELOAD", self.preload.as_str()),
                     ("FAKETIME", clock),
                     ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
                 ];
                 Worker::spawn_with_env(&self.database_url, &flags, &env)
             }
-            _ => Worker::spawn(&self.database_url, &flags),
+            None => Worker::spawn(&self.database_url, &flags),
         }
     }
 

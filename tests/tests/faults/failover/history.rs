@@ -111,7 +111,7 @@ async fn a_fact_of_a_lost_history_settles_nothing_on_the_server_that_was_promote
     }
     let mut new = connect(&scene).await;
     let epoch = DateTime::UNIX_EPOCH;
-    assert_eq!(claim_on(&mut new, query::CLAIM, worker, 1000, epoch, Some(known)).await.len(), 0);
+    assert_eq!(claim_on(&mut new, query::Claim::SQL, worker, 1000, epoch, Some(known)).await.len(), 0);
     let claimed = claim(&mut new, worker, 1000).await;
     assert_eq!(claimed.len(), 2 * LOST, "the control: without the server's name they are claimed");
     let again: Vec<&Claimed> = facts
@@ -124,7 +124,7 @@ async fn a_fact_of_a_lost_history_settles_nothing_on_the_server_that_was_promote
 
     let settle = async |new: &mut PgConnection, fact: &Claimed, server| {
         let fact = [fact.clone()];
-        let settle = settle_on(query::SETTLE, worker, &fact, Ends::Advances, server);
+        let settle = settle_on(query::Settle::SQL, worker, &fact, Ends::Advances, server);
         settle.fetch_all(new).await.unwrap().len()
     };
     assert_eq!(settle(&mut new, again[0], Some(known)).await, 0);

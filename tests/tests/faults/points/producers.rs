@@ -10,7 +10,7 @@ use pgsaga_tests::{Cluster, binary};
 use tokio::task::spawn_blocking;
 
 /// Where an application or a migration dies.
-pub(super) const POINTS: [&str; 11] = [
+pub(super) const POINTS: [&str; 12] = [
     "producer_submit:before",
     "producer_submit:after",
     "producer_submit_many:before",
@@ -21,6 +21,7 @@ pub(super) const POINTS: [&str; 11] = [
     "commit:after",
     "migrate:before",
     "migrate:roles",
+    "migrate:applied",
     "migrate:after",
 ];
 

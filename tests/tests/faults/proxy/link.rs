@@ -126,7 +126,7 @@ async fn replaces_what_falls_silent_after(statement: &str) {
 /// sqlx asks for a sign of life before it keeps a connection, and would wait for it for ever.
 #[tokio::test]
 async fn a_connection_that_falls_silent_after_its_statement_is_replaced() {
-    let statements = ["heartbeat", "look", "held"];
+    let statements = ["heartbeat", "peek", "held"];
     all(statements.map(|name| (name.to_owned(), replaces_what_falls_silent_after(name))).into_iter()).await;
 }
 

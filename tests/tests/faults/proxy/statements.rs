@@ -6,7 +6,7 @@ mod provocation;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, Statement};
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Fault, eventually};
 
@@ -34,11 +34,7 @@ const RUNNING: &[Row] = &[
         doing: "heartbeat",
         provoke: |round| round.saga_that_turns_back().boxed_local(),
     },
-    Row {
-        statement: "hand_back",
-        doing: "hand back",
-        provoke: |round| round.forgotten_claim().boxed_local(),
-    },
+    Row { statement: "release", doing: "hand back", provoke: |round| round.forgotten_claim().boxed_local() },
     Row { statement: "declare_dead", doing: "heartbeat", provoke: |round| round.dead_worker().boxed_local() },
     Row { statement: "rescue", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
     Row { statement: "bury", doing: "rescue", provoke: |round| round.dead_worker().boxed_local() },
@@ -48,7 +44,7 @@ const RUNNING: &[Row] = &[
         doing: "make unreadable sagas stuck",
         provoke: |round| round.changed("counted = -1").boxed_local(),
     },
-    Row { statement: "park", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
+    Row { statement: "defer", doing: "park", provoke: |round| round.dead_participant().boxed_local() },
     Row { statement: "purge_sagas", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row { statement: "purge_history", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row {
@@ -58,7 +54,7 @@ const RUNNING: &[Row] = &[
     },
 ];
 const STARTING: &[&str] = &["make_history_partitions", "register"];
-const ENDING: &[&str] = &["retire", "bury", "hand_back"];
+const ENDING: &[&str] = &["retire", "bury", "release"];
 /// What a worker only reads with, or holds no row by.
 const READING: &[&str] = &[
     "alive",
@@ -67,7 +63,7 @@ const READING: &[&str] = &[
     "history_partitions",
     "idle_lock",
     "idle_unlock",
-    "look",
+    "peek",
     "progress",
     "sample",
     "sample_queues",
@@ -80,15 +76,16 @@ const READING: &[&str] = &[
     "wake",
 ];
 
-fn is_run_by_people_or_producers(name: &str) -> bool {
-    let prefixes = ["producer_", "decide_", "select_", "show_", "ui_"];
-    prefixes.iter().any(|prefix| name.starts_with(prefix))
-        || ["list", "lock_holders", "pause", "resume", "queues"].contains(&name)
+fn is_run_by_people_or_producers(statement: &Statement) -> bool {
+    ["decide", "migrate", "producer", "read", "ui"].contains(&statement.folder)
+        || statement.name == "lock_holders"
 }
 
 #[test]
 fn every_writing_statement_of_a_worker_is_in_a_table() {
-    for (name, sql) in query::ALL.iter().filter(|(name, _)| !is_run_by_people_or_producers(name)) {
+    for Statement { name, sql, .. } in
+        query::all().filter(|statement| !is_run_by_people_or_producers(statement))
+    {
         let tested = RUNNING.iter().any(|row| row.statement == *name)
             || STARTING.contains(name)
             || ENDING.contains(name);
@@ -100,7 +97,7 @@ fn every_writing_statement_of_a_worker_is_in_a_table() {
                 .iter()
                 .any(|word| code.contains(word));
         assert_eq!(writes, tested, "{name}");
-        let alike = query::ALL.iter().filter(|(_, other)| other.contains(marker(name))).count();
+        let alike = query::all().filter(|other| other.sql.contains(marker(name))).count();
         assert_eq!(alike, 1, "the first line of {name} is not its own");
     }
 }
@@ -274,7 +271,7 @@ async fn a_worker_whose_last_statements_are_lost_goes_home_and_what_it_held_goes
 /// reconciling looks after what the worker does not know.
 #[tokio::test]
 async fn a_task_whose_way_back_to_the_queue_is_lost_is_not_held_for_ever() {
-    let marker = marker("hand_back");
+    let marker = marker("release");
     for fault in [Fault::cut_before_reply(marker), Fault::cut_before_request(marker)] {
         let (mut scene, proxy) = scene().await;
         scene.participant.refuse_connections().await;

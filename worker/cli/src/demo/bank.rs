@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
 use clap::{Args, ValueEnum};
-use pgsaga_producer::{Barrier, Verdict};
+use pgsaga_participant::{Barrier, Verdict};
 use serde::Deserialize;
 use socket2::{SockRef, Socket};
 use sqlx::Row as _;
@@ -177,7 +177,7 @@ async fn answer(
 }
 
 /// What a call asks for; what its query does not say is empty.
-fn asked(barrier: &Result<Barrier, pgsaga_producer::Error>, key: &str, attempt: u32) -> Asked {
+fn asked(barrier: &Result<Barrier, pgsaga_participant::Error>, key: &str, attempt: u32) -> Asked {
     let of = |part: fn(&Barrier) -> &str| barrier.as_ref().map(part).unwrap_or_default().to_owned();
     let (gid, step, op) = (of(Barrier::gid), of(Barrier::branch_id), of(Barrier::op));
     Asked { key: key.to_owned(), gid, step, op, attempt }
@@ -188,7 +188,7 @@ async fn decide(
     mishap: Option<Mishap>,
     sleep: Duration,
     entry: &Option<Entry>,
-    barrier: Result<Barrier, pgsaga_producer::Error>,
+    barrier: Result<Barrier, pgsaga_participant::Error>,
     path: &str,
     body: &[u8],
 ) -> Response {

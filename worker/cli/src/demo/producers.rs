@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pgsaga_producer::{Saga, submit_many};
+use serde_json::{Value, json};
 use sqlx::postgres::{PgConnection, PgPool, PgTransaction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -86,17 +87,17 @@ impl Producers {
             let transfer = Transfer::nth(self.seed, n);
             let mut transaction = self.pool.begin().await?;
             order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-            sqlx::query(include_str!("sql/plain_saga.sql"))
-                .bind(&transfer.gid)
-                .bind(self.urls.of(transfer.from.bank))
-                .bind(transfer.from.number)
-                .bind(self.urls.of(transfer.to.bank))
-                .bind(transfer.to.number)
-                .bind(transfer.amount)
-                .bind(RETRY_INTERVAL.as_millis() as i64)
-                .bind(REQUEST_TIMEOUT.as_millis() as i64)
-                .execute(&mut *transaction)
-                .await?;
+            let saga = json!({
+                "gid": transfer.gid,
+                "from_url": self.urls.of(transfer.from.bank),
+                "from_account": transfer.from.number,
+                "to_url": self.urls.of(transfer.to.bank),
+                "to_account": transfer.to.number,
+                "amount": transfer.amount,
+                "retry_interval_ms": RETRY_INTERVAL.as_millis() as i64,
+                "request_timeout_ms": REQUEST_TIMEOUT.as_millis() as i64,
+            });
+            sqlx::query(include_str!("sql/plain_saga.sql")).bind(saga).execute(&mut *transaction).await?;
             transaction.commit().await?;
         }
         Ok(0)
@@ -108,18 +109,17 @@ impl Producers {
 }
 
 async fn order(connection: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/orders.sql"))
-        .bind(column(transfers, |transfer| transfer.gid.as_str()))
-        .bind(column(transfers, |transfer| transfer.from.bank.as_str()))
-        .bind(column(transfers, |transfer| transfer.from.number))
-        .bind(column(transfers, |transfer| transfer.to.bank.as_str()))
-        .bind(column(transfers, |transfer| transfer.to.number))
-        .bind(column(transfers, |transfer| transfer.amount))
-        .execute(connection)
-        .await?;
+    let orders = transfers.iter().map(|transfer| {
+        json!({
+            "gid": transfer.gid,
+            "from_bank": transfer.from.bank.as_str(),
+            "from_account": transfer.from.number,
+            "to_bank": transfer.to.bank.as_str(),
+            "to_account": transfer.to.number,
+            "amount": transfer.amount,
+        })
+    });
+    let orders = Value::Array(orders.collect());
+    sqlx::query(include_str!("sql/orders.sql")).bind(orders).execute(connection).await?;
     Ok(())
-}
-
-fn column<'a, T>(transfers: &'a [Transfer], of: impl Fn(&'a Transfer) -> T) -> Vec<T> {
-    transfers.iter().map(of).collect()
 }

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use pgsaga_producer::Definition;
 
 use crate::error::Error;
 use crate::output::out;
@@ -25,7 +26,7 @@ impl Check {
             std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
         };
         read.map_err(Error::io(format!("read {}", self.file.display())))?;
-        pgsaga_producer::check_file(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
+        Definition::from_json(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
         out(format_args!("{}: fine", self.file.display()))
     }
 }

@@ -11,7 +11,7 @@ use super::Database;
 use crate::error::Error;
 use crate::output::{out, out_json};
 use crate::words::printable;
-use pgsaga_worker::db::{self, Class};
+use pgsaga_worker::db::Class;
 
 /// Characters of what is broken, with the check and the saga.
 const TEXT_CHARS_MAX: usize = 4_000;
@@ -69,7 +69,7 @@ impl Doctor {
 /// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
 /// keeps no other from its turn.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
-    let pool = db::connect(url).await?;
+    let pool = super::connect(url).await?;
     let mut snapshot = pool.begin().await?;
     snapshot.execute("set transaction isolation level repeatable read, read only").await?;
     // What the checks cost is overestimated, and compiling them takes seconds.

@@ -13,6 +13,7 @@ pub(crate) mod show;
 
 use clap::Args;
 use pgsaga_sql::query;
+use pgsaga_sql::schema::Found;
 use pgsaga_worker::db;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgPool;
@@ -38,22 +39,10 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
 }
 
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
-    let found: Option<i64> = match sqlx::query_scalar(query::SCHEMA_VERSION).fetch_optional(database).await {
-        Ok(found) => found.flatten(),
-        Err(error) => match db::sqlstate(&error).as_deref() {
-            Some("42P01" | "3F000") => None,
-            // Who may abort need not be allowed to read that.
-            Some("42501") => return Ok(()),
-            _ => return Err(error.into()),
-        },
-    };
-    let needed = pgsaga_sql::SCHEMA_VERSION;
-    match found {
-        Some(version) if version >= needed => Ok(()),
-        found => Err(Error::Worker(pgsaga_worker::Error::Schema {
-            found: found.map_or("absent".to_owned(), |version| format!("at version {version}")),
-            needed,
-            advice: "run `pgsaga migrate`",
-        })),
+    let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(database).await;
+    // Who may abort need not be allowed to read that.
+    if rows.as_ref().is_err_and(|error| db::sqlstate(error).as_deref() == Some("42501")) {
+        return Ok(());
     }
+    Ok(Found::of(rows)?.check_for_people()?)
 }

@@ -89,7 +89,7 @@ impl From<Error> for Failure {
             Error::NotFound(_) | Error::Absent(_) => Failure::absent(words),
             Error::Refused(_) => Failure::conflict(words),
             Error::Usage(_) => Failure::bad(words),
-            Error::Worker(pgsaga_worker::Error::Schema { .. }) => {
+            Error::Worker(pgsaga_worker::Error::Schema(_)) => {
                 Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The schema does not fit", words)
             }
             Error::Unanswered { .. } => {

@@ -16,18 +16,16 @@ use tracing::Instrument as _;
 
 use crate::error::Error;
 use crate::operate::filter;
-use pgsaga_worker::db::{self, Db, Hosts};
+use pgsaga_worker::db::{self, Hosts};
 use pgsaga_worker::execute::address::Addresses;
 use pgsaga_worker::execute::client;
-use pgsaga_worker::execute::http::{self, Caller};
-use pgsaga_worker::execute::registry::Named;
-use pgsaga_worker::flow::participants::Participants;
-use pgsaga_worker::flow::queues::{self, Queues};
-use pgsaga_worker::run;
+use pgsaga_worker::execute::http::{self, HttpExecutor};
+use pgsaga_worker::execute::registry::Registry;
+use pgsaga_worker::flow::queues;
 use pgsaga_worker::telemetry::listener as http_listener;
-use pgsaga_worker::telemetry::metrics::{self, Metrics, Series};
+use pgsaga_worker::telemetry::metrics::{self, Series};
 use pgsaga_worker::telemetry::trace::Traces;
-use pgsaga_worker::worker::{Limits, Receivers, Worker};
+use pgsaga_worker::{Options, Worker, WorkerStatus, not_ready};
 use systemd::Systemd;
 
 /// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed
@@ -96,6 +94,7 @@ pub(crate) struct Work {
     /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
     #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
+    // control: retention-asked-for
     /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m.
     /// Without it, nothing is ever deleted. Whichever worker has the lowest id does it, so give it
     /// to all
@@ -162,21 +161,16 @@ impl Work {
             let name = database.name.clone();
             let span =
                 if several { tracing::info_span!("serving", database = name) } else { tracing::Span::none() };
-            let (worker, receivers, listen_on) =
-                span.in_scope(|| self.worker(database, traces.clone(), stop.clone()))?;
-            workers.push(Arc::clone(&worker));
-            let served = async move {
-                let result = run::run(Arc::clone(&worker), receivers, listen_on).await;
-                worker.db.close().await;
-                (name, result)
-            };
+            let worker = span.in_scope(|| self.worker(database, traces.clone(), stop.clone()))?;
+            workers.push(worker.status());
+            let served = async move { (name, worker.run().await) };
             running.spawn(served.instrument(span));
         }
         let served = CancellationToken::new();
         let systemd = Systemd::from_env()
             .map_err(Error::io("start a thread that tells systemd"))?
-            .map(|systemd| tokio::spawn(systemd.run(workers.clone(), served.clone())));
-        let server = tokio::spawn(http_listener::run(listener, workers, recorder, served.clone()));
+            .map(|systemd| tokio::spawn(systemd.run(workers.clone(), stop.clone(), served.clone())));
+        let server = tokio::spawn(http_listener::run(listener, look(workers), recorder, served.clone()));
         let mut result = Ok(());
         while let Some(ended) = running.join_next().await {
             let error = match ended {
@@ -259,43 +253,39 @@ impl Work {
         database: Served,
         traces: Option<Traces>,
         stop: CancellationToken,
-    ) -> Result<(Arc<Worker>, Receivers, Option<Hosts>), Error> {
+    ) -> Result<Worker, Error> {
         let Served { url, series, listen_on, connections_max, calls_max, .. } = database;
-        let db = Db::new(db::Options {
-            url,
-            pooled: self.pooled,
-            connections_max,
-            timeout: Duration::from_secs(self.database_timeout_seconds),
-            heartbeat_timeout: Duration::from_secs(self.lease_seconds) / 4,
-            series: series.clone(),
-        })?;
-        let limits = Limits {
+        let (http, participant_limits) = self.http(calls_max)?;
+        let options = Options {
+            database: db::Options {
+                url,
+                pooled: self.pooled,
+                connections_max,
+                timeout: Duration::from_secs(self.database_timeout_seconds),
+                heartbeat_timeout: Duration::from_secs(self.lease_seconds) / 4,
+                series,
+            },
+            listen_on,
             calls_max,
-            held_max: calls_max * 2,
             lease: Duration::from_secs(self.lease_seconds),
             grace: Duration::from_secs(self.grace_seconds),
             retention: self.retention,
+            queues: self.queue.clone(),
+            participant_limits: participant_limits.into_iter().collect(),
         };
-        let metrics = Metrics::new(&series);
-        metrics.slots.set(calls_max as f64);
-        let (caller, limits_of_participants) = self.caller(calls_max)?;
-        let limits_of_participants = limits_of_participants.into_iter().collect();
-        let participants = Participants::new(calls_max, limits_of_participants, metrics.clone());
-        let served = (participants, Queues::new(&self.queue));
-        let (worker, receivers) = Worker::new(db, caller.traced(traces), metrics, limits, served, stop);
-        Ok((worker, receivers, listen_on))
+        Ok(Worker::new(options, http.traced(traces), stop)?)
     }
 
     /// What makes the calls, and how many calls single participants may take at once.
-    fn caller(&self, calls_max: usize) -> Result<(Caller, Vec<(String, usize)>), Error> {
+    fn http(&self, calls_max: usize) -> Result<(HttpExecutor, Vec<(String, usize)>), Error> {
         let authorities = match &self.participant_ca {
             Some(file) => client::certificates(file)?,
             None => Vec::new(),
         };
         let variable = |name: &str| std::env::var(name).ok();
         let named = match &self.participants {
-            Some(file) => Named::read(file, variable, &authorities, calls_max)?,
-            None => Named::default(),
+            Some(file) => Registry::read(file, variable, &authorities, calls_max)?,
+            None => Registry::default(),
         };
         let mut limits = self.participant_limit.clone();
         for (name, limit) in named.limits() {
@@ -312,7 +302,7 @@ impl Work {
             allowed = ?self.allow_address,
             "what may be called"
         );
-        let caller = Caller::new(http::Options {
+        let http = HttpExecutor::new(http::Options {
             connections_idle_max: calls_max,
             answer_bytes_max: self.answer_bytes_max as usize,
             addresses: Addresses::new(self.allow_address.clone()),
@@ -320,8 +310,16 @@ impl Work {
             named,
             authorities,
         })?;
-        Ok((caller, limits))
+        Ok((http, limits))
     }
+}
+
+/// Looks at the workers for `/metrics` and `/readyz`.
+fn look(workers: Vec<WorkerStatus>) -> http_listener::Look {
+    Arc::new(move || {
+        workers.iter().for_each(WorkerStatus::observe);
+        not_ready(&workers)
+    })
 }
 
 /// A database, and how much of it this process may do at once.

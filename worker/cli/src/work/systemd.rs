@@ -8,7 +8,6 @@
 
 use std::env;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use pgsaga_worker::worker::{Worker, not_ready};
+use pgsaga_worker::{WorkerStatus, not_ready};
 
 /// How often the worker is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -67,7 +66,12 @@ impl Systemd {
     }
 
     /// Tells until `done`, and returns once the last word is said.
-    pub(crate) async fn run(self, workers: Vec<Arc<Worker>>, done: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        workers: Vec<WorkerStatus>,
+        stop: CancellationToken,
+        done: CancellationToken,
+    ) {
         let Some(first) = workers.first() else { return };
         let look_every =
             self.watchdog.map_or(LOOK_EVERY, |watchdog| LOOK_EVERY.min(watchdog / 4).max(LOOK_PAUSE_MIN));
@@ -79,14 +83,14 @@ impl Systemd {
             let last = tokio::select! {
                 biased;
                 () = done.cancelled() => true,
-                () = first.stop.cancelled(), if !told.stopping => false,
+                () = stop.cancelled(), if !told.stopping => false,
                 _ = look.tick() => false,
             };
             let words = told.next(&Seen {
                 now: Instant::now(),
                 not_ready: not_ready(&workers).join("; "),
-                stopping: first.stop.is_cancelled(),
-                silence: workers.iter().filter_map(silence).max(),
+                stopping: stop.is_cancelled(),
+                silence: workers.iter().filter_map(WorkerStatus::silence).max(),
             });
             if (!words.is_empty() && self.words.send(words).is_err()) || last {
                 break;
@@ -95,11 +99,6 @@ impl Systemd {
         drop(self.words);
         let _ = tokio::time::timeout(LAST_WORDS_MAX, self.said).await;
     }
-}
-
-/// Of a worker whose heartbeat loop runs: not before it began, nor once its drain has ended it.
-fn silence(worker: &Arc<Worker>) -> Option<Duration> {
-    if worker.done.is_cancelled() { None } else { worker.pulse.silence() }
 }
 
 fn say(to_say: &Receiver<Words>) {
@@ -137,11 +136,11 @@ struct Told {
 }
 
 impl Told {
-    fn new(worker: &Worker, watchdog: Option<Duration>) -> Told {
+    fn new(worker: &WorkerStatus, watchdog: Option<Duration>) -> Told {
         Told {
             watchdog,
-            silence_max: (worker.db.timeout() + worker.limits.lease) * STATEMENTS_MAX,
-            drain_max: worker.limits.grace + AFTER_GRACE_MAX,
+            silence_max: (worker.statement_timeout() + worker.lease()) * STATEMENTS_MAX,
+            drain_max: worker.grace() + AFTER_GRACE_MAX,
             status: String::new(),
             ready: false,
             stopping: false,
@@ -157,6 +156,7 @@ impl Told {
             // Whatever TimeoutStopSec= is: a grace that was changed must not be cut short.
             words.extend([NotifyState::Stopping, extension(self.drain_max)]);
         }
+        // control: systemd-ready
         if seen.not_ready.is_empty() && !self.ready {
             self.ready = true;
             words.push(NotifyState::Ready);
@@ -171,6 +171,7 @@ impl Told {
             self.extended = Some(seen.now);
             words.push(extension(EXTENSION));
         }
+        // control: watchdog-silence
         if let Some(watchdog) = self.watchdog
             && seen.silence.is_none_or(|silence| silence < self.silence_max)
             && due(self.pinged, watchdog / 2)

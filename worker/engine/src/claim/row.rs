@@ -1,4 +1,4 @@
-//! Claimed rows, and how they become tasks.
+//! Reads claimed rows and converts them to tasks.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -10,34 +10,35 @@ use sqlx::postgres::PgRow;
 use sqlx::{Column as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::db::Lane;
-use crate::task::Task;
-use crate::task::bounds::within;
-use crate::task::definition::{Definition, FreshKeys, SagaColumns};
-use crate::task::references::Answers;
-use crate::telemetry::metrics::OfQueue;
-use crate::worker::Worker;
+use super::Claimer;
+use crate::db::PoolKind;
+use crate::execute::task::Task;
+use crate::execute::task::bounds::within;
+use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
+use crate::execute::task::references::Answers;
+use crate::telemetry::metrics::QueueMetrics;
 use pgsaga_plan::Outcome;
 use pgsaga_plan::{Attempt, Interrupt, Op};
 
-/// The INSERT takes so many.
+/// Upper bound on the steps of a saga, as in the INSERT.
 const STEPS_MAX: i16 = 1_000;
-/// What can still be counted up for years. Tries are a millisecond apart at least.
+/// Upper bound on attempts. The counter can still grow by another billion without overflow.
 const ATTEMPTS_MAX: i32 = 1_000_000_000;
 /// Upper bound on the epoch, which each write raises.
 const EPOCH_MAX: i32 = 2_000_000_000;
-/// Upper bound on lost workers: a rescue counts no further.
+/// Upper bound on lost workers, where a rescue stops counting.
 const LOST_MAX: i16 = 30_000;
-/// Upper bound on the bytes of a definition: no jsonb is larger.
+/// Upper bound on the bytes of a definition, which is the maximum size of a jsonb.
 const BYTES_MAX: i32 = 268_435_456;
-/// Seconds from now within which every time lies that a row may have: about from 1870 to 9999.
+/// Upper bound on the seconds from an earlier time to now, about 160 years.
 const PAST_SECONDS_MAX: f64 = 5e9;
-/// Upper bound on the seconds from now to a later time.
+/// Upper bound on the seconds from now to a later time, about the year 9999.
 const FUTURE_SECONDS_MAX: f64 = 3e11;
 
 macro_rules! columns {
     ($($column:ident)*) => {
-        /// Where the columns of a claim are: looked up by name once a claim, not once a row.
+        /// Positions of the columns of a claim's result, looked up once per claim instead of once
+        /// per row.
         pub(super) struct Columns {
             $(pub(super) $column: usize,)*
         }
@@ -56,7 +57,7 @@ columns! {
     fresh_keys parallel refers requested age
 }
 
-/// A claimed row, before its definition is decoded.
+/// A claimed row whose definition is not decoded yet.
 pub(super) struct Row {
     pub(super) task_id: i64,
     pub(super) saga_id: i64,
@@ -64,7 +65,7 @@ pub(super) struct Row {
     pub(super) lane: i32,
     now: Attempt,
     lost: i16,
-    lost_alone: i16,
+    lost_isolated: i16,
     bytes: usize,
     interrupt: Option<Interrupt>,
     requested: bool,
@@ -74,14 +75,21 @@ pub(super) struct Row {
     deadline: Option<Instant>,
     fresh_keys: FreshKeys,
     columns: SagaColumns,
-    /// Held from here on: whoever else holds it may be done before this row is decoded.
+    /// Keeps the shared definition alive, because its other tasks may end before this row is
+    /// decoded.
     known: Option<Arc<Definition>>,
 }
 
 impl Row {
     /// # Errors
-    /// What was found in a column, and what is allowed.
-    pub(super) fn read(worker: &Worker, at: &Columns, row: &PgRow, task_id: i64) -> Result<Row, String> {
+    /// The value found in a column, and the values allowed.
+    pub(super) fn read(
+        claimer: &Claimer,
+        worker: i64,
+        at: &Columns,
+        row: &PgRow,
+        task_id: i64,
+    ) -> Result<Row, String> {
         fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
             row: &'r PgRow,
             at: usize,
@@ -118,7 +126,7 @@ impl Row {
                 within(place, get(row, at)?, -FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).map_err(|_| {
                     format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
                 })?;
-            // The database's clock may have stepped back.
+            // Negative if the database's clock stepped back.
             Ok::<_, String>(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
         };
         let deadline = match get::<Option<f64>>(row, at.deadline)? {
@@ -137,12 +145,12 @@ impl Row {
         Ok(Row {
             task_id,
             saga_id,
-            known: if parallel { worker.definitions.get(saga_id) } else { None },
+            known: if parallel { claimer.definitions.get(worker, saga_id) } else { None },
             epoch: within(format_args!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
             lane: get(row, at.lane)?,
             now,
             lost: small("lost", at.lost, 0..=LOST_MAX)?,
-            lost_alone: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
+            lost_isolated: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
             bytes: number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
             interrupt,
             requested: get(row, at.requested)?,
@@ -169,10 +177,10 @@ impl Row {
 
     pub(super) fn decode(
         mut self,
-        worker: &Worker,
+        claimer: &Claimer,
         id: i64,
         queue: &str,
-        counted: &Arc<OfQueue>,
+        counted: &Arc<QueueMetrics>,
         details: &mut HashMap<i64, Details>,
         place: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
@@ -199,11 +207,11 @@ impl Row {
                     }
                 }
                 let parallel = self.columns.parallel;
-                let weight = worker.load.add(self.bytes);
+                let weight = claimer.capacity.memory.add(self.bytes);
                 let saga =
                     Arc::new(Definition::decode(self.columns, weight).map_err(|error| error.to_string())?);
                 if parallel {
-                    worker.definitions.keep(self.saga_id, &saga);
+                    claimer.definitions.keep(id, self.saga_id, &saga);
                     if let Some(details) = details {
                         details.saga = Some(Arc::clone(&saga));
                     }
@@ -218,7 +226,7 @@ impl Row {
                 saga.steps.len()
             ));
         };
-        let ticket = worker.participants.hold(step.participant(self.now.op));
+        let permit = claimer.participants.hold(step.participant(self.now.op));
         Ok(Box::new(Task {
             id: self.task_id,
             epoch: self.epoch,
@@ -226,24 +234,24 @@ impl Row {
             worker: id,
             now: self.now,
             lost: self.lost,
-            lost_alone: self.lost_alone,
+            lost_isolated: self.lost_isolated,
             interrupt: self.interrupt,
             requested: self.requested,
             deadline: self.deadline,
             unbuildable: None,
-            ticket,
+            permit,
             saga,
             answers,
             fresh_keys: self.fresh_keys,
-            queue: worker.queues.hold(queue),
+            queue: claimer.queues.hold(queue),
             counted: Arc::clone(counted),
             age: self.age,
             claimed: Instant::now(),
-            place,
+            _slot: place,
         }))
     }
 
-    /// Whether it is the first claim of the saga's first step.
+    /// Whether this is the first claim of the saga's first step.
     pub(super) fn begins(&self) -> bool {
         self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action && self.now.attempt == 1
     }
@@ -257,19 +265,19 @@ impl Row {
     }
 }
 
-/// What a claim leaves out.
+/// Data of a saga that the claim statement does not return.
 pub(super) struct Details {
     steps: Option<String>,
     result_mapping: Option<String>,
     answers: Answers,
-    /// Decoded by the first of its tasks in this claim.
+    /// Decoded by the saga's first task in this claim.
     saga: Option<Arc<Definition>>,
 }
 
 impl Details {
-    fn read(worker: &Worker, row: &PgRow) -> Result<Details, sqlx::Error> {
+    fn read(claimer: &Claimer, row: &PgRow) -> Result<Details, sqlx::Error> {
         let answers = match row.try_get::<Option<&str>, _>("answers")? {
-            Some(text) => Answers::read(text, worker.load.add(text.len()))
+            Some(text) => Answers::read(text, claimer.capacity.memory.add(text.len()))
                 .map_err(|error| sqlx::Error::Decode(error.into()))?,
             None => Answers::default(),
         };
@@ -278,12 +286,12 @@ impl Details {
     }
 }
 
-/// Reads once for all sagas of a claim that need more than their row.
+/// Reads the details of all sagas in a claim that need them, in one statement.
 ///
 /// # Errors
-/// What the database says: nothing is wrong with the tasks, and the next claim may read what they need.
+/// Any error of the database. The tasks are not at fault, and the next claim may succeed.
 pub(super) async fn read_details(
-    worker: &Worker,
+    claimer: &Claimer,
     claimed: &[Row],
 ) -> Result<HashMap<i64, Details>, sqlx::Error> {
     let mut sagas: Vec<i64> =
@@ -294,11 +302,11 @@ pub(super) async fn read_details(
     if sagas.is_empty() {
         return Ok(details);
     }
-    for row in worker.db.run(Lane::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
+    for row in claimer.db.run(PoolKind::Work, sqlx::query(query::DETAILS).bind(&sagas)).await? {
         let saga: i64 = row.try_get("id")?;
-        match Details::read(worker, &row) {
+        match Details::read(claimer, &row) {
             Ok(read) => drop(details.insert(saga, read)),
-            // It alone becomes stuck.
+            // Only this saga becomes stuck.
             Err(error) => tracing::error!(saga, %error, "the answers of a saga's steps cannot be read"),
         }
     }

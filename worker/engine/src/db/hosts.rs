@@ -10,13 +10,13 @@ use super::url::{DatabaseUrl, Wanted};
 use super::{Class, is_unverified, no_answer, prepare};
 use crate::error::Error;
 
-/// How long one of several hosts may take to answer, unless the URL has a `connect_timeout`: a dead one must not use up
-/// the time of the next.
+/// Upper bound on a host's answer if the URL has no `connect_timeout` and names several hosts. A
+/// dead host must not use up the time of the next host.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// "Without limit" of a `connect_timeout`.
+/// The meaning of `connect_timeout=0`: no limit.
 const UNLIMITED: Duration = Duration::from_secs(3600);
 
-/// The hosts of a database, of which one takes writes.
+/// The hosts of a database. One of them accepts writes.
 #[derive(Debug, Clone)]
 pub struct Hosts {
     hosts: Vec<PgConnectOptions>,
@@ -24,14 +24,12 @@ pub struct Hosts {
     answer_max: Duration,
 }
 
-/// What a server says it is.
 #[derive(Debug, Clone, Copy)]
 struct Role {
     standby: bool,
     read_only: bool,
 }
 
-/// Why a host will not do.
 #[derive(Debug)]
 enum Refused {
     Standby,
@@ -40,10 +38,11 @@ enum Refused {
 }
 
 impl Hosts {
-    /// Reads a URL.
+    /// Parses a database URL.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it cannot be read. The URL itself, which may hold a password, is not in the message.
+    /// [`Error::Usage`] if the URL cannot be parsed. The message does not contain the URL, which
+    /// may hold a password.
     pub fn read(url: &str, pooled: bool, timeout: Duration) -> Result<Hosts, Error> {
         let url: DatabaseUrl = url.parse().map_err(|error: String| {
             Error::Usage(format!(
@@ -60,38 +59,37 @@ impl Hosts {
         Ok(Hosts { hosts, wanted: url.wanted, answer_max })
     }
 
-    /// Whether there is a choice, or something to be asked of the only host.
+    /// Whether a host must be chosen, or the role of the only host must be checked.
     pub fn chooses(&self) -> bool {
         self.hosts.len() > 1 || self.wanted != Wanted::Any
     }
 
-    /// Whether the link to any of them is neither local nor verified.
+    /// Whether the connection to any host is neither local nor verified.
     pub fn is_unverified(&self) -> bool {
         self.hosts.iter().any(is_unverified)
     }
 
-    /// The database, with its first host: what tells it from others, without user and password.
+    /// Returns the first host and the name of the database, without user and password.
     pub fn database(&self) -> String {
         let database = self.hosts.first().and_then(PgConnectOptions::get_database).unwrap_or("?");
         format!("{}/{database}", self.name(0))
     }
 
-    /// The name of a host, with its port; the folder, for a Unix socket.
+    /// Returns a host's name and port. For a Unix socket, the name is the directory.
     pub fn name(&self, host: usize) -> String {
         self.hosts.get(host).map(name).unwrap_or_default()
     }
 
-    /// How to connect to a host.
     pub(super) fn options(&self, host: usize) -> PgConnectOptions {
         self.hosts.get(host).or(self.hosts.first()).cloned().unwrap_or_default()
     }
 
-    /// How long [`Hosts::connect`] may take, where `one` is what one host may.
+    /// Returns the upper bound on [`Hosts::connect`], where `one` is the bound for a single host.
     pub(super) fn patience(&self, one: Duration) -> Duration {
         if self.chooses() { UNLIMITED } else { one }
     }
 
-    /// How to connect to the first host that will do. The only host is not asked.
+    /// Returns the options of the first suitable host. A single host is not contacted.
     ///
     /// # Errors
     /// As [`Hosts::connect`].
@@ -100,13 +98,13 @@ impl Hosts {
         self.hosts.get(host).ok_or_else(no_answer)
     }
 
-    /// Connects to the first host that will do, in the order of the URL.
+    /// Connects to the first suitable host, in the order of the URL.
     ///
-    /// As libpq does, it goes on to the next where one cannot be reached, is starting up or will not do, and stops where
-    /// one answers with another error, such as a wrong password.
+    /// Like libpq, continues with the next host if a host is unreachable, starting up or
+    /// unsuitable. Stops at a host that answers with any other error, such as a wrong password.
     ///
     /// # Errors
-    /// What the only host says; what is wrong with each of several.
+    /// The error of the only host. With several hosts, the reason for each.
     pub async fn connect(&self) -> Result<(usize, PgConnection), sqlx::Error> {
         let mut refused = Vec::new();
         for (nth, host) in self.hosts.iter().enumerate() {
@@ -123,7 +121,7 @@ impl Hosts {
         Err(sqlx::Error::Io(io::Error::other(words(&refused))))
     }
 
-    /// Asks a connection that is already there whether its server still will do.
+    /// Whether the server of an open connection is still suitable.
     pub(super) async fn suits(&self, connection: &mut PgConnection) -> bool {
         judge(connection, self.wanted).await.is_ok()
     }
@@ -134,7 +132,7 @@ async fn ask(host: &PgConnectOptions, wanted: Wanted) -> Result<PgConnection, Re
     match judge(&mut connection, wanted).await {
         Ok(()) => Ok(connection),
         Err(why) => {
-            // It was asked and has answered: this is courtesy, and the timeout is over all of it.
+            // The server's answer is known. The caller's timeout also covers this optional close.
             let _ = connection.close().await;
             Err(why)
         }
@@ -145,7 +143,7 @@ async fn judge(connection: &mut PgConnection, wanted: Wanted) -> Result<(), Refu
     if wanted == Wanted::Any {
         return Ok(());
     }
-    // Without Parse and Bind, which a pooler could give to two servers.
+    // A simple query, because a pooler could send Parse and Bind to different servers.
     let row = sqlx::raw_sql(query::SERVER_ROLE).fetch_one(connection).await.map_err(Refused::Error)?;
     let read = |column| row.try_get(column).map_err(Refused::Error);
     Role { standby: read("standby")?, read_only: read("read_only")? }.suits(wanted)
@@ -161,7 +159,7 @@ impl Role {
     }
 }
 
-/// Whether another host may know better.
+/// Whether another host may succeed where this host failed.
 fn may_pass(error: &sqlx::Error) -> bool {
     matches!(Class::of(error), Class::Connection | Class::Conflict)
 }

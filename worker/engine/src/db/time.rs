@@ -1,56 +1,56 @@
-//! Times as Postgres holds them, for those who show them.
+//! Timestamps as Postgres stores them, for display.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueFormat, PgValueRef};
-use sqlx::{Decode, Encode, Postgres, Type};
+use sqlx::postgres::{PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Postgres, Type};
 
-/// Microseconds from 1970 to 2000, where Postgres counts from.
+/// Microseconds from 1970 to 2000, the epoch of Postgres.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 const DAY_US: i64 = 86_400_000_000;
-/// The first moment that Postgres can hold, and the first one after all of them: 4714 BC to 294276.
+/// First timestamp that Postgres can store (4714 BC), and the end of its range (after 294276).
 const FIRST_US: i64 = -211_813_488_000_000_000;
 const END_US: i64 = 9_223_371_331_200_000_000;
 
-/// A `timestamptz`: microseconds since 2000-01-01 UTC. Infinity and years of six digits are values
-/// of it, and chrono would panic at them. What is written is what chrono writes for the years 1 to
-/// 9999, and what Postgres writes for the rest.
+/// A `timestamptz`: microseconds since 2000-01-01 UTC. Its values include infinity and years of six
+/// digits, on which chrono would panic. Years 1 to 9999 are formatted as chrono does, all others as
+/// Postgres does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(i64);
 
 impl Time {
-    /// From the number that [`Time::raw`] gave; nothing where no `timestamptz` has it.
+    /// Converts a number from [`Time::raw`]. Returns `None` if it is outside the range of
+    /// `timestamptz`.
     pub fn from_raw(us: i64) -> Option<Time> {
         let is_one = us == i64::MIN || us == i64::MAX || (FIRST_US..END_US).contains(&us);
         is_one.then_some(Time(us))
     }
 
-    /// Postgres's own number: microseconds since 2000-01-01 UTC, the least and the largest for the
-    /// infinities.
+    /// Returns the number that Postgres stores: microseconds since 2000-01-01 UTC. The infinities
+    /// are the smallest and the largest number.
     pub fn raw(self) -> i64 {
         self.0
     }
 
-    /// Microseconds since an earlier time; ends at the limits of its type, where infinities lie.
+    /// Returns the microseconds since an earlier time, saturating at the limits of `i64`.
     pub fn us_since(self, earlier: Time) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// As RFC 3339 where that has years for it.
+    /// Formats the time as RFC 3339; `None` outside the years 1 to 9999.
     pub fn rfc3339(self) -> Option<String> {
         self.usual().map(|time| time.to_rfc3339())
     }
 
-    /// As RFC 3339, or as Postgres writes it.
+    /// Formats the time as RFC 3339 or, outside the years 1 to 9999, as Postgres does.
     pub fn exact(self) -> String {
         self.rfc3339().unwrap_or_else(|| self.to_string())
     }
 
-    /// In the years 1 to 9999.
+    /// Converts a time in the years 1 to 9999.
     fn usual(self) -> Option<DateTime<Utc>> {
         let time = DateTime::from_timestamp_micros(self.0.checked_add(EPOCH_2000_US)?)?;
         (1..=9999).contains(&chrono::Datelike::year(&time)).then_some(time)
@@ -63,8 +63,8 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
-/// In UTC, to the millisecond, without a zone; a time that RFC 3339 has no year for as Postgres
-/// writes it.
+/// Formats the time in UTC with milliseconds and without a zone. Outside the years 1 to 9999,
+/// formats it as Postgres does.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.usual(), self.0) {
@@ -87,10 +87,11 @@ impl fmt::Display for Time {
     }
 }
 
-/// Year (0 is 1 BC), month and day of a day since 2000-01-01, in the Gregorian calendar as Postgres
-/// extends it.
+/// Converts a day since 2000-01-01 to year (0 is 1 BC), month and day. Uses the Gregorian calendar,
+/// extended to earlier years as in Postgres.
 fn civil(day: i64) -> (i64, i64, i64) {
-    // Years that begin in March end with the leap day; 2000-03-01 begins 400 of them.
+    // If years begin in March, the leap day is the last day of a year. 2000-03-01 begins a 400-year
+    // cycle.
     let day = day - 60;
     let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -125,13 +126,6 @@ impl<'r> Decode<'r, Postgres> for Time {
     }
 }
 
-impl Encode<'_, Postgres> for Time {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(&self.0.to_be_bytes());
-        Ok(IsNull::No)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +137,7 @@ mod tests {
         assert_eq!(time.to_string(), "2026-02-28 23:59:59.123");
         assert_eq!(time.rfc3339(), Some(usual.to_rfc3339()));
         assert_eq!(serde_json::json!(time), serde_json::json!(usual));
-        // As psql shows them in UTC.
+        // Expected texts are the output of psql in UTC.
         for (us, text) in [
             (i64::MAX, "infinity"),
             (i64::MIN, "-infinity"),

@@ -1,23 +1,25 @@
-//! The URL of a database. It may name several hosts as libpq's may; sqlx's own knows one.
+//! The URL of a database. As in libpq, it may name several hosts; sqlx's own parser accepts only
+//! one.
 //!
-//! The rules are those of PostgreSQL's documentation, chapter "libpq", section "Connection Strings": "Connection URIs",
-//! "Specifying Multiple Hosts", and `target_session_attrs` under "Parameter Key Words". One thing differs: where several
-//! hosts are named and `target_session_attrs` is not, libpq takes any of them; here it is `read-write`, since whoever
-//! connects here writes, and on a standby nothing can be written.
+//! The rules are in the PostgreSQL manual, chapter "libpq", section "Connection Strings":
+//! "Connection URIs", "Specifying Multiple Hosts", and `target_session_attrs` under "Parameter Key
+//! Words". There is one difference. With several hosts and no `target_session_attrs`, libpq accepts
+//! any host. Here the default is `read-write`, because a standby accepts no writes and every client
+//! here writes.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// What a server must be, to be connected to.
+/// Role that a server must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Whatever answers.
+    /// Any server that answers.
     Any,
-    /// Neither a standby, nor read-only by `default_transaction_read_only`.
+    /// Neither a standby nor read-only by `default_transaction_read_only`.
     ReadWrite,
-    /// Not a standby.
+    /// Any server but a standby.
     Primary,
 }
 
@@ -34,14 +36,13 @@ impl FromStr for Wanted {
     }
 }
 
-/// What a URL says.
 #[derive(Debug)]
 pub(super) struct DatabaseUrl {
-    /// One for each host, in the order of the URL; never empty.
+    /// Connection options for each host, in the order of the URL; never empty.
     pub(super) hosts: Vec<PgConnectOptions>,
-    /// Which of them will do.
+    /// Role that the chosen host must have.
     pub(super) wanted: Wanted,
-    /// How long one of them may take to answer; `Some(ZERO)` is without limit.
+    /// Upper bound on the answer of one host; `Some(ZERO)` means no limit.
     pub(super) connect_timeout: Option<Duration>,
 }
 
@@ -51,7 +52,8 @@ impl FromStr for DatabaseUrl {
     fn from_str(url: &str) -> Result<DatabaseUrl, String> {
         match Parts::of(url) {
             Some(parts) => parts.read(url).map_err(|error| {
-                // What looks like a host may then be a part of the password.
+                // Without credentials, an `@` shows that the apparent host may be part of the
+                // password.
                 let torn = parts.credentials.is_empty() && url.contains('@');
                 if torn {
                     "an @, / or ? of the user or password is written as %40, %2F or %3F".to_owned()
@@ -59,7 +61,7 @@ impl FromStr for DatabaseUrl {
                     error
                 }
             }),
-            // In sqlx's words.
+            // sqlx's error describes the problem.
             None => one(url).map(DatabaseUrl::plain),
         }
     }
@@ -71,11 +73,11 @@ impl DatabaseUrl {
     }
 }
 
-/// The URL of another database on the same hosts; `None` where it is no URL of a database.
+/// Returns the URL of another database on the same hosts; `None` if `url` is no database URL.
 pub fn of_database(url: &str, name: &str) -> Option<String> {
     let parts = Parts::of(url)?;
     let mut other = format!("{}://{}{}/{name}", parts.scheme, parts.credentials, parts.hosts);
-    // A dbname would win over the path.
+    // A `dbname` parameter would override the path.
     let kept: Vec<&str> = parts.pairs().filter(|pair| decoded(pair).0 != "dbname").collect();
     if !kept.is_empty() {
         other.push('?');
@@ -87,7 +89,7 @@ pub fn of_database(url: &str, name: &str) -> Option<String> {
 /// `scheme://credentials` `hosts` `path` `?query`.
 struct Parts<'a> {
     scheme: &'a str,
-    /// With the `@`, or empty.
+    /// Ends with `@`, or is empty.
     credentials: &'a str,
     hosts: &'a str,
     path: &'a str,
@@ -136,7 +138,7 @@ impl<'a> Parts<'a> {
         if given.addresses {
             return Err("hostaddr is not known beside several hosts: name addresses in host".to_owned());
         }
-        // One port is for all hosts.
+        // A single port applies to all hosts.
         if ports.len() != 1 && ports.len() != hosts.len() {
             return Err(format!("it names {} hosts and {} ports", hosts.len(), ports.len()));
         }
@@ -150,8 +152,8 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// The same URL with one host. Through its text, so that sqlx reads all else, and looks for the password of just this
-    /// host in the password file.
+    /// Builds the options for one host. They are parsed from a URL with this host only, so that
+    /// sqlx reads the other parameters and looks up the host's password in the password file.
     fn host(&self, host: &Host<'_>, port: &str, kept: &[&str]) -> Result<PgConnectOptions, String> {
         let port = match port {
             "" => String::new(),
@@ -176,13 +178,14 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A host as it is written: beside the `@`, or as a parameter, where it may be the folder of a Unix socket.
+/// A host from the authority of the URL, or from the `host` parameter, which may be the directory
+/// of a Unix socket.
 enum Host<'a> {
     Named(&'a str),
     Queried(String),
 }
 
-/// The parameters that sqlx does not know, or knows one value of.
+/// Parameters that sqlx does not know, or of which it accepts only one value.
 #[derive(Default)]
 struct Given {
     hosts: Option<String>,
@@ -193,7 +196,8 @@ struct Given {
 }
 
 impl Given {
-    /// False for one that is sqlx's. As everywhere in a URL, the last one of a name wins, and an empty one says nothing.
+    /// Returns false for a parameter that sqlx handles. The last value of a parameter wins, and an
+    /// empty value is ignored.
     fn take(&mut self, pair: &str) -> Result<bool, String> {
         let (key, value) = decoded(pair);
         let value = Some(value).filter(|value| !value.is_empty());
@@ -222,7 +226,7 @@ impl Given {
     }
 }
 
-/// `host`, `host:port`, `[address]` or `[address]:port`; either part may be empty.
+/// Parses `host`, `host:port`, `[address]` or `[address]:port`; either part may be empty.
 fn host_and_port(text: &str) -> Result<(&str, &str), String> {
     let after_brackets = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text.get(after_brackets..).and_then(|rest| rest.find(':')) {
@@ -236,7 +240,7 @@ fn host_and_port(text: &str) -> Result<(&str, &str), String> {
     Ok((host, port))
 }
 
-/// A parameter's name and value.
+/// Returns the decoded name and value of a parameter.
 fn decoded(pair: &str) -> (String, String) {
     let url = reqwest::Url::parse(&format!("parameter:?{pair}"));
     url.ok()
@@ -244,7 +248,7 @@ fn decoded(pair: &str) -> (String, String) {
         .unwrap_or_default()
 }
 
-/// Where Postgres is when nobody says where: the folder of its socket, or this machine.
+/// Returns libpq's default host: the directory of the Unix socket, or localhost.
 fn default_host() -> String {
     PgConnectOptions::new_without_pgpass().get_host().to_owned()
 }
@@ -257,7 +261,7 @@ fn one(url: &str) -> Result<PgConnectOptions, String> {
 mod tests {
     use super::*;
 
-    /// `user@host:port/database wanted`, one for each host.
+    /// Formats each host as `user@host:port/database`, and returns the wanted role.
     fn read(url: &str) -> Result<(Vec<String>, Wanted), String> {
         let read: DatabaseUrl = url.parse()?;
         let host = |options: &PgConnectOptions| {

@@ -1,4 +1,4 @@
-//! HTTP clients that do exactly what they are told.
+//! HTTP clients without implicit behaviour.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use reqwest::{Certificate, ClientBuilder};
 
 use crate::error::Error;
 
-/// A client that is to be built: no redirects, no proxies, no retries of its own.
+/// Returns a client builder without redirects, proxies and automatic retries.
 pub fn builder(connections_idle_max: usize) -> ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -19,10 +19,10 @@ pub fn builder(connections_idle_max: usize) -> ClientBuilder {
         .user_agent(concat!("pgsaga/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Certificates of a file in PEM; at least one.
+/// Reads the certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// [`Error::Usage`] names the file.
+/// [`Error::Usage`] with the name of the file.
 pub fn certificates(file: &Path) -> Result<Vec<Certificate>, Error> {
     let refuse = |why: &str| Error::Usage(format!("{}: {why}", file.display()));
     let pem = std::fs::read(file).map_err(|error| refuse(&error.to_string()))?;

@@ -1,50 +1,52 @@
-//! What a call came to, judged from its answer alone (DESIGN.md §5, after DTM's rules).
+//! Outcome of a call, judged from its response alone. The rules follow DTM.
 
 use std::time::Duration;
 
 use pgsaga_plan::Outcome;
 use serde::Deserialize;
 
-use crate::flow::participants::Reached;
+use crate::flow::participants::Reach;
 
-/// A finished try, as it is settled.
+/// A finished attempt, ready to be settled.
 #[derive(Debug, Clone)]
-pub struct Ended {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The HTTP status, if there was an answer.
-    pub status_code: Option<u16>,
-    /// For people: the participant's words, or what went wrong. At most [`MESSAGE_BYTES_MAX`] bytes, clean text.
-    pub message: Option<String>,
-    /// When the participant asked to be called again.
-    pub retry_after: Option<Duration>,
-    /// From sending to the end of the answer, by a monotonic clock.
-    pub duration: Duration,
-    /// How far it got.
-    pub reached: Reached,
-    /// The JSON of a success, where the saga uses it: text that jsonb can hold.
-    pub answer: Option<String>,
+pub(crate) struct CallResult {
+    /// Exit status of the program.
+    pub(crate) outcome: Outcome,
+    /// HTTP status, if there was a response.
+    pub(crate) status_code: Option<u16>,
+    /// The participant's message or an error, for people. Clean text of at most
+    /// [`MESSAGE_BYTES_MAX`] bytes.
+    pub(crate) message: Option<String>,
+    /// The wait that the participant asked for.
+    pub(crate) retry_after: Option<Duration>,
+    /// Time from sending to the end of the response, by a monotonic clock.
+    pub(crate) duration: Duration,
+    /// How far the call got.
+    pub(crate) reached: Reach,
+    /// JSON of a successful response that the saga uses. jsonb can store the text.
+    pub(crate) answer: Option<String>,
 }
 
-impl Ended {
-    /// A try that ended before a request was made.
-    pub fn without_call(outcome: Outcome, message: String) -> Ended {
-        Ended {
+impl CallResult {
+    /// Creates an attempt that ended before a request was sent.
+    pub(crate) fn without_call(outcome: Outcome, message: String) -> CallResult {
+        CallResult {
             outcome,
             status_code: None,
             message: Some(message),
             retry_after: None,
             duration: Duration::ZERO,
-            reached: Reached::Nobody,
+            reached: Reach::Nobody,
             answer: None,
         }
     }
 }
 
-/// The longest message that is kept of an answer.
+/// Upper bound on the bytes kept of a response's message.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
-/// Each key is decoded by itself: a `message` that cannot be read must not hide a `dtm_result` that says no.
+/// One struct per key. A `message` that cannot be decoded must not hide a `dtm_result` of
+/// `FAILURE`.
 #[derive(Deserialize)]
 struct DtmResult {
     #[serde(default)]
@@ -57,12 +59,12 @@ struct Message {
     message: Option<serde_json::Value>,
 }
 
-/// Judges an answer by its status and its body in UTF-8 without a mark, of which a bounded part was
-/// read.
+/// Judges a response by its status and its body: UTF-8 without a byte order mark, cut to a limit.
 pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     let outcome = match status_code {
         200 | 201 | 204 => dtm_result(body),
         409 => Outcome::Failure,
+        // control: still-working
         202 | 425 => Outcome::Ongoing,
         429 => Outcome::Unsent,
         _ => Outcome::Unknown,
@@ -71,17 +73,19 @@ pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
     (outcome, message)
 }
 
-/// Judges an answer whose body could not be decoded, which `why` says: one whose status is a
-/// success may say no in its body.
+/// Judges a response whose body could not be decoded for the reason `why`. A success status is then
+/// unknown, because the body may contain a refusal.
 pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
     match judge(status_code, b"") {
+        // control: unread-success
         (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
         (outcome, _) => (outcome, clean(&format!("HTTP status {status_code}; {why}"))),
     }
 }
 
-/// What `dtm_result` of a JSON object says. DTM finds its words anywhere in the body; only a whole object's own key counts
-/// here. An object that names the key and cannot be read, or was cut off, may say no: that is unknown, never a success.
+/// Reads `dtm_result` from a JSON object. DTM finds its words anywhere in the body; here only a
+/// top-level key counts. If an object names the key but is invalid or incomplete, it may be a
+/// refusal. The outcome is then unknown, never a success.
 fn dtm_result(body: &[u8]) -> Outcome {
     let body = body.trim_ascii_start();
     if !body.starts_with(b"{") || !names_key(body) {
@@ -98,14 +102,15 @@ fn dtm_result(body: &[u8]) -> Outcome {
     }
 }
 
-/// Whether `dtm_result` stands somewhere in the body, plainly or as a string with escapes, which
-/// JSON allows in a key.
+/// Whether the body contains `dtm_result`, literally or as a string with escapes, which JSON allows
+/// in keys.
 fn names_key(body: &[u8]) -> bool {
     let holds = |part: &[u8]| memchr::memmem::find(body, part).is_some();
     holds(b"dtm_result") || holds(b"\\u00") && strings(body).any(|text| text == "dtm_result")
 }
 
-/// The strings of a JSON text, decoded, as far as it goes; the ones with escapes only.
+/// Returns the decoded strings of a JSON text that contain escapes, up to the end of the valid
+/// part.
 fn strings(mut body: &[u8]) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || {
         loop {
@@ -126,7 +131,7 @@ fn strings(mut body: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// `message` of a JSON answer, else the first bytes of the answer, else the status.
+/// Returns the `message` of a JSON response, else the start of the body, else the status.
 fn message(status_code: u16, body: &[u8]) -> String {
     let told = match serde_json::from_slice::<Message>(body) {
         Ok(Message { message: Some(serde_json::Value::String(message)), .. }) if !message.is_empty() => {
@@ -138,12 +143,15 @@ fn message(status_code: u16, body: &[u8]) -> String {
     if told.is_empty() { format!("HTTP status {status_code}") } else { told }
 }
 
-/// Text that Postgres can store and a terminal can show: no control characters, at most [`MESSAGE_BYTES_MAX`] bytes.
+/// Returns text that Postgres can store and a terminal can show: no control characters, at most
+/// [`MESSAGE_BYTES_MAX`] bytes.
 pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
     let is_blank = |character: char| character.is_whitespace() || character.is_control();
     for character in text.trim_matches(is_blank).chars() {
+        // control: message-controls
         let character = if character.is_control() { ' ' } else { character };
+        // control: message-length
         if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
             break;
         }
@@ -158,7 +166,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proptest_config::tried;
 
     #[test]
     fn statuses_are_judged_as_the_contract_says() {
@@ -268,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Bytes that are nearly an answer.
+    /// Generates bytes that resemble a response.
     fn bodies() -> impl Strategy<Value = Vec<u8>> {
         let fragment = prop::sample::select(vec![
             &b"{"[..],
@@ -310,15 +317,13 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(tried())]
-
         #[test]
         fn whatever_is_answered_the_message_is_short_clean_text(status in 100..=999_u16, body in bodies()) {
             let (outcome, message) = judge(status, &body);
             prop_assert_eq!(message.is_none(), outcome == Outcome::Success);
             if let Some(message) = message {
                 prop_assert!((1..=MESSAGE_BYTES_MAX).contains(&message.len()), "{} bytes", message.len());
-                // NUL, which no text of Postgres holds, and all that moves a cursor.
+                // NUL, which Postgres text cannot contain, and every character that moves a cursor.
                 prop_assert!(!message.chars().any(char::is_control), "{message:?}");
                 prop_assert_eq!(&clean(&message), &message, "what is clean stays as it is");
             }
@@ -333,7 +338,8 @@ mod tests {
         ) {
             let no = [before.as_bytes(), b"{\"dtm_result\":\"FAILURE\",\"message\":\""].concat();
             prop_assert_ne!(judge(200, &[&no[..], &after].concat()).0, Outcome::Success);
-            // Cut off before its key ends, it names no key; from there on it may say no.
+            // A body cut before the end of the key does not name the key. A longer body may be a
+            // refusal.
             let named = no.len() - b"\":\"FAILURE\",\"message\":\"".len();
             let at = named + cut.index(no.len() - named);
             prop_assert_eq!(judge(200, &no[..at]).0, Outcome::Unknown);

@@ -1,4 +1,4 @@
-//! The queues that this worker serves, and how many calls of each it makes at once (`--queue NAME[=LIMIT]`).
+//! The queues that this worker serves, with an optional limit on calls (`--queue NAME[=LIMIT]`).
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// One `--queue`.
+/// The value of one `--queue` flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// The queue.
+    /// Name of the served queue.
     pub name: String,
-    /// Calls of it at once; `None` is without a limit of its own.
+    /// Upper bound on calls in flight; `None` means no limit for this queue.
     pub limit: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl FromStr for Served {
     }
 }
 
-/// All that this worker serves; empty is every queue.
+/// All served queues. An empty list means every queue.
 #[derive(Debug, Default)]
 pub struct Queues(HashMap<String, Arc<Queue>>);
 
@@ -46,32 +46,33 @@ pub struct Queues(HashMap<String, Arc<Queue>>);
 struct Queue {
     limit: Option<usize>,
     held: AtomicUsize,
-    turns: Arc<Semaphore>,
+    call_slots: Arc<Semaphore>,
 }
 
-/// A held task's place in its queue's limit; free again when dropped.
+/// A held task of a queue with a limit. The slot is free again when the value is dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Queue>);
+pub struct QueuePermit(Arc<Queue>);
 
 impl Queues {
-    /// The queues that were named; none is every queue.
+    /// Creates the slots. An empty list means every queue.
     pub fn new(served: &[Served]) -> Queues {
         let queue = |served: &Served| {
-            let turns = Arc::new(Semaphore::new(served.limit.unwrap_or(Semaphore::MAX_PERMITS)));
-            Arc::new(Queue { limit: served.limit, held: AtomicUsize::new(0), turns })
+            let call_slots = Arc::new(Semaphore::new(served.limit.unwrap_or(Semaphore::MAX_PERMITS)));
+            Arc::new(Queue { limit: served.limit, held: AtomicUsize::new(0), call_slots })
         };
         Queues(served.iter().map(|served| (served.name.clone(), queue(served))).collect())
     }
 
-    /// Whether it serves every queue.
+    /// Whether this worker serves every queue.
     pub fn are_all(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Names and how many tasks of each may be claimed, at most `free`; `None` is every queue without a limit.
+    /// Returns the queues and the upper bound on tasks to claim from each, at most `free`. `None`
+    /// means every queue, without limits.
     pub fn rooms(&self, free: usize) -> Option<(Vec<&str>, Vec<i64>)> {
         let room = |queue: &Queue| match queue.limit {
-            // Twice the calls, so that a queue at its limit finds its next task at hand.
+            // Twice the calls, so that a queue at its limit has its next task ready.
             Some(limit) => (2 * limit).saturating_sub(queue.held.load(Ordering::Acquire)).min(free),
             None => free,
         };
@@ -79,22 +80,22 @@ impl Queues {
         (!self.0.is_empty()).then(rooms)
     }
 
-    /// Takes a place for a held task of `queue`; `None` where it has no limit.
-    pub fn hold(&self, queue: &str) -> Option<Place> {
+    /// Counts a held task of `queue`; `None` if the queue has no limit.
+    pub fn hold(&self, queue: &str) -> Option<QueuePermit> {
         let queue = self.0.get(queue).filter(|queue| queue.limit.is_some())?;
         queue.held.fetch_add(1, Ordering::AcqRel);
-        Some(Place(Arc::clone(queue)))
+        Some(QueuePermit(Arc::clone(queue)))
     }
 }
 
-impl Place {
-    /// The turns of its queue: one a call.
-    pub fn turns(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0.turns)
+impl QueuePermit {
+    /// Returns the queue's call slots, one for each call in flight.
+    pub fn call_slots(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.call_slots)
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::AcqRel);
     }

@@ -1,84 +1,91 @@
-//! Who this worker is, and to which server.
+//! The worker's identity and the server that it is registered with.
 //!
-//! A fence names (task, worker, epoch), and a worker's memory is full of such facts. They are of one history of the database.
-//! A standby that is promoted without the last of the old primary's WAL continues an older history and gives the same task
-//! ids again: a fact of the lost part could then name another saga's task. So
-//! * ids of workers are random (register.sql): no two workers are ever one, whatever was lost;
-//! * claims and settles name the server that the worker knows, by the start of its postmaster, and do nothing on another
-//!   one. So until the worker has looked, nothing is claimed there, and an old fact matches only the very row it is about;
-//! * the heartbeat meets another server first of all. If it is the same one, started again, nothing was lost, and the worker
-//!   goes on with all that it knows. If it continues another history, the worker drops its memory, leaves what it held there
-//!   to be rescued (which records the tries as unknown: they may have happened), and registers anew.
+//! A worker's memory consists of facts about (task, worker, epoch). They belong to one history of
+//! the database. If a standby is promoted without the last WAL of the old primary, it continues an
+//! older history and assigns the same task ids again. A fact from the lost part could then match
+//! the task of another saga. Three rules prevent this:
 //!
-//! The same one started again: the same cluster, the same timeline, and a start later than everything seen of it before. A
-//! promotion changes the timeline; a standby was started before it was promoted. Where a server does not tell its timeline,
-//! every restart counts as another history, which is never wrong, and costs the calls in flight a repetition.
+//! * Worker ids are random (register.sql). Two workers never share an id, even if a part of the
+//!   history was lost.
+//! * Claims and settles name the known server by the start time of its postmaster, and have no
+//!   effect on another server. Until the worker has checked the new server, it claims nothing
+//!   there, and an old fact matches only its own row.
+//! * The heartbeat is the first statement to notice another server. If the known server was
+//!   restarted, nothing was lost, and the worker continues with its memory. If the server has
+//!   another history, the worker clears its memory and registers again. Its rows there are left for
+//!   rescue, which records the attempts as unknown because they may have happened.
+//!
+//! A restart of the known server has the same cluster, the same timeline, and a start time later
+//! than any clock value seen from it. A promotion changes the timeline, and a standby was started
+//! before its promotion. If a server does not reveal its timeline, every restart counts as another
+//! history. This is always safe, and costs one repetition of the calls in flight.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// An id, and the server that gave it or has gone on with it.
+/// A worker id, and the server that it is valid on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The worker's id; 0 before it registered.
-    pub id: i64,
-    /// When that server's postmaster started.
-    pub server: Option<DateTime<Utc>>,
+pub(crate) struct Identity {
+    /// The worker's id; 0 before its registration.
+    pub(crate) id: i64,
+    /// Start time of that server's postmaster.
+    pub(crate) server: Option<DateTime<Utc>>,
 }
 
-/// A server, as it says of itself.
+/// A server's description of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Server {
-    /// When its postmaster started.
-    pub started: DateTime<Utc>,
-    /// Its cluster and timeline; `None` where it does not tell.
-    pub history: Option<String>,
+pub(crate) struct Server {
+    /// Start time of the server's postmaster.
+    pub(crate) started: DateTime<Utc>,
+    /// Cluster and timeline; `None` if the server does not reveal them.
+    pub(crate) history: Option<String>,
 }
 
 impl Server {
-    /// Whether `next` is this server, started again after it said that it was `seen`.
+    /// Whether `next` is this server, restarted after its clock was at `seen`.
     fn was_restarted_as(&self, next: &Server, seen: DateTime<Utc>) -> bool {
         self.history.is_some() && self.history == next.history && next.started > seen
     }
 }
 
-/// The identity of a worker and what it rests on.
+/// The worker's identity, and the facts about its server.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<Knowledge>);
+pub(crate) struct WorkerIdentity(Mutex<Knowledge>);
 
 #[derive(Debug, Default)]
 struct Knowledge {
     id: i64,
     server: Option<Server>,
-    /// The latest that the server's clock was seen to say.
+    /// The latest value seen of the server's clock.
     seen: DateTime<Utc>,
 }
 
-impl Known {
+impl WorkerIdentity {
     fn lock(&self) -> MutexGuard<'_, Knowledge> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Both at once, so that no statement pairs the id of one with the server of another.
-    pub fn identity(&self) -> Identity {
+    /// Returns the id and its server together, so that no statement combines an id with another
+    /// server.
+    pub(crate) fn identity(&self) -> Identity {
         let known = self.lock();
         Identity { id: known.id, server: known.server.as_ref().map(|server| server.started) }
     }
 
-    /// A registration.
-    pub fn begin(&self, id: i64, server: Server, seen: DateTime<Utc>) {
+    /// Records a registration with a server.
+    pub(crate) fn begin(&self, id: i64, server: Server, seen: DateTime<Utc>) {
         *self.lock() = Knowledge { id, server: Some(server), seen };
     }
 
-    /// The known server said what its clock says.
-    pub fn see(&self, now: DateTime<Utc>) {
+    /// Records a value of the server's clock.
+    pub(crate) fn see(&self, now: DateTime<Utc>) {
         let mut known = self.lock();
         known.seen = known.seen.max(now);
     }
 
-    /// Goes on with another server if it is the known one, started again. False where it is not.
-    pub fn goes_on_with(&self, next: Server) -> bool {
+    /// Accepts the server if it is the known one after a restart. Returns whether it is.
+    pub(crate) fn goes_on_with(&self, next: Server) -> bool {
         let mut known = self.lock();
         let seen = known.seen;
         let same = known.server.as_ref().is_some_and(|server| server.was_restarted_as(&next, seen));
@@ -109,12 +116,12 @@ mod tests {
             (first(), server(101, Some("7/2")), false), // promoted
             (first(), server(101, Some("8/1")), false), // another cluster
             (first(), server(50, Some("7/2")), false),
-            // Two standbys that knew nothing of each other were promoted to the same timeline.
+            // Two independently promoted standbys can have the same timeline.
             (first(), server(50, Some("7/1")), false),
             (first(), server(101, None), false),
             (server(0, None), server(101, None), false),
         ] {
-            let known = Known::default();
+            let known = WorkerIdentity::default();
             known.begin(5, before.clone(), at(10));
             known.see(at(100));
             known.see(at(20));

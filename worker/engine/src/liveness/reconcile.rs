@@ -1,5 +1,6 @@
-//! Compares what the database says this worker holds with what it knows, and hands back the rest (RACES 2): after any
-//! statement whose result is unknown, and now and then.
+//! Compares the tasks that the worker holds in the database with those in its memory, and releases
+//! the others (docs/races.md, R2). Runs after any statement whose result is unknown, and
+//! periodically.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,95 +10,119 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use tokio::sync::mpsc;
 
-use crate::db::Lane;
-use crate::liveness::release::{Returned, hand_back};
-use crate::liveness::unreadable::find_unreachable;
-use crate::telemetry::metrics::Loop;
-use crate::worker::Worker;
+use crate::db::Db;
+use crate::db::PoolKind;
+use crate::liveness::membership::Membership;
+use crate::liveness::release::{Release, release};
+use crate::liveness::shutdown::Shutdown;
+use crate::liveness::unreadable::UnreadableRows;
+use crate::telemetry::metrics::Metrics;
+use crate::wake::wakeups::Wakeups;
+use crate::wake::watermark::Watermarks;
 
-/// The look costs the more the longer somebody keeps vacuum away: it takes at most one part in so many of the time.
+/// Upper bound on the share of time: one part in 20. The query becomes slower as long as dead rows
+/// cannot be vacuumed.
 const PART: u32 = 20;
 
-/// Reconciles until everything is done.
-pub async fn run(worker: Arc<Worker>, dead: mpsc::UnboundedSender<i64>) {
-    let mut pause = worker.limits.lease;
-    loop {
-        worker.metrics.tick(Loop::Reconcile);
-        tokio::select! {
-            () = worker.done.cancelled() => return,
-            () = worker.doubt.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-        let started = Instant::now();
-        let reconciled = reconcile(&worker, &dead).await;
-        if worker.is_first()
-            && worker.schema.fits()
-            && let Err(error) = find_unreachable(&worker).await
-        {
-            worker.database_failed("look for unreachable tasks", &error);
-        }
-        pause = worker.limits.lease.max(started.elapsed() * PART);
-        if let Err(error) = reconciled {
-            worker.database_failed("reconcile", &error);
-            tokio::select! {
-                () = worker.done.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(250)) => worker.doubt.notify_one(),
-            }
-        }
-    }
+/// The loop that reconciles memory and database.
+pub(crate) struct Reconcile {
+    pub(crate) db: Db,
+    pub(crate) metrics: Metrics,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) watermarks: Arc<Watermarks>,
+    pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) unreadable: UnreadableRows,
+    pub(crate) shutdown: Shutdown,
 }
 
-async fn reconcile(worker: &Worker, dead: &mpsc::UnboundedSender<i64>) -> Result<(), sqlx::Error> {
-    let id = worker.id();
-    let mut unknown: Vec<i64> = Vec::new();
-    let mut unregistered = BTreeSet::new();
-    for row in worker.db.run(Lane::Control, sqlx::query(query::HELD).bind(id)).await? {
-        if let Some(lane) = row.try_get::<Option<i32>, _>("lane")? {
-            if let Some(lowest) = row.try_get("lowest")? {
-                worker.marks.look_from(lane, lowest);
+impl Reconcile {
+    /// Reconciles until the worker has drained.
+    pub(crate) async fn run(self, dead: mpsc::UnboundedSender<i64>) {
+        let mut pause = self.membership.lease.duration();
+        loop {
+            self.metrics.ticks.reconcile.increment(1);
+            tokio::select! {
+                () = self.shutdown.done.cancelled() => return,
+                () = self.wakeups.reconcile.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            continue;
-        }
-        let (task, holder): (i64, i64) = (row.try_get("id")?, row.try_get("worker")?);
-        if holder != id {
-            unregistered.insert(holder);
-        } else if !worker.held.knows(task) {
-            unknown.push(task);
-        }
-    }
-    // Whoever knows the schema rescues.
-    for holder in unregistered.into_iter().filter(|_| worker.schema.fits()) {
-        tracing::warn!(
-            worker = holder,
-            "tasks are claimed by a worker that is not registered: it counts as dead"
-        );
-        let _ = dead.send(holder);
-    }
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    // Once more and alone: no claim and no settle is between the database's answer and our memory.
-    let _still = worker.gate.write().await;
-    // Registered anew meanwhile, its memory says nothing of what the old id holds. Calls of that may have been made, so it is
-    // for a rescue, which records the tries as unknown.
-    if worker.id() != id {
-        return Ok(());
-    }
-    let statement = sqlx::query(query::STILL_HELD).bind(id).bind(unknown);
-    let mut forgotten = Vec::new();
-    for row in worker.db.run(Lane::Control, statement).await? {
-        let task = row.try_get("id")?;
-        if !worker.held.knows(task) {
-            let epoch = row.try_get("epoch")?;
-            forgotten.push(Returned { task, epoch, delay: Duration::ZERO, participant: None });
+            let started = Instant::now();
+            let reconciled = self.reconcile(&dead).await;
+            // control: unreachable-looked-for
+            if self.membership.is_duty_worker()
+                && self.membership.schema.fits()
+                && let Err(error) = self.unreadable.find_unreachable().await
+            {
+                self.db.failed("look for unreachable tasks", &error);
+            }
+            pause = self.membership.lease.duration().max(started.elapsed() * PART);
+            if let Err(error) = reconciled {
+                self.db.failed("reconcile", &error);
+                tokio::select! {
+                    () = self.shutdown.done.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_millis(250)) => self.wakeups.reconcile.notify_one(),
+                }
+            }
         }
     }
-    if forgotten.is_empty() {
-        return Ok(());
+
+    async fn reconcile(&self, dead: &mpsc::UnboundedSender<i64>) -> Result<(), sqlx::Error> {
+        let id = self.membership.id();
+        let mut unknown: Vec<i64> = Vec::new();
+        let mut unregistered = BTreeSet::new();
+        for row in self.db.run(PoolKind::Control, sqlx::query(query::HELD).bind(id)).await? {
+            if let Some(lane) = row.try_get::<Option<i32>, _>("lane")? {
+                if let Some(lowest) = row.try_get("lowest")? {
+                    self.watermarks.look_from(lane, lowest);
+                }
+                continue;
+            }
+            let (task, holder): (i64, i64) = (row.try_get("id")?, row.try_get("worker")?);
+            if holder != id {
+                unregistered.insert(holder);
+            } else if !self.membership.in_flight.knows(task) {
+                unknown.push(task);
+            }
+        }
+        // Only a worker that knows the schema may rescue.
+        for holder in unregistered.into_iter().filter(|_| self.membership.schema.fits()) {
+            tracing::warn!(
+                worker = holder,
+                "tasks are claimed by a worker that is not registered: it counts as dead"
+            );
+            // control: unregistered-is-dead
+            let _ = dead.send(holder);
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        // The exclusive lock ensures that no claim or settle happens between the query and the
+        // comparison.
+        let _still = self.membership.gate.write().await;
+        // After a new registration, the memory no longer covers the tasks of the previous id. Their
+        // calls may have been made. They are left for rescue, which records the attempts as
+        // unknown.
+        // control: reconcile-id
+        if self.membership.id() != id {
+            return Ok(());
+        }
+        let statement = sqlx::query(query::STILL_HELD).bind(id).bind(unknown);
+        let mut forgotten = Vec::new();
+        for row in self.db.run(PoolKind::Control, statement).await? {
+            let task = row.try_get("id")?;
+            if !self.membership.in_flight.knows(task) {
+                let epoch = row.try_get("epoch")?;
+                forgotten.push(Release { task, epoch, delay: Duration::ZERO, participant: None });
+            }
+        }
+        // control: reconcile-releases
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let back = release(&self.db, &self.membership, &self.wakeups, id, &forgotten).await;
+        self.metrics.reconciled.increment(back as u64);
+        tracing::info!(tasks = back, "tasks unknown to this worker's memory were released");
+        self.wakeups.due.notify_one();
+        Ok(())
     }
-    let back = hand_back(worker, id, &forgotten).await;
-    worker.metrics.reconciled.increment(back as u64);
-    tracing::info!(tasks = back, "tasks that this worker held without knowing it are handed back");
-    worker.wake.notify_one();
-    Ok(())
 }

@@ -1,44 +1,51 @@
-//! Gives unstarted tasks back to the queue.
+//! Returns unstarted tasks to the queue.
 
 use std::time::Duration;
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, ReleasedTask};
 
-use crate::db::Lane;
-use crate::worker::Worker;
+use crate::db::{Db, PoolKind};
+use crate::liveness::membership::Membership;
+use crate::wake::wakeups::Wakeups;
 
-/// A task to give back.
+/// A task that is returned to the queue.
 #[derive(Debug)]
-pub struct Returned {
-    /// The task.
-    pub task: i64,
-    /// Its fence.
-    pub epoch: i32,
-    /// When it is due again; its deadline comes first.
-    pub delay: Duration,
-    /// Whom it calls, where that is known.
-    pub participant: Option<String>,
+pub(crate) struct Release {
+    pub(crate) task: i64,
+    pub(crate) epoch: i32,
+    /// The wait until the task is due again. Its deadline comes first.
+    pub(crate) delay: Duration,
+    /// The participant that the task calls, where it is known.
+    pub(crate) participant: Option<String>,
 }
 
-/// Gives tasks back. What fails stays claimed and comes back by reconciling or rescue. Returns how many went back.
-pub async fn hand_back(worker: &Worker, id: i64, tasks: &[Returned]) -> usize {
-    let column = |value: fn(&Returned) -> i64| tasks.iter().map(value).collect::<Vec<i64>>();
-    let statement = sqlx::query(query::HAND_BACK)
-        .bind(id)
-        .bind(column(|returned| returned.task))
-        .bind(tasks.iter().map(|returned| returned.epoch).collect::<Vec<_>>())
-        .bind(column(|returned| returned.delay.as_micros() as i64))
-        .bind(tasks.iter().map(|returned| returned.participant.as_deref()).collect::<Vec<_>>());
-    let rows = worker.db.run(Lane::Control, statement).await;
-    // Even when the result is unknown: nobody here works on them any more, and reconciling leaves alone what memory knows.
-    for returned in tasks {
-        worker.held.forget(id, returned.task);
+/// Gives tasks back that the worker `id` holds. Tasks that cannot be given back stay claimed until
+/// reconciling or a rescue finds them. Returns the number of tasks given back.
+pub(crate) async fn release(
+    db: &Db,
+    membership: &Membership,
+    wakeups: &Wakeups,
+    id: i64,
+    tasks: &[Release],
+) -> usize {
+    let rows = tasks.iter().map(|release| ReleasedTask {
+        task_id: release.task,
+        epoch: release.epoch,
+        delay_us: release.delay.as_micros() as i64,
+        participant: release.participant.as_deref(),
+    });
+    let statement = query::Release { worker_id: id, tasks: rows.collect() };
+    let released = db.run(PoolKind::Control, statement.query()).await;
+    // Also when the result is unknown: nobody here works on these tasks any more, and reconciling
+    // leaves alone what memory knows.
+    for release in tasks {
+        membership.in_flight.forget(id, release.task);
     }
-    match rows {
+    match released {
         Ok(rows) => rows.len(),
         Err(error) => {
-            worker.database_failed("hand back", &error);
-            worker.doubt.notify_one();
+            db.failed("release", &error);
+            wakeups.reconcile.notify_one();
             0
         }
     }

@@ -1,4 +1,4 @@
-//! A newer release may migrate the database under a running worker: that is how a fleet is upgraded. A migration whose name
+//! A newer release may migrate the database under a running worker: that is how a fleet is upgraded. A version whose name
 //! starts with `expand_` promises that workers of the release before may go on beside it; next to any other, this worker
 //! could misread what newer ones write. It then claims, calls and rescues nothing, gives back what it has not started,
 //! settles the calls that run, is not ready, and waits to be replaced.
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use pgsaga_sql::SCHEMA_VERSION;
 
-/// What heartbeats last said of the schema.
+/// State of the schema according to the last heartbeat.
 #[derive(Debug, Default)]
-pub struct Schema {
+pub(crate) struct Schema {
     newer: AtomicI64,
     expanded: AtomicI64,
 }
 
 impl Schema {
-    /// A heartbeat has seen the newest migration that is unknown here, if any, of those that forbid to go on and of those that do
+    /// A heartbeat has seen the newest version that is unknown here, if any, of those that forbid to go on and of those that do
     /// not. Each change is logged once. True when this worker may go on again.
-    pub fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
+    pub(crate) fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
         let (newer, expanded) = (newer.unwrap_or(0), expanded.unwrap_or(0));
         let known = SCHEMA_VERSION;
         if expanded > self.expanded.swap(expanded, Ordering::AcqRel) {
@@ -45,7 +45,7 @@ impl Schema {
     }
 
     /// Whether this worker may claim, call and rescue.
-    pub fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         self.newer.load(Ordering::Acquire) == 0
     }
 }

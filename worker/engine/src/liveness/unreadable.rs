@@ -1,129 +1,151 @@
-//! Rows that no worker can read: they hold a value that no INSERT takes, because somebody changed
-//! them by hand. Such a row costs its own saga only, which becomes stuck and says why.
+//! Rows that no worker can read because someone edited them by hand: a value is outside the range
+//! of the INSERT. Only the row's own saga is affected. It becomes stuck, with the reason.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pgsaga_sql::{FORMAT, SCHEMA_VERSION, query};
+use pgsaga_sql::query::{self, UnreadableTask};
+use pgsaga_sql::{FORMAT, SCHEMA_VERSION};
 use sqlx::Row as _;
 
-use crate::db::{Class, Lane};
-use crate::liveness::release::{Returned, hand_back};
-use crate::worker::Worker;
+use crate::db::{Class, Db, PoolKind};
+use crate::liveness::membership::Membership;
+use crate::liveness::release::{Release, release};
+use crate::telemetry::metrics::Metrics;
+use crate::wake::wakeups::Wakeups;
 
-/// A task whose saga somebody else has locked comes back after this long.
+/// Delay of a task whose saga is locked by another transaction.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A task that has no open saga comes back after this long: nobody can decide about it.
+/// Delay of a task without an open saga, which no decision can reach.
 const HOPELESS_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Tasks a lane that one look for unreachable ones brings.
+/// Upper bound on the unreachable tasks found per lane and query.
 const UNREACHABLE_MAX: i64 = 1_000;
 
-/// A task that cannot be worked on.
+/// A task whose row cannot be read.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// Id of the task's row.
-    pub task: i64,
+    pub(crate) task: i64,
     /// Epoch of the row, which fences the write.
-    pub epoch: i32,
-    /// Its saga, or the id that stands for one.
-    pub saga_id: i64,
-    /// Its saga's gid, where there is one.
-    pub gid: Option<String>,
-    /// What was found, and what is allowed.
-    pub why: String,
+    pub(crate) epoch: i32,
+    /// Id of its saga, or the value in place of the id.
+    pub(crate) saga_id: i64,
+    /// Gid of the saga, if the saga exists.
+    pub(crate) gid: Option<String>,
+    /// The value found and the values allowed.
+    pub(crate) why: String,
 }
 
 impl Unreadable {
-    fn back_after(&self, delay: Duration) -> Returned {
-        Returned { task: self.task, epoch: self.epoch, delay, participant: None }
+    fn back_after(&self, delay: Duration) -> Release {
+        Release { task: self.task, epoch: self.epoch, delay, participant: None }
     }
 }
 
-/// Makes the sagas of these tasks, which this worker has claimed, stuck. What must wait goes back.
-pub async fn stick(worker: &Worker, id: i64, tasks: Vec<Unreadable>) {
-    let mut left = Vec::new();
-    let mut groups = vec![tasks];
-    while let Some(mut group) = groups.pop() {
-        if group.is_empty() {
-            continue;
-        }
-        let again_after = match make_stuck(worker, Some(id), &group).await {
-            Ok(others) => {
-                group.retain(|unreadable| others.contains_key(&unreadable.task));
-                let delay =
-                    |task| if others.get(&task) == Some(&true) { HOPELESS_AGAIN_AFTER } else { AGAIN_AFTER };
-                left.extend(group.iter().map(|unreadable| unreadable.back_after(delay(unreadable.task))));
+/// Makes sagas stuck whose rows no worker can read.
+#[derive(Clone)]
+pub(crate) struct UnreadableRows {
+    pub(crate) db: Db,
+    pub(crate) metrics: Metrics,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) wakeups: Arc<Wakeups>,
+}
+
+impl UnreadableRows {
+    /// Makes the sagas of these claimed tasks stuck. Releases the tasks whose saga cannot be
+    /// changed now.
+    pub(crate) async fn stick(&self, id: i64, tasks: Vec<Unreadable>) {
+        let mut left = Vec::new();
+        let mut groups = vec![tasks];
+        while let Some(mut group) = groups.pop() {
+            if group.is_empty() {
                 continue;
             }
-            Err(error) => match worker.database_failed("make unreadable sagas stuck", &error) {
-                // One row fails the whole group.
-                Class::Data if group.len() > 1 => {
-                    let half = group.split_off(group.len() / 2);
-                    groups.extend([group, half]);
+            let again_after = match self.make_stuck(Some(id), &group).await {
+                Ok(others) => {
+                    group.retain(|unreadable| others.contains_key(&unreadable.task));
+                    let delay = |task| {
+                        if others.get(&task) == Some(&true) { HOPELESS_AGAIN_AFTER } else { AGAIN_AFTER }
+                    };
+                    left.extend(group.iter().map(|unreadable| unreadable.back_after(delay(unreadable.task))));
                     continue;
                 }
-                Class::Data => HOPELESS_AGAIN_AFTER,
-                Class::Connection | Class::Conflict | Class::Other => AGAIN_AFTER,
-            },
-        };
-        left.extend(group.iter().map(|unreadable| unreadable.back_after(again_after)));
-    }
-    if !left.is_empty() {
-        hand_back(worker, id, &left).await;
-    }
-}
-
-/// Makes the sagas of these tasks stuck, and says so. Returns the tasks whose saga is not, and
-/// whether they have no open saga.
-async fn make_stuck(
-    worker: &Worker,
-    claimed_by: Option<i64>,
-    tasks: &[Unreadable],
-) -> Result<HashMap<i64, bool>, sqlx::Error> {
-    let statement = sqlx::query(query::STICK)
-        .bind(claimed_by)
-        .bind(tasks.iter().map(|unreadable| unreadable.task).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.epoch).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.saga_id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|unreadable| unreadable.why.as_str()).collect::<Vec<_>>())
-        .bind(worker.identity().server);
-    let mut others = HashMap::new();
-    for row in worker.db.run(Lane::Control, statement).await? {
-        if !row.try_get::<bool, _>("stuck")? {
-            others.insert(row.try_get("id")?, row.try_get("hopeless")?);
+                Err(error) => match self.db.failed("make unreadable sagas stuck", &error) {
+                    // One row fails the whole group.
+                    Class::Data if group.len() > 1 => {
+                        let half = group.split_off(group.len() / 2);
+                        groups.extend([group, half]);
+                        continue;
+                    }
+                    Class::Data => HOPELESS_AGAIN_AFTER,
+                    Class::Connection | Class::Conflict | Class::Other => AGAIN_AFTER,
+                },
+            };
+            left.extend(group.iter().map(|unreadable| unreadable.back_after(again_after)));
+        }
+        if !left.is_empty() {
+            release(&self.db, &self.membership, &self.wakeups, id, &left).await;
         }
     }
-    let stuck = tasks.iter().filter(|unreadable| !others.contains_key(&unreadable.task));
-    for Unreadable { task, gid, why, .. } in stuck {
-        tracing::error!(gid, task, reason = why, "a row cannot be read: its saga needs a person");
-    }
-    worker.metrics.unreadable.increment((tasks.len() - others.len()) as u64);
-    let mut hopeless = tasks.iter().filter(|unreadable| others.get(&unreadable.task) == Some(&true));
-    if let Some(Unreadable { task, why, .. }) = hopeless.next() {
-        let others = hopeless.count();
-        tracing::error!(task, others, reason = why, "a task cannot be read and has no open saga");
-    }
-    Ok(others)
-}
 
-/// Finds tasks that no claim reaches, and makes their sagas stuck.
-///
-/// # Errors
-/// What the database says.
-pub async fn find_unreachable(worker: &Worker) -> Result<(), sqlx::Error> {
-    let statement = sqlx::query(query::UNREACHABLE).bind(UNREACHABLE_MAX).bind(FORMAT).bind(SCHEMA_VERSION);
-    let mut tasks = Vec::new();
-    for row in worker.db.run(Lane::Control, statement).await? {
-        tasks.push(Unreadable {
-            task: row.try_get("id")?,
-            epoch: row.try_get("epoch")?,
-            saga_id: row.try_get("saga_id")?,
-            gid: row.try_get("gid")?,
-            why: row.try_get("why")?,
+    /// Makes the sagas of these tasks stuck, and logs each. Returns the other tasks, with whether
+    /// they have no open saga.
+    async fn make_stuck(
+        &self,
+        claimed_by: Option<i64>,
+        tasks: &[Unreadable],
+    ) -> Result<HashMap<i64, bool>, sqlx::Error> {
+        let rows = tasks.iter().map(|unreadable| UnreadableTask {
+            task_id: unreadable.task,
+            epoch: unreadable.epoch,
+            saga_id: unreadable.saga_id,
+            why: &unreadable.why,
         });
+        let stick = query::Stick {
+            worker_id: claimed_by,
+            tasks: rows.collect(),
+            server_started_at: self.membership.identity().server,
+        };
+        let mut others = HashMap::new();
+        for row in self.db.run(PoolKind::Control, stick.query()).await? {
+            if !row.try_get::<bool, _>("stuck")? {
+                others.insert(row.try_get("id")?, row.try_get("hopeless")?);
+            }
+        }
+        let stuck = tasks.iter().filter(|unreadable| !others.contains_key(&unreadable.task));
+        for Unreadable { task, gid, why, .. } in stuck {
+            tracing::error!(gid, task, reason = why, "a row cannot be read: its saga needs a person");
+        }
+        self.metrics.unreadable.increment((tasks.len() - others.len()) as u64);
+        let mut hopeless = tasks.iter().filter(|unreadable| others.get(&unreadable.task) == Some(&true));
+        if let Some(Unreadable { task, why, .. }) = hopeless.next() {
+            let others = hopeless.count();
+            tracing::error!(task, others, reason = why, "a task cannot be read and has no open saga");
+        }
+        Ok(others)
     }
-    if !tasks.is_empty() {
-        make_stuck(worker, None, &tasks).await?;
+
+    /// Finds tasks that no claim reaches, and makes their sagas stuck.
+    ///
+    /// # Errors
+    /// Any error of the database.
+    pub(crate) async fn find_unreachable(&self) -> Result<(), sqlx::Error> {
+        let statement =
+            sqlx::query(query::UNREACHABLE).bind(UNREACHABLE_MAX).bind(FORMAT).bind(SCHEMA_VERSION);
+        let mut tasks = Vec::new();
+        for row in self.db.run(PoolKind::Control, statement).await? {
+            tasks.push(Unreadable {
+                task: row.try_get("id")?,
+                epoch: row.try_get("epoch")?,
+                saga_id: row.try_get("saga_id")?,
+                gid: row.try_get("gid")?,
+                why: row.try_get("why")?,
+            });
+        }
+        if !tasks.is_empty() {
+            self.make_stuck(None, &tasks).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

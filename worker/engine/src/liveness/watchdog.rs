@@ -1,20 +1,22 @@
-//! When a loop last came around.
+//! Time of a loop's last iteration.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The last turn of a loop, for whoever looks whether it still turns.
+use tokio::time::Instant;
+
+/// Detects a loop that no longer runs.
 #[derive(Debug, Default)]
-pub struct Pulse(Mutex<Option<Instant>>);
+pub(crate) struct Watchdog(Mutex<Option<Instant>>);
 
-impl Pulse {
-    /// The loop comes around now.
-    pub fn beat(&self) {
+impl Watchdog {
+    /// Records an iteration of the loop.
+    pub(crate) fn beat(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long ago that was last; `None` before the first time.
-    pub fn silence(&self) -> Option<Duration> {
+    /// Returns the time since the last iteration; `None` before the first one.
+    pub(crate) fn silence(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.elapsed())
     }
 }

@@ -1,5 +1,6 @@
-//! `/metrics`, `/healthz` and `/readyz` on one port, for everybody who can reach it: who holds connections open, or sends
-//! slowly or without end, takes no more than a bounded part of the worker's memory and descriptors, and keeps nobody out.
+//! Serves `/metrics`, `/healthz` and `/readyz` on one port. Any client that reaches the port is
+//! untrusted. A client that keeps connections open, or sends slowly or endlessly, uses a bounded
+//! amount of memory and descriptors, and cannot lock out other clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,48 +22,48 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::{Worker, not_ready};
-
-/// Connections at once; one more ends the oldest, so that those who come to ask find room.
+/// Upper bound on open connections. A further connection closes the oldest, so that every new
+/// client finds room.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a request's head may take to arrive, and a connection may be idle: longer than Prometheus usually waits between
-/// two scrapes.
+/// Upper bound on the time for the head of a request, and on the idle time of a connection. It is
+/// longer than the usual scrape interval of Prometheus.
 const HEAD_READ_MAX: Duration = Duration::from_secs(75);
-/// How long answers may take to end after `done`.
+/// Upper bound on the time for open responses after `done`.
 const ENDING_MAX: Duration = Duration::from_secs(10);
-/// The longest head of a request.
+/// Upper bound on the bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Looks at the workers of this process: sets their gauges, and returns why they are not ready.
+pub type Look = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 #[derive(Clone)]
 struct Served {
-    workers: Arc<[Arc<Worker>]>,
+    look: Look,
     recorder: PrometheusHandle,
 }
 
-/// Serves until `done`.
-pub async fn run(
-    listener: TcpListener,
-    workers: Vec<Arc<Worker>>,
-    recorder: PrometheusHandle,
-    done: CancellationToken,
-) {
+/// Serves the endpoints until `done` is cancelled.
+pub async fn run(listener: TcpListener, look: Look, recorder: PrometheusHandle, done: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        // The process runs: it says nothing about Postgres, or an outage there would restart the whole fleet.
+        // Depends only on the process. If it depended on Postgres, an outage would restart the
+        // whole fleet.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Served { workers: workers.into(), recorder });
+        .with_state(Served { look, recorder });
     accept(listener, router, done).await;
 }
 
-/// Serves a router until `done`, each request with the address it came from; then what runs may end.
+/// Serves a router until `done`, and then completes open responses. Each request carries the
+/// client's address.
 pub async fn accept(mut listener: TcpListener, router: Router, done: CancellationToken) {
     let router = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_buf_size(HEAD_BYTES_MAX);
     let mut connections = Connections::default();
     loop {
-        // A failed accept, for want of descriptors say, is tried again a second later.
+        // `Listener::accept` retries after a second if it fails, for example without free
+        // descriptors.
         let (stream, peer) = tokio::select! {
             () = done.cancelled() => break,
             accepted = Listener::accept(&mut listener) => accepted,
@@ -76,7 +77,7 @@ pub async fn accept(mut listener: TcpListener, router: Router, done: Cancellatio
         let ending = done.clone();
         connections.add(async move {
             tokio::pin!(connection);
-            // What a client does wrong is told to it, and concerns nobody else.
+            // A client's error concerns only its own connection.
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -88,7 +89,7 @@ pub async fn accept(mut listener: TcpListener, router: Router, done: Cancellatio
     connections.ended().await;
 }
 
-/// Those that are open. Dropped, all end.
+/// The open connections. Dropping the value closes all of them.
 #[derive(Default)]
 struct Connections {
     running: JoinSet<()>,
@@ -107,24 +108,21 @@ impl Connections {
         self.oldest_first.push_back(self.running.spawn(connection));
     }
 
-    /// Waits for their ends, but not for ever.
+    /// Waits for the open connections, up to a limit.
     async fn ended(mut self) {
         let all = async { while self.running.join_next().await.is_some() {} };
-        // Who is still at it is cut off.
+        // Closes the connections that are still open.
         let _ = tokio::time::timeout(ENDING_MAX, all).await;
     }
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {
-    for worker in &*served.workers {
-        worker.db.observe();
-        worker.metrics.ready.set(f64::from(u8::from(worker.is_ready().is_ok())));
-    }
+    (served.look)();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.recorder.render())
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    let reasons = not_ready(&served.workers);
+    let reasons = (served.look)();
     if reasons.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {

@@ -1,6 +1,6 @@
-//! Deletes what finished long ago, where `--retention` asks for it: one worker for all, in small batches. Of each history
-//! partition the sagas go first, their history after them: whoever looks meanwhile sees history without a saga, which belongs to
-//! nothing, and never a finished saga without its history.
+//! Deletes sagas that finished long ago, with `--retention`. One worker deletes for all, in small
+//! batches. In each history partition, sagas are deleted before their history. A concurrent reader
+//! therefore never sees a finished saga without its history, only history without a saga.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,102 +10,124 @@ use sqlx::Postgres;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
+use tokio_util::sync::CancellationToken;
 
-use crate::db::{Class, Lane};
-use crate::telemetry::metrics::Loop;
-use crate::worker::Worker;
+use crate::db::{Class, Db, PoolKind};
+use crate::liveness::membership::Membership;
+use crate::telemetry::metrics::Metrics;
+use crate::wake::wakeups::Wakeups;
 
-/// The pause between two passes; shorter where sagas are kept for less than an hour.
+/// Upper bound on the pause between two passes. The pause is shorter for a retention below one
+/// hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How often it looks whether it is this worker's duty.
+/// Interval at which a worker checks whether retention is its duty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Statements take at most one part in so many of the time while this worker has something to do, and while it has nothing: what
-/// a busy day leaves, a quiet night makes up for.
+/// Upper bound on the share of time that statements take, as a divisor: one part in 20 while this
+/// worker is busy, one in 4 while it is idle. Quiet nights catch up on busy days.
 const PART_BUSY: u32 = 20;
 const PART_IDLE: u32 = 4;
-/// Sagas, and rows of history, that one statement looks at; fewer where they are large.
+/// Upper bounds on the sagas and history rows that one statement scans. Batches are smaller if rows
+/// are large.
 const SAGAS_MAX: i32 = 1000;
 const ROWS_MAX: i32 = 2000;
-/// A batch that took longer is followed by one of half its size, one that took less than a quarter by one of twice its size.
+/// Target duration of a batch. After a longer batch, the size is halved. After a batch of less than
+/// a quarter of this time, the size is doubled.
 const BATCH_TIME_MAX: Duration = Duration::from_millis(100);
-/// Sagas of a history partition, as the migrations have it.
+/// Sagas of a history partition, as in `make_history_partitions`.
 const WIDTH: i64 = 1_000_000;
-/// Where passes begin is forgotten so often, or as often as sagas get old: a transaction that was open for long may have inserted
-/// a saga before it.
+/// Upper bound on the interval at which passes start from the beginning again; the retention, if
+/// that is shorter. A transaction that was open for a long time may have inserted a saga before the
+/// start.
 const BEGIN_ANEW_EVERY_MAX: Duration = Duration::from_secs(3600);
 
-/// Deletes sagas that finished longer ago than `age`, and their history, until the worker is told to stop.
-pub async fn run(worker: Arc<Worker>, age: Duration) {
-    tracing::info!(age_s = age.as_secs(), "sagas that finished longer ago are deleted");
-    let mut retention = Retention {
-        age,
-        age_us: age.as_micros().try_into().unwrap_or(i64::MAX),
-        sagas: Batch { size: SAGAS_MAX, size_max: SAGAS_MAX },
-        rows: Batch { size: ROWS_MAX, size_max: ROWS_MAX },
-        begin: Begin { saga: 0, history: 0, since: Instant::now() },
-        worker: &worker,
-    };
-    let mut pause = LOOK_EVERY;
-    loop {
-        worker.metrics.tick(Loop::Retention);
-        tokio::select! {
-            () = worker.stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (age / 60).min(PAUSE_MAX);
-        match retention.pass().await {
-            Ok(()) => {}
-            Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
-            Err(BrokenOff::Database(error)) => drop(worker.database_failed("retention", &error)),
-        }
-    }
+/// The loop that deletes finished sagas.
+pub(crate) struct Retention {
+    pub(crate) db: Db,
+    pub(crate) metrics: Metrics,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) stop: CancellationToken,
+    /// Sagas that finished longer ago are deleted.
+    pub(crate) age: Duration,
 }
 
-struct Retention<'a> {
-    worker: &'a Worker,
-    age: Duration,
+/// How far the passes of one worker have come.
+struct Purge {
+    retention: Retention,
     age_us: i64,
     sagas: Batch,
     rows: Batch,
     begin: Begin,
 }
 
-/// How much one statement looks at.
+impl Retention {
+    /// Deletes sagas that finished longer ago than the age, and their history, until the worker is
+    /// told to stop.
+    pub(crate) async fn run(self) {
+        let age = self.age;
+        tracing::info!(age_s = age.as_secs(), "sagas that finished longer ago are deleted");
+        let mut purge = Purge {
+            age_us: age.as_micros().try_into().unwrap_or(i64::MAX),
+            sagas: Batch { size: SAGAS_MAX, size_max: SAGAS_MAX },
+            rows: Batch { size: ROWS_MAX, size_max: ROWS_MAX },
+            begin: Begin { saga: 0, history: 0, since: Instant::now() },
+            retention: self,
+        };
+        let mut pause = LOOK_EVERY;
+        loop {
+            purge.retention.metrics.ticks.retention.increment(1);
+            tokio::select! {
+                () = purge.retention.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (age / 60).min(PAUSE_MAX);
+            match purge.pass().await {
+                Ok(()) => {}
+                Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
+                Err(BrokenOff::Database(error)) => {
+                    purge.retention.db.failed("retention", &error);
+                }
+            }
+        }
+    }
+}
+
+/// Size of the next batch, adapted to the last duration.
 struct Batch {
     size: i32,
     size_max: i32,
 }
 
-/// The first saga that stays, and the first whose history stays. What was before them left dead index entries, which a pass
-/// from the beginning would read again and again until vacuum has removed them.
+/// The first saga that stays, and the first saga whose history stays. Earlier rows left dead index
+/// entries. A pass from the beginning would read them again until they are vacuumed.
 struct Begin {
     saga: i64,
     history: i64,
     since: Instant,
 }
 
-/// What one pass has done.
+/// Results of one pass.
 #[derive(Default)]
 struct Pass {
     sagas: i64,
     rows: i64,
     partitions: i64,
-    /// The last saga that was looked at.
+    /// The last saga that was scanned.
     last_saga: Option<i64>,
-    /// The first that stays, and the first whose history may stay.
+    /// The first saga that stays, and the first saga whose history may stay.
     kept_saga: Option<i64>,
     kept_history: Option<i64>,
 }
 
-/// What comes after the last saga of a partition that was looked at, and is not deleted.
+/// State after the last scanned saga of a partition.
 enum Behind {
     Nothing,
-    /// That saga, and others that were inserted too short ago.
+    /// This saga and later ones were inserted too recently.
     Young(i64),
 }
 
 enum BrokenOff {
-    /// Another worker's, or nobody's of this release.
+    /// Retention is the duty of another worker, or the schema has no known version.
     OthersDuty,
     Database(sqlx::Error),
 }
@@ -130,19 +152,20 @@ impl Batch {
     }
 }
 
-impl Retention<'_> {
-    /// From the oldest saga to those that are too young to have finished long ago.
+impl Purge {
+    /// Scans from the oldest saga to the first one that is too young to have finished long ago.
     async fn pass(&mut self) -> Result<(), BrokenOff> {
-        if self.begin.since.elapsed() > self.age.min(BEGIN_ANEW_EVERY_MAX) {
+        if self.begin.since.elapsed() > self.retention.age.min(BEGIN_ANEW_EVERY_MAX) {
             self.begin = Begin { saga: 0, history: 0, since: Instant::now() };
         }
         let started = Instant::now();
         let mut pass = Pass::default();
         let walked = self.walk(&mut pass).await;
-        // Sagas to come have higher ids than those that were seen.
+        // Later sagas get higher ids than the scanned ones.
+        // control: purge-begins
         if let Some(begin) = pass.kept_saga.or(pass.last_saga.map(|last| last + 1)) {
             self.begin.saga = begin;
-            // One that stays may have no history yet.
+            // A saga that stays may have no history yet.
             if walked.is_ok() {
                 self.begin.history = pass.kept_history.map_or(begin, |kept| kept.min(begin));
             }
@@ -176,20 +199,20 @@ impl Retention<'_> {
         Ok(())
     }
 
-    /// The sagas of one partition.
+    /// Deletes the old sagas of one partition.
     async fn purge_sagas(&mut self, part: i64, pass: &mut Pass) -> Result<Behind, BrokenOff> {
         let below = (part + 1) * WIDTH;
         let mut after = self.begin.saga.max(part * WIDTH) - 1;
         loop {
             let size = self.sagas.size;
             let statement =
-                sqlx::query(query::PURGE_SAGAS).bind(self.age_us).bind(after).bind(below).bind(size);
-            let (rows, took) = self.run(statement).await.inspect_err(|_| self.sagas.halve())?;
+                query::PurgeSagas { age_us: self.age_us, after_id: after, before_id: below, sagas_max: size };
+            let (rows, took) = self.run(statement.query()).await.inspect_err(|_| self.sagas.halve())?;
             self.sagas.took(took);
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, i32) = (row.try_get("purged")?, row.try_get("walked")?);
             pass.sagas += i64::from(purged);
-            self.worker.metrics.purged_sagas.increment(purged.unsigned_abs().into());
+            self.retention.metrics.purged_sagas.increment(purged.unsigned_abs().into());
             pass.kept_saga = pass.kept_saga.or(row.try_get("kept_id")?);
             if let Some(last) = row.try_get("last_id")? {
                 pass.last_saga = Some(last);
@@ -207,9 +230,10 @@ impl Retention<'_> {
     async fn drop_partition(&mut self, part: i64, pass: &mut Pass) -> Result<bool, BrokenOff> {
         let rows = match self.run(sqlx::query(query::DROP_HISTORY_PARTITION).bind(part)).await {
             Ok((rows, _)) => rows,
-            // Something of somebody depends on it, say: the others can go.
+            // For example, a user's object depends on the partition. The other partitions can be
+            // dropped.
             Err(BrokenOff::Database(error)) if Class::of(&error) == Class::Other => {
-                self.worker.database_failed("retention", &error);
+                self.retention.db.failed("retention", &error);
                 return Ok(false);
             }
             Err(broken_off) => return Err(broken_off),
@@ -217,30 +241,32 @@ impl Retention<'_> {
         let dropped = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("dropped")?;
         if dropped {
             pass.partitions += 1;
-            self.worker.metrics.dropped_partitions.increment(1);
+            self.retention.metrics.dropped_partitions.increment(1);
         }
         Ok(dropped)
     }
 
-    /// The history of one partition, up to this saga.
+    /// Deletes the history of one partition, up to the saga `last`.
     async fn purge_history(&mut self, part: i64, last: i64, pass: &mut Pass) -> Result<(), BrokenOff> {
         let (mut after, mut after_seq) = (self.begin.history.max(part * WIDTH) - 1, i64::MAX);
         loop {
             let size = self.rows.size;
-            let statement = sqlx::query(query::PURGE_HISTORY)
-                .bind(self.age_us)
-                .bind(part)
-                .bind(after)
-                .bind(after_seq)
-                .bind(last)
-                .bind(size);
-            let (rows, took) = self.run(statement).await.inspect_err(|_| self.rows.halve())?;
+            let statement = query::PurgeHistory {
+                age_us: self.age_us,
+                partition: part,
+                after_saga_id: after,
+                after_seq,
+                last_saga_id: last,
+                rows_max: size,
+            };
+            let (rows, took) = self.run(statement.query()).await.inspect_err(|_| self.rows.halve())?;
             self.rows.took(took);
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             let (purged, walked): (i32, Option<i32>) = (row.try_get("purged")?, row.try_get("walked")?);
             pass.rows += i64::from(purged);
-            self.worker.metrics.purged_history_rows.increment(purged.unsigned_abs().into());
-            // Where it is soon dropped some of it may lie anywhere.
+            self.retention.metrics.purged_history_rows.increment(purged.unsigned_abs().into());
+            // `walked` is null if the partition is soon dropped. Remaining rows may then be
+            // anywhere in it.
             let kept = if walked.is_some() { row.try_get("kept_id")? } else { Some(part * WIDTH) };
             pass.kept_history = pass.kept_history.or(kept);
             if walked.is_none_or(|walked| walked < size) {
@@ -250,20 +276,24 @@ impl Retention<'_> {
         }
     }
 
-    /// Runs a statement, and rests so long that others are not held up.
+    /// Runs a statement, and then pauses to limit the load on the database.
     async fn run(
         &self,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<(Vec<PgRow>, Duration), BrokenOff> {
-        if !self.worker.is_first() || !self.worker.schema.fits() || self.worker.stop.is_cancelled() {
+        // control: purge-duty
+        if !self.retention.membership.is_duty_worker()
+            || !self.retention.membership.schema.fits()
+            || self.retention.stop.is_cancelled()
+        {
             return Err(BrokenOff::OthersDuty);
         }
         let began = Instant::now();
-        let rows = self.worker.db.run(Lane::Control, statement).await?;
+        let rows = self.retention.db.run(PoolKind::Control, statement).await?;
         let took = began.elapsed();
-        let part = if *self.worker.idle.borrow() { PART_IDLE } else { PART_BUSY };
+        let part = if *self.retention.wakeups.idle.borrow() { PART_IDLE } else { PART_BUSY };
         tokio::select! {
-            () = self.worker.stop.cancelled() => {}
+            () = self.retention.stop.cancelled() => {}
             () = tokio::time::sleep(took * (part - 1)) => {}
         }
         Ok((rows, took))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::*;
 use super::invariant::Invariant;
-use super::model::{Budget, Planner, StepPolicy, World};
+use super::model::{Budget, Planner, Rules, World};
 use super::mutants;
 use super::search::shortest;
 use super::told::limited;
@@ -15,7 +15,7 @@ struct Control {
     told: &'static str,
     limit: Option<u32>,
     planner: Planner,
-    rules: StepPolicy,
+    rules: Rules,
     left: Budget,
     finds: Invariant,
 }
@@ -32,16 +32,10 @@ fn planner(
     left: Budget,
     finds: Invariant,
 ) -> Control {
-    Control { what, told, limit: None, planner, rules: StepPolicy::REAL, left, finds }
+    Control { what, told, limit: None, planner, rules: Rules::REAL, left, finds }
 }
 
-fn rule(
-    what: &'static str,
-    told: &'static str,
-    rules: StepPolicy,
-    left: Budget,
-    finds: Invariant,
-) -> Control {
+fn rule(what: &'static str, told: &'static str, rules: Rules, left: Budget, finds: Invariant) -> Control {
     Control { what, told, limit: None, planner: plan, rules, left, finds }
 }
 
@@ -168,92 +162,86 @@ fn broken_planners() -> Vec<Control> {
 
 fn broken_rules() -> Vec<Control> {
     use Invariant::*;
-    let real = StepPolicy::REAL;
+    let real = Rules::REAL;
     let lost_reply = Budget { lost_replies: 1, ..NOTHING };
     let decision = Budget { decisions: 1, ..NOTHING };
     vec![
-        rule("RACES 1: no epoch", "a > b > c", StepPolicy { epoch: false, ..real }, lost_reply, Answered),
+        rule("RACES 1: no epoch", "a > b > c", Rules { epoch: false, ..real }, lost_reply, Answered),
         rule(
             "RACES 4: a lost try without a record",
             "a > b",
-            StepPolicy { rescue_records: false, ..real },
+            Rules { rescue_records: false, ..real },
             DEATH,
             Recorded,
         ),
-        rule(
-            "RACES 5: the fence lacks the mark",
-            "a > b",
-            StepPolicy { mark: false, ..real },
-            ABORT,
-            AbortHeard,
-        ),
+        rule("RACES 5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
         rule(
             "RACES 5: no lock on the saga",
             "a > b",
-            StepPolicy { abort_locks: false, ..real },
+            Rules { abort_locks: false, ..real },
             ABORT,
             AbortHeard,
         ),
         rule(
             "RACES 6: tasks go without the saga",
             "a",
-            StepPolicy { one_lock: false, mark: false, ..real },
+            Rules { one_lock: false, mark: false, ..real },
             ABORT,
             Alive,
         ),
         rule(
             "RACES 5: a retry behind the back of the one who abort",
             "a, b",
-            StepPolicy { two_moments: true, retries_raise_version: false, ..real },
+            Rules { two_moments: true, retries_raise_version: false, ..real },
             NOTHING,
             AbortHeard,
         ),
         rule(
             "RACES 7: no version",
             "a, b, c after a b",
-            StepPolicy { two_moments: true, version: false, ..real },
+            Rules { two_moments: true, version: false, ..real },
             NOTHING,
             Alive,
         ),
         rule(
             "RACES 23: a decision before the answer",
             "a > b",
-            StepPolicy { answer_before_decision: false, ..real },
+            Rules { answer_before_decision: false, ..real },
             decision,
             Recorded,
         ),
         rule(
             "a rescue drops the mark",
             "a > b",
-            StepPolicy { rescue_keeps_mark: false, ..real },
+            Rules { rescue_keeps_mark: false, ..real },
             Budget { deaths: 1, ..ABORT },
             AbortHeard,
         ),
         rule(
             "the others are not marked",
             "a, b",
-            StepPolicy { marks_the_others: false, ..real },
+            Rules { marks_the_others: false, ..real },
             NOTHING,
             AbortHeard,
         ),
         rule(
             "a skip forgets the abort",
             "a > b",
-            StepPolicy { skip_spares_turn: false, ..real },
+            Rules { skip_spares_turn: false, ..real },
             Budget { decisions: 1, ..ABORT },
             AbortHeard,
         ),
         rule(
             "a request that cannot be built counts as a refusal",
             "a > b",
-            StepPolicy { only_answers_override: false, ..real },
+            Rules { only_answers_override: false, ..real },
             NOTHING,
             OnlyAnswersOverride,
         ),
         rule(
             "a deadline after the pivot",
             "a pivot > b bare",
-            StepPolicy { pivot_ends_deadline: false, ..real },
+            Rules { pivot_ends_deadline: false, ..real },
             DEADLINE,
             Progresses,
         ),
@@ -261,7 +249,7 @@ fn broken_rules() -> Vec<Control> {
 }
 
 impl Control {
-    fn finds(&self, planner: Planner, rules: StepPolicy) -> Option<(Invariant, String)> {
+    fn finds(&self, planner: Planner, rules: Rules) -> Option<(Invariant, String)> {
         let graph = limited(self.told, self.limit, None).graph;
         let (way, broken) = shortest(World::new(&graph, planner, rules), self.left)?;
         Some((broken.invariant, way.iter().map(|step| format!("{step}\n")).collect()))
@@ -277,7 +265,7 @@ fn each_check_finds_what_was_broken_for_it() {
         assert_eq!(found, control.finds, "{what}:\n{way}");
         // And it is that which was broken: the same saga passes with nothing broken.
         assert_eq!(
-            control.finds(plan, StepPolicy { two_moments: control.rules.two_moments, ..StepPolicy::REAL }),
+            control.finds(plan, Rules { two_moments: control.rules.two_moments, ..Rules::REAL }),
             None,
             "{what}"
         );

@@ -3,7 +3,7 @@
 //! What is left out makes no difference. The clock: every task that waits may be claimed at once. A call is not a state of
 //! its own: a claimed task that may be called either was or was not, until it settles or its worker dies. What comes
 //! between a statement's begin and its commit, because real statements hold locks then; where a lock or a fence is taken
-//! away ([`StepPolicy`]), it is there.
+//! away ([`Rules`]), it is there.
 
 use super::super::*;
 
@@ -16,7 +16,7 @@ pub(super) type Planner = fn(&StepGraph, &Progress, &[Event]) -> Result<Plan, Il
 
 /// What surrounds the planner. Each rule that is taken away is a control.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StepPolicy {
+pub(super) struct Rules {
     /// A settle names the epoch of its task.
     pub(super) epoch: bool,
     /// A settle names the interrupt mark that it knew.
@@ -48,8 +48,8 @@ pub(super) struct StepPolicy {
     pub(super) only_answers_override: bool,
 }
 
-impl StepPolicy {
-    pub(super) const REAL: StepPolicy = StepPolicy {
+impl Rules {
+    pub(super) const REAL: Rules = Rules {
         epoch: true,
         mark: true,
         version: true,
@@ -104,8 +104,8 @@ pub(super) struct Row {
     pub(super) known: Option<Interrupt>,
     /// It was, at its claim, one to be called.
     pub(super) callable: bool,
-    /// Somebody who will mark tasks has looked before it was there; only without [`StepPolicy::abort_locks`] or
-    /// [`StepPolicy::retries_raise_version`].
+    /// Somebody who will mark tasks has looked before it was there; only without [`Rules::abort_locks`] or
+    /// [`Rules::retries_raise_version`].
     pub(super) unseen: bool,
 }
 
@@ -247,7 +247,7 @@ pub(super) struct Model {
     pub(super) left: Budget,
     pub(super) repeat: Option<Repeat>,
     pub(super) seen: [Option<Seen>; 2],
-    /// An abort has looked at the tasks and not yet marked them; only without [`StepPolicy::abort_locks`].
+    /// An abort has looked at the tasks and not yet marked them; only without [`Rules::abort_locks`].
     pub(super) aborts_now: bool,
 }
 
@@ -255,7 +255,7 @@ pub(super) struct Model {
 pub(super) struct World<'a> {
     pub(super) graph: &'a StepGraph,
     pub(super) planner: Planner,
-    pub(super) rules: StepPolicy,
+    pub(super) rules: Rules,
     /// From this try on an op comes to an end: yes, no, or its limit.
     pub(super) last_try: u32,
     /// What each step waits for: a bit a step.
@@ -269,7 +269,7 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(graph: &'a StepGraph, planner: Planner, rules: StepPolicy) -> World<'a> {
+    pub(super) fn new(graph: &'a StepGraph, planner: Planner, rules: Rules) -> World<'a> {
         let mut after = [0u8; STEPS_MAX];
         let mut dependents = [0u8; STEPS_MAX];
         let mut compensated = 0;

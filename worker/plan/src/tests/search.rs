@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::invariant::Broken;
-use super::model::{Budget, Model, Planner, StepPolicy, World};
+use super::model::{Budget, Model, Planner, Rules, World};
 use super::moves::Move;
 use super::shapes::{Draft, Limits};
 
@@ -16,7 +16,7 @@ use super::shapes::{Draft, Limits};
 pub(super) struct Job {
     pub(super) draft: Draft,
     pub(super) limits: Limits,
-    pub(super) rules: StepPolicy,
+    pub(super) rules: Rules,
     pub(super) left: Budget,
     /// From this try on an op comes to an end.
     pub(super) last_try: u32,

@@ -5,14 +5,14 @@ use nix::unistd::{Gid, Uid, User, geteuid};
 
 use super::Error;
 
-/// Whom the server runs as when we are root.
+/// The user that runs the server if this process is root.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
 }
 
-/// The unprivileged user to become, or `None` when we are one already.
+/// Returns an unprivileged user, or `None` if this process is not root.
 pub(super) fn unprivileged() -> Result<Option<Account>, Error> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -25,12 +25,12 @@ pub(super) fn unprivileged() -> Result<Option<Account>, Error> {
 }
 
 impl Account {
-    /// Runs a command as this user; the standard library drops the supplementary groups too.
+    /// Makes a command run as this user. The standard library also drops the supplementary groups.
     pub(super) fn apply(self, command: &mut Command) {
         command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
     }
 
-    /// The same for [`super::ChildArgs`].
+    /// Returns the user and group as flags for [`super::ChildArgs`].
     pub(super) fn flags(self) -> [String; 4] {
         ["--uid".into(), self.uid.to_string(), "--gid".into(), self.gid.to_string()]
     }

@@ -7,14 +7,14 @@ use std::process::Command;
 use super::Error;
 use super::download::downloaded;
 
-/// Finds the folder that holds `initdb` and `postgres`.
+/// Finds the directory with `initdb` and `postgres`.
 ///
-/// `given` is the user's own word (`PGSAGA_PG_BIN`) and is final. Else: `pg_config --bindir`, `initdb` on the PATH
-/// with links resolved, then the highest version where Debian, the PGDG packages for Red Hat, and Homebrew install; at
-/// last one that is fetched from the network.
+/// If `given` (`PGSAGA_PG_BIN`) is set, no other directory is tried. Otherwise the order is:
+/// `pg_config --bindir`; `initdb` on the PATH with links resolved; the highest version in the
+/// directories of Debian, of the PGDG packages for Red Hat, and of Homebrew; a download.
 ///
 /// # Errors
-/// [`Error::NotBinaries`] when `given` lacks a program, [`Error::NoBinaries`] when nothing is found.
+/// [`Error::NotBinaries`] if `given` lacks a program, [`Error::NoBinaries`] if nothing is found.
 pub fn find_binaries(given: Option<&Path>) -> Result<PathBuf, Error> {
     if let Some(given) = given {
         return if is_complete(given) {
@@ -36,7 +36,7 @@ pub fn find_binaries(given: Option<&Path>) -> Result<PathBuf, Error> {
     from_programs.chain(from_packages).find(|folder| is_complete(folder)).map_or_else(downloaded, Ok)
 }
 
-/// Client packages have a `pg_config` and even a `bin` folder, but no server.
+/// Client packages have `pg_config` and even a `bin` directory, but no server.
 fn is_complete(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
@@ -51,11 +51,11 @@ fn initdb_on_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let program =
         env::split_paths(&path).map(|folder| folder.join("initdb")).find(|program| program.is_file())?;
-    // Distributions link single programs from elsewhere: `postgres` lies where the link leads.
+    // Distributions link single programs. The directory of the link's target contains `postgres`.
     Some(fs::canonicalize(program).ok()?.parent()?.to_owned())
 }
 
-/// The `bin` folders below `folder/{prefix}{version}`, highest version first.
+/// Returns the `bin` directories in `folder/{prefix}{version}`, highest version first.
 fn versions(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir(folder)
         .into_iter()
@@ -64,7 +64,7 @@ fn versions(folder: &Path, prefix: &str) -> Vec<PathBuf> {
         .filter_map(|entry| {
             let name = entry.file_name();
             let version = name.to_str()?.strip_prefix(prefix)?.trim_start_matches('@');
-            // "9.6" counts as 9, and Homebrew's plain "postgresql" as the lowest.
+            // "9.6" counts as 9. Homebrew's plain "postgresql" counts as 0.
             let major = version.split('.').next()?.parse().unwrap_or(0);
             Some((major, entry.path().join("bin")))
         })

@@ -7,25 +7,28 @@ use std::process::Command;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setuid};
 
-/// The hidden subcommand `postgres-child`: becomes the given program, as another user, and dies with its parent.
+/// Arguments of the hidden subcommand `postgres-child`, which executes a program as another user
+/// and ends with its parent.
 ///
-/// A server that is a plain child outlives a parent that is killed. Only the child itself can ask the kernel for a
-/// signal at its parent's death, before it becomes the server, and without `unsafe` that takes a program of its own:
-/// this one. The *thread* that started it counts as the parent, so it has to live as long.
+/// A child process normally survives a killed parent. Only the child can ask the kernel for a
+/// signal at its parent's death, and only before it executes the server. Without `unsafe`, this
+/// needs a separate program: this subcommand. The kernel treats the *thread* that started the child
+/// as its parent, so that thread must live as long as the server.
 #[derive(Debug, clap::Args)]
 pub struct ChildArgs {
-    /// Become this user first
+    /// Run as this user
     #[arg(long, requires = "gid")]
     uid: Option<u32>,
-    /// Become this group first
+    /// Run as this group
     #[arg(long, requires = "uid")]
     gid: Option<u32>,
-    /// The process to die with; it has to be the one that starts this
+    /// Process whose death ends the program; must be the parent
     #[arg(long)]
     parent: i32,
-    // SIGQUIT is Postgres's immediate shutdown: nobody will read the data again, so it should neither write a
-    // checkpoint nor wait for a session, and unlike SIGKILL it frees the shared memory.
-    /// What to die of
+    // SIGQUIT is the immediate shutdown of Postgres. The data is not needed again, so the server
+    // writes no checkpoint and waits for no session. Unlike SIGKILL, SIGQUIT also frees the shared
+    // memory.
+    /// Signal at the parent's death
     #[arg(long, default_value = "SIGQUIT")]
     signal: Signal,
     /// The program and its arguments
@@ -33,9 +36,9 @@ pub struct ChildArgs {
     command: Vec<OsString>,
 }
 
-/// Becomes the program that the arguments name, so it returns only the reason why it could not.
+/// Executes the program in the arguments. Returns only if that fails, with the reason.
 ///
-/// Call it on the main thread, before any other thread exists. Signals that are blocked by then are unblocked.
+/// Must be called on the main thread before any other thread exists. Unblocks all signals.
 pub fn run_child(args: ChildArgs) -> io::Error {
     match exec(args) {
         Err(error) => error,
@@ -45,17 +48,17 @@ pub fn run_child(args: ChildArgs) -> io::Error {
 
 fn exec(args: ChildArgs) -> io::Result<Infallible> {
     if let (Some(uid), Some(gid)) = (args.uid, args.gid) {
-        // The user last: after it we may no longer change the groups.
+        // The user is changed last, because an unprivileged user cannot change groups.
         drop_groups()?;
         setgid(Gid::from_raw(gid))?;
         setuid(Uid::from_raw(uid))?;
     }
-    // Only now: a change of user forgets the signal.
+    // A change of user would clear this setting, so it comes afterwards.
     die_with_parent(args.signal)?;
     if getppid() != Pid::from_raw(args.parent) {
         return Err(io::Error::other(format!("the parent, process {}, is gone already", args.parent)));
     }
-    // A mask outlives exec, and `main` begins by blocking signals.
+    // The signal mask survives exec, and `main` begins by blocking signals.
     SigSet::empty().thread_set_mask()?;
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(io::Error::other("a program is needed after --"));
@@ -68,7 +71,7 @@ fn die_with_parent(signal: Signal) -> nix::Result<()> {
     nix::sys::prctl::set_pdeathsig(signal)
 }
 
-/// Other systems have no such signal: there a server outlives a parent that is killed.
+/// Other systems have no such signal. There a server survives a killed parent.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: Signal) -> nix::Result<()> {
     Ok(())
@@ -79,7 +82,7 @@ fn drop_groups() -> nix::Result<()> {
     nix::unistd::setgroups(&[])
 }
 
-/// On Apple's systems groups belong to the user, not to the process.
+/// On Apple systems, groups belong to the user and not to the process.
 #[cfg(target_vendor = "apple")]
 fn drop_groups() -> nix::Result<()> {
     Ok(())

@@ -9,20 +9,22 @@ use nix::unistd::geteuid;
 
 use super::{Account, Error};
 
-/// Not `$TMPDIR`, which may be long: the path of a Unix socket ends at 107 bytes.
+/// `$TMPDIR` may be too long: the path of a Unix socket has at most 107 bytes.
 const PLACE: &str = "/tmp";
 const PREFIX: &str = "pgsaga-pg-";
 const OWNER: &str = "owner";
 const TAIL_BYTES_MAX: usize = 4096;
 
-/// The folder of one server: `data`, `socket`, `log`, and `owner`, a file that the owning process keeps locked.
+/// Directory of one server: `data`, `socket`, `log`, and `owner`, a file that the owning process
+/// keeps locked.
 ///
-/// A process that is killed removes nothing, but the kernel drops its lock. So each new folder first sweeps those
-/// that nobody holds; a lock, unlike a pid, is never given to somebody else.
+/// A killed process deletes nothing, but the kernel releases its lock. Each new server therefore
+/// first deletes the directories without an owner. Unlike a pid, a lock never passes to another
+/// process.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Held, never read.
+    /// Keeps the lock and is never read.
     _owner: File,
 }
 
@@ -35,13 +37,13 @@ impl Directory {
         };
         let place = Path::new(PLACE);
         let temporary = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place).map_err(error(place))?;
-        // Locked before it has the name that a sweep looks for.
+        // The file is locked before it gets the name that a sweep looks for.
         let unnamed = temporary.path().join("unnamed");
         let owner = File::create_new(&unnamed).map_err(error(&unnamed))?;
         owner.lock().map_err(error(&unnamed))?;
         fs::rename(&unnamed, temporary.path().join(OWNER)).map_err(error(&unnamed))?;
         let directory = Self { path: temporary.keep(), _owner: owner };
-        // Others may pass through to what they own, and no more.
+        // Other users may pass through to their own files, but not list the directory.
         let mode = Permissions::from_mode(0o711);
         fs::set_permissions(&directory.path, mode).map_err(error(&directory.path))?;
         for folder in [directory.data(), directory.socket()] {
@@ -80,7 +82,7 @@ impl Directory {
             .map_err(|source| Error::Directory { path, source })
     }
 
-    /// The end of what was logged after the given byte.
+    /// Returns the end of the log after the given byte.
     pub(super) fn log_tail(&self, from_byte: u64) -> String {
         let mut bytes = Vec::new();
         let read = File::open(self.log()).and_then(|mut log| {
@@ -106,11 +108,12 @@ impl Drop for Directory {
     }
 }
 
-/// Removes the folders whose owners are gone. Best effort: what fails is tried again by the next sweep.
+/// Deletes the directories whose owners are gone. Failures are left for the next sweep.
 fn sweep() {
     for entry in fs::read_dir(PLACE).into_iter().flatten().flatten() {
         let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
-            // Anybody can make folders here; never follow or open what another user made.
+            // Any user can create directories here, so directories of other users are never opened
+            // or followed.
             && entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == geteuid().as_raw());
         if ours
             && let Ok(owner) = File::open(entry.path().join(OWNER))
@@ -121,7 +124,7 @@ fn sweep() {
     }
 }
 
-/// The owner's file last: without it no sweep would take the rest.
+/// Deletes the owner's file last, because a sweep ignores directories without this file.
 fn remove(path: &Path) -> io::Result<()> {
     for folder in ["data", "socket"] {
         match fs::remove_dir_all(path.join(folder)) {
@@ -132,7 +135,7 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_dir_all(path)
 }
 
-/// The last few kilobytes, from a line's start.
+/// Returns the last few kilobytes, from the start of a line.
 pub(super) fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end();

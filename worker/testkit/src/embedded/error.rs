@@ -2,59 +2,60 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-/// Why a private Postgres could not be started or stopped. Texts complete the sentence "failed to …".
+/// The reason why a private Postgres could not be started or stopped. Each text completes the
+/// sentence "failed to …".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No folder with `initdb` and `postgres` is on this machine.
+    /// The machine has no directory with `initdb` and `postgres`.
     #[error(
         "find a Postgres server on this machine, or fetch one ({why}); install one (`apt-get install postgresql`, \
          `dnf install postgresql-server`, `brew install postgresql@17`) or name the folder of its `initdb` in PGSAGA_PG_BIN"
     )]
     NoBinaries {
-        /// Why it could not be fetched.
+        /// The reason why the download failed.
         why: String,
     },
-    /// The folder that was named does not hold the programs.
+    /// The given directory lacks one of the programs.
     #[error(
         "use the Postgres in {}: it does not hold both `initdb` and `postgres`; name the folder that does in \
          PGSAGA_PG_BIN, such as /usr/lib/postgresql/17/bin, or unset it to have one looked for", .0.display()
     )]
     NotBinaries(PathBuf),
-    /// We are root, Postgres refuses to be, and there is nobody else.
+    /// This process is root, and no unprivileged user exists for the server.
     #[error(
         "find the user `postgres` or `nobody`: Postgres refuses to run as root; add one (`useradd --system postgres`) \
          or do not start this as root"
     )]
     NoAccount,
-    /// A file or folder of the server.
+    /// A file or directory of the server could not be prepared.
     #[error("prepare {}: {source}; it needs a writable /tmp with some 100 MB of space", .path.display())]
     Directory {
-        /// What could not be made, opened or handed over.
+        /// Path that could not be created, opened or handed over.
         path: PathBuf,
-        /// Why.
+        /// The reason for the failure.
         source: io::Error,
     },
-    /// A program did not start at all.
+    /// A program could not be started.
     #[error("run {}: {source}", .program.display())]
     Run {
-        /// The program.
+        /// Path of the program file.
         program: PathBuf,
-        /// Why.
+        /// The reason for the failure.
         source: io::Error,
     },
-    /// `initdb` failed.
+    /// The program `initdb` failed.
     #[error("make a database cluster: initdb ended with {status} and said:\n{output}")]
     Initdb {
-        /// How it ended.
+        /// Exit status of the program.
         status: ExitStatus,
         /// The end of its output.
         output: String,
     },
-    /// `pg_basebackup` failed.
+    /// The program `pg_basebackup` failed.
     #[error("copy a server: pg_basebackup ended with {status} and said:\n{output}")]
     Copy {
-        /// How it ended.
+        /// Exit status of the program.
         status: ExitStatus,
         /// The end of its output.
         output: String,
@@ -62,25 +63,25 @@ pub enum Error {
     /// The server ended, or did not become ready.
     #[error("start Postgres: {ended}; the end of its log:\n{log}")]
     Start {
-        /// How it ended, in words.
+        /// Description of the server's end.
         ended: String,
-        /// The end of its log.
+        /// The end of the server's log.
         log: String,
     },
     /// The server could not be signalled.
     #[error("signal the Postgres with pid {pid}: {source}")]
     Signal {
-        /// The postmaster.
+        /// Process id of the postmaster.
         pid: u32,
-        /// Why.
+        /// The reason for the failure.
         source: nix::errno::Errno,
     },
-    /// The server outlived every signal.
+    /// The server did not end after any signal.
     #[error(
         "stop the Postgres with pid {pid}: it did not end; look at its state with `ps -o stat,wchan -p {pid}`"
     )]
     Stop {
-        /// The postmaster.
+        /// Process id of the postmaster.
         pid: u32,
     },
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A child process with a thread of its own, which starts it, lives as long, and reaps it.
+/// A child process with a dedicated thread, which starts, outlives and reaps it.
 ///
-/// The thread is needed because a parent-death signal follows the thread that started the child: started from a
-/// pool's thread, the server would end when the pool has nothing to do.
+/// A parent-death signal depends on the thread that started the child. If a pool's thread started
+/// the server, the server would end as soon as the pool retires the idle thread.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
@@ -41,11 +41,11 @@ impl Process {
             };
             let pid = Pid::from_raw(child.id().cast_signed());
             drop(send.send(Ok(pid)));
-            // The pid stays ours until it is reaped, and it is reaped under the lock: so nobody who holds the lock
-            // can signal another process that was given the same pid.
+            // The pid stays reserved until the process is reaped, which happens under the lock. A
+            // holder of the lock therefore cannot signal another process with the same pid.
             let reaped = if await_exit(pid) { None } else { Some(child.wait()) };
             let mut status = seen.lock();
-            // Waiting fails only where SIGCHLD is ignored, and then the status is lost.
+            // The wait fails only if SIGCHLD is ignored. The status is then lost.
             *status = Some(reaped.unwrap_or_else(|| child.wait()).unwrap_or_default());
             seen.changed.notify_all();
         })?;
@@ -57,12 +57,12 @@ impl Process {
         self.pid.as_raw().cast_unsigned()
     }
 
-    /// How the process ended, or `None` while it runs.
+    /// Returns the exit status, or `None` while the process runs.
     pub(super) fn status(&self) -> Option<ExitStatus> {
         *self.end.lock()
     }
 
-    /// Quiet when the process has ended.
+    /// Sends a signal. Does nothing if the process has ended.
     pub(super) fn signal(&self, signal: Signal) -> nix::Result<()> {
         let status = self.end.lock();
         if status.is_none() { kill(self.pid, signal) } else { Ok(()) }
@@ -75,7 +75,8 @@ impl Process {
     }
 }
 
-/// Waits until the process has ended without reaping it; `false` where the system cannot.
+/// Waits for the end of the process without reaping it. Returns false if the system does not
+/// support this.
 #[cfg(target_os = "linux")]
 fn await_exit(pid: Pid) -> bool {
     use nix::errno::Errno;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
-use pgsaga_plan::{Op, Outcome, SagaStatus};
-use pgsaga_sql::query;
+use pgsaga_plan::{Op, Outcome, StatusChange};
+use pgsaga_sql::query::{self, SettledTask};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::task::JoinSet;
@@ -114,13 +114,13 @@ impl Session {
     async fn open(url: &str, shape: Shape, groups: Groups, ended: Arc<AtomicU64>) -> Result<Session, Error> {
         let options = db::choose(url).await?.options(db::PLANNER).disable_statement_logging();
         let mut connection = PgConnection::connect_with(&options).await?;
-        let row = sqlx::query(query::REGISTER)
-            .bind(60_000)
-            .bind("bench")
-            .bind(std::process::id().cast_signed())
-            .bind(env!("CARGO_PKG_VERSION"))
-            .fetch_one(&mut connection)
-            .await?;
+        let register = query::Register {
+            lease_ms: 60_000,
+            host: "bench",
+            process_id: std::process::id().cast_signed(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let row = register.query().fetch_one(&mut connection).await?;
         let worker = row.try_get("id")?;
         Ok(Session { connection, shape, groups, worker, mark: DateTime::UNIX_EPOCH, ended })
     }
@@ -142,24 +142,16 @@ impl Session {
     }
 
     async fn claim(&mut self, tasks: i64) -> Result<Vec<Task>, sqlx::Error> {
-        let rows = sqlx::query(query::CLAIM)
-            .bind(self.worker)
-            .bind(tasks)
-            .bind(pgsaga_sql::FORMAT)
-            .bind(i64::MAX)
-            .bind(vec![1i32])
-            .bind(vec![self.mark])
-            .bind(Vec::<String>::new())
-            .bind(None::<Vec<String>>)
-            .bind(None::<Vec<i64>>)
-            .bind(0i32)
-            .bind(false)
-            .bind(Vec::<String>::new())
-            .bind(Vec::<i64>::new())
-            .bind(None::<DateTime<Utc>>)
-            .bind(Vec::<i64>::new())
-            .fetch_all(&mut self.connection)
-            .await?;
+        let claim = query::Claim {
+            worker_id: self.worker,
+            tasks_max: tasks,
+            format_max: pgsaga_sql::FORMAT,
+            definition_bytes_max: i64::MAX,
+            lanes: &[1],
+            watermarks: &[self.mark],
+            ..query::Claim::default()
+        };
+        let rows = claim.query().fetch_all(&mut self.connection).await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {
             match row.try_get::<Option<i64>, _>("id")? {
@@ -198,61 +190,42 @@ impl Session {
     async fn settle(&mut self, mut group: Vec<Task>) -> Result<Vec<Task>, sqlx::Error> {
         group.sort_unstable_by_key(|task| task.saga);
         let nexts: Vec<Next> = group.iter().map(|task| self.next(task)).collect();
-        let column = |value: &dyn Fn(&Task) -> i64| group.iter().map(value).collect::<Vec<_>>();
-        fn queued<T>(nexts: &[Next], value: impl Fn(i16) -> T) -> Option<Vec<Option<T>>> {
-            let values: Vec<Option<T>> = nexts
-                .iter()
-                .map(|next| match next {
-                    Next::Compensate { step, .. } => Some(value(*step)),
-                    Next::Advance | Next::End => None,
-                })
-                .collect();
-            values.iter().any(Option::is_some).then_some(values)
-        }
-        let end = if self.shape.refused { SagaStatus::Failed } else { SagaStatus::Succeeded };
-        let status = |next: &Next| match next {
-            Next::End => Some(end.as_str()),
-            Next::Compensate { turns: true, .. } => Some(SagaStatus::Aborting.as_str()),
-            Next::Advance | Next::Compensate { .. } => None,
-        };
-        let reason = |next: &Next| match next {
-            Next::Compensate { turns: true, .. } => Some("refused"),
-            _ => None,
-        };
-        let outcome =
-            |task| if self.refuses(task) { (Outcome::Failure, 409i16) } else { (Outcome::Success, 200) };
-        let outcomes: Vec<_> = group.iter().map(outcome).collect();
-        let rows = sqlx::query(query::SETTLE)
-            .bind(self.worker)
-            .bind(column(&|task| task.id))
-            .bind(group.iter().map(|task| task.epoch).collect::<Vec<_>>())
-            .bind(column(&|task| task.saga))
-            .bind(outcomes.iter().map(|(outcome, _)| outcome.as_str()).collect::<Vec<_>>())
-            .bind(outcomes.iter().map(|(_, code)| *code).collect::<Vec<_>>())
-            .bind(vec![1000i32; group.len()])
-            .bind(None::<Vec<String>>)
-            .bind(nexts.iter().map(|next| *next == Next::Advance).collect::<Vec<_>>())
-            .bind(queued(&nexts, |step| step))
-            .bind(queued(&nexts, |_| Op::Compensate.as_str()))
-            .bind(queued(&nexts, |_| 1i32))
-            .bind(queued(&nexts, |_| 0i32))
-            .bind(queued(&nexts, |_| false))
-            .bind(None::<Vec<String>>)
-            .bind(None::<Vec<i64>>)
-            .bind(nexts.iter().map(status).collect::<Vec<_>>())
-            .bind(nexts.iter().map(reason).collect::<Vec<_>>())
-            .bind(None::<Vec<String>>)
-            .bind(None::<Vec<String>>)
-            .bind(queued(&nexts, |_| "stub"))
-            .bind(None::<Vec<bool>>)
-            .bind(None::<Vec<bool>>)
-            .bind(None::<Vec<bool>>)
-            .bind(None::<String>)
-            .bind(None::<String>)
-            .bind(None::<DateTime<Utc>>)
-            .fetch_all(&mut self.connection)
-            .await?;
+        let mut settle = query::Settle { worker_id: self.worker, ..query::Settle::default() };
+        settle.tasks.extend(group.iter().zip(&nexts).map(|(task, next)| self.settled(task, *next)));
+        let rows = settle.query().fetch_all(&mut self.connection).await?;
         self.follow(&group, &nexts, &rows)
+    }
+
+    fn settled(&self, task: &Task, next: Next) -> SettledTask<'static> {
+        let (outcome, status_code) =
+            if self.refuses(task) { (Outcome::Failure, 409) } else { (Outcome::Success, 200) };
+        let settled = SettledTask {
+            task_id: task.id,
+            epoch: task.epoch,
+            saga_id: task.saga,
+            outcome: Some(outcome.as_str()),
+            status_code: Some(status_code),
+            duration_us: Some(1000),
+            ..SettledTask::default()
+        };
+        match next {
+            Next::Advance => SettledTask { in_place: true, ..settled },
+            Next::Compensate { step, turns } => SettledTask {
+                next_step: Some(step),
+                next_op: Some(Op::Compensate.as_str()),
+                next_attempt: Some(1),
+                next_counted: Some(0),
+                next_unknown_before: Some(false),
+                next_participant: Some("stub"),
+                saga_status: turns.then_some(StatusChange::Aborting.as_str()),
+                saga_reason: turns.then_some("refused"),
+                ..settled
+            },
+            Next::End => {
+                let status = if self.shape.refused { StatusChange::Failed } else { StatusChange::Succeeded };
+                SettledTask { saga_status: Some(status.as_str()), ..settled }
+            }
+        }
     }
 
     fn follow(&self, group: &[Task], nexts: &[Next], rows: &[PgRow]) -> Result<Vec<Task>, sqlx::Error> {

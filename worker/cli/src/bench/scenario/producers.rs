@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, NewSaga};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: 
     sqlx::raw_sql(include_str!("../sql/bare_table.sql")).execute(&database.pool).await?;
     let stub = Stub::start(Times::new(1)).await?;
     let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
-    let insert = Arc::new(query::PRODUCER_SUBMIT.replace("pgsaga.saga", "bare.saga"));
+    let insert = Arc::new(query::ProducerSubmit::SQL.replace("pgsaga.saga", "bare.saga"));
     let options = pgsaga_worker::db::choose(&database.url).await?.disable_statement_logging();
     let pool = PgPoolOptions::new().max_connections(clients as u32).connect_with(options).await?;
     let (next, inserted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -129,21 +129,9 @@ async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: 
             let mut connection = pool.acquire().await?;
             while !stop.is_cancelled() {
                 let gid = Times::gid(next.fetch_add(1, Ordering::Relaxed));
-                let statement = sqlx::query(AssertSqlSafe(insert.to_string())).bind(gid).bind(steps.as_str());
                 // The rest is null, as it is for sagas without options.
-                let statement = statement
-                    .bind(None::<sqlx::postgres::types::PgInterval>)
-                    .bind(None::<i32>)
-                    .bind(None::<sqlx::postgres::types::PgInterval>)
-                    .bind(None::<String>)
-                    .bind(None::<String>)
-                    .bind(None::<String>)
-                    .bind(None::<i16>)
-                    .bind(None::<chrono::DateTime<chrono::Utc>>)
-                    .bind(None::<sqlx::postgres::types::PgInterval>)
-                    .bind(None::<sqlx::postgres::types::PgInterval>)
-                    .bind(None::<i32>)
-                    .bind(None::<String>);
+                let saga = NewSaga { gid: Some(&gid), steps: &steps, ..NewSaga::default() };
+                let statement = query::ProducerSubmit { saga }.query_with(AssertSqlSafe(insert.to_string()));
                 statement.fetch_optional(&mut *connection).await?;
                 inserted.fetch_add(1, Ordering::Relaxed);
             }

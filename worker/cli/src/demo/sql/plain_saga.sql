@@ -1,24 +1,24 @@
--- A transfer as an application in any language would submit it: one INSERT.
--- $1 gid, $2 URL of the bank that pays, $3 its account, $4 URL of the bank that receives, $5 its account, $6 amount,
--- $7 retry_interval, $8 request_timeout, both in ms
+-- A transfer as an application in any language would submit it: one INSERT. $1 is the transfer as a JSON object.
 insert into pgsaga.saga (gid, steps, retry_interval, request_timeout, labels)
-values (
-  $1,
+select t.gid,
   jsonb_build_array(
     jsonb_build_object(
       'name', 'withdraw',
-      'action', $2 || '/withdraw',
-      'compensate', $2 || '/withdraw/undo',
-      'payload', jsonb_build_object('account', $3::int, 'amount', $6::bigint)
+      'action', t.from_url || '/withdraw',
+      'compensate', t.from_url || '/withdraw/undo',
+      'payload', jsonb_build_object('account', t.from_account, 'amount', t.amount)
     ),
     jsonb_build_object(
       'name', 'deposit',
-      'action', $4 || '/deposit',
-      'compensate', $4 || '/deposit/undo',
-      'payload', jsonb_build_object('account', $5::int, 'amount', $6::bigint)
+      'action', t.to_url || '/deposit',
+      'compensate', t.to_url || '/deposit/undo',
+      'payload', jsonb_build_object('account', t.to_account, 'amount', t.amount)
     )
   ),
-  make_interval(secs => $7::float8 / 1000),
-  make_interval(secs => $8::float8 / 1000),
+  t.retry_interval_ms * interval '1 millisecond',
+  t.request_timeout_ms * interval '1 millisecond',
   '{"producer": "sql"}'
+from jsonb_to_record($1::jsonb) as t (
+  gid text, from_url text, from_account int, to_url text, to_account int, amount bigint,
+  retry_interval_ms bigint, request_timeout_ms bigint
 )

@@ -13,8 +13,8 @@ use sqlx::{FromRow as _, Row as _};
 use super::Request;
 use crate::error::Error;
 use crate::operate::filter::{self, Label, duration, label, micros, participant};
-use crate::operate::read::row;
 use crate::operate::read::words::word;
+use crate::operate::read::{self, row};
 use crate::output::out;
 use crate::words::{counted, printable, span_us};
 
@@ -105,13 +105,13 @@ impl Stuck {
 
     async fn choose(&self, pool: &PgPool) -> Result<Vec<Chosen>, sqlx::Error> {
         let Filters { participant, queue, older_than, limit, .. } = &self.filters;
-        let chosen = sqlx::query(query::SELECT_STUCK)
-            .bind(participant)
-            .bind(queue)
-            .bind(micros(*older_than))
-            .bind(limit)
-            .fetch_all(pool);
-        chosen.await?.iter().map(with_steps).collect()
+        let select = query::SelectStuck {
+            participant: participant.as_deref(),
+            queue: queue.as_deref(),
+            stuck_for_us: micros(*older_than),
+            sagas_max: *limit,
+        };
+        select.query().fetch_all(pool).await?.iter().map(with_steps).collect()
     }
 }
 
@@ -126,15 +126,15 @@ impl Open {
     pub(super) async fn decide(&self, pool: &PgPool, request: Request<'_>) -> Result<(), Error> {
         let Filters { participant, queue, older_than, limit, dry_run } = &self.filters;
         let (label_keys, label_values) = filter::labels(&self.label);
-        let chosen: Vec<Chosen> = sqlx::query_as(query::SELECT_OPEN)
-            .bind(participant)
-            .bind(queue)
-            .bind(label_keys)
-            .bind(label_values)
-            .bind(micros(*older_than))
-            .bind(limit)
-            .fetch_all(pool)
-            .await?;
+        let select = query::SelectOpen {
+            participant: participant.as_deref(),
+            queue: queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            older_than_us: micros(*older_than),
+            sagas_max: *limit,
+        };
+        let chosen: Vec<Chosen> = read::all(&select.query().fetch_all(pool).await?)?;
         let items = chosen.iter().map(|saga| (saga, &saga.stuck[..], request));
         decide(pool, *dry_run, items.collect(), "saga", "sagas").await
     }

@@ -14,7 +14,7 @@ use sqlx::postgres::PgPool;
 use super::filter::{self, Label, duration, label, micros, participant};
 use super::{Database, connect};
 use crate::error::Error;
-use crate::operate::read::list::Listed;
+use crate::operate::read::{self, list::Listed};
 use crate::operate::show::standing;
 use crate::output::{out, out_json, table_of};
 use crate::words::{count, newer_format, printable, time, when};
@@ -99,23 +99,22 @@ impl List {
     }
 
     async fn read(&self, pool: &PgPool) -> Result<Vec<Listed>, sqlx::Error> {
-        let statuses: Vec<&str> = self.status.iter().map(|status| status.as_str()).collect();
+        let statuses: Vec<String> = self.status.iter().map(|status| status.as_str().to_owned()).collect();
         let (label_keys, label_values) = filter::labels(&self.label);
-        sqlx::query_as(query::LIST)
-            // Planned for just these filters.
-            .persistent(false)
-            .bind((!statuses.is_empty()).then_some(statuses))
-            .bind(self.open)
-            .bind(micros(self.older_than))
-            .bind(micros(self.newer_than))
-            .bind(&self.queue)
-            .bind(label_keys)
-            .bind(label_values)
-            .bind(&self.participant)
-            .bind(micros(self.no_progress))
-            .bind(self.limit)
-            .fetch_all(pool)
-            .await
+        let list = query::List {
+            statuses: (!statuses.is_empty()).then_some(&statuses),
+            only_unfinished: self.open,
+            older_than_us: micros(self.older_than),
+            newer_than_us: micros(self.newer_than),
+            queue: self.queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            participant: self.participant.as_deref(),
+            no_progress_us: micros(self.no_progress),
+            sagas_max: self.limit,
+        };
+        // Planned for just these filters.
+        read::all(&list.query().persistent(false).fetch_all(pool).await?)
     }
 }
 

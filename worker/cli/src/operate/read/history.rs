@@ -63,14 +63,15 @@ pub(crate) async fn from(
     limit: i64,
 ) -> Result<Vec<Event>, sqlx::Error> {
     let Some(last) = saga.head.last_seq else { return Ok(Vec::new()) };
-    let page = sqlx::query(query::SHOW_HISTORY).bind(saga.head.id).bind(from).bind(last).bind(limit);
+    let page =
+        query::ShowHistory { saga_id: saga.head.id, first_seq: from, last_seq: last, events_max: limit };
     let with_answer = |row: &PgRow| {
         let answer: Option<String> = row.try_get("answer")?;
         let answer = answer.map(RawValue::from_string).transpose();
         let answer = answer.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Event { answer, ..Event::read(saga, row)? })
     };
-    page.fetch_all(pool).await?.iter().map(with_answer).collect()
+    page.query().fetch_all(pool).await?.iter().map(with_answer).collect()
 }
 
 /// The last `limit` events up to `until`, the newest first, with up to `chars` characters of each
@@ -82,11 +83,16 @@ pub(crate) async fn until(
     limit: i64,
     chars: i32,
 ) -> Result<Vec<Event>, sqlx::Error> {
-    let page = sqlx::query(query::UI_HISTORY).bind(saga.head.id).bind(until).bind(limit).bind(chars);
+    let page = query::UiHistory {
+        saga_id: saga.head.id,
+        last_seq: until,
+        events_max: limit,
+        answer_chars_max: chars,
+    };
     let with_start = |row: &PgRow| {
         let start: Option<String> = row.try_get("answer")?;
         let answer_start = start.zip(row.try_get("answer_chars")?);
         Ok(Event { answer_start, ..Event::read(saga, row)? })
     };
-    page.fetch_all(pool).await?.iter().map(with_start).collect()
+    page.query().fetch_all(pool).await?.iter().map(with_start).collect()
 }

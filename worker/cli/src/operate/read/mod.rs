@@ -32,3 +32,9 @@ macro_rules! row {
     (@read $row:ident $field:ident $read:path) => { $read($row, stringify!($field)) };
 }
 pub(crate) use row;
+
+pub(crate) fn all<T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>>(
+    rows: &[sqlx::postgres::PgRow],
+) -> Result<Vec<T>, sqlx::Error> {
+    rows.iter().map(T::from_row).collect()
+}

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, Progress, SagaStatus, State, StepGraph, StepPolicy};
+use pgsaga_sql::contract::default_step_name;
 use pgsaga_sql::query;
 use pgsaga_worker::db::Time;
-use pgsaga_worker::task::definition::default_step_name;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -312,7 +312,7 @@ impl Saga {
         match self.steps.get(step) {
             Some(step) => step.name.clone(),
             None if step == NO_POSITION => "?".to_owned(),
-            None => default_step_name(step),
+            None => default_step_name(step + 1),
         }
     }
 

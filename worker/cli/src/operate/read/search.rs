@@ -5,6 +5,7 @@ use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 
+use super::all;
 use super::list::Summary;
 use crate::error::Error;
 use crate::operate::filter::{self, Label};
@@ -74,37 +75,39 @@ impl Search {
 
     /// A page of at most `rows_max` sagas.
     pub(crate) async fn run(self, pool: PgPool, rows_max: usize) -> Result<Found, Error> {
-        let statuses = match self.status {
+        let status = match self.status {
             None | Some(Wanted::Open) => None,
-            Some(Wanted::Status(status)) => Some(vec![status.as_str()]),
+            Some(Wanted::Status(status)) => Some(status.as_str()),
         };
         let (label_keys, label_values) = filter::labels(&self.labels);
-        let sql = if self.is_of_open() { query::UI_SAGAS_OPEN } else { query::UI_SAGAS };
-        let list = sqlx::query_as(sql)
-            // Planned for just these filters.
-            .persistent(false)
-            .bind(self.before)
-            .bind(statuses)
-            .bind(&self.queue)
-            .bind(label_keys)
-            .bind(label_values)
-            .bind(&self.text)
-            .bind(LOOKED_AT_MAX)
-            .bind(rows_max as i64 + 1);
-        let list = if self.is_of_open() { list.bind(self.is_of_tasks()) } else { list };
-        let mut rows: Vec<Summary> = list.fetch_all(&pool).await?;
+        let sagas = query::UiSagas {
+            before_id: self.before,
+            statuses: status.as_ref().map(std::slice::from_ref),
+            queue: self.queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            gid_part: self.text.as_deref(),
+            looked_at_max: LOOKED_AT_MAX,
+            shown_max: rows_max as i64 + 1,
+        };
+        let list = if self.is_of_open() {
+            query::UiSagasOpen { sagas, with_tasks: self.is_of_tasks() }.query()
+        } else {
+            sagas.query()
+        };
+        // Planned for just these filters.
+        let mut rows: Vec<Summary> = all(&list.persistent(false).fetch_all(&pool).await?)?;
         let is_full = rows.len() > rows_max;
         rows.truncate(rows_max);
         let (mut looked_at, mut is_end, mut last_id) = (0, false, rows.last().map(|row| row.id));
         if !is_full {
-            let looked = sqlx::query(query::UI_SAGAS_LOOKED)
-                .persistent(false)
-                .bind(self.before)
-                .bind(LOOKED_AT_MAX)
-                .bind(self.is_of_open())
-                .bind(self.is_of_tasks())
-                .fetch_one(&pool)
-                .await?;
+            let looked = query::UiSagasLooked {
+                before_id: self.before,
+                looked_at_max: LOOKED_AT_MAX,
+                only_open: self.is_of_open(),
+                with_tasks: self.is_of_tasks(),
+            };
+            let looked = looked.query().persistent(false).fetch_one(&pool).await?;
             is_end = looked.try_get::<i64, _>("entries")? < LOOKED_AT_MAX;
             (looked_at, last_id) = (looked.try_get("looked_at")?, looked.try_get("last_id")?);
         }

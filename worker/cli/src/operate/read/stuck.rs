@@ -1,12 +1,12 @@
 //! Steps of all sagas that wait for a person.
 
 use pgsaga_plan::Op;
-use pgsaga_sql::query;
+use pgsaga_sql::query::{self, RawTime};
 use pgsaga_worker::db::Time;
 use sqlx::postgres::PgPool;
 
-use super::row;
 use super::words::optional;
+use super::{all, row};
 use crate::error::Error;
 
 row! {
@@ -33,6 +33,11 @@ pub(crate) struct Cursor {
 
 /// The `limit` longest stuck steps behind the cursor.
 pub(crate) async fn read(pool: PgPool, behind: Cursor, limit: i64) -> Result<Vec<StuckStep>, Error> {
-    let page = sqlx::query_as(query::UI_STUCK).bind(behind.at).bind(behind.saga_id).bind(behind.step);
-    Ok(page.bind(limit).fetch_all(&pool).await?)
+    let page = query::UiStuck {
+        after_at: behind.at.map(|at| RawTime(at.raw())),
+        after_saga_id: behind.saga_id,
+        after_step: behind.step.as_deref(),
+        steps_max: limit,
+    };
+    Ok(all(&page.query().fetch_all(&pool).await?)?)
 }

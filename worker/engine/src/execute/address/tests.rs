@@ -3,9 +3,9 @@ use reqwest::Url;
 use url::Host;
 
 use super::*;
-use crate::proptest_config::tried;
 
-/// What a worker says before it connects: `None` where it does. Names are looked at later, when they resolve.
+/// Returns the reason for a denial before connecting. Host names are checked later, when they
+/// resolve.
 fn before_connecting(addresses: &Addresses, url: &str) -> Option<String> {
     let url = Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
     let address = match url.host().unwrap() {
@@ -16,12 +16,12 @@ fn before_connecting(addresses: &Addresses, url: &str) -> Option<String> {
     addresses.check(address).err().map(|denied| denied.kind.to_owned())
 }
 
-/// Each spelling that somebody has got past such a list with.
+/// Spellings that are known to have bypassed similar deny lists.
 #[test]
 fn no_spelling_of_an_internal_address_passes() {
     let nowhere = Addresses::default();
     for (url, kind) in [
-        // Loopback, in every spelling that a URL parser knows.
+        // Loopback in every spelling that a URL parser accepts.
         ("http://127.0.0.1/", "loopback"),
         ("http://127.0.0.1:8080/x?y", "loopback"),
         ("http://127.1/", "loopback"),
@@ -54,7 +54,7 @@ fn no_spelling_of_an_internal_address_passes() {
         ("http://0.1.2.3/", "this host"),
         ("http://0x0/", "this host"),
         ("http://[::]/", "this host"),
-        // Private, shared, link-local, metadata.
+        // Private, shared, link-local and metadata addresses.
         ("http://10.0.0.1/", "private"),
         ("http://10.255.255.255/", "private"),
         ("http://167772161/", "private"),
@@ -81,7 +81,7 @@ fn no_spelling_of_an_internal_address_passes() {
         ("http://[fc00::1]/", "private"),
         ("http://[fd12:3456:789a::1]/", "private"),
         ("http://[fec0::1]/", "private"),
-        // Nobody in particular.
+        // Addresses that belong to no single host.
         ("http://224.0.0.1/", "multicast"),
         ("http://239.255.255.255/", "multicast"),
         ("http://[ff02::1]/", "multicast"),
@@ -155,7 +155,7 @@ fn public_addresses_and_names_pass() {
         "http://[2001:200::1]/",
         "http://[::ffff:8.8.8.8]/",
         "http://[64:ff9b::8.8.8.8]/",
-        // Names are for the resolver.
+        // Host names are checked by the resolver.
         "https://pay.example/charge",
         "http://localhost/",
         "http://127.0.0.1.nip.example/",
@@ -214,7 +214,7 @@ async fn a_name_that_resolves_to_internal_addresses_alone_is_denied_and_an_allow
         let found = resolver.resolve(name.parse().unwrap()).await;
         found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
     };
-    // What resolvers read as an address is looked at as well.
+    // A host name that a resolver parses as an address is also checked.
     for name in ["localhost", "127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254"] {
         let error = resolve(&["192.0.2.1/32"], name).await.unwrap_err();
         let denied = error.downcast_ref::<Denied>().unwrap_or_else(|| panic!("{name}: {error}"));
@@ -222,13 +222,13 @@ async fn a_name_that_resolves_to_internal_addresses_alone_is_denied_and_an_allow
     }
     let found = resolve(&["127.0.0.0/8", "::1/128"], "localhost").await.unwrap();
     assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
-    // One of its addresses is allowed: that one is called, and no other.
+    // If one of the addresses is allowed, only that address is called.
     let found = resolve(&["127.0.0.0/8"], "localhost").await.unwrap();
     assert!(!found.is_empty() && found.iter().all(IpAddr::is_ipv4), "{found:?}");
     assert!(resolve(&[], "8.8.8.8").await.is_ok());
 }
 
-/// The client hands it over through its own errors, and through those of its connector.
+/// The client wraps the resolver's error in its own error and in that of its connector.
 #[tokio::test]
 async fn a_denied_name_is_found_in_the_clients_error() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -243,7 +243,7 @@ async fn a_denied_name_is_found_in_the_clients_error() {
     assert_eq!(denied(&error), None, "the client asks nobody about an address: it is looked at before");
 }
 
-/// The same ranges once more, as the standard library knows them.
+/// The ranges as the standard library defines them.
 fn is_special(address: Ipv4Addr) -> bool {
     let [a, b, ..] = address.octets();
     address.is_private()
@@ -260,8 +260,6 @@ fn is_special(address: Ipv4Addr) -> bool {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn every_special_address_is_denied_in_every_form(octets in prop_oneof![
         any::<[u8; 4]>(),

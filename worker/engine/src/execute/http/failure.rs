@@ -1,29 +1,29 @@
-//! What an error of the client says of a try.
+//! Outcome of an attempt that ended with an error of the HTTP client.
 
 use std::time::Instant;
 
 use super::wire::Wire;
-use super::{TOO_LATE, Unmade, ended};
+use super::{NotSent, TOO_LATE, ended};
 use crate::execute::address;
-use crate::execute::outcome::{Ended, clean};
-use crate::flow::participants::Reached;
+use crate::execute::outcome::{CallResult, clean};
+use crate::flow::participants::Reach;
 use pgsaga_plan::Outcome;
 
-/// What an error of the client says of the try.
-pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<Ended, Unmade> {
+/// Converts an error of the client to the result of the attempt.
+pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<CallResult, NotSent> {
     if let Some(denied) = address::denied(error) {
-        return Err(Unmade::Denied(denied.to_string()));
+        return Err(NotSent::Denied(denied.to_string()));
     }
     if error.is_builder() {
-        return Err(Unmade::Unbuildable(format!("the request cannot be built: {}", words(error))));
+        return Err(NotSent::Unbuildable(format!("the request cannot be built: {}", words(error))));
     }
     let outcome = if wire.take_back() { Outcome::Unsent } else { Outcome::Unknown };
     let silent = error.is_connect() || error.is_timeout();
-    let reached = if silent { Reached::Silent } else { Reached::Broken };
+    let reached = if silent { Reach::Silent } else { Reach::Broken };
     Ok(ended(outcome, reached, Some(words(error)), started))
 }
 
-/// An error of the client with its causes, without the URL: it is on the saga, and may be long.
+/// Describes an error by its causes. Omits the URL, which is stored with the saga and may be long.
 pub(super) fn words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return TOO_LATE.to_owned();

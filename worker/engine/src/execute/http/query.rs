@@ -1,13 +1,16 @@
-//! The query of a call: gid, trans_type, branch_id and op, by which a barrier knows the op.
+//! The query of a call: gid, trans_type, branch_id and op, by which a barrier identifies the op.
 
-/// Whether a step's URL brings a key of its own that is added to each call, written in whatever way: of two values some readers
-/// take the first, and would take the call for another saga's op. The INSERT refuses what needs no decoding.
+use pgsaga_sql::contract::RESERVED_QUERY_KEYS;
+
+/// Whether the URL of a step already has one of the added keys, in any encoding. Given two values,
+/// some servers use the first and would mistake the call for an op of another saga. The INSERT
+/// refuses only keys that need no decoding.
 pub(super) fn has_reserved_key(url: &str) -> bool {
     url.split_once('?').is_some_and(|(_, query)| {
         query
             .split(['&', ';'])
             .flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()))
-            .any(|(key, _)| matches!(&*key, "gid" | "trans_type" | "branch_id" | "op"))
+            .any(|(key, _)| RESERVED_QUERY_KEYS.contains(&&*key))
     })
 }
 

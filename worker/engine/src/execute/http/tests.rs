@@ -4,12 +4,11 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
+use crate::execute::task::references::Answers;
+use crate::flow::capacity::MemoryUse;
 use crate::flow::participants::Participants;
-use crate::proptest_config::tried;
-use crate::task::Load;
-use crate::task::definition::{Definition, FreshKeys, SagaColumns};
-use crate::task::references::Answers;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Series};
 use pgsaga_plan::Attempt;
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
@@ -32,7 +31,7 @@ fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
     }
 }
 
-/// A header's value as the client hands it over: any bytes but line breaks and other control characters.
+/// Generates header values that the client can return: any bytes but control characters.
 fn values() -> impl Strategy<Value = Vec<u8>> {
     let date = (0..=253_402_300_799_u64)
         .prop_map(|seconds| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)));
@@ -47,8 +46,6 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn no_retry_after_and_no_date_is_a_surprise(
         after in prop::collection::vec(values(), 0..3), dates in prop::collection::vec(values(), 0..3),
@@ -67,7 +64,7 @@ proptest! {
             (Some(digits), _) => {
                 prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
             }
-            // Measured from the answer's own Date where it can be read, from our clock elsewhere.
+            // Relative to the response's own Date if it can be parsed, else to our clock.
             (None, Some(_)) => prop_assert!(asked.is_some()),
             (None, None) => prop_assert_eq!(asked, None),
         }
@@ -81,7 +78,7 @@ proptest! {
     }
 }
 
-/// A text that is nearly a header, a name or a part of a URL.
+/// Generates texts that resemble a header, a name or a part of a URL.
 fn texts() -> impl Strategy<Value = String> {
     let fragment = prop::sample::select(vec![
         "a",
@@ -131,7 +128,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[!-~]{1,12}", 2 => prop::collection::vec(fragment, 0..6).prop_map(|some| some.concat()), 1 => ".{0,8}"]
 }
 
-/// The steps of a saga of one step, its headers, and what it is called.
+/// Generates the step and the headers of a saga with one step, and the step's name.
 fn sagas() -> impl Strategy<Value = (String, String, String)> {
     let headers = || {
         prop::collection::btree_map(
@@ -158,7 +155,7 @@ fn task(saga: Definition, op: Op) -> Task {
         worker: 1,
         now: Attempt::first(0, op),
         lost: 0,
-        lost_alone: 0,
+        lost_isolated: 0,
         interrupt: None,
         requested: false,
         deadline: None,
@@ -166,16 +163,19 @@ fn task(saga: Definition, op: Op) -> Task {
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
         unbuildable: None,
-        ticket: Participants::new(1, Default::default(), Metrics::default()).hold(""),
+        permit: Participants::new(1, Default::default(), Metrics::new(&Series::default())).hold(""),
         queue: None,
-        counted: Metrics::default().queue("default"),
+        counted: Metrics::new(&Series::default()).queue("default"),
         age: Duration::ZERO,
         claimed: Instant::now(),
-        place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        _slot: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
     }
 }
 
-fn decoded(steps: String, headers: String) -> Result<Definition, crate::task::definition::DecodeError> {
+fn decoded(
+    steps: String,
+    headers: String,
+) -> Result<Definition, crate::execute::task::definition::DecodeError> {
     let columns = SagaColumns {
         gid: "order-42".to_owned(),
         steps,
@@ -189,16 +189,17 @@ fn decoded(steps: String, headers: String) -> Result<Definition, crate::task::de
         retry_interval: 10.0,
         request_timeout: 3.0,
     };
-    Definition::decode(columns, Load::default().add(0))
+    Definition::decode(columns, MemoryUse::default().add(0))
 }
 
-fn caller() -> Caller {
+fn caller() -> HttpExecutor {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let everywhere = Addresses::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
-    Caller::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() }).unwrap()
+    HttpExecutor::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() })
+        .unwrap()
 }
 
-/// Ours are set by us, once each, and no line break has come through.
+/// The request has each of our headers once with our value, and no value contains a line break.
 fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
     let headers = request.headers();
     let only = |name: &str| {
@@ -223,12 +224,10 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn whatever_a_saga_holds_its_request_is_built_or_definitely_refused((steps, headers, name) in sagas()) {
         let caller = caller();
-        let taken = pgsaga_producer::check_file(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
+        let taken = pgsaga_producer::Definition::from_json(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
         let definition = decoded(steps.clone(), headers.clone());
         prop_assert!(!taken || definition.is_ok(), "what the INSERT takes is decoded: {definition:?}");
         if definition.is_err() {
@@ -240,9 +239,9 @@ proptest! {
                 Ok(Some(prepared)) if taken => assert_ours(&prepared.request, &name, op),
                 Ok(Some(_)) => {}
                 Ok(None) => prop_assert!(false, "there is a URL"),
-                Err(Unmade::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
-                Err(Unmade::Unbuildable(words)) => {
-                    // Nobody knows every xn-- label.
+                Err(NotSent::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
+                Err(NotSent::Unbuildable(words)) => {
+                    // The parser rejects some xn-- labels.
                     prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
                     prop_assert!(!words.is_empty());
                 }
@@ -251,7 +250,7 @@ proptest! {
     }
 }
 
-/// A resolver whose name servers never answer.
+/// A resolver whose name servers never respond.
 #[derive(Debug)]
 struct Silent;
 
@@ -265,7 +264,7 @@ impl reqwest::dns::Resolve for Silent {
 async fn a_name_that_never_resolves_was_sent_nothing() {
     let caller = caller();
     let client = client::builder(1).dns_resolver(Silent).build().unwrap();
-    let caller = Caller { client, ..caller };
+    let caller = HttpExecutor { client, ..caller };
     let url = "http://pay.example/charge";
     for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
         let mut step = serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
@@ -276,7 +275,7 @@ async fn a_name_that_never_resolves_was_sent_nothing() {
             else {
                 panic!("no try")
             };
-            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reached::Silent));
+            assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reach::Silent));
             assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
             assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);
         }

@@ -1,11 +1,11 @@
 //! Whether a request was put on the wire.
 //!
-//! The client does not tell how far a request came before its time was up. Its body does: a
-//! connection asks whether the body has more to give when it takes the request, before it writes a
-//! byte of it (hyper's `h1::dispatch` and `h2::client`). A request whose body nobody asked was not
-//! sent, whatever kept it: a name that does not resolve, a full backlog, a TLS handshake without an
-//! answer. A request that a connection has taken counts as sent, also while it waits for a stream
-//! of HTTP/2: nothing can take it back from there.
+//! The client does not tell how far a request got before its timeout. The body does: when a
+//! connection takes a request, it asks whether the body has more data before it writes the first
+//! byte (hyper's `h1::dispatch` and `h2::client`). If nothing asked the body, the request was not
+//! sent, for whatever reason: a name that does not resolve, a full backlog, an unanswered TLS
+//! handshake. A request that a connection has taken counts as sent because it cannot be withdrawn.
+//! This includes a request that waits for an HTTP/2 stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ const WAITING: u8 = 0;
 const SENT: u8 = 1;
 const TAKEN_BACK: u8 = 2;
 
-/// How far one request came. Sending it and taking it back exclude each other.
+/// Progress of one request. A request is either sent or withdrawn, never both.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wire(Arc<AtomicU8>);
 
 impl Wire {
-    /// Takes the request back, for good. False: it was sent.
+    /// Withdraws the request permanently. Returns false if it was sent.
     pub(super) fn take_back(&self) -> bool {
         self.change(TAKEN_BACK)
     }
 
-    /// Puts the request on the wire. False: it was taken back.
+    /// Marks the request as sent. Returns false if it was withdrawn.
     fn send(&self) -> bool {
         self.change(SENT)
     }
@@ -46,19 +46,19 @@ impl Wire {
     }
 }
 
-/// The request was taken back before its body was asked for.
+/// The request was withdrawn before its body was read.
 #[derive(Debug, thiserror::Error)]
-#[error("the request was taken back")]
+#[error("the request was withdrawn")]
 pub(super) struct TakenBack;
 
-/// A request's body that notes when a connection asks for it.
+/// A request body that records when a connection asks for it.
 pub(super) struct Payload {
     bytes: Option<Bytes>,
     wire: Wire,
 }
 
 impl Payload {
-    /// A body, and what tells whether it was sent.
+    /// Returns the body and the record of whether it was sent.
     pub(super) fn new(bytes: Bytes) -> (Payload, Wire) {
         let wire = Wire::default();
         (Payload { bytes: Some(bytes), wire: wire.clone() }, wire)
@@ -74,20 +74,21 @@ impl Body for Payload {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TakenBack>>> {
         if !self.wire.send() {
-            // The connection gives the request up: the participant does not have all of it.
+            // The connection aborts the request, so the participant does not receive all of it.
             return Poll::Ready(Some(Err(TakenBack)));
         }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
+        // control: sent-without-body
         let is_sent = self.wire.send();
         self.bytes.as_ref().is_none_or(|bytes| bytes.is_empty() && is_sent)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.bytes {
-            // A length would make the head a whole request where there is no body.
+            // With `content-length: 0`, the head alone would be a complete request.
             Some(_) if self.wire.is_taken_back() => SizeHint::default(),
             Some(bytes) => SizeHint::with_exact(bytes.len() as u64),
             None => SizeHint::with_exact(0),

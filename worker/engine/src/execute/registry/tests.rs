@@ -2,7 +2,7 @@ use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A file of participants in a folder of its own, beside what it names.
+/// A participants file in a temporary directory, with the files that it names.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -18,11 +18,11 @@ impl Place {
         std::fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    fn read(&self, text: &str) -> Result<Named, String> {
+    fn read(&self, text: &str) -> Result<Registry, String> {
         self.write("participants.toml", text);
         let variable = |name: &str| (name == "STOCK_SECRET").then(|| SECRET.to_owned());
         let file = self.0.path().join("participants.toml");
-        Named::read(&file, variable, &[], 1).map_err(|error| {
+        Registry::read(&file, variable, &[], 1).map_err(|error| {
             assert!(matches!(error, crate::Error::Usage(_)), "{error}");
             let said = error.to_string();
             assert!(said.starts_with(&format!("{}: ", file.display())), "it names the file: {said}");
@@ -74,14 +74,14 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         ("[participant.stock]\nurl = 5".to_owned(), "line 2: invalid type: integer `5`, expected a string"),
         (with("port = 80"), "line 3: unknown field `port`, expected one of `url`, `secret_files`"),
         (with(&format!("secret = \"{SECRET}\"")), "line 3: unknown field `secret`"),
-        (with(&format!("secret_env = \"{SECRET}\"")), "line 3: a secret stands in this file"),
+        (with(&format!("secret_env = \"{SECRET}\"")), "line 3: this file contains a secret"),
         (
             with(&format!("secret_env = [\"{SECRET}\"]")),
             "participant \"stock\": secret_env: found what may be a secret; allowed: the names of variables",
         ),
         (
             with(&format!("secret_files = [\"{SECRET}\"]")),
-            "participant \"stock\": secret_files: a secret stands",
+            "participant \"stock\": secret_files: this file contains a secret",
         ),
         (with("secret_env = [\"NOWHERE\"]"), "participant \"stock\": secret_env: NOWHERE is not set"),
         (with("secret_files = [\"nowhere\"]"), "participant \"stock\": secret_files: nowhere: No such file"),
@@ -99,7 +99,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
             with(
                 "client_cert_file = \"empty\"\nclient_key_file = \"\"\"-----BEGIN PRIVATE KEY-----\nbmV3\"\"\"",
             ),
-            "client_key_file: a secret stands in this file",
+            "client_key_file: this file contains a secret",
         ),
         (with("limit = 0"), "participant \"stock\": limit: allowed: 1 to 65,536"),
         (with("limit = -1"), "line 3: invalid value"),
@@ -111,7 +111,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         ),
         (
             with("client_cert_file = \"empty\"\nclient_key_file = \"empty\""),
-            "participant \"stock\": client_cert_file and client_key_file: no certificate and its key in PEM",
+            "participant \"stock\": client_cert_file and client_key_file: no PEM certificate with its key",
         ),
         (
             "[participant.Stock]\nurl = \"https://stock\"".to_owned(),
@@ -136,7 +136,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         ),
         (
             "[participant.a]\nurl = \"https://u:p@stock\"".to_owned(),
-            "participant \"a\": url: it holds a user",
+            "participant \"a\": url: it contains a user",
         ),
         ("[participant.a]\nurl = \"https://stock?x\"".to_owned(), "participant \"a\": url: it has a query"),
         (
@@ -148,7 +148,7 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         assert!(said.contains(says), "{text}\nsaid:     {said}\nexpected: {says}");
         assert!(!said.contains("bmV3"), "{said}");
     }
-    let nowhere = Named::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
+    let nowhere = Registry::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
     assert!(nowhere.to_string().starts_with("/nowhere/participants.toml: No such file"), "{nowhere}");
 }
 

@@ -1,56 +1,42 @@
 use super::*;
+use crate::telemetry::metrics::Series;
 
 fn participants(calls_max: usize) -> Arc<Participants> {
-    Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]), Metrics::default())
+    Participants::new(calls_max, HashMap::from([("limited".to_owned(), 2)]), Metrics::new(&Series::default()))
 }
 
-async fn call(participants: &Arc<Participants>, reached: Reached) -> Admission {
-    let mut ticket = participants.hold("p");
-    let admission = ticket.admit().await;
-    ticket.ended(reached, None);
+async fn call(participants: &Arc<Participants>, reached: Reach) -> Admission {
+    let mut permit = participants.hold("p");
+    let admission = permit.admit().await;
+    permit.ended(reached, None);
     admission
 }
 
-/// How many of `count` tasks may call at once.
+/// Returns how many of `count` tasks may call at the same time.
 fn at_once(participants: &Arc<Participants>, name: &str, count: usize) -> usize {
     let mut tickets: Vec<_> = (0..count).map(|_| participants.hold(name)).collect();
-    tickets.iter_mut().filter_map(|ticket| ticket.try_admit()).filter(|a| *a == Admission::Call).count()
-}
-
-#[test]
-fn whom_a_url_calls_is_read_as_it_is_written() {
-    for (url, name) in [
-        ("https://pay.example/charge?x=/y", "pay.example"),
-        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-        ("http://Pay.Example:80?x", "Pay.Example:80"),
-        ("http://[::1]:9/", "[::1]:9"),
-        ("participant:stock/reserve?x=/y", "participant:stock"),
-        ("http://stock/reserve", "stock"),
-        ("", ""),
-    ] {
-        assert_eq!(participant(url), name, "{url}");
-    }
+    tickets.iter_mut().filter_map(|permit| permit.try_admit()).filter(|a| *a == Admission::Call).count()
 }
 
 #[tokio::test]
 async fn only_twenty_silent_calls_in_a_row_open_it() {
     let participants = participants(512);
-    for last in [Reached::Answered, Reached::Broken, Reached::Nobody] {
+    for last in [Reach::Answered, Reach::Broken, Reach::Nobody] {
         for _ in 0..OPEN_AFTER - 1 {
-            assert_eq!(call(&participants, Reached::Silent).await, Admission::Call);
+            assert_eq!(call(&participants, Reach::Silent).await, Admission::Call);
         }
         assert_eq!(participants.blocked().open, 0, "{last:?}");
-        call(&participants, Reached::Answered).await;
+        call(&participants, Reach::Answered).await;
         call(&participants, last).await;
     }
     for _ in 0..OPEN_AFTER {
-        call(&participants, Reached::Silent).await;
+        call(&participants, Reach::Silent).await;
     }
     assert_eq!(participants.blocked().open, 1);
     assert_eq!(participants.blocked().unclaimed, ["p"]);
     assert_eq!(
-        call(&participants, Reached::Silent).await,
-        Admission::Park,
+        call(&participants, Reach::Silent).await,
+        Admission::Defer,
         "no probe before a second is over"
     );
     assert!(!participants.has_room("p"));
@@ -60,13 +46,13 @@ async fn only_twenty_silent_calls_in_a_row_open_it() {
 async fn an_open_one_lets_one_call_through_and_an_answer_closes_it() {
     let participants = participants(512);
     for _ in 0..OPEN_AFTER {
-        call(&participants, Reached::Silent).await;
+        call(&participants, Reach::Silent).await;
     }
     participants.known().get_mut("p").unwrap().probe_at = Instant::now();
-    assert_eq!(call(&participants, Reached::Silent).await, Admission::Call);
-    assert_eq!(call(&participants, Reached::Silent).await, Admission::Park);
+    assert_eq!(call(&participants, Reach::Silent).await, Admission::Call);
+    assert_eq!(call(&participants, Reach::Silent).await, Admission::Defer);
     participants.known().get_mut("p").unwrap().probe_at = Instant::now();
-    assert_eq!(call(&participants, Reached::Answered).await, Admission::Call);
+    assert_eq!(call(&participants, Reach::Answered).await, Admission::Call);
     assert_eq!(participants.blocked().open, 0);
     assert_eq!(at_once(&participants, "p", 1000), 448);
 }
@@ -75,7 +61,7 @@ async fn an_open_one_lets_one_call_through_and_an_answer_closes_it() {
 async fn a_new_one_gets_a_quarter_one_that_answers_nearly_all_and_a_limited_one_its_limit() {
     let participants = participants(512);
     assert_eq!(at_once(&participants, "p", 1000), 128);
-    call(&participants, Reached::Answered).await;
+    call(&participants, Reach::Answered).await;
     assert_eq!(at_once(&participants, "p", 1000), 448);
     assert_eq!(at_once(&participants, "limited", 10), 2);
     assert!(
@@ -87,27 +73,27 @@ async fn a_new_one_gets_a_quarter_one_that_answers_nearly_all_and_a_limited_one_
 #[tokio::test]
 async fn one_that_falls_silent_holds_little() {
     let participants = participants(512);
-    call(&participants, Reached::Answered).await;
+    call(&participants, Reach::Answered).await;
     let mut calling = participants.hold("p");
     calling.admit().await;
     participants.known().get_mut("p").unwrap().since = Instant::now() - SILENT_AFTER;
     let tickets: Vec<_> = (0..300).map(|_| participants.hold("p")).collect();
     assert!(!participants.has_room("p") && !tickets[0].fits());
     assert_eq!(participants.blocked().unclaimed, ["p"]);
-    calling.ended(Reached::Answered, Some(200));
+    calling.ended(Reach::Answered, Some(200));
     assert!(participants.has_room("p") && tickets[0].fits());
 }
 
 #[tokio::test]
 async fn one_that_is_denied_is_left_alone_for_a_while_and_then_tried_by_one_task() {
     let participants = participants(512);
-    let mut ticket = participants.hold("p");
-    assert_eq!(ticket.admit().await, Admission::Call);
-    assert!(ticket.denied("not called: a reason"), "it is told");
+    let mut permit = participants.hold("p");
+    assert_eq!(permit.admit().await, Admission::Call);
+    assert!(permit.denied("not called: a reason"), "it is told");
     let mut second = participants.hold("p");
     assert!(!second.fits());
-    assert_eq!(second.admit().await, Admission::Park);
-    drop((ticket, second));
+    assert_eq!(second.admit().await, Admission::Defer);
+    drop((permit, second));
     let blocked = participants.blocked();
     assert_eq!((blocked.unclaimed, blocked.parked, blocked.open), (vec!["p".to_owned()], Vec::new(), 0));
     assert!(!participants.has_room("p") && participants.is_denied("p"));
@@ -122,6 +108,6 @@ async fn one_that_is_denied_is_left_alone_for_a_while_and_then_tried_by_one_task
     assert!(!probe.denied("not called: a reason"), "it is told once a minute");
     participants.known().get_mut("p").unwrap().denied.as_mut().unwrap().until = Instant::now();
     assert_eq!(probe.admit().await, Admission::Call);
-    probe.ended(Reached::Answered, Some(200));
+    probe.ended(Reach::Answered, Some(200));
     assert_eq!(participants.denied(), None, "whoever can be called is not denied");
 }

@@ -1,24 +1,24 @@
-//! A build without traces.
+//! Stubs for a build without traces.
 
 use reqwest::Request;
 
 use crate::error::Error;
-use crate::execute::outcome::Ended;
-use crate::task::Task;
+use crate::execute::outcome::CallResult;
+use crate::execute::task::Task;
 
-/// None in this build.
+/// Has no values in this build.
 #[derive(Debug, Clone)]
 pub enum Traces {}
 
-/// See [`Traces`].
+/// Has no values, like [`Traces`].
 #[derive(Debug)]
 pub enum CallSpan {}
 
 impl Traces {
-    /// None; who asks for some is told.
+    /// Returns `None`. Logs a warning if traces are configured.
     ///
     /// # Errors
-    /// Never.
+    /// None in this build.
     pub fn from_env() -> Result<Option<Traces>, Error> {
         if super::are_wanted() {
             tracing::warn!(
@@ -28,20 +28,20 @@ impl Traces {
         Ok(None)
     }
 
-    /// A call begins.
-    pub fn begin(&self, _task: &Task, _request: &mut Request) -> CallSpan {
+    /// Never called in this build.
+    pub(crate) fn begin(&self, _task: &Task, _request: &mut Request) -> CallSpan {
         match *self {}
     }
 
-    /// Sends what is left.
+    /// Exports the remaining spans and stops.
     pub async fn close(self) {
         match self {}
     }
 }
 
 impl CallSpan {
-    /// The call has ended.
-    pub fn end(self, _ended: &Ended) {
+    /// Ends the span with the outcome of the call.
+    pub(crate) fn end(self, _ended: &CallResult) {
         match self {}
     }
 }

@@ -1,5 +1,5 @@
-//! Spans of calls, exported by OTLP over HTTP in the background. What cannot be exported is dropped, and said once a batch by
-//! the library's log: no call waits for a collector.
+//! Spans of calls, exported over OTLP/HTTP in the background. No call waits for a collector. The
+//! OpenTelemetry library drops spans that it cannot export, and logs this once per batch.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,31 +17,32 @@ use reqwest::Request;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
-use crate::execute::outcome::Ended;
-use crate::task::Task;
+use crate::execute::outcome::CallResult;
+use crate::execute::task::Task;
 use pgsaga_plan::Outcome;
 
-/// The service's name, unless OTEL_SERVICE_NAME says another.
+/// Service name without OTEL_SERVICE_NAME.
 const SERVICE: &str = "pgsaga";
 
-/// Where spans go.
+/// Exports the spans of calls to a collector.
 #[derive(Debug, Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-/// A call that runs.
+/// The span of a call in flight.
 #[derive(Debug)]
-pub struct CallSpan(Context);
+pub(crate) struct CallSpan(Context);
 
 impl Traces {
-    /// Traces, where one of OpenTelemetry's variables names a collector (`OTEL_EXPORTER_OTLP_ENDPOINT`, or
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`). The others hold as well, such as `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`.
-    /// Call it in a Tokio runtime: the export uses it.
+    /// Creates the exporter if `OTEL_EXPORTER_OTLP_ENDPOINT` or
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` names a collector. Other variables of OpenTelemetry
+    /// apply too, such as `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`. Must be called in a Tokio
+    /// runtime, which runs the export.
     ///
     /// # Errors
-    /// [`Error::Usage`] where such a variable cannot be read.
+    /// [`Error::Usage`] if the value of a variable is invalid.
     pub fn from_env() -> Result<Option<Traces>, Error> {
         if !super::are_wanted() {
             return Ok(None);
@@ -64,8 +65,9 @@ impl Traces {
         Ok(Some(Traces { provider, tracer }))
     }
 
-    /// A call begins: its span is a child of the saga's, and what the participant does is the span's.
-    pub fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
+    /// Starts the span of a call: a child of the saga's span, and the parent of the participant's
+    /// span.
+    pub(crate) fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
         let propagator = TraceContextPropagator::new();
         let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
         let attributes = [
@@ -87,9 +89,9 @@ impl Traces {
         CallSpan(context)
     }
 
-    /// Sends what is left.
+    /// Exports the remaining spans and stops.
     pub async fn close(self) {
-        // It waits for the export, which runs on this runtime.
+        // Blocks until the export ends, and the export runs on this runtime.
         let closed = tokio::task::spawn_blocking(move || self.provider.shutdown()).await;
         if let Ok(Err(error)) = closed {
             tracing::warn!(%error, "the last spans could not be exported");
@@ -98,8 +100,8 @@ impl Traces {
 }
 
 impl CallSpan {
-    /// The call has ended.
-    pub fn end(self, ended: &Ended) {
+    /// Ends the span with the outcome of the call.
+    pub(crate) fn end(self, ended: &CallResult) {
         let span = self.0.span();
         span.set_attribute(KeyValue::new("pgsaga.outcome", ended.outcome.as_str()));
         if let Some(status_code) = ended.status_code {
@@ -112,7 +114,7 @@ impl CallSpan {
     }
 }
 
-/// The exporter's thread has no runtime of its own.
+/// Runs requests on the Tokio runtime, because the exporter's thread has none.
 #[derive(Debug)]
 struct Client {
     client: reqwest::Client,

@@ -67,14 +67,15 @@ fn a_clock_that_steps_back_drops_it() {
     assert_eq!(mark.start(), DateTime::UNIX_EPOCH);
 }
 
-/// Transactions that write due rows and end when they like, and a worker that claims from its mark.
+/// A simulation: transactions that write due rows and end at random, and a worker that claims from
+/// its watermark.
 struct World {
     random: StdRng,
     now: DateTime<Utc>,
     next_xid: i64,
     /// Rows of open transactions, by xid.
     open: BTreeMap<i64, Vec<DateTime<Utc>>>,
-    /// Committed and unclaimed, with the claims that have not found them.
+    /// Committed, unclaimed rows, and the number of claims that missed each.
     due: Vec<(DateTime<Utc>, u32)>,
     mark: Mark,
     missed_max: u32,
@@ -125,7 +126,7 @@ impl World {
         let from = self.mark.start();
         let lowest = self.due.iter().map(|(row, _)| *row).filter(|row| *row >= from).min();
         let running = self.open.keys().copied().collect();
-        // Up to three, the oldest first.
+        // Claims up to three rows, the oldest first.
         self.due.sort_unstable();
         let mut room = 3;
         self.due.retain_mut(|(row, missed)| {
@@ -145,7 +146,7 @@ impl World {
         }
     }
 
-    /// Runs for a while beside a transaction that never ends, then claims what is left.
+    /// Runs beside a transaction that never ends, then claims the remaining rows.
     fn run(&mut self) {
         let immortal = self.begin();
         for _ in 0..1000 {
@@ -164,7 +165,7 @@ fn no_committed_row_is_missed_for_long_and_the_mark_goes_on_beside_a_transaction
         let mut world = World::new(seed);
         world.run();
         assert_eq!(world.due, [], "seed {seed}: rows that no claim found");
-        // The claim that learns of the end, and those within the pause between two looks.
+        // The claim that learns of the end, and the claims before the next look back.
         assert!(world.missed_max <= 8, "seed {seed}: a row was missed by {} claims", world.missed_max);
         let behind = world.now - world.mark.start();
         assert!(behind < TimeDelta::seconds(4), "seed {seed}: the mark is {behind} behind");

@@ -4,12 +4,11 @@ use proptest::prelude::*;
 use reqwest::header::HeaderValue;
 
 use super::*;
-use crate::proptest_config::tried;
 
 const REFUSAL: &[u8] = br#"{"dtm_result":"FAILURE","message":"no money"}"#;
 const BYTES_MAX: usize = 65_536;
 
-/// What is made of this, without a runtime: decoding waits for nothing.
+/// Decoding never waits, so the runtime needs no timers.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
@@ -47,7 +46,7 @@ fn encoded(coding: &str, body: &[u8]) -> Vec<u8> {
 
 const CODINGS: [&str; 4] = ["gzip", "deflate", "br", "zstd"];
 
-/// Bytes that no coding makes smaller.
+/// Bytes that cannot be compressed.
 fn noise(count: usize) -> Vec<u8> {
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
@@ -62,7 +61,7 @@ fn what_is_declared_is_decoded() {
     for coding in CODINGS {
         assert_eq!(read_as(&[("content-encoding", coding)], &encoded(coding, REFUSAL), true), refusal);
     }
-    // As zlib itself writes it.
+    // The output of zlib itself.
     let deflate = b"\x78\x9c\xab\x56\x4a\x29\xc9\x8d\x2f\x4a\x2d\x2e\xcd\x29\x51\xb2\x52\x72\x73\xf4\xf4\x09\x0d\x72\x55\xd2\x51\xca\x4d\x2d\x2e\x4e\x4c\x4f\x05\x8a\xe5\xe5\x2b\xe4\xe6\xe7\xa5\x56\x2a\xd5\x02\x00\x5b\x6d\x0e\xfe";
     assert_eq!(read_as(&[("content-encoding", "deflate")], deflate, true), refusal);
     let gzip = encoded("gzip", REFUSAL);
@@ -122,7 +121,7 @@ fn what_cannot_be_decoded_is_an_error_with_words() {
         }
         let more = [&encoded[..], b"more"].concat();
         let found = read_as(&lines, &more, true);
-        let behind = [words("bytes follow its end"), words(damaged)];
+        let behind = [words("extra bytes follow its end"), words(damaged)];
         assert!(behind.contains(&found), "{coding}: {found:?}");
     }
     let wide = [CParameter::window_log(24), CParameter::enable_long_distance_matching(true)];
@@ -145,7 +144,7 @@ fn a_large_body_is_decoded_up_to_the_bound() {
         let (read, whole) = (&bomb[..bomb.len().min(read_max)], bomb.len() <= read_max);
         let (text_read, whole) = ready(text(&headers, read, whole, BYTES_MAX)).unwrap();
         assert_eq!((text_read.len(), whole), (BYTES_MAX, false), "{coding}");
-        // Not smaller than the bound, and still the start of it is seen.
+        // An incompressible body over the limit: its start is decoded.
         let noise = noise(1 << 20);
         let read = &encoded(coding, &noise)[..read_max];
         let (start, whole) = ready(text(&headers, read, false, BYTES_MAX)).unwrap();
@@ -154,10 +153,10 @@ fn a_large_body_is_decoded_up_to_the_bound() {
         let read = encoded(coding, just.as_bytes());
         assert_eq!(read_as(&[("content-encoding", coding)], &read, true), Ok((just, true)), "{coding}");
     }
-    // Members without content: they end where no more is read.
+    // Empty gzip members, cut at the limit.
     let nothing = encoded("gzip", b"").repeat(20_000);
     let found = read_as(&[("content-encoding", "gzip")], &nothing, false);
-    assert!(found.unwrap_err().ends_with("it is larger than what is read of an answer"));
+    assert!(found.unwrap_err().ends_with("it exceeds the limit for a response"));
 }
 
 fn utf16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -182,7 +181,7 @@ fn characters_are_those_of_the_mark_the_zero_bytes_or_the_declaration() {
         (&[][..], "é".as_bytes(), "é"),
         (&[("content-type", "application/json; charset=iso-8859-1")], b"caf\xe9", "café"),
         (&[("content-type", "text/html;charset=Shift_JIS")], b"\x83e\x83X\x83g", "テスト"),
-        // A text that begins with two bytes of ASCII is not in UTF-16, whatever is declared.
+        // A text that begins with two ASCII bytes is not UTF-16.
         (
             &[("content-type", "application/json; charset=utf-16")],
             REFUSAL,
@@ -197,7 +196,7 @@ fn characters_are_those_of_the_mark_the_zero_bytes_or_the_declaration() {
     }
     let gzipped = encoded("gzip", &utf16(said, u16::to_be_bytes));
     assert_eq!(read_as(&[("content-encoding", "gzip")], &gzipped, true), Ok((said.into(), true)));
-    // What is not text in full is not kept.
+    // Incomplete text is not kept.
     let odd = [&utf16("{}", u16::to_le_bytes)[..], b"x"].concat();
     assert_eq!(read_as(&[], &odd, true), Ok(("{}\u{fffd}".into(), false)));
 }
@@ -218,7 +217,7 @@ fn a_charset_that_is_not_known_is_an_error_with_words() {
             let body: Vec<u8> = text.chars().flat_map(|character| unit(character.into())).collect();
             assert_eq!(read_as(&[], &body, true), words("UTF-32"), "{text:?}");
         }
-        // Bytes that are no text: a length, then that much.
+        // Binary data: a length and its bytes.
         let framed = [&unit(8)[..], &[7; 8]].concat();
         assert!(read_as(&[], &framed, true).is_ok());
     }
@@ -233,8 +232,6 @@ fn bytes_of_utf8_are_left_as_they_came() {
 }
 
 proptest! {
-    #![proptest_config(tried())]
-
     #[test]
     fn any_text_comes_through_any_coding(
         text in "[{a-z\\[\"][ -~é😀]{1,200}", coding in prop::sample::select(&CODINGS[..]), wide in any::<bool>(),
@@ -260,7 +257,7 @@ proptest! {
         }
         let headers = head(&[("content-encoding", coding), ("content-type", charset)]);
         match ready(text(&headers, &bytes, whole, 100)) {
-            // A byte of another character set is up to three of UTF-8.
+            // A byte of another character set becomes up to three bytes of UTF-8.
             Ok((text, _)) => prop_assert!(text.len() <= 300 || coding == "identity"),
             Err(words) => prop_assert!(!words.is_empty()),
         }

@@ -1,0 +1,16 @@
+-- version 1: expands
+
+-- Records a person's decision in the history, and wakes workers. Raises `version`, so that what was
+-- planned before the decision is planned again. A `version` that was set to the largest integer by
+-- hand begins again at 0, so that the decision does not fail.
+create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into pgsaga.history (saga_id, kind, decision, decided_by, step, message)
+    values (s.id, 'decision', record_decision.decision, pgsaga.decider(), record_decision.step, record_decision.comment);
+  -- control: decision-version
+  update pgsaga.saga set version = case when version < 2147483647 then version + 1 else 0 end where id = s.id;
+  perform pg_notify('pgsaga', '');
+end
+$$;
+revoke all on function pgsaga.record_decision from public;

@@ -1,0 +1,53 @@
+-- version 1: expands
+
+-- Queues stuck steps again, from where they stopped; all of the saga's where `stuck_step` is null.
+-- Where a stuck step lacks a value, or has one that no worker can read, the definition and the
+-- history say the value.
+create or replace function pgsaga.unstick(s pgsaga.saga, stuck_step text, mark text) returns int
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  moved int;
+begin
+  if (s.priority not between 0 and 3 or s.queue !~ '^[A-Za-z0-9._:-]+$' or length(s.queue) > 64)
+     and exists (select from pgsaga.stuck k where k.saga_id = s.id and (stuck_step is null or k.step = stuck_step)) then
+    raise exception using errcode = 'object_not_in_prerequisite_state', message = case when s.priority between 0 and 3
+      then format('queue: found %s; allowed: 1 to 64 of the characters A-Z a-z 0-9 . _ : -', to_json(left(s.queue, 64)))
+      else format('priority: found %s; allowed: a whole number from 0 to 3', s.priority) end;
+  end if;
+  with unstuck as (
+    delete from pgsaga.stuck k where k.saga_id = s.id and (stuck_step is null or k.step = stuck_step) returning k.*
+  )
+  insert into pgsaga.task (saga_id, step, op, attempt, unknown_before, last_outcome, format, bytes, lane, participant,
+                           interrupt, deadline, epoch, run_at)
+  select s.id, u.position, u.op,
+    case when k.attempt between 1 and 1000000000 then k.attempt else 1 + (
+      select count(*) from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op and h.kind = 'attempt') end,
+    coalesce(k.unknown_before, exists (
+      select from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op and h.outcome = 'unknown')),
+    case when k.last_outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent') then k.last_outcome end, s.format, s.bytes,
+    pgsaga.open_lane(s.queue, s.priority),
+    coalesce(split_part(split_part(u.url, '/', case when u.url like 'participant:%' then 1 else 3 end), '?', 1), ''),
+    -- An abort that waits for the pivot goes on waiting for it.
+    coalesce(mark, case when u.op = 'action' and s.abort_reason is not null and not pgsaga.is_past_pivot(s, u.position) then 'turn' end),
+    -- Without a deadline that has passed meanwhile, which would end the retry before its call.
+    case when u.op = 'action' and s.deadline > clock_timestamp() and not pgsaga.is_past_pivot(s, u.position) then s.deadline end,
+    case when k.epoch between 0 and 2000000000 then k.epoch else 0 end, clock_timestamp()
+  from unstuck k
+  cross join lateral (
+    select pgsaga.stuck_position(s, k.step, k.position) as position, coalesce(k.op, 'action') as op offset 0
+  ) p
+  cross join lateral (select p.position, p.op, s.steps -> (p.position - 1) ->> p.op as url offset 0) u;
+  get diagnostics moved = row_count;
+  if s.progress is not null then
+    update pgsaga.saga set version = case when version < 2147483647 then version + 1 else 0 end, progress = translate(progress, 'sx', 'ac')
+      where id = s.id and stuck_step is null;
+    update pgsaga.saga
+      set version = case when version < 2147483647 then version + 1 else 0 end,
+          progress = overlay(progress placing translate(substr(progress, t.step, 1), 'sx', 'ac') from t.step for 1)
+      from pgsaga.task t
+      where saga.id = s.id and t.saga_id = s.id and stuck_step is not null and t.step > 0 and pgsaga.step_name(s.steps, t.step) = stuck_step;
+  end if;
+  return moved;
+end
+$$;
+revoke all on function pgsaga.unstick from public;

@@ -1,0 +1,24 @@
+-- Puts off what is due for participants that get no call now, so that no claim has to walk over it: $1 participants,
+-- $2 delay in microseconds, $3 lanes and $4 their low-water marks, $5 how many a lane, $6 only where every
+-- living worker says that it may not call the first of them. Never beyond the deadline, and not
+-- what needs no call. What was due for less than two seconds stays: a worker that can call may take it. The delay varies by a half, or all would come back at once. Index: task_lane_run_at.
+with found as materialized (
+  select t.row_id
+  from unnest($3::int[], $4::timestamptz[]) as l (lane, mark)
+  cross join lateral (
+    select ctid as row_id from pgsaga.task
+    where lane = l.lane and run_at >= l.mark and run_at <= (select clock_timestamp() - interval '2 seconds') and worker is null
+      and participant = any ($1::text[]) and (not $6 or (select bool_and(coalesce(denied ? ($1::text[])[1], false)) from pgsaga.worker where not dead))
+      and interrupt is null and (deadline is null or deadline > (select clock_timestamp()))
+    order by run_at limit $5
+    for update skip locked
+  ) t
+), parked as (
+  update pgsaga.task t
+  -- control: defer-epoch
+  set epoch = t.epoch + (t.epoch < 2147483647)::int,
+      run_at = greatest(clock_timestamp(), least(clock_timestamp() + $2 * (0.5 + random()) * interval '1 microsecond', t.deadline))
+  where t.ctid = any (array(select row_id from found))
+  returning 1
+)
+select count(*) as parked from parked

@@ -1,0 +1,49 @@
+-- Tasks of open sagas that no claim reaches, up to $1 a lane, and in words why: a time that never
+-- comes or that lies before all marks, a lane that is none, a format that no release wrote ($2 is
+-- the newest that schema version $3 knows; where a newer schema is there, a newer release may have
+-- written it). Only somebody who changed the row by hand leaves a task so; its saga would wait for
+-- ever without a word.
+--
+-- The ends of each lane are looked at: the far future, the far past, and what has been due for
+-- longest. Lanes that are none are found by a walk over the lanes in use. Index: task_lane_run_at.
+with recursive used (lane) as (
+  select min(lane) from pgsaga.task
+  union all
+  select (select min(t.lane) from pgsaga.task t where t.lane > u.lane) from used u where u.lane is not null
+), known as materialized (
+  select case when not exists (select from pgsaga.migration where version > $3) then $2::smallint end as format
+), found as materialized (
+  select t.id, t.epoch, t.saga_id, t.gid, 'run_at: found ' || t.run_at || '; allowed: from 1970 to 9999' as why
+  from pgsaga.lane l cross join lateral (
+    select k.id, k.epoch, k.saga_id, k.run_at, s.gid
+    from pgsaga.task k join pgsaga.saga s on s.id = k.saga_id and s.finished_at is null
+    where k.lane = l.id and k.run_at >= timestamptz '10000-01-01 00:00:00+00' and k.worker is null
+    order by k.run_at limit $1
+  ) t
+  union all
+  select t.id, t.epoch, t.saga_id, t.gid, 'run_at: found ' || t.run_at || '; allowed: from 1970 to 9999'
+  from pgsaga.lane l cross join lateral (
+    select k.id, k.epoch, k.saga_id, k.run_at, s.gid
+    from pgsaga.task k join pgsaga.saga s on s.id = k.saga_id and s.finished_at is null
+    where k.lane = l.id and k.run_at < timestamptz 'epoch' and k.worker is null
+    order by k.run_at limit $1
+  ) t
+  union all
+  select t.id, t.epoch, t.saga_id, t.gid, 'lane: found ' || t.lane || '; allowed: an id of pgsaga.lane'
+  from used u cross join lateral (
+    select k.id, k.epoch, k.saga_id, k.lane, s.gid
+    from pgsaga.task k join pgsaga.saga s on s.id = k.saga_id and s.finished_at is null
+    where k.lane = u.lane and k.worker is null order by k.run_at limit $1
+  ) t
+  where u.lane is not null and not exists (select from pgsaga.lane l where l.id = u.lane)
+  union all
+  select t.id, t.epoch, t.saga_id, s.gid, 'format: found ' || t.format || '; allowed: 1 to ' || known.format
+  from pgsaga.lane l cross join known cross join lateral (
+    select id, epoch, saga_id, format from pgsaga.task
+    where lane = l.id and run_at <= (select clock_timestamp()) and worker is null
+    order by run_at limit $1
+  ) t
+  join pgsaga.saga s on s.id = t.saga_id and s.finished_at is null
+  where t.format > known.format
+)
+select id, epoch, saga_id, gid, 'task ' || id || ': ' || why as why from found

@@ -1,0 +1,2 @@
+-- The functions that migrate has applied, with the digests of their files.
+select name, digest from pgsaga.function

@@ -1,0 +1,5 @@
+-- Where the parallel sagas $1 stand, before a settle is planned from it. Index: saga_pkey.
+select s.id, s.version, s.progress, s.abort_reason is not null as requested
+from unnest($1::bigint[]) as i (saga_id)
+-- control: progress-loop
+cross join lateral (select id, version, progress, abort_reason from pgsaga.saga where id = i.saga_id offset 0) s

@@ -1,0 +1,119 @@
+-- Settles events of parallel sagas, all of a saga's or none, in one statement that commits itself.
+--   $1 worker
+--   arrays, one element a task:
+--   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
+--   $9 the interrupt that the planner knew of
+--   $10 the next try's attempt, null = the op is over  $11 its tries counted  $12 unknown before  $13 last outcome
+--   $14 delay in microseconds  $15 it bears the mark `turn`  $16 stuck: its reason  $17 the step's name, for stuck ones
+--   arrays, one element a saga:
+--   $18 saga  $19 the version that was planned from  $20 new progress, null = unchanged
+--   $21 new status, null = unchanged; 'ending' and 'awaiting' as in settle.sql  $22 its reason
+--   $23 it turns back: every other action of it is interrupted  $24 the step at which the deadline turns it back
+--   $25 it may still turn back: its tasks keep the deadline
+--   arrays, one element a task that is new:
+--   $26 saga  $27 step  $28 op  $29 participant
+--   $30 answers that are kept, by task  $31 results, by saga
+--   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
+--
+-- The version is only compared for equality, so it may begin again where it ends.
+-- Two steps that settle at the same moment on two workers must neither lose nor double the join (RACES 7): whoever locks
+-- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
+-- rows that the locks returned.
+with kept as materialized (
+  -- Read once: a cast of a parameter in a row's expression is repeated for every row.
+  select $30::jsonb as answers, $31::jsonb as results
+), input as materialized (
+  select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[], $6::smallint[], $7::int[], $8::text[], $9::text[],
+    $10::int[], $11::int[], $12::boolean[], $13::text[], $14::bigint[], $15::boolean[], $16::text[], $17::text[])
+  as i(task_id, epoch, saga_id, outcome, status_code, duration_us, message, interrupt,
+    next_attempt, next_counted, next_unknown, next_last_outcome, delay_us, next_turns, stuck_reason, step_name)
+), planned as materialized (
+  select * from unnest($18::bigint[], $19::int[], $20::text[], $21::text[], $22::text[], $23::boolean[], $24::smallint[], $25::boolean[])
+  as p(saga_id, version, progress, saga_status, saga_reason, turned, overdue_step, keep_deadline)
+), me as materialized (
+  select id from pgsaga.worker
+  where coalesce($32, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
+), locked_saga as materialized (
+  select p.*, s.deadline
+  from (select * from planned where exists (select from me)) p
+  -- control: parallel-saga-lock
+  cross join lateral (
+    select id, deadline from pgsaga.saga where id = p.saga_id and version = p.version and finished_at is null offset 0
+    for no key update skip locked
+  ) s
+), locked as materialized (
+  select i.*, t.row_id, t.step, t.op, t.attempt, t.format, t.bytes, t.lane, t.participant
+  from (select * from input where saga_id in (select saga_id from locked_saga)) i
+  -- control: parallel-task-lock
+  cross join lateral (
+    select ctid as row_id, step, op, attempt, format, bytes, lane, participant from pgsaga.task
+    where id = i.task_id and worker = $1 and epoch = i.epoch and interrupt is not distinct from i.interrupt offset 0
+    for update skip locked
+  ) t
+), whole as materialized (
+  select a.saga_id
+  from (select saga_id, count(*) as tasks from input group by saga_id) a
+  join (select saga_id, count(*) as tasks from locked group by saga_id) b using (saga_id, tasks)
+), saga as materialized (
+  select * from locked_saga where saga_id in (select saga_id from whole)
+), settled as materialized (
+  select l.*, case when s.keep_deadline then s.deadline end as deadline from locked l join saga s using (saga_id)
+), recorded as (
+  insert into pgsaga.history (saga_id, step, op, attempt, outcome, status_code, duration_us, message, worker, answer, kind)
+  select saga_id, step, op, attempt, outcome, status_code, duration_us, message, $1, (select answers from kept) -> task_id::text, 'attempt'
+  from settled where outcome is not null
+  union all
+  select saga_id, overdue_step, null, null, null, null, null, saga_reason, $1, null, 'deadline' from saga where overdue_step is not null
+), removed as (
+  delete from pgsaga.task t where t.ctid = any (array(select row_id from settled))
+), again as (
+  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
+                           participant, interrupt, deadline, epoch, run_at)
+  select saga_id, step, op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
+    participant, case when next_turns then 'turn' end, deadline, epoch + (epoch < 2147483647)::int,
+    greatest(clock_timestamp(), least(clock_timestamp() + delay_us * interval '1 microsecond', deadline))
+  from settled where next_attempt is not null and stuck_reason is null
+), queued as (
+  insert into pgsaga.task (saga_id, step, op, format, bytes, lane, participant, deadline, run_at)
+  select n.saga_id, n.step, n.op, s.format, s.bytes, s.lane, n.participant,
+    case when n.op = 'action' then s.deadline end, clock_timestamp()
+  from unnest($26::bigint[], $27::smallint[], $28::text[], $29::text[]) as n (saga_id, step, op, participant)
+  join (select distinct on (saga_id) saga_id, format, bytes, lane, deadline from settled) s using (saga_id)
+  returning id
+), others as materialized (
+  select t.id
+  from (select saga_id from saga where turned) s
+  cross join lateral (
+    select id from pgsaga.task
+    where saga_id = s.saga_id and op = 'action' and interrupt is null and id <> all ($2) offset 0 for update skip locked
+  ) t
+), interrupted as (
+  update pgsaga.task t
+  set interrupt = 'turn', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
+  where t.id = any (array(select id from others))
+), unstuck as (
+  -- An action that was stuck is undone with the rest.
+  delete from pgsaga.stuck k where k.op = 'action' and k.saga_id = any (array(select saga_id from saga where turned))
+), stuck as (
+  insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
+  select saga_id, step_name, stuck_reason, step, op, next_attempt, next_unknown, next_last_outcome, epoch + (epoch < 2147483647)::int
+  from settled where stuck_reason is not null
+), changed as (
+  update pgsaga.saga s
+  -- control: parallel-version
+  set version = case when s.version < 2147483647 then s.version + 1 else 0 end,
+      progress = coalesce(p.progress, s.progress),
+      status = case p.saga_status when 'ending' then s.ending when 'awaiting' then s.status else coalesce(p.saga_status, s.status) end,
+      reason = case
+        when p.saga_status is null or p.saga_status = 'awaiting' then s.reason
+        when p.saga_status = 'stuck' then p.saga_reason
+        when p.saga_status = 'succeeded' or p.saga_status = 'ending' and s.ending = 'succeeded' then null
+        else coalesce(s.abort_reason, p.saga_reason) end,
+      abort_reason = case when p.saga_status in ('aborting', 'failed', 'awaiting') then coalesce(s.abort_reason, p.saga_reason) else s.abort_reason end,
+      result = (select results from kept) -> s.id::text,
+      finished_at = case when p.saga_status in ('succeeded', 'failed', 'ending') then clock_timestamp() end
+  from saga p
+  -- Also where only tasks were replaced: a settle that turns the saga must see them to mark them.
+  where s.id = any (array(select saga_id from saga)) and p.saga_id = s.id
+)
+select saga_id, (select count(*) from queued) as queued from saga

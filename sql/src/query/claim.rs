@@ -1,0 +1,66 @@
+use chrono::{DateTime, Utc};
+
+statements! {
+    folder "claim";
+
+    /// Claims due tasks.
+    struct Claim<'a> = "claim" {
+        worker_id: i64,
+        tasks_max: i64,
+        format_max: i16,
+        definition_bytes_max: i64,
+        lanes: &'a [i32],
+        watermarks: &'a [DateTime<Utc>],
+        blocked_participants: &'a [String],
+        queues: Option<&'a [&'a str]>,
+        /// One a queue.
+        queue_tasks_max: Option<&'a [i64]>,
+        rotation: i32,
+        lowest_class_first: bool,
+        limited_participants: &'a [String],
+        /// One a limited participant.
+        participant_tasks_max: &'a [i64],
+        server_started_at: Option<DateTime<Utc>>,
+        denied_task_ids: &'a [i64],
+    }
+
+    /// Delays what is due for participants that get no call now.
+    struct Defer<'a> = "defer" {
+        participants: &'a [&'a str],
+        delay_us: i64,
+        lanes: &'a [i32],
+        watermarks: &'a [DateTime<Utc>],
+        lane_tasks_max: i64,
+        only_if_nobody_may_call: bool,
+    }
+
+    /// What a claim leaves out: steps of parallel sagas, and answers.
+    const DETAILS = "details";
+
+    /// Tells whether a claim is worth while.
+    struct Peek<'a> = "peek" {
+        lanes: &'a [i32],
+        watermarks: &'a [DateTime<Utc>],
+        queues: Option<&'a [&'a str]>,
+        server_started_at: Option<DateTime<Utc>>,
+    }
+
+    /// Gives unstarted tasks back.
+    struct Release<'a> = "release" {
+        worker_id: i64,
+        tasks: ReleasedTasks<'a>,
+    }
+
+    /// Marks a task as running alone.
+    const RUN_ALONE = "run_alone";
+}
+
+columns! {
+    /// A task to give back.
+    struct ReleasedTask<'a> in ReleasedTasks {
+        task_id: i64,
+        epoch: i32,
+        delay_us: i64,
+        participant: Option<&'a str>,
+    }
+}

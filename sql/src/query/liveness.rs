@@ -1,0 +1,31 @@
+statements! {
+    folder "liveness";
+
+    /// Removes a dead worker's row.
+    const BURY = "bury";
+    /// Declares a silent worker dead.
+    const DECLARE_DEAD = "declare_dead";
+    /// Raises a worker's counter and reads all counters.
+    const HEARTBEAT = "heartbeat";
+    /// What a worker holds.
+    const HELD = "held";
+
+    /// Registers a worker.
+    struct Register<'a> = "register" {
+        lease_ms: i32,
+        host: &'a str,
+        process_id: i32,
+        version: &'a str,
+    }
+
+    /// Requeues a dead worker's tasks.
+    const RESCUE = "rescue";
+    /// A worker's farewell.
+    const RETIRE = "retire";
+    /// Which server this is, and of which history.
+    const SERVER_HISTORY = "server_history";
+    /// Whether a server takes writes.
+    const SERVER_ROLE = "server_role";
+    /// Finds tasks that no claim reaches.
+    const UNREACHABLE = "unreachable";
+}

@@ -1,0 +1,434 @@
+//! Calls a participant over HTTP and judges the response. Other kinds of call would share this
+//! seam: a `Task` in, a [`Called`] out.
+
+mod decode;
+mod failure;
+mod query;
+mod wire;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use pgsaga_participant::webhook;
+use pgsaga_sql::contract::NamedUrl;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use tokio::time::timeout_at;
+use url::Host;
+
+pub use self::decode::json;
+use crate::error::Error;
+use crate::execute::address::{self, Addresses};
+use crate::execute::client;
+use crate::execute::outcome::{CallResult, clean, judge, judge_unread};
+use crate::execute::registry::{Registry, Service};
+use crate::execute::task::Task;
+use crate::flow::participants::Reach;
+use crate::telemetry::trace::Traces;
+use failure::{failed, words};
+use pgsaga_plan::Op;
+use pgsaga_plan::Outcome;
+use wire::{Payload, Wire};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
+const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
+const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
+
+/// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
+/// that was edited by hand could overflow the clock.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Message of a call that exceeded the request timeout.
+const TOO_LATE: &str = "no answer within the request timeout";
+/// Message of a call that got no connection in time.
+const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
+
+/// Bytes added to a URL, without the gid and the step's name.
+const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
+/// Bytes reserved for the values of our headers, without gids and step names.
+const VALUES_BYTES: usize = 128;
+/// Headers set here, by the client's builder and by its connections.
+const HEADERS: usize = 10;
+
+/// Configuration of [`Caller`].
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Upper bound on idle connections kept per participant.
+    pub connections_idle_max: usize,
+    /// Upper bound on the bytes read of a response body.
+    pub answer_bytes_max: usize,
+    /// Addresses that plain URLs may reach.
+    pub addresses: Addresses,
+    /// Denies calls to all plain URLs.
+    pub deny_plain_urls: bool,
+    /// Configuration of the named participants.
+    pub named: Registry,
+    /// Certificate authorities that are trusted in addition to those of the system.
+    pub authorities: Vec<reqwest::Certificate>,
+}
+
+/// The HTTP clients of a worker.
+#[derive(Debug)]
+pub struct HttpExecutor {
+    client: reqwest::Client,
+    addresses: Addresses,
+    deny_plain_urls: bool,
+    named: Registry,
+    answer_bytes_max: usize,
+    traces: Option<Traces>,
+}
+
+/// Result of [`Caller::call`] for one task.
+#[derive(Debug)]
+pub(crate) enum Called {
+    /// An attempt with its outcome.
+    Ended(CallResult),
+    /// No attempt: no worker can build this request. Contains the reason.
+    Unbuildable(String),
+    /// No attempt: this worker may not call the participant, or does not know its address. Another
+    /// worker may. Contains the reason and the flag that would allow the call.
+    Denied(String),
+}
+
+#[derive(Debug)]
+enum NotSent {
+    Unbuildable(String),
+    Denied(String),
+}
+
+impl From<String> for NotSent {
+    fn from(why: String) -> NotSent {
+        NotSent::Unbuildable(why)
+    }
+}
+
+impl From<NotSent> for Called {
+    fn from(unmade: NotSent) -> Called {
+        match unmade {
+            NotSent::Unbuildable(why) => Called::Unbuildable(clean(&why)),
+            NotSent::Denied(why) => Called::Denied(clean(&why)),
+        }
+    }
+}
+
+struct Prepared<'a> {
+    client: &'a reqwest::Client,
+    request: reqwest::Request,
+    wire: Wire,
+}
+
+impl HttpExecutor {
+    /// Builds the client for plain URLs, which connects only to allowed addresses. Named
+    /// participants bring their own clients.
+    ///
+    /// # Errors
+    /// [`Error::HttpClient`] if TLS cannot be set up.
+    pub fn new(options: Options) -> Result<HttpExecutor, Error> {
+        let Options {
+            connections_idle_max,
+            answer_bytes_max,
+            addresses,
+            deny_plain_urls,
+            named,
+            authorities,
+        } = options;
+        // control: addresses-resolved
+        let client = client::builder(connections_idle_max)
+            .dns_resolver(address::Resolver(addresses.clone()))
+            .tls_certs_merge(authorities)
+            .build()
+            .map_err(Error::HttpClient)?;
+        Ok(HttpExecutor { client, addresses, deny_plain_urls, named, answer_bytes_max, traces: None })
+    }
+
+    /// Adds a tracing span to each call.
+    #[must_use]
+    pub fn traced(self, traces: Option<Traces>) -> HttpExecutor {
+        HttpExecutor { traces, ..self }
+    }
+
+    /// Calls the task's participant. Every failure is an outcome, or no attempt.
+    pub(crate) async fn call(&self, task: &Task) -> Called {
+        let started = Instant::now();
+        let mut prepared = match self.prepare(task) {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => return Called::Ended(ended(Outcome::Success, Reach::Nobody, None, started)),
+            Err(unmade) => return unmade.into(),
+        };
+        let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut prepared.request));
+        match self.send(task, prepared, started).await {
+            Ok(ended) => {
+                if let Some(span) = span {
+                    span.end(&ended);
+                }
+                Called::Ended(ended)
+            }
+            Err(unmade) => unmade.into(),
+        }
+    }
+
+    /// Sends the request. Name resolution, connection and TLS handshake may take half of the
+    /// request timeout. A request without a connection by then was not sent. A request that was
+    /// sent has at least the other half for its response.
+    async fn send(
+        &self,
+        task: &Task,
+        prepared: Prepared<'_>,
+        started: Instant,
+    ) -> Result<CallResult, NotSent> {
+        let Prepared { client, request, wire } = prepared;
+        let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
+        // Our own timers, because the client's timeout costs five allocations per call. The second
+        // timer is rarely created.
+        let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout).min(TIMEOUT_MAX);
+        let (connected, ends) = (started + timeout / 2, started + timeout);
+        let mut response = std::pin::pin!(client.execute(request));
+        let result = match timeout_at(connected.into(), &mut response).await {
+            Err(_) if !wire.take_back() => timeout_at(ends.into(), response).await,
+            result => result,
+        };
+        match result {
+            Ok(Ok(response)) => Ok(self.answered(response, wanted, started, ends).await),
+            Ok(Err(error)) => failed(&error, &wire, started),
+            // control: no-connection-is-unsent
+            Err(_) if wire.take_back() => {
+                Ok(ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned()), started))
+            }
+            Err(_) => Ok(ended(Outcome::Unknown, Reach::Silent, Some(TOO_LATE.to_owned()), started)),
+        }
+    }
+
+    async fn answered(
+        &self,
+        mut response: reqwest::Response,
+        wanted: bool,
+        started: Instant,
+        ends: Instant,
+    ) -> CallResult {
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        let bytes_max = self.answer_bytes_max;
+        let read_max = decode::read_bytes_max(response.headers(), bytes_max);
+        let (body, whole) = match body(&mut response, read_max, ends).await {
+            Ok(read) => read,
+            Err(broken) => {
+                let broken = ended(Outcome::Unknown, Reach::Answered, Some(broken), started);
+                return CallResult { status_code: Some(status), ..broken };
+            }
+        };
+        let (outcome, message, answer) = match decode::text(response.headers(), &body, whole, bytes_max).await
+        {
+            Ok((text, whole)) => {
+                let (outcome, message) = judge(status, &text);
+                let is_kept = wanted && whole && outcome == Outcome::Success;
+                (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
+            }
+            Err(why) => {
+                let (outcome, message) = judge_unread(status, &why);
+                (outcome, Some(message), None)
+            }
+        };
+        CallResult {
+            status_code: Some(status),
+            retry_after,
+            answer,
+            ..ended(outcome, Reach::Answered, message, started)
+        }
+    }
+
+    /// Builds the request; `None` if the op has no URL.
+    fn prepare(&self, task: &Task) -> Result<Option<Prepared<'_>>, NotSent> {
+        let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
+        let op = task.now.op;
+        let Some(url) = step.url(op) else { return Ok(None) };
+        // control: reserved-query
+        if query::has_reserved_key(url) {
+            return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
+                .to_owned()
+                .into());
+        }
+        let service = self.service(url)?;
+        let (base, url) = match &service {
+            Some((service, path)) => (service.base(), *path),
+            None => ("", url),
+        };
+        let gid = &task.saga.gid;
+        // Gids and step names need no escaping in a query or a header, because of their character
+        // sets (docs/races.md, R16).
+        let mut full =
+            String::with_capacity(base.len() + url.len() + gid.len() + step.name.len() + QUERY_BYTES);
+        let joint = if url.contains('?') { "&" } else { "?" };
+        full.extend([
+            base,
+            url,
+            joint,
+            "gid=",
+            gid,
+            "&trans_type=saga&branch_id=",
+            &step.name,
+            "&op=",
+            op.as_str(),
+        ]);
+        let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
+        // control: addresses-in-urls
+        if service.is_none() {
+            self.check(&url)?;
+        }
+        let mut request = reqwest::Request::new(reqwest::Method::POST, url);
+        let headers = request.headers_mut();
+        headers.reserve(HEADERS + step.headers.len());
+        headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Responses are small. A participant may compress them anyway, so they are decoded.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // All values are slices of one buffer: one allocation, and none when the client copies its
+        // headers.
+        let mut text = String::with_capacity(2 * (gid.len() + step.name.len()) + VALUES_BYTES);
+        let mut ends = Vec::with_capacity(HEADERS);
+        push_key(&mut text, task, op);
+        ends.push((IDEMPOTENCY_KEY, text.len()));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}", task.now.attempt);
+        ends.push((SAGA_ATTEMPT, text.len()));
+        let _ = write!(text, "{}", step.request_timeout.as_millis() as u64);
+        ends.push((SAGA_TIMEOUT_MS, text.len()));
+        if op == Op::Compensate {
+            push_key(&mut text, task, Op::Action);
+            ends.push((SAGA_ACTION_KEY, text.len()));
+        }
+        if self.traces.is_none() && !headers.contains_key(TRACEPARENT) {
+            push_traceparent(&mut text);
+            ends.push((TRACEPARENT, text.len()));
+        }
+        let body = task.saga.body(task.now.step, op, &task.answers)?;
+        let service = service.map(|(service, _)| service);
+        if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
+            // The signed content separates its parts by dots. A dot in the id would let a part of
+            // the body pass as the timestamp. No gid and no step name contains `~`.
+            // control: signature-id
+            let id = text[..ends[0].1].replace('.', "~");
+            let now = seconds_now();
+            let signature = webhook::sign(&id, now, &body, secrets);
+            text.push_str(&id);
+            ends.push((WEBHOOK_ID, text.len()));
+            let _ = write!(text, "{now}");
+            ends.push((WEBHOOK_TIMESTAMP, text.len()));
+            text.push_str(&signature);
+            ends.push((WEBHOOK_SIGNATURE, text.len()));
+        }
+        let text = Bytes::from(text);
+        let mut from = 0;
+        for (name, to) in ends {
+            let value = HeaderValue::from_maybe_shared(text.slice(from..to))
+                .map_err(|error| format!("the request cannot be built: {error}"))?;
+            headers.insert(name, value);
+            from = to;
+        }
+        let (payload, wire) = Payload::new(body);
+        *request.body_mut() = Some(reqwest::Body::wrap(payload));
+        Ok(Some(Prepared { client: service.map_or(&self.client, Service::client), request, wire }))
+    }
+
+    /// Resolves a named URL to its participant and the rest of the path; `None` for a plain URL.
+    fn service<'a>(&self, url: &'a str) -> Result<Option<(&Service, &'a str)>, NotSent> {
+        let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
+        match self.named.get(named.name()) {
+            Some(service) => Ok(Some((service, named.path()))),
+            None => Err(NotSent::Denied(format!(
+                "not called: this worker has no participant {:?} in the file of --participants",
+                named.name()
+            ))),
+        }
+    }
+
+    /// Checks a plain URL as far as possible without DNS. Host names are checked when they are
+    /// resolved.
+    fn check(&self, url: &reqwest::Url) -> Result<(), NotSent> {
+        if self.deny_plain_urls {
+            return Err(NotSent::Denied(
+                "not called: --deny-plain-urls; a participant in the file of --participants can be called by its name, as participant:name/path"
+                    .to_owned(),
+            ));
+        }
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        self.addresses.check(address).map_err(|denied| NotSent::Denied(denied.to_string()))
+    }
+}
+
+/// Returns the timestamp of a signature.
+fn seconds_now() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
+/// Appends the idempotency key of an op. All attempts share it unless an operator assigned a fresh
+/// key.
+fn push_key(text: &mut String, task: &Task, op: Op) {
+    text.extend([&task.saga.gid, "/", task.step_name(), "/", op.as_str()]);
+    text.push_str(&task.fresh_keys.suffix(task.now.step, op));
+}
+
+/// Appends the header value of a new sampled trace (W3C Trace Context, version 00).
+fn push_traceparent(text: &mut String) {
+    let (trace, span): (u128, u64) = rand::random();
+    // Writing to a string cannot fail.
+    let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
+}
+
+/// Reads at most `bytes_max` bytes of the body, and returns whether the body is complete.
+async fn body(
+    response: &mut reqwest::Response,
+    bytes_max: usize,
+    ends: Instant,
+) -> Result<(BytesMut, bool), String> {
+    let mut body = BytesMut::new();
+    loop {
+        match timeout_at(ends.into(), response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if chunk.len() > room {
+                    return Ok((body, false)); // the rest is not read; the connection is closed with it
+                }
+            }
+            Ok(Ok(None)) => return Ok((body, true)),
+            Ok(Err(error)) => return Err(words(&error)),
+            Err(_) => return Err(TOO_LATE.to_owned()),
+        }
+    }
+}
+
+fn ended(outcome: Outcome, reached: Reach, message: Option<String>, started: Instant) -> CallResult {
+    let duration = started.elapsed();
+    CallResult { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
+}
+
+/// Parses `Retry-After`: seconds or a date (RFC 9110 §10.2.3). A date is compared with the
+/// response's own `Date`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let from = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a date without the answer's own Date can only be read by our clock"
+    )]
+    let from = from.unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(from).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Makes the calls: each held task waits for its slots, is called, and goes on to be settled.
+
+pub mod address;
+pub mod client;
+pub(crate) mod finished;
+pub mod http;
+pub mod outcome;
+pub mod registry;
+pub(crate) mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgsaga_sql::{fail, query};
+use sqlx::Row as _;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
+
+use crate::db::{Db, PoolKind};
+use crate::execute::finished::Finished;
+use crate::execute::http::{Called, HttpExecutor};
+use crate::execute::outcome::CallResult;
+use crate::execute::task::Task;
+use crate::flow::capacity::Capacity;
+use crate::flow::participants::{Admission, Reach};
+use crate::flow::queues::QueuePermit;
+use crate::liveness::membership::Membership;
+use crate::liveness::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+use crate::wake::wakeups::Wakeups;
+use pgsaga_plan::may_call;
+
+/// The permits that a call needs.
+struct Slots<'a> {
+    _queue: Option<OwnedSemaphorePermit>,
+    _worker: SemaphorePermit<'a>,
+}
+
+/// Why a task gets no permit.
+enum NoSlot {
+    Stopping,
+    ParticipantBlocked,
+}
+
+/// Makes the calls.
+pub(crate) struct Executor {
+    pub(crate) db: Db,
+    pub(crate) metrics: Metrics,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) capacity: Arc<Capacity>,
+    pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) http: HttpExecutor,
+    /// Finished calls, on their way to a settle.
+    pub(crate) finished: mpsc::UnboundedSender<Finished>,
+    /// Sender of tasks that are deferred because of their participant.
+    pub(crate) deferred: mpsc::UnboundedSender<Task>,
+}
+
+impl Executor {
+    /// Starts a task. A task that is not called, because the worker stops or lost its identity, is
+    /// dropped here: the drain releases what is held and was not started.
+    pub(crate) fn start(self: &Arc<Self>, task: Box<Task>) {
+        let executor = Arc::clone(self);
+        tokio::spawn(async move { executor.execute(task).await });
+    }
+
+    async fn execute(&self, mut task: Box<Task>) {
+        if !self.membership.schema.fits() {
+            return self.defer(*task);
+        }
+        if !may_call(&task.saga.graph, &task.event(None)) {
+            return self.uncalled(task);
+        }
+        let _slots = match self.wait_for_slots(&mut task).await {
+            Ok(slots) => slots,
+            Err(NoSlot::Stopping) => return,
+            Err(NoSlot::ParticipantBlocked) => return drop(self.deferred.send(*task)),
+        };
+        // The deadline may have passed during the wait.
+        if !may_call(&task.saga.graph, &task.event(None)) {
+            return self.uncalled(task);
+        }
+        if !self.membership.schema.fits() {
+            return self.defer(*task);
+        }
+        // Boxed, because every task would carry room for the statement otherwise, and be copied
+        // with it.
+        // control: suspect-marked-first
+        if task.is_isolated() && !Box::pin(self.mark_isolated(&mut task)).await {
+            return;
+        }
+        if self.may_start(&task).await {
+            self.call(task).await;
+        }
+    }
+
+    /// Waits for a permit of the participant, of the queue and of the worker, in this order.
+    async fn wait_for_slots(&self, task: &mut Task) -> Result<Slots<'_>, NoSlot> {
+        let stop = &self.shutdown.stop;
+        if stop.is_cancelled() {
+            return Err(NoSlot::Stopping);
+        }
+        if !task.permit.participant().is_empty() {
+            // A wait is rare, and a select that also watches the stop has its price.
+            let admission = match task.permit.try_admit() {
+                Some(admission) => admission,
+                None => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Err(NoSlot::Stopping),
+                    admission = task.permit.admit() => admission,
+                },
+            };
+            if admission == Admission::Defer {
+                return Err(NoSlot::ParticipantBlocked);
+            }
+        }
+        let queue = match task.queue.as_ref().map(QueuePermit::call_slots) {
+            None => None,
+            Some(slots) => tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(NoSlot::Stopping),
+                slot = slots.acquire_owned() => slot.ok(),
+            },
+        };
+        // control: suspect-alone
+        let slots = if task.is_isolated() { self.capacity.calls_max as u32 } else { 1 };
+        let worker = match self.capacity.call_slots.try_acquire_many(slots) {
+            Ok(slot) => Ok(slot),
+            Err(_) => tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(NoSlot::Stopping),
+                slot = self.capacity.call_slots.acquire_many(slots) => slot,
+            },
+        };
+        Ok(Slots { _queue: queue, _worker: worker.map_err(|_| NoSlot::Stopping)? })
+    }
+
+    async fn call(&self, mut task: Box<Task>) {
+        self.membership.in_flight.start(task.worker, task.id);
+        self.metrics.in_flight.increment(1);
+        fail::point("call:before");
+        let called = self.http.call(&task).await;
+        fail::point("call:after");
+        self.metrics.in_flight.decrement(1);
+        let result = match called {
+            Called::Ended(result) => {
+                self.metrics.called(task.now.op, result.duration);
+                task.permit.ended(result.reached, result.status_code);
+                result
+            }
+            Called::Unbuildable(why) => {
+                task.permit.ended(Reach::Nobody, None);
+                match task.now.unbuildable() {
+                    Some(outcome) => CallResult::without_call(outcome, why),
+                    None => {
+                        task.unbuildable = Some(why);
+                        // The call was not started after all.
+                        self.membership.in_flight.advance(task.worker, task.id, task.epoch);
+                        return self.uncalled(task);
+                    }
+                }
+            }
+            // control: denied-is-no-try
+            Called::Denied(why) => return self.denied(*task, &why),
+        };
+        self.metrics.attempts.count(task.now.op, result.outcome);
+        let _ = self.finished.send(Finished { task, result: Some(result) });
+    }
+
+    /// Defers the task, because another worker may be allowed to call. Counts no attempt.
+    fn denied(&self, mut task: Task, why: &str) {
+        self.metrics.denied_calls.increment(1);
+        if task.permit.denied(why) {
+            let (participant, gid) = (task.permit.participant(), &task.saga.gid);
+            let (step, op) = (task.step_name(), task.now.op.as_str());
+            tracing::warn!(participant, gid, step, op, reason = why, "a call was denied");
+        }
+        // The call was not started.
+        self.membership.in_flight.advance(task.worker, task.id, task.epoch);
+        self.defer(task);
+    }
+
+    /// Passes the task to settle without a call, because of an interrupt, the deadline or a fault.
+    fn uncalled(&self, task: Box<Task>) {
+        if !self.shutdown.stop.is_cancelled() {
+            let _ = self.finished.send(Finished { task, result: None });
+        }
+    }
+
+    /// Returns the task to the queue for other workers, which may be able to run it.
+    fn defer(&self, task: Task) {
+        if !self.shutdown.stop.is_cancelled() {
+            let _ = self.deferred.send(task);
+        }
+    }
+
+    /// Waits until the lease is valid, because a worker starts no call after its lease expired.
+    /// Returns false if the worker stops or registers again: another worker then owns the task.
+    async fn may_start(&self, task: &Task) -> bool {
+        loop {
+            if self.membership.id() != task.worker || self.shutdown.stop.is_cancelled() {
+                return false;
+            }
+            // control: lease-checked
+            if self.membership.lease.holds() {
+                return true;
+            }
+            tokio::select! {
+                () = self.shutdown.stop.cancelled() => return false,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+    }
+
+    /// Marks the task as isolated. Only deaths from now on count towards the limit after which the
+    /// saga becomes stuck (docs/races.md, R20).
+    async fn mark_isolated(&self, task: &mut Task) -> bool {
+        let statement = sqlx::query(query::RUN_ALONE).bind(task.worker).bind(task.id).bind(task.epoch);
+        let moving = self.membership.gate.read().await;
+        let rows = self.db.run(PoolKind::Control, statement).await;
+        match rows.as_ref().map(|rows| rows.first().map(|row| row.try_get::<i32, _>("epoch"))) {
+            Ok(Some(Ok(epoch))) => {
+                tracing::info!(
+                    gid = task.saga.gid,
+                    step = task.now.step + 1,
+                    lost = task.lost,
+                    "a suspect runs alone"
+                );
+                task.epoch = epoch;
+                self.membership.in_flight.advance(task.worker, task.id, epoch);
+                true
+            }
+            _ => {
+                if let Err(error) = &rows {
+                    self.db.failed("run alone", error);
+                }
+                drop(moving);
+                // A row that memory does not know is released by reconciling.
+                self.membership.in_flight.forget(task.worker, task.id);
+                self.wakeups.reconcile.notify_one();
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The events of one saga, and the values that a settle writes for them. Sequential and parallel
+//! sagas differ in their statements only.
+
+use pgsaga_plan::{AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, plan};
+
+use crate::execute::finished::Finished;
+use crate::execute::outcome::clean;
+use crate::settle::sequential::Advance;
+
+/// The events of one saga, and what follows from them.
+pub(super) struct Batch {
+    pub(super) saga_id: i64,
+    pub(super) order: Order,
+    before: Option<Progress>,
+    /// At least one; exactly one of a sequential saga.
+    pub(super) finished: Vec<Finished>,
+    pub(super) change: Change,
+}
+
+/// What a saga's statement needs besides the change.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    Sequential(Advance),
+    Parallel {
+        /// The version of the saga's row from which the change was planned.
+        version: i32,
+    },
+}
+
+/// A plan in the words of the settle statements.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// The progress afterwards. `None` if it stays.
+    pub(super) progress: Option<Progress>,
+    pub(super) status: Option<StatusChange>,
+    pub(super) reason: Option<String>,
+    pub(super) unwinds: bool,
+    /// Position, from 1, of the step at which the deadline aborts the saga.
+    pub(super) overdue_step: Option<i16>,
+    /// Whether the tasks of the saga keep its deadline. The deadline is void once the pivot has
+    /// succeeded, and for compensations.
+    pub(super) keeps_deadline: bool,
+    /// One for each finished task.
+    pub(super) tasks: Vec<TaskChange>,
+    pub(super) queued: Vec<Attempt>,
+    /// The result of a saga that succeeds.
+    pub(super) result: Option<String>,
+}
+
+/// The next state of one task.
+#[derive(Debug, Default)]
+pub(super) struct TaskChange {
+    pub(super) next: Option<Attempt>,
+    pub(super) delay_us: Option<i64>,
+    /// An abort waits for this task's definite outcome.
+    pub(super) is_interrupted: bool,
+    /// The history gets no message. It stays in memory, because a task that a settle leaves out is
+    /// planned anew, and the plan must come to the same.
+    pub(super) without_message: bool,
+    pub(super) stuck_reason: Option<String>,
+}
+
+impl Batch {
+    /// Plans what follows from `finished`. Without `before`, which cannot be read then, the saga
+    /// becomes stuck.
+    pub(super) fn plan(
+        saga_id: i64,
+        order: Order,
+        before: Option<Progress>,
+        finished: Vec<Finished>,
+    ) -> Batch {
+        let change = match &before {
+            None => Err("its progress cannot be read".to_owned()),
+            Some(before) => change(before, &finished),
+        };
+        let change = change.unwrap_or_else(|illegal| stuck(before.as_ref(), &finished, &illegal));
+        Batch { saga_id, order, before, finished, change }
+    }
+
+    /// The worker id that holds the tasks.
+    pub(super) fn worker(&self) -> i64 {
+        self.finished.first().map_or(0, |finished| finished.task.worker)
+    }
+
+    /// The participant that an attempt calls.
+    pub(super) fn participant(&self, attempt: Attempt) -> &str {
+        let step = self.finished.first().and_then(|finished| finished.task.saga.steps.get(attempt.step));
+        step.map_or("", |step| step.participant(attempt.op))
+    }
+
+    /// Removes what the database refuses from a lone batch: first text that the database's encoding
+    /// may not have, then the answers; at last the saga becomes stuck. False when nothing is left
+    /// to remove.
+    pub(super) fn degrade(&mut self, error: &sqlx::Error) -> bool {
+        let mut changed = make_ascii(&mut self.change.reason);
+        for task in &mut self.change.tasks {
+            changed |= make_ascii(&mut task.stuck_reason);
+        }
+        for result in self.finished.iter_mut().filter_map(|finished| finished.result.as_mut()) {
+            changed |= make_ascii(&mut result.message);
+        }
+        if changed {
+            return true;
+        }
+        changed = self.change.result.take().is_some();
+        for result in self.finished.iter_mut().filter_map(|finished| finished.result.as_mut()) {
+            changed |= result.answer.take().is_some();
+        }
+        if changed {
+            return true;
+        }
+        if self.change.status == Some(StatusChange::Stuck) {
+            return false;
+        }
+        let why = format!("its outcome cannot be settled: {error}");
+        // control: settle-culprit-stuck
+        self.change = stuck(self.before.as_ref(), &self.finished, &why);
+        self.change.tasks.iter_mut().for_each(|task| task.without_message = true);
+        if let Order::Sequential(advance) = &mut self.order {
+            *advance = Advance::default();
+        }
+        true
+    }
+}
+
+fn change(before: &Progress, finished: &[Finished]) -> Result<Change, String> {
+    let Some(first) = finished.first() else { return Ok(Change::default()) };
+    let graph = &first.task.saga.graph;
+    let events: Vec<_> = finished.iter().map(|finished| finished.task.event(finished.outcome())).collect();
+    let Plan { progress, tasks, queued, unwinds, abort, ends } =
+        plan(graph, before, &events).map_err(|illegal| illegal.to_string())?;
+    let passed_pivot = graph.pivot().is_some_and(|pivot| progress.steps[pivot] == State::Done);
+    let mut change = Change {
+        unwinds,
+        keeps_deadline: !progress.abort_requested && !passed_pivot,
+        progress: (progress != *before).then_some(progress),
+        queued,
+        ..Change::default()
+    };
+    if unwinds {
+        change.status = Some(StatusChange::Aborting);
+    }
+    if let Some((index, cause)) = abort {
+        let aborting = &finished[index];
+        change.overdue_step = (cause == AbortCause::Timeout).then_some((aborting.task.now.step + 1) as i16);
+        change.status = Some(if unwinds { StatusChange::Aborting } else { StatusChange::Awaiting });
+        change.reason = Some(aborting.reason(cause));
+    }
+    for (finished, task) in finished.iter().zip(tasks) {
+        let task = match task {
+            TaskPlan::Done => TaskChange::default(),
+            TaskPlan::Retry { next, wait, awaited } => TaskChange {
+                next: Some(next),
+                delay_us: Some(finished.delay_us(wait)),
+                is_interrupted: awaited,
+                ..TaskChange::default()
+            },
+            TaskPlan::Stuck { next, why } => {
+                let reason = finished.reason(why);
+                change.status = Some(StatusChange::Stuck);
+                change.reason = Some(reason.clone());
+                TaskChange { next: Some(next), stuck_reason: Some(reason), ..TaskChange::default() }
+            }
+        };
+        change.tasks.push(task);
+    }
+    match ends {
+        Some(SagaEnd::Succeeded) => change.status = Some(StatusChange::Succeeded),
+        Some(SagaEnd::Failed) => change.status = Some(StatusChange::Failed),
+        Some(SagaEnd::Decided) => change.status = Some(StatusChange::Ending),
+        None => {}
+    }
+    Ok(change)
+}
+
+/// The change that makes the saga stuck, whatever its events say.
+fn stuck(before: Option<&Progress>, finished: &[Finished], why: &str) -> Change {
+    let progress = before.map(|before| {
+        let mut progress = before.clone();
+        for Finished { task, .. } in finished {
+            if let Some(state) = progress.steps.get_mut(task.now.step) {
+                *state = match task.now.op {
+                    Op::Action => State::StuckActing,
+                    Op::Compensate => State::StuckUndoing,
+                };
+            }
+        }
+        progress
+    });
+    let reason = |finished: &Finished| format!("{}: {}", finished.task.step_name(), clean(why));
+    let task = |finished: &Finished| TaskChange {
+        next: Some(finished.task.now.after(finished.outcome())),
+        stuck_reason: Some(reason(finished)),
+        ..TaskChange::default()
+    };
+    Change {
+        progress,
+        status: Some(StatusChange::Stuck),
+        reason: finished.first().map(reason),
+        tasks: finished.iter().map(task).collect(),
+        ..Change::default()
+    }
+}
+
+/// Replaces all but ASCII in a text. False when the text has nothing else.
+fn make_ascii(text: &mut Option<String>) -> bool {
+    match text {
+        Some(text) if !text.is_ascii() => {
+            *text = text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect();
+            true
+        }
+        _ => false,
+    }
+}

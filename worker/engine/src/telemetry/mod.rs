@@ -1,0 +1,5 @@
+//! Metrics, traces, and the HTTP listener for metrics and health checks.
+
+pub mod listener;
+pub mod metrics;
+pub mod trace;

@@ -1,0 +1,5 @@
+//! Work that one worker does for all: retention and sampling.
+
+pub(crate) mod partitions;
+pub(crate) mod retention;
+pub(crate) mod sample;
