@@ -1,6 +1,7 @@
 //! `pgsaga show`: a saga as a person reads it, as JSON, and as a picture.
 
 mod picture;
+mod standing;
 mod whole;
 
 use pgsaga_tests::command::run;
@@ -315,27 +316,6 @@ async fn nobody_at_work_and_a_paused_queue_are_said() {
         ],
     );
     assert_eq!(run(&scene.db, &["show", "no-such"]).code, Some(4));
-}
-
-#[tokio::test]
-async fn a_try_that_never_left_says_nothing_about_the_one_before_it() {
-    let scene = Scene::new().await;
-    for (gid, outcomes, standing) in [
-        ("accepted", "'ongoing', 'unsent'", "? pay may have happened 2 tries"),
-        ("refused", "'ongoing', 'failure'", "✗ pay refused 2 tries"),
-        ("unsent", "'unsent', 'unsent'", "✗ pay no effect 2 tries"),
-    ] {
-        scene.saga(gid).step("pay").with("compensate", Value::Null).insert().await;
-        let insert = format!(
-            "insert into pgsaga.history (saga_id, step, op, attempt, outcome)
-             select id, 1, 'action', o.attempt, o.outcome
-             from pgsaga.saga, unnest(array[{outcomes}]) with ordinality o (outcome, attempt) where gid = '{gid}'
-             order by o.attempt"
-        );
-        execute(&scene, &insert).await;
-        run(&scene.db, &["resolve", gid, "failed", "--comment", "seen to"]).fine();
-        assert_tells(&words(&shown(&scene, gid)), &[standing]);
-    }
 }
 
 /// A history that no worker has to make: tries of step `step` of the saga that are all `unknown 503`.

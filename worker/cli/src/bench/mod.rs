@@ -19,7 +19,6 @@ mod screen;
 mod stub;
 mod times;
 mod usage;
-mod workers;
 
 use report::Report;
 use rig::Rig;

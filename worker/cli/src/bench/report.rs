@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::Scenario;
 use super::limits::Limits;
+use super::rig::Groups;
 use super::run::Measured;
 use super::times::Percentiles;
-use super::workers::Groups;
 use crate::output::table_of;
 use crate::words::count;
 

@@ -8,12 +8,11 @@ use sqlx::Row as _;
 use tokio::time::Instant;
 
 use super::load::{Load, Plan};
-use super::rig::{Database, Rig, pass};
+use super::rig::{Database, Groups, Rig, Workers, pass};
 use super::screen::Screen;
 use super::stub::Stub;
 use super::times::{Percentiles, Times};
 use super::usage::{Wal, Work, postgres_cpu_seconds};
-use super::workers::{Groups, Workers};
 use crate::error::Error;
 
 /// Upper bound on the time until caches are warm, groups have their size and connections are made.
@@ -165,7 +164,7 @@ impl Run<'_> {
             screen.show(&phase, started.elapsed(), None, self.stub.ended());
             if self.stub.ended() >= expected {
                 // The last settle is on its way.
-                let row = sqlx::query(include_str!("sql/ended.sql")).bind(status);
+                let row = sqlx::query(include_str!("sql/read/ended.sql")).bind(status);
                 let row = row.fetch_one(&self.database.pool).await?;
                 let (ended, as_expected): (i64, i64) = (row.try_get("ended")?, row.try_get("as_expected")?);
                 if ended != as_expected {
@@ -189,7 +188,7 @@ impl Run<'_> {
     async fn evaluate(&self, from: &Moment, to: &Moment, groups: Groups) -> Result<Measured, Error> {
         let pool = &self.database.pool;
         let wal = Wal::between(pool, &from.work, &to.work).await?;
-        let finished: i64 = sqlx::query_scalar(include_str!("sql/finished_between.sql"))
+        let finished: i64 = sqlx::query_scalar(include_str!("sql/read/finished_between.sql"))
             .bind(from.work.at_us)
             .bind(to.work.at_us)
             .fetch_one(pool)
@@ -206,7 +205,7 @@ impl Run<'_> {
             finished: Percentiles::of(self.finals_us(from, to).await?).ok_or_else(lacking)?,
             groups,
             wal_bytes: (wal.all - wal.full_pages.unwrap_or(0)) as f64 / sagas,
-            steps_bytes: sqlx::query_scalar(include_str!("sql/steps_bytes.sql")).fetch_one(pool).await?,
+            steps_bytes: sqlx::query_scalar(include_str!("sql/read/steps_bytes.sql")).fetch_one(pool).await?,
             full_page_bytes: wal.full_pages.map(|bytes| bytes as f64 / sagas),
             worker_commits: workers as f64 / sagas,
             dead_rows: (to.work.dead_rows - from.work.dead_rows) as f64 / sagas,
@@ -223,7 +222,7 @@ impl Run<'_> {
         // apart.
         let offset_us = to.work.at_us - to.us as i64;
         let times = self.stub.times();
-        let finals = sqlx::query_as(include_str!("sql/finals.sql")).bind(from.work.at_us);
+        let finals = sqlx::query_as(include_str!("sql/read/finals.sql")).bind(from.work.at_us);
         let finals: Vec<(String, i64)> = finals.fetch_all(&self.database.pool).await?;
         let took = finals.into_iter().filter_map(|(gid, at_us)| {
             let committed = times.committed_us(Times::saga(&gid)?)?;

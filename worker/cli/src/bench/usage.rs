@@ -78,7 +78,7 @@ row! {
 
 impl Work {
     pub(crate) async fn read(pool: &PgPool) -> Result<Work, Error> {
-        Ok(sqlx::query_as(include_str!("sql/work.sql")).fetch_one(pool).await?)
+        Ok(sqlx::query_as(include_str!("sql/read/work.sql")).fetch_one(pool).await?)
     }
 
     pub(crate) fn seconds_since(&self, before: &Work) -> f64 {
@@ -98,9 +98,9 @@ pub(crate) struct Wal {
 impl Wal {
     pub(crate) async fn between(pool: &PgPool, from: &Work, to: &Work) -> Result<Wal, Error> {
         let bytes = |sql| sqlx::query_scalar(sql).bind(&from.wal_lsn).bind(&to.wal_lsn).fetch_one(pool);
-        let all = bytes(include_str!("sql/wal.sql")).await?;
-        let full_pages = match sqlx::raw_sql(include_str!("sql/walinspect.sql")).execute(pool).await {
-            Ok(_) => Some(bytes(include_str!("sql/full_pages.sql")).await?),
+        let all = bytes(include_str!("sql/read/wal.sql")).await?;
+        let full_pages = match sqlx::raw_sql(include_str!("sql/setup/walinspect.sql")).execute(pool).await {
+            Ok(_) => Some(bytes(include_str!("sql/read/full_pages.sql")).await?),
             // Postgres 14, a server without contrib modules, or a user who may not.
             Err(error) if matches!(db::sqlstate(&error).as_deref(), Some("0A000" | "58P01" | "42501")) => {
                 tracing::info!(%error, "full-page images are not told apart");

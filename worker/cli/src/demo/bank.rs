@@ -85,8 +85,8 @@ impl Bank {
             .statement_cache_capacity(100)
             .options([("search_path", self.name.as_str())]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
-        sqlx::raw_sql(include_str!("sql/bank.sql")).execute(&pool).await?;
-        sqlx::query(include_str!("sql/accounts.sql"))
+        sqlx::raw_sql(include_str!("sql/bank/bank.sql")).execute(&pool).await?;
+        sqlx::query(include_str!("sql/bank/accounts.sql"))
             .bind(ACCOUNTS)
             .bind(BALANCE)
             .bind(FROZEN_EVERY)
@@ -248,7 +248,7 @@ impl Books {
             note(Did::Skipped);
             return Ok(Ok(()));
         }
-        let moved = sqlx::query(include_str!("sql/move.sql"))
+        let moved = sqlx::query(include_str!("sql/bank/move.sql"))
             .bind(movement.account)
             .bind(change)
             .bind(undo)
@@ -259,7 +259,7 @@ impl Books {
             note(Did::Worked);
             return Ok(Ok(()));
         }
-        let account = sqlx::query(include_str!("sql/account.sql"))
+        let account = sqlx::query(include_str!("sql/bank/account.sql"))
             .bind(movement.account)
             .fetch_optional(&mut *transaction)
             .await?;

@@ -17,11 +17,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::load::{Load, Pace, Plan};
-use super::rig::{Rig, pass};
+use super::rig::{Groups, Rig, pass};
 use super::screen::Screen;
 use super::stub::Stub;
 use super::times::Times;
-use super::workers::Groups;
 use crate::error::Error;
 
 /// How long each is measured at most.

@@ -14,11 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::load::Shape;
-use super::super::rig::{Database, Rig};
+use super::super::rig::{Database, Groups, Rig};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::Times;
-use super::super::workers::Groups;
 use super::failed;
 use crate::error::Error;
 use pgsaga_worker::db;

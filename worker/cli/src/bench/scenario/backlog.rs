@@ -7,11 +7,10 @@ use tokio::time::Instant;
 use super::super::Bench;
 use super::super::limits::{self, Subject};
 use super::super::report::{Bar, Report};
-use super::super::rig::{Database, Rig};
+use super::super::rig::{Database, Groups, Rig, Workers};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::Times;
-use super::super::workers::{Groups, Workers};
 use crate::error::Error;
 
 /// A worker's memory is compared with what it was when this part was done.
@@ -57,7 +56,8 @@ async fn drain(bench: &Bench, database: &Database, screen: &mut Screen) -> Resul
     database.settle_down().await?;
     let watch = async |workers: &mut Workers| watch(&stub, sagas, workers, screen).await;
     let drained = database.with_workers(bench.workers(1), &bench.flags(), watch).await?;
-    let open: i64 = sqlx::query_scalar(include_str!("../sql/open.sql")).fetch_one(&database.pool).await?;
+    let open: i64 =
+        sqlx::query_scalar(include_str!("../sql/read/open.sql")).fetch_one(&database.pool).await?;
     if open > 0 {
         return Err(Error::Found(format!("{open} of {sagas} sagas had not succeeded")));
     }

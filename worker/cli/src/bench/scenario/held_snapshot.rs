@@ -53,7 +53,7 @@ async fn run(
     screen: &mut Screen,
     hold: bool,
 ) -> Result<Ran, Error> {
-    sqlx::raw_sql(include_str!("../sql/statements.sql")).execute(&database.pool).await?;
+    sqlx::raw_sql(include_str!("../sql/setup/statements.sql")).execute(&database.pool).await?;
     let holder = if hold { Some(hold_snapshot(&database.url).await?) } else { None };
     let name = if hold { "a transaction is open" } else { "none is open" };
     let mut setup = bench.setup(name, bench.workers(1));
@@ -78,7 +78,8 @@ async fn claim_buffers(
     run: &mut Run<'_>,
     duration: Duration,
 ) -> Result<(f64, f64), Error> {
-    let read = || sqlx::query_as::<_, (i64, i64)>(include_str!("../sql/claim_buffers.sql")).fetch_one(pool);
+    let read =
+        || sqlx::query_as::<_, (i64, i64)>(include_str!("../sql/read/claim_buffers.sql")).fetch_one(pool);
     let before = read().await?;
     let rate = run.rate(screen, duration, "measuring").await?;
     let after = read().await?;
@@ -88,6 +89,6 @@ async fn claim_buffers(
 /// A transaction with a snapshot, open until the connection is dropped.
 async fn hold_snapshot(url: &str) -> Result<PgConnection, Error> {
     let mut connection = PgConnection::connect_with(&pgsaga_worker::db::choose(url).await?).await?;
-    connection.execute(include_str!("../sql/hold.sql")).await?;
+    connection.execute(include_str!("../sql/setup/hold.sql")).await?;
     Ok(connection)
 }

@@ -28,7 +28,7 @@ async fn beside(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Re
     rig.in_database(async |database| {
         screen.say(&format!("making {sagas} finished sagas"));
         let mut connection = database.pool.acquire().await?;
-        for statement in include_str!("../sql/finished.sql").split(';') {
+        for statement in include_str!("../sql/setup/finished.sql").split(';') {
             let statement = statement.replace("{sagas}", &sagas.to_string());
             sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
         }
@@ -38,8 +38,9 @@ async fn beside(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Re
         setup.flags.extend(["--retention".to_owned(), "1h".to_owned()]);
         setup.duration = bench.duration(60);
         let measured = run_in(rig, database, screen, setup).await?;
-        let left =
-            sqlx::query_scalar(include_str!("../sql/finished_left.sql")).fetch_one(&database.pool).await?;
+        let left = sqlx::query_scalar(include_str!("../sql/read/finished_left.sql"))
+            .fetch_one(&database.pool)
+            .await?;
         Ok((measured, left))
     })
     .await

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::super::Bench;
 use super::super::report::{Bar, Report};
-use super::super::rig::{Database, Rig, pass};
+use super::super::rig::{Database, Rig, Workers, pass};
 use super::super::screen::Screen;
 use super::super::usage::{Work, postgres_cpu_seconds};
-use super::super::workers::Workers;
 use crate::error::Error;
 
 /// Upper bound on the time until every worker has seen that there is nothing to do.

@@ -14,11 +14,10 @@ use super::super::Bench;
 use super::super::limits::count_for;
 use super::super::load::{Load, Pace, Plan};
 use super::super::report::{Bar, Report};
-use super::super::rig::{Database, Rig};
+use super::super::rig::{Database, Rig, Workers};
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::Times;
-use super::super::workers::Workers;
 use crate::error::Error;
 
 /// Around the number that is held against the bar.
@@ -113,7 +112,7 @@ async fn sagas(
 
 /// The same statement into a table with the same columns and keys, and nothing else.
 async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
-    sqlx::raw_sql(include_str!("../sql/bare_table.sql")).execute(&database.pool).await?;
+    sqlx::raw_sql(include_str!("../sql/setup/bare_table.sql")).execute(&database.pool).await?;
     let stub = Stub::start(Times::new(1)).await?;
     let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
     let insert = Arc::new(query::ProducerSubmit::SQL.replace("pgsaga.saga", "bare.saga"));

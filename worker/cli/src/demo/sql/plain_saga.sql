@@ -1,4 +1,5 @@
--- A transfer as an application in any language would submit it: one INSERT. $1 is the transfer as a JSON object.
+-- A transfer as an application in any language would submit it: one INSERT. $1 is the transfer as a
+-- JSON object.
 insert into pgsaga.saga (gid, steps, retry_interval, request_timeout, labels)
 select t.gid,
   jsonb_build_array(

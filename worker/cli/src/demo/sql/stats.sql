@@ -35,7 +35,8 @@ select saga.sagas, saga.succeeded, saga.failed, saga.stuck, saga.unfinished,
   round(coalesce(saga.took[1] * 1000, 0)::numeric, 1)::float8 as p50_ms,
   round(coalesce(saga.took[2] * 1000, 0)::numeric, 1)::float8 as p99_ms,
   round(coalesce(saga.sagas / nullif(saga.seconds, 0), 0)::numeric, 1)::float8 as per_second,
-  -- Stronger than the sum: money that moved twice, or to the wrong account, leaves the sum as it was.
+  -- Stronger than the sum: money that moved twice, or to the wrong account, leaves the sum as it
+  -- was.
   (select count(*) from account a left join moved m on m.bank = a.bank and m.account = a.id
    where a.balance <> $1 + coalesce(m.change, 0)) as wrong_accounts,
   -- What was rolled back must not exist, nor have called anybody; what was committed has its saga.

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow as _, Row as _};
 
+use super::parts::optional_position;
 use super::row;
-use super::saga::{Saga, optional_position};
+use super::saga::Saga;
 use super::words::{EventKind, later, optional, serialize, serialize_optional, word};
 
 row! {

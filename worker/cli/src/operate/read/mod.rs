@@ -4,6 +4,7 @@
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod overview;
+mod parts;
 pub(crate) mod queues;
 pub(crate) mod saga;
 pub(crate) mod search;

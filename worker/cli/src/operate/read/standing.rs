@@ -2,19 +2,17 @@
 
 use pgsaga_plan::{Op, State};
 
-use super::saga::{Saga, Step};
+use super::parts::Step;
 
 /// Where a step stands: by what is queued or stuck, else by the saga's own progress if it has one,
 /// else by its history.
-pub(super) fn of(saga: &Saga, index: usize, progress: Option<State>) -> State {
-    let task = saga.tasks.iter().find(|task| task.step == index).map(|task| task.op);
-    let stuck = saga.stuck.iter().find(|stuck| stuck.position == Some(index)).and_then(|stuck| stuck.op);
+pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: Option<Op>) -> State {
     match (task, stuck) {
         (Some(Op::Action), _) => State::Acting,
         (Some(Op::Compensate), _) => State::Undoing,
         (None, Some(Op::Action)) => State::StuckActing,
         (None, Some(Op::Compensate)) => State::StuckUndoing,
-        (None, None) => at_rest(&saga.steps[index], progress),
+        (None, None) => at_rest(step, progress),
     }
 }
 
@@ -42,7 +40,7 @@ fn at_rest(step: &Step, progress: Option<State>) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::read::saga::Tries;
+    use crate::operate::read::parts::Tries;
 
     fn step(acted: &str, undone: &str, skipped: bool) -> Step {
         use pgsaga_plan::{Attempt, Outcome};

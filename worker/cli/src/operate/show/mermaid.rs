@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use pgsaga_plan::{Outcome, State};
+use pgsaga_plan::{Outcome, SagaStatus, State};
 
 use super::standing;
 use crate::error::Error;
@@ -239,7 +239,7 @@ fn class(state: State) -> &'static str {
         State::NoEffect => "refused",
         State::MaybeDone => "doubtful",
         State::Undone => "undone",
-        State::StuckActing | State::StuckUndoing => "stuck",
+        State::StuckActing | State::StuckUndoing => SagaStatus::Stuck.as_str(),
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
         State::Undoing => "undo queued",
         State::Undone if step.undone.succeeded => "undone",
         State::Undone => "undo skipped",
-        State::StuckActing | State::StuckUndoing => "stuck",
+        State::StuckActing | State::StuckUndoing => SagaStatus::Stuck.as_str(),
     }
 }
 

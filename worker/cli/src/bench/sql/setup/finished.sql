@@ -1,5 +1,5 @@
--- {sagas} sagas that finished a day ago, with their history, as workers would have left them. Needs a superuser: an INSERT may give
--- no other status than `submitted`, and would queue them.
+-- {sagas} sagas that finished a day ago, with their history, as workers would have left them. Needs
+-- a superuser: an INSERT may give no other status than `submitted`, and would queue them.
 set session_replication_role = replica;
 insert into pgsaga.saga (gid, steps, status, created_at, finished_at)
 select 'old-' || lpad(n::text, 10, '0'),
