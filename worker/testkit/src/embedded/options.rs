@@ -3,7 +3,8 @@ use std::path::PathBuf;
 /// Settings of a private [`super::Server`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Directory with `initdb` and `postgres`; `None` searches for it with [`super::find_binaries`].
+    /// Directory with `initdb` and `postgres`; `None` searches for it, see
+    /// [`super::find_binaries`].
     pub binaries: Option<PathBuf>,
     /// Whether commits survive a crash of the machine. If off, the server is faster, but
     /// measurements of durability and speed are meaningless.

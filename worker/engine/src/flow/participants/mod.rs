@@ -45,8 +45,8 @@ const PARK_AFTER: Duration = Duration::from_secs(5);
 pub(crate) const DEFER_MIN: Duration = Duration::from_secs(1);
 /// See [`DEFER_MIN`].
 pub(crate) const DEFER_MAX: Duration = Duration::from_secs(30);
-/// Time for which a worker does not call a participant after a denied call.
 // control: denied-pause
+/// Time for which a worker does not call a participant after a denied call.
 pub(crate) const DENIED_FOR: Duration = Duration::from_secs(30);
 /// Upper bound on the tasks that claims skip. Each claim compares every row with all of them.
 const PASSED_OVER_MAX: usize = 1_000;
