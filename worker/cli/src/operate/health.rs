@@ -25,7 +25,7 @@ const SHOWN_CHARS_MAX: usize = 100;
 /// code 0, or 1 and a line that says why not
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// The worker's --listen. Where that is every address (0.0.0.0 or [::]), it is asked at
+    /// The worker's --listen. Where that is every address (0.0.0.0 or `[::]`), it is asked at
     /// loopback
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -78,8 +78,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     Ok((status, String::from_utf8_lossy(&body).lines().next().unwrap_or_default().trim().to_owned()))
 }
 
-/// Who listens at every address listens at loopback. A machine may have IPv6 and no [::1]; who
-/// listens at [::] there is reached at 127.0.0.1.
+/// Who listens at every address listens at loopback. A machine may have IPv6 and no `[::1]`; who
+/// listens at `[::]` there is reached at 127.0.0.1.
 fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));

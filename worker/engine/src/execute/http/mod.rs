@@ -1,5 +1,5 @@
 //! Calls a participant over HTTP and judges the response. Other kinds of call would share this
-//! seam: a `Task` in, a [`Called`] out.
+//! seam: a `Task` in, a `Called` out.
 
 mod decode;
 mod failure;
