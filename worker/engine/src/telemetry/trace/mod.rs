@@ -8,9 +8,9 @@ mod off;
 mod otlp;
 
 #[cfg(not(feature = "otlp"))]
-pub use off::{CallSpan, Traces};
+pub use off::Traces;
 #[cfg(feature = "otlp")]
-pub use otlp::{CallSpan, Traces};
+pub use otlp::Traces;
 
 use std::env;
 

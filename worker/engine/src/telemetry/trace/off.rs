@@ -12,7 +12,7 @@ pub enum Traces {}
 
 /// Has no values, like [`Traces`].
 #[derive(Debug)]
-pub enum CallSpan {}
+pub(crate) enum CallSpan {}
 
 impl Traces {
     /// Returns `None`. Logs a warning if traces are configured.
