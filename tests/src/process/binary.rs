@@ -114,7 +114,14 @@ pub(crate) fn cargo() -> Command {
 fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
     let mut cargo = cargo();
     cargo
-        .args(["build", "--quiet", "--locked", "--message-format=json", "--workspace", "--profile"])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+            "--workspace",
+            "--profile",
+        ])
         .arg(if cfg!(debug_assertions) { "test" } else { "release" })
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
