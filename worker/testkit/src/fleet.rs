@@ -72,8 +72,9 @@ impl Fleet {
         let stderr = log.try_clone().map_err(io(&starting))?;
         let parent = std::process::id().to_string();
         let mut command = Command::new(&self.pgsaga);
-        // Through the child that dies with us: kill_on_drop does nothing for a process that is itself killed. The thread
-        // that starts it counts as the parent; that is the one in `block_on`, so do not move this into a task.
+        // Through the child that dies with us: kill_on_drop does nothing for a process that is
+        // itself killed. The thread that starts it counts as the parent; that is the one in
+        // `block_on`, so do not move this into a task.
         command
             .args(["postgres-child", "--signal", "SIGKILL", "--parent", &parent, "--"])
             .arg(&self.pgsaga)
@@ -186,7 +187,8 @@ impl Process {
         io(&format!("run {}, process {}", self.name, self.pid))(io::Error::other(what))
     }
 
-    /// A piece of the log. Not by `seek`: the position in the file is shared with the child, which writes there.
+    /// A piece of the log. Not by `seek`: the position in the file is shared with the child, which
+    /// writes there.
     fn log_from(&self, offset: u64) -> String {
         let mut piece = [0; LOG_BYTES_SHOWN];
         let length = self.log.read_at(&mut piece, offset).unwrap_or(0);

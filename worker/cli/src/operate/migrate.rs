@@ -1,4 +1,5 @@
-//! `pgsaga migrate`: a command of its own, because replicas that migrate at start can deadlock with each other's DDL.
+//! `pgsaga migrate`: a command of its own, because replicas that migrate at start can deadlock with
+//! each other's DDL.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -13,12 +14,13 @@ use crate::error::Error;
 use crate::output::out;
 use pgsaga_worker::db::sqlstate;
 
-/// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
+/// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release
+/// are started.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// The Postgres database, such as postgres://user:password@host:5432/name; of several hosts, such as
-    /// host1:5432,host2:5432, the one that takes writes is used. The user may create roles and schemas, or a person has run
-    /// roles.sql (see --print) and granted pgsaga_owner to it
+    /// The Postgres database, such as postgres://user:password@host:5432/name; of several hosts,
+    /// such as host1:5432,host2:5432, the one that takes writes is used. The user may create roles
+    /// and schemas, or a person has run roles.sql (see --print) and granted pgsaga_owner to it
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -27,24 +29,26 @@ pub(crate) struct Migrate {
         required_unless_present = "print"
     )]
     database_url: Option<String>,
-    /// Print the SQL instead of running it, for databases where only a person may change the schema: pipe it to
-    /// `psql -v ON_ERROR_STOP=1 --single-transaction`
+    /// Print the SQL instead of running it, for databases where only a person may change the
+    /// schema: pipe it to `psql -v ON_ERROR_STOP=1 --single-transaction`
     #[arg(long)]
     print: bool,
-    /// With --print: the schema version that the database has, 0 for none. The script refuses a database at another version
+    /// With --print: the schema version that the database has, 0 for none. The script refuses a
+    /// database at another version
     #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "print",
         value_parser = clap::value_parser!(i64).range(0..=SCHEMA_VERSION))]
     from: i64,
     /// Do not create roles: a person has run roles.sql
     #[arg(long)]
     skip_roles: bool,
-    /// How long to go on trying where others' transactions hold locks, 0 to 3,600 seconds. It waits for two seconds at a time,
-    /// so that those who come after it are not held up for longer
+    /// How long to go on trying where others' transactions hold locks, 0 to 3,600 seconds. It waits
+    /// for two seconds at a time, so that those who come after it are not held up for longer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
     lock_wait_seconds: u64,
 }
 
-/// The pause between two waits for locks, in which everybody who queued behind the first one gets on.
+/// The pause between two waits for locks, in which everybody who queued behind the first one gets
+/// on.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// `migrate` of the demo and others that have the database to themselves.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -85,8 +89,8 @@ pub(crate) async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
     patiently(url, skip_roles, LOCK_WAIT).await.map(drop)
 }
 
-/// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes after it, and a wait without a
-/// bound outlives the process that asked for it.
+/// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes
+/// after it, and a wait without a bound outlives the process that asked for it.
 async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<Vec<Kind>, Error> {
     let options = pgsaga_worker::db::choose(url).await?;
     let started = Instant::now();

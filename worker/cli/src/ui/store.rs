@@ -37,9 +37,9 @@ pub(crate) struct Store {
     pools: Mutex<Option<Arc<Pools>>>,
     /// One connects at a time, and leaves behind when and why it could not.
     opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-    /// As many slots as there are connections. A request with a slot has a connection, be it of pools that
-    /// were given up meanwhile or the first of new ones: so there are never more. Who waits for one
-    /// holds an HTTP connection, of which there are few, and hangs up with it.
+    /// As many slots as there are connections. A request with a slot has a connection, be it of
+    /// pools that were given up meanwhile or the first of new ones: so there are never more. Who
+    /// waits for one holds an HTTP connection, of which there are few, and hangs up with it.
     reading: Arc<Semaphore>,
     deciding: Arc<Semaphore>,
 }

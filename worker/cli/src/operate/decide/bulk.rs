@@ -40,8 +40,8 @@ pub(crate) struct Stuck {
     group = ArgGroup::new("chosen").args(["label", "participant", "queue"]).multiple(true)
 )]
 pub(crate) struct Open {
-    /// All unfinished sagas that do not turn back yet and pass the filters, the oldest first; needs --label, --participant or
-    /// --queue. What one refuses does not stop the rest: exit code 1
+    /// All unfinished sagas that do not turn back yet and pass the filters, the oldest first; needs
+    /// --label, --participant or --queue. What one refuses does not stop the rest: exit code 1
     #[arg(long, requires = "chosen", help_heading = "In bulk")]
     open: bool,
     /// Only sagas with this label, of any value where none is given; repeatable: all must match

@@ -10,8 +10,8 @@ use super::list::Summary;
 use crate::error::Error;
 use crate::operate::filter::{self, Label};
 
-/// Upper bound on the sagas that a page looks at, whatever passes the filters: some 20 MB of a table of
-/// usual rows.
+/// Upper bound on the sagas that a page looks at, whatever passes the filters: some 20 MB of a
+/// table of usual rows.
 const LOOKED_AT_MAX: i64 = 20_000;
 
 /// What a person wants of a saga's status.
@@ -59,8 +59,8 @@ pub(crate) struct Found {
 }
 
 impl Search {
-    /// Whether the sagas wanted are not over. They are found by what is queued or stuck, however long
-    /// ago they were inserted.
+    /// Whether the sagas wanted are not over. They are found by what is queued or stuck, however
+    /// long ago they were inserted.
     fn is_of_open(&self) -> bool {
         match self.status {
             Some(Wanted::Status(SagaStatus::Succeeded | SagaStatus::Failed)) | None => false,
