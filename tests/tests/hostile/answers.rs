@@ -235,7 +235,7 @@ async fn random_answers_end_in_success_or_refusal_and_never_in_an_error_of_ours(
     ];
     let scene = Scene::with_worker().await;
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let raw = Raw::start().await;
     let sagas = count() / 50;
     for n in 0..sagas {

@@ -116,7 +116,7 @@ async fn no_request_is_a_surprise() {
         assert!(fits, "{shown:?}: {said:?}, allowed {allowed:?}");
     }
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     for _ in 0..count() / 50 {
         let bytes = match dice.below(4) {
             0 => (0..dice.below(300)).map(|_| dice.below(256) as u8).collect(),

@@ -47,7 +47,7 @@ async fn what_is_kept_of_an_answer_is_jsonb_within_the_bound() {
     let db = Database::new().await;
     sqlx::raw_sql(PRINTED).execute(db.pool()).await.unwrap();
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let (mut left, mut kept_of_all, mut too_long) = (count(), 0, 0);
     while left > 0 {
         let batch = left.min(BATCH);

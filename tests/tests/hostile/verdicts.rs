@@ -158,7 +158,7 @@ async fn the_insert_and_the_crate_say_the_same_about_changed_bytes() {
     let db = Database::new().await;
     sqlx::raw_sql(VERDICTS).execute(db.pool()).await.unwrap();
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for column in Column::ALL {
         let seeds = column.seeds(&mut dice);
@@ -229,7 +229,7 @@ async fn this_test_sees_what_an_insert_says() {
 /// A saga's file, all columns in one text, changed: never a panic, and always an answer.
 #[test]
 fn a_changed_file_is_checked_to_an_end() {
-    let mut dice = Dice(seed());
+    let mut dice = Dice::new(seed());
     let texts: Vec<String> = cases::all()
         .into_iter()
         .map(|case| match case.input {

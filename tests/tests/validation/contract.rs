@@ -221,7 +221,7 @@ async fn the_default_names_of_steps_are_the_same_in_rust_and_in_sql() {
 async fn the_participant_of_a_url_is_the_same_in_rust_and_in_sql() {
     let db = Database::new().await;
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut taken = BTreeSet::new();
     for _ in 0..rolls() {
         let url = dice.url();

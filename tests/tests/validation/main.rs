@@ -85,7 +85,7 @@ fn pgsaga_check_says_what_the_table_says() {
 async fn the_insert_and_the_crate_agree_on_random_input() {
     let db = Database::new().await;
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut good = 0;
     for _ in 0..rolls() {
         let steps = dice.steps();
@@ -102,7 +102,7 @@ async fn the_insert_and_the_crate_agree_on_random_input() {
 async fn the_insert_the_crate_and_a_model_agree_on_random_orders() {
     let db = Database::new().await;
     let seed = seed();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut good = 0;
     for _ in 0..rolls() {
         let saga = dice.ordered_saga();
@@ -127,7 +127,7 @@ async fn the_insert_the_crate_and_a_model_agree_on_random_orders() {
 /// All but punycode: an `xn--` label that decodes to nothing sensible is for the call to fail on.
 #[test]
 fn a_url_parser_takes_every_url_that_a_step_may_have() {
-    let mut dice = Dice(7);
+    let mut dice = Dice::new(7);
     let mut good = 0;
     for _ in 0..250_000 {
         let url = dice.url();
@@ -150,7 +150,7 @@ fn a_url_parser_takes_every_url_that_a_step_may_have() {
 /// other's.
 #[test]
 fn a_named_url_stays_below_the_url_of_its_participant() {
-    let mut dice = Dice(8);
+    let mut dice = Dice::new(8);
     let mut good = 0;
     for _ in 0..200_000 {
         let url = dice.named_url();
