@@ -1,7 +1,7 @@
 -- version 1: expands
 
 -- Refuses a bad row in the INSERT itself, so that nothing malformed reaches a worker. The producer
--- crate says the same words before the database is asked (producer/src/validate.rs); the cases of
+-- crate says the same words before the database is asked (producer/src/validate); the cases of
 -- tests/cases/bad_input.json hold both to it.
 --
 -- Words: `<place>: found <what>; allowed: <what>`, SQLSTATE 23514, the gid in the detail. The first
@@ -194,7 +194,7 @@ begin
           exit checks;
         end if;
 
-        -- The grammar of producer/src/url.rs and named_url.rs: a named participant; or http or
+        -- The grammar of sql/src/contract/url.rs and named_url.rs: a named participant; or http or
         -- https in lower case, a host, optionally a port from 1 to 65535, optionally a path or
         -- query of visible ASCII, without user, fragment or backslash. A host is one of these:
         -- * names separated by single dots. The last name is no number, because URL parsers read

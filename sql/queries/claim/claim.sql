@@ -1,7 +1,7 @@
 -- Claims up to $2 due tasks for worker $1, with all that the planner needs of a sequential saga (details.sql adds the rest).
 --   $1 worker  $2 how many  $3 newest row format that this worker knows
 --   $4 bytes of definitions; the first task is claimed whatever its size
---   $5 lanes and $6 their low-water marks; a lane without a mark is scanned from the beginning
+--   $5 lanes and $6 their watermarks; a lane without a mark is scanned from the beginning
 --   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an interrupt, the deadline)
 --   $8 queues to serve, null = all  $9 how many of each
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
@@ -18,7 +18,7 @@
 --
 -- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with the
 -- running transactions and xmax the worker knows when every one that could still commit an older
--- run_at has ended (worker/engine/src/wake/watermark.rs).
+-- run_at has ended (worker/engine/src/wake/watermark/mod.rs).
 --
 -- Times leave as float8 seconds: no value of a column makes that fail for the other rows, and
 -- extract() would give numeric, at several times the cost. The worker judges what it reads.
@@ -82,12 +82,12 @@ with lanes as materialized (
   select clock_timestamp() as now, date_part('epoch', clock_timestamp()) as now_seconds,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
-    -- Where nothing is due, the heartbeat is what knows.
+    -- Where nothing is due, the heartbeat tells whether the worker lives.
     exists (select from me)
       or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
 select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
-  -- Within what a worker's clock can tell.
+  -- Within the range of a worker's clock.
   case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,

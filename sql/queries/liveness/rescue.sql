@@ -45,7 +45,7 @@ with lost as materialized (
     lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
-  -- Its tasks are others now: what was planned meanwhile is planned anew.
+  -- Its tasks are new rows now, so a plan that was made meanwhile is made anew.
   -- control: rescue-version
   update pgsaga.saga s set version = case when s.version < 2147483647 then s.version + 1 else 0 end
   where s.progress is not null and s.id = any (array(select saga_id from locked))

@@ -72,7 +72,7 @@ with kept as materialized (
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
-      -- Released, it is raised to now, or a low-water mark could have passed it; unchanged, the update stays HOT.
+      -- Released, it is raised to now, or a watermark could have passed it; unchanged, the update stays HOT.
       -- control: settle-paused-time
       run_at = case when t.lane = any ((select lanes from paused)::int[]) then clock_timestamp() else t.run_at end
   where t.ctid = any (array(select row_id from settled where in_place))
@@ -87,7 +87,7 @@ with kept as materialized (
     next_participant, case when next_unwinds then 'unwind' end, case when keep_deadline then deadline end,
     -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
-    -- Never before now: a low-water mark could have passed it (docs/races.md, R18).
+    -- Never before now: a watermark could have passed it (docs/races.md, R18).
     -- control: settle-next-time
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))

@@ -46,7 +46,7 @@ with input as materialized (
     from pgsaga.history where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
   ) h
   where l.ending is null
-  -- Two tasks of one step: the second says no more.
+  -- Of two tasks of one step, the second adds nothing.
   on conflict (saga_id, step) do nothing
 ), touched as materialized (
   select l.saga_id, min(l.step_name || ': ' || l.why) as reason, min(l.ending) as ending,

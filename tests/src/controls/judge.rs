@@ -96,7 +96,7 @@ failures:
 
 ---- races::late stdout ----
 
-thread 'races::late' (7) panicked at tests/tests/e2e/races.rs:20:5:
+thread 'races::late' (7) panicked at tests/tests/e2e/interleaving/races.rs:20:5:
 assertion `left == right` failed: the repeat finds another epoch
   left: 1
  right: 0

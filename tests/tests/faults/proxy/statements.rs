@@ -284,6 +284,6 @@ async fn a_task_whose_way_back_to_the_queue_is_lost_is_not_held_for_ever() {
         lost.wait_until_struck(1, PATIENCE).await;
         scene.participant.accept_again().await;
         scene.all_ended(PATIENCE).await;
-        scene.workers[0].wait_for_log("\"doing\":\"hand back\"", PATIENCE).await;
+        scene.workers[0].wait_for_log("\"doing\":\"release\"", PATIENCE).await;
     }
 }

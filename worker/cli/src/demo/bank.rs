@@ -31,7 +31,7 @@ use pgsaga_worker::db;
 
 /// Accounts of a bank, numbered from 1.
 pub(crate) const ACCOUNTS: i32 = 100;
-/// Every so manieth account is frozen: nothing goes in or out.
+/// Every n-th account is frozen: nothing goes in or out.
 pub(crate) const FROZEN_EVERY: i32 = 10;
 pub(crate) const BALANCE: i64 = 1_000;
 /// Local transactions at once.

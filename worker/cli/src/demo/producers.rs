@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// Sagas in one `submit_many`.
 const BATCH: usize = 25;
-/// Every so manieth single order is also made a second time, under another name, and rolled back.
+/// Every n-th single order is also made a second time, under another name, and rolled back.
 const ROLLED_BACK_EVERY: u64 = 10;
 
 #[derive(Debug)]

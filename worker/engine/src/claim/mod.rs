@@ -80,7 +80,7 @@ impl Claimer {
         while let Some(slots) = self.free_slots().await {
             self.metrics.ticks.claim.increment(1);
             // A clock that steps back by less than the gap between two claims goes unnoticed (see
-            // `wake/watermark.rs`). This look back covers such a step.
+            // `wake/watermark/mod.rs`). This look back covers such a step.
             longest_gap = longest_gap.max(claimed_at.elapsed());
             claimed_at = Instant::now();
             if looked_back_at.elapsed() > LOOK_BACK_EVERY {

@@ -271,7 +271,7 @@ impl PoolSet {
         self.left.cancel();
         for connections in [&self.work, &self.control, &self.heartbeat] {
             drop(connections.kept().take());
-            // Watermarks it closed at once; the rest is courtesy to a server that may be gone.
+            // Marks the pool closed at once. The rest is courtesy to a server that may be gone.
             let pool = connections.pool.clone();
             tokio::spawn(async move { pool.close().await });
         }

@@ -24,7 +24,7 @@ pub(crate) const JITTER: f64 = 0.2;
 /// Returns the wait before the next attempt of a step.
 ///
 /// Without `retry_after`, the wait is the nominal delay ±20 %. Its upper bound is five minutes or
-/// the saga's own interval, whichever is longer.
+/// the step's own interval, whichever is longer.
 ///
 /// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, within one
 /// second and one hour. Jitter only lengthens this wait, by up to 20 %, because the participant
@@ -121,7 +121,7 @@ mod tests {
             let delay = retry_delay(Wait::Interval, interval, second);
             assert!(above_only(delay, RETRY_AFTER_MIN), "ongoing does not grow: {delay:?}");
         }
-        // The growth stops at the saga's own interval if that is longer, and never below the
+        // The growth stops at the step's own interval if that is longer, and never below the
         // requested wait.
         let day = Duration::from_secs(86_400);
         assert!(above_only(retry_delay(Wait::Backoff { counted: 40 }, day, second), day));

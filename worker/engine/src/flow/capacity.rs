@@ -34,8 +34,7 @@ impl Capacity {
         }
     }
 
-    /// Whether nearly all task slots are taken, which means that half of the tasks wait for a call
-    /// slot.
+    /// Whether fewer than an eighth of the task slots are free.
     pub(crate) fn is_full(&self) -> bool {
         self.task_slots.available_permits() < self.tasks_max / 8
     }

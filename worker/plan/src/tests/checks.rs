@@ -125,11 +125,11 @@ impl World<'_> {
         let past = &model.steps[pivot].action;
         let abort = model.aborting || facts.undoing;
         let stands = self.pivot_done(model);
-        ensure(Invariant::PivotStands, !abort || !stands, || "it abort back".to_owned())?;
+        ensure(Invariant::PivotStands, !abort || !stands, || "it unwinds".to_owned())?;
         ensure(
             Invariant::PivotAwaited,
             !abort || !past.may_have_taken_effect() || past.refused || stands,
-            || "it abort back".to_owned(),
+            || "it unwinds".to_owned(),
         )
     }
 
@@ -251,7 +251,7 @@ impl World<'_> {
             })?;
         }
         ensure(Invariant::ReasonNamed, !plan.unwinds || after.abort_requested, || {
-            "it abort for no reason".to_owned()
+            "it unwinds for no reason".to_owned()
         })?;
         let is_same = self.graph.is_sequential() || plan.progress.abort_requested == after.abort_requested;
         ensure(Invariant::Folds, is_same, || "abort_requested".to_owned())?;

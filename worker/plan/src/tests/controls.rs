@@ -44,7 +44,7 @@ fn broken_planners() -> Vec<Control> {
     vec![
         planner("no answer after an abort", "a > b", mutants::takes_no_answer_after_an_abort, ABORT, Legal),
         planner("a retry is dropped", "a > b", mutants::drops_retries, NOTHING, Alive),
-        planner("it ends where it abort", "a > b", mutants::ends_where_it_turns, NOTHING, NoTaskAfterEnd),
+        planner("it ends where it unwinds", "a > b", mutants::ends_where_it_turns, NOTHING, NoTaskAfterEnd),
         planner("all start", "a, b after a, c after b", mutants::starts_all_steps, NOTHING, ForwardOrder),
         planner(
             "all is undone at once",
@@ -93,7 +93,13 @@ fn broken_planners() -> Vec<Control> {
             Remembered,
         ),
         planner("ongoing is counted", "a > b", mutants::counts_what_is_ongoing, NOTHING, Remembered),
-        planner("it abort at every step", "a > b > c", mutants::turns_at_every_step_back, NOTHING, OneUnwind),
+        planner(
+            "it unwinds at every step",
+            "a > b > c",
+            mutants::turns_at_every_step_back,
+            NOTHING,
+            OneUnwind,
+        ),
         planner(
             "calls are not waited for",
             "a, b, c",
@@ -106,7 +112,7 @@ fn broken_planners() -> Vec<Control> {
         planner("the same at the deadline", "a > b pivot", mutants::awaits_no_pivot, DEADLINE, PivotAwaited),
         planner("a success is lost", "a, b", mutants::loses_a_success, NOTHING, Folds),
         planner(
-            "it abort in silence",
+            "it unwinds in silence",
             "a pivot, b bare after a",
             mutants::turns_in_silence_after_a_request,
             ABORT,
@@ -126,7 +132,7 @@ fn broken_planners() -> Vec<Control> {
             NOTHING,
             ReasonNamed,
         ),
-        planner("it abort for no reason", "a > b", mutants::turns_without_a_reason, NOTHING, ReasonNamed),
+        planner("it unwinds for no reason", "a > b", mutants::turns_without_a_reason, NOTHING, ReasonNamed),
         planner("a second reason", "a > b", mutants::gives_a_second_reason, ABORT, ReasonNamed),
         planner("an abort is not heard", "a > b", mutants::does_not_hear_an_abort, ABORT, AbortHeard),
         Control {
@@ -178,7 +184,7 @@ fn broken_rules() -> Vec<Control> {
             Alive,
         ),
         rule(
-            "R5: a retry behind the back of the one who abort",
+            "R5: a retry behind the back of the one who aborts",
             "a, b",
             Rules { two_moments: true, retries_raise_version: false, ..real },
             NOTHING,

@@ -29,19 +29,19 @@ pub(super) enum Invariant {
     Numbered,
     /// A task remembers what its earlier tries came to.
     Remembered,
-    /// A saga abort back once.
+    /// A saga unwinds once.
     OneUnwind,
     /// No action runs once a compensation exists.
     NoActionAfterUndo,
-    /// After the pivot's success nothing is compensated, and nothing abort.
+    /// After the pivot's success nothing is compensated, and nothing unwinds.
     PivotStands,
-    /// While it is open whether the pivot happened, nothing abort and nothing is undone.
+    /// While it is open whether the pivot happened, nothing unwinds and nothing is undone.
     PivotAwaited,
     /// Folding the history gives the saga's progress.
     Folds,
     /// A stuck step has a task to retry, and a reason that its history bears out.
     StuckNamed,
-    /// A saga that abort back has one reason, which its history bears out.
+    /// A saga that unwinds has one reason, which its history bears out.
     ReasonNamed,
     /// What may have happened at a participant is in the history.
     Recorded,

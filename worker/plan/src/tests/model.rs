@@ -31,13 +31,13 @@ pub(super) struct Rules {
     pub(super) one_lock: bool,
     /// Whoever inserts or deletes tasks locks the saga, and so does abort (docs/races.md, R5).
     pub(super) abort_locks: bool,
-    /// The plan that abort a saga back marks its other actions.
+    /// The plan that unwinds a saga marks its other actions.
     pub(super) marks_the_others: bool,
     /// Rescue records the lost try.
     pub(super) rescue_records: bool,
     /// A rescued task keeps its mark.
     pub(super) rescue_keeps_mark: bool,
-    /// A step cannot be skipped forward once the saga abort back: a task bears one mark, and a sequential saga knows of the
+    /// A step cannot be skipped forward once the saga unwinds: a task bears one mark, and a sequential saga knows of the
     /// abort by it.
     pub(super) skip_spares_turn: bool,
     /// An answer is recorded before a decision applies (docs/races.md, R23).
@@ -237,7 +237,7 @@ pub(super) struct Model {
     pub(super) abort_requested: bool,
     /// The status is `aborting`.
     pub(super) aborting: bool,
-    /// A plan unwinds it back.
+    /// A plan unwinds it.
     pub(super) unwinds: bool,
     pub(super) ended: Option<SagaEnd>,
     /// A person ended it; it ends with its last call.

@@ -87,7 +87,7 @@ fn what_is_in_flight_ends_before_the_unwind() {
     let plan = saga.answers("b", Failure);
     assert_eq!((plan.unwinds, saga.tasks()), (true, "c1".to_owned()));
     let plan = saga.answers("c", Success);
-    // Told once: it unwinds back when b refused.
+    // Told once: it unwinds when b refused.
     assert_eq!((plan.unwinds, plan.abort), (false, None));
     assert_eq!(saga.tasks(), "~a1 ~c1");
 }

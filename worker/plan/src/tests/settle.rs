@@ -202,7 +202,7 @@ impl World<'_> {
             step.row = Some(Row { unseen, ..Row::new(*next, None) });
         }
         if plan.unwinds {
-            ensure(Invariant::OneUnwind, !after.unwinds, || "it abort back again".to_owned())?;
+            ensure(Invariant::OneUnwind, !after.unwinds, || "it unwinds again".to_owned())?;
             (after.unwinds, after.aborting) = (true, true);
             for step in &mut after.steps {
                 let is_other = |row: &&mut Row| row.now.op == Op::Action && row.mark.is_none() && !row.unseen;

@@ -99,7 +99,7 @@ impl Registry {
         self.services.len()
     }
 
-    /// Whether the worker holds no task.
+    /// Whether no participant has a name.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
     }

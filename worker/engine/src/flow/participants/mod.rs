@@ -188,7 +188,7 @@ impl Participants {
         room && participant.may_be_tried(now)
     }
 
-    /// Counts a held task until the returned ticket is dropped.
+    /// Counts a held task until the returned permit is dropped.
     pub(crate) fn hold(self: &Arc<Self>, name: &str) -> ParticipantPermit {
         let mut known = self.known();
         let name: Arc<str> = match known.get_key_value(name) {

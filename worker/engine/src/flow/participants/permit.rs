@@ -10,7 +10,7 @@ use super::{
     DENIED_FOR, DENIED_LOGGED_EVERY, Denied, OPEN_AFTER, PROBE_EVERY, Participants, Reach, SILENT_AFTER,
 };
 
-/// A held task's slot at its participant. Dropping the ticket frees the slot.
+/// A held task's slot at its participant. Dropping the permit frees the slot.
 #[derive(Debug)]
 pub(crate) struct ParticipantPermit {
     pub(super) participants: Arc<Participants>,
@@ -61,7 +61,7 @@ impl ParticipantPermit {
         }
     }
 
-    /// Like [`Ticket::admit`], but returns `None` instead of waiting.
+    /// Like [`ParticipantPermit::admit`], but returns `None` instead of waiting.
     pub(crate) fn try_admit(&mut self) -> Option<Admission> {
         let now = Instant::now();
         let mut known = self.participants.known();

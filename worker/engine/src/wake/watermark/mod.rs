@@ -165,7 +165,7 @@ impl Watermarks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// LaneReport, and where their next scan may start.
+    /// Lanes, and where their next scan may start.
     pub(crate) fn all(&self) -> (Vec<i32>, Vec<DateTime<Utc>>) {
         self.marks().iter().map(|(lane, mark)| (*lane, mark.start())).unzip()
     }
