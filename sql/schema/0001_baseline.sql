@@ -59,7 +59,7 @@ comment on column pgsaga.saga.answers is 'Some payload, or the result, refers to
 comment on column pgsaga.saga.version is 'Raised by every change of progress or direction: a settle of a parallel saga names the one that it planned from.';
 comment on column pgsaga.saga.progress is 'One character a step, of parallel sagas only: . waiting, a its action has a task, d done, v ended without effect, '
   'm may have taken effect, c its compensation has a task, u undone, s action stuck, x compensation stuck.';
-comment on column pgsaga.saga.abort_reason is 'Why the saga turned back, or turns back unless its pivot, which was called, succeeds.';
+comment on column pgsaga.saga.abort_reason is 'Why the saga rolled back, or rolls back unless its pivot, which was called, succeeds.';
 comment on column pgsaga.saga.ending is 'What an operator decided (force, resolve) while calls were in flight: applied when the last one has ended.';
 comment on column pgsaga.saga.fresh_keys is 'How often retry gave an op a fresh idempotency key, as {"<step>/<op>": 1}.';
 
@@ -125,8 +125,8 @@ comment on column pgsaga.task.lost is 'Workers that died while they held this ta
 comment on column pgsaga.task.lost_isolated is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
 comment on column pgsaga.task.unknown_before is 'Some earlier try of this op ended unknown: it may have taken effect.';
 comment on column pgsaga.task.participant is 'Whom it calls: host and port as the URL writes them. Claims leave out those that do not answer.';
-comment on column pgsaga.task.deadline is 'The saga''s, while it can still turn back: no wait is longer.';
-comment on column pgsaga.task.interrupt is 'The worker that meets it plans anew instead of calling: the saga turns back, the op counts as done, or the saga is ended.';
+comment on column pgsaga.task.deadline is 'The saga''s, while it can still roll back: no wait is longer.';
+comment on column pgsaga.task.interrupt is 'The worker that meets it plans anew instead of calling: the saga rolls back, the op counts as done, or the saga is ended.';
 
 -- What happened, append-only. `seq` orders the events of a saga: each is taken under the lock of
 -- the saga or of its only task. Functions make, fill and drop the partitions

@@ -22,7 +22,7 @@ begin
     if exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at and t.interrupt = 'unwind'
                and s.steps -> (at - 1) -> 'pivot' is distinct from 'true') then
       raise exception using errcode = 'object_not_in_prerequisite_state',
-        message = format('step %s of saga %s is not tried again: the saga turns back', to_json(skip.step), s.gid);
+        message = format('step %s of saga %s is not tried again: the saga rolls back', to_json(skip.step), s.gid);
     end if;
     update pgsaga.task t
       set interrupt = 'skip', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end

@@ -1,4 +1,4 @@
--- Whom a bulk abort is for: unfinished sagas, the oldest first, that do not turn back yet and pass every filter; a null filter
+-- Whom a bulk abort is for: unfinished sagas, the oldest first, that do not roll back yet and pass every filter; a null filter
 -- lets all pass.
 --   $1 participant that some op of theirs calls, as the URL writes it  $2 queue  $3 label keys  $4 their values, null = any
 --   $5 created so many microseconds ago  $6 how many

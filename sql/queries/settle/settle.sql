@@ -6,10 +6,10 @@
 --   $9 in place: the next step's action in the same row (a HOT update that leaves the saga row alone)
 --   $10 next step (null for an advance in place)  $11 next op  $12 its attempt  $13 tries counted  $14 unknown before  $15 last outcome
 --   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue is paused
---   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it turns back unless its pivot succeeds
+--   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it rolls back unless its pivot succeeds
 --   $18 its reason  $19 name of the step, for stuck sagas
 --   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the interrupt `unwind`
---   $23 it keeps the deadline  $24 the deadline turns the saga back
+--   $23 it keeps the deadline  $24 the deadline rolls the saga back
 --   $25 answers that are kept, by task  $26 results, by saga
 --   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/engine/src/liveness/identity.rs)
 --

@@ -8,8 +8,8 @@
 --   arrays, one element a saga:
 --   $18 saga  $19 the version that was planned from  $20 new progress, null = unchanged
 --   $21 new status, null = unchanged; 'ending' and 'awaiting' as in settle.sql  $22 its reason
---   $23 it turns back: every other action of it is interrupted  $24 the step at which the deadline turns it back
---   $25 it may still turn back: its tasks keep the deadline
+--   $23 it rolls back: every other action of it is interrupted  $24 the step at which the deadline rolls it back
+--   $25 it may still roll back: its tasks keep the deadline
 --   arrays, one element a task that is new:
 --   $26 saga  $27 step  $28 op  $29 participant
 --   $30 answers that are kept, by task  $31 results, by saga

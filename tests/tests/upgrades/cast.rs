@@ -12,7 +12,7 @@ pub(crate) enum End {
     As(&'static str, Option<&'static str>),
     /// It was stuck and stays so, until a person tries it again. Then it ends with this status and reason.
     Retried(&'static str, Option<&'static str>),
-    /// It turns back and gets stuck for this reason, and ends as failed for the other one after a person's retry.
+    /// It rolls back and gets stuck for this reason, and ends as failed for the other one after a person's retry.
     StuckThenFailed(&'static str, &'static str),
     /// As succeeded, once a person has resumed its queue.
     Resumed,

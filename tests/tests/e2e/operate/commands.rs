@@ -353,7 +353,7 @@ async fn a_bulk_abort_needs_a_filter_and_leaves_the_rest_alone() {
     waiting(&scene, "a-1", &[("labels", "'{\"tenant\": \"a\"}'")]).await;
     waiting(&scene, "a-2", &[("labels", "'{\"tenant\": \"a\"}'"), ("queue", "'bulk'")]).await;
     waiting(&scene, "b-1", &[("labels", "'{\"tenant\": \"b\"}'")]).await;
-    // Turns back already, for as long as its call takes.
+    // Rolls back already, for as long as its call takes.
     let columns = [("labels", "'{\"tenant\": \"a\"}'"), ("request_timeout", "'60 seconds'")];
     waiting(&scene, "turned", &columns).await;
     let gate = Gate::new();

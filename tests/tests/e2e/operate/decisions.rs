@@ -395,7 +395,7 @@ async fn retry_of_a_waiting_saga_does_not_wait_any_longer() {
     scene.expect("s", "succeeded", None, &["a action", "a action"]).await;
 }
 
-/// The other decisions about a saga that ends already, or turns back already, say so.
+/// The other decisions about a saga that ends already, or rolls back already, say so.
 #[tokio::test]
 async fn a_decision_is_neither_taken_twice_nor_undone_by_another() {
     let scene = Scene::with_worker().await;
@@ -415,7 +415,7 @@ async fn a_decision_is_neither_taken_twice_nor_undone_by_another() {
     let refused = decide(&scene, "pgsaga.skip('turns', 'a', 'x')").await.unwrap_err();
     assert_eq!(
         refused,
-        ("55000".into(), "step \"a\" of saga turns is not tried again: the saga turns back".into())
+        ("55000".into(), "step \"a\" of saga turns is not tried again: the saga rolls back".into())
     );
     gate.open();
     assert_eq!(scene.ended("ends").await.0, "failed");

@@ -195,7 +195,7 @@ async fn a_stuck_saga_names_what_helps() {
             "pgsaga force stuck --comment TEXT",
         ],
     );
-    assert!(!output.contains("pgsaga abort stuck"), "it turns back already\n{output}");
+    assert!(!output.contains("pgsaga abort stuck"), "it rolls back already\n{output}");
     // What is named does help.
     scene.participant.on("/stuck/stock", "compensate", Behaviour::Ok);
     run(&scene.db, &["retry", "stuck", "--comment", "stock is repaired"]).fine();
@@ -244,7 +244,7 @@ async fn an_abort_is_told_with_who_and_why_and_text_cannot_write_to_the_terminal
         &[
             "saga awaited: submitted\ncreated",
             "pay (pivot)",
-            "Next\nit turns back unless its pivot, which was called, succeeds: pay: aborted: wrong\n",
+            "Next\nit rolls back unless its pivot, which was called, succeeds: pay: aborted: wrong\n",
             "action of pay, try",
             "it is asked until its answer is definite",
         ],

@@ -272,7 +272,7 @@ async fn a_backlog_for_a_dead_or_hanging_participant_does_not_slow_sagas_that_do
     assert!(scene.metric("pgsaga_breakers_open").await >= 1.0);
 }
 
-/// The deadline turns a saga back also while its participant's breaker is open.
+/// The deadline rolls a saga back also while its participant's breaker is open.
 #[tokio::test]
 async fn a_deadline_passes_while_a_breaker_is_open() {
     let scene = Scene::with_worker().await;

@@ -92,7 +92,7 @@ async fn what_is_in_flight_ends_before_the_unwind_and_is_undone_with_it() {
     let gate = Gate::new();
     let saga = scene.saga("s").step("slow").with("after", json!([])).action(Ok.behind(&gate));
     saga.step("refused").with("after", json!([])).action(Refuse("no".into())).insert().await;
-    eventually(PATIENCE, "the saga turns back", async || {
+    eventually(PATIENCE, "the saga rolls back", async || {
         scene.status("s").await.filter(|(status, _)| status == "aborting")
     })
     .await;

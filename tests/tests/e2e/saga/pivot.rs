@@ -142,7 +142,7 @@ async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was
     scene.healthy().await;
 }
 
-/// A pivot that never left this worker can be turned back like any step.
+/// A pivot that never left this worker can be rolled back like any step.
 #[tokio::test]
 async fn a_pivot_that_was_never_called_does_not_hold_up_an_abort() {
     let scene = Scene::with_worker().await;

@@ -135,7 +135,7 @@ async fn a_deadline_turns_back_every_branch_of_a_parallel_saga() {
         .action(Ok.behind(&gate))
         .with("request_timeout_seconds", json!(20));
     saga.step("c").with("after", json!(["a", "b"])).column("timeout_to_fail", "'1 second'").insert().await;
-    eventually(PATIENCE, "the saga turns back", async || {
+    eventually(PATIENCE, "the saga rolls back", async || {
         scene.status("s").await.filter(|(status, _)| status == "aborting")
     })
     .await;

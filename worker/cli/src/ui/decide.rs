@@ -315,6 +315,6 @@ fn queue_consequences(name: &str, pause: bool) -> Vec<String> {
     }
     vec![
         format!("What is due of the queue {name} is claimed and called at once."),
-        "Sagas whose deadline has passed meanwhile turn back.".to_owned(),
+        "Sagas whose deadline has passed meanwhile roll back.".to_owned(),
     ]
 }

@@ -39,7 +39,7 @@ async fn decide(connection: &mut PgConnection, name: &str, call: &str, saga_id: 
             match stands {
                 (false, ..) if ends => Err(format!("{name}: the saga is not over")),
                 (false, true, ..) if name.starts_with("retry") => Err(format!("{name}: it is still stuck")),
-                // A stuck saga that is to turn back already stays as it is.
+                // A stuck saga that is to roll back already stays as it is.
                 (false, false, _, false) => Err(format!("{name}: nothing is queued")),
                 _ => Ok(()),
             }

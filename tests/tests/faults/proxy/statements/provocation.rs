@@ -15,7 +15,7 @@ pub(super) struct Provocation<'a> {
 }
 
 impl Provocation<'_> {
-    /// Advances in place, turns back, compensates, ends.
+    /// Advances in place, rolls back, compensates, ends.
     pub(super) async fn saga_that_turns_back(self) {
         let gid = self.round;
         self.scene

@@ -40,7 +40,7 @@ pub(crate) struct Stuck {
     group = ArgGroup::new("chosen").args(["label", "participant", "queue"]).multiple(true)
 )]
 pub(crate) struct Open {
-    /// All unfinished sagas that do not turn back yet and pass the filters, the oldest first; needs
+    /// All unfinished sagas that do not roll back yet and pass the filters, the oldest first; needs
     /// --label, --participant or --queue. What one refuses does not stop the rest: exit code 1
     #[arg(long, requires = "chosen", help_heading = "In bulk")]
     open: bool,

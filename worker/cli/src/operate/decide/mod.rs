@@ -119,8 +119,8 @@ const ABORT: Facts = Facts {
     word: "abort",
     title: "Abort",
     about: "abort",
-    explained: "The saga turns back: what was done is compensated, in reverse order.",
-    helps: Some(("abort GID --reason TEXT", "turns the saga back")),
+    explained: "The saga rolls back: what was done is compensated, in reverse order.",
+    helps: Some(("abort GID --reason TEXT", "rolls the saga back")),
     repeating: "repeating it is safe",
     statement: query::DECIDE_ABORT,
     ..COMMON
@@ -222,7 +222,7 @@ impl Request<'_> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Turn a saga back, or many: what was done is undone
+    /// Roll a saga back, or many: what was done is undone
     ///
     /// No new action starts; what is in flight ends first. While its pivot runs, the pivot's
     /// outcome decides first; after the pivot it is refused. To abort an aborting saga changes

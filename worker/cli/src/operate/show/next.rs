@@ -42,7 +42,7 @@ pub(crate) fn lines(saga: &Saga) -> Vec<String> {
         ));
     } else if let (Some(reason), SagaStatus::Submitted) = (&head.abort_reason, head.status) {
         let reason = printable(reason, MESSAGE_BYTES_MAX);
-        lines.push(format!("it turns back unless its pivot, which was called, succeeds: {reason}"));
+        lines.push(format!("it rolls back unless its pivot, which was called, succeeds: {reason}"));
     }
     if let Some(at) = head.paused_at {
         let by = head.paused_by.as_deref().unwrap_or("somebody");
@@ -115,7 +115,7 @@ fn queued(saga: &Saga, task: &Task) -> String {
         {
             line += "; it is asked until its answer is definite";
         }
-        (Some(Interrupt::Unwind), Op::Action) => line += "; it is not tried again, the saga turns back",
+        (Some(Interrupt::Unwind), Op::Action) => line += "; it is not tried again, the saga rolls back",
         (Some(Interrupt::Unwind), Op::Compensate) | (None, _) => {
             line += &step.and_then(|step| after_that(saga, step, task)).unwrap_or_default();
         }

@@ -103,7 +103,7 @@ fn facts(head: &Head) -> Markup {
         ),
         ("Labels", said(&head.labels)),
         ("Result", said(&head.result)),
-        ("Turns back because", said(&head.abort_reason).filter(|_| head.abort_reason != head.reason)),
+        ("Rolls back because", said(&head.abort_reason).filter(|_| head.abort_reason != head.reason)),
         ("Ends as", head.ending.map(SagaStatus::as_str).map(text)),
     ];
     html! {
