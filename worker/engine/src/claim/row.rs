@@ -57,9 +57,6 @@ columns! {
     fresh_keys parallel refers requested age
 }
 
-/// What a worker reads of `last_outcome`.
-const LAST_OUTCOME: &str = "last_outcome: allowed: success, failure, ongoing, unknown and unsent";
-
 /// A claimed row whose definition is not decoded yet.
 pub(super) struct Row {
     pub(super) task_id: i64,
@@ -108,9 +105,19 @@ impl<'r> Reader<'r> {
     }
 
     /// A word of an enum. `None` where the column is null.
-    fn word<T>(&self, at: usize, parse: fn(&str) -> Option<T>, allowed: &str) -> Result<Option<T>, String> {
-        let Some(word) = self.get::<Option<&str>>(at)? else { return Ok(None) };
-        parse(word).map(Some).ok_or_else(|| format!("task {}: {allowed}", self.task_id))
+    fn word<T: Copy>(
+        &self,
+        column: &str,
+        at: usize,
+        all: &[T],
+        as_str: fn(T) -> &'static str,
+    ) -> Result<Option<T>, String> {
+        let Some(found) = self.get::<Option<&str>>(at)? else { return Ok(None) };
+        let value = all.iter().copied().find(|value| as_str(*value) == found);
+        value.map(Some).ok_or_else(|| {
+            let allowed: Vec<_> = all.iter().map(|value| as_str(*value)).collect();
+            format!("{}: found {found:?}; allowed: {}", self.place(column), allowed.join(", "))
+        })
     }
 
     /// The time since a moment of the past.
@@ -135,14 +142,14 @@ impl<'r> Reader<'r> {
     fn attempt(&self) -> Result<Attempt, String> {
         let at = self.at;
         let step: usize = self.small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into();
-        let op = self.word(at.op, Op::parse, "op: allowed: action and compensate")?;
+        let op = self.word("op", at.op, &Op::ALL, Op::as_str)?;
         Ok(Attempt {
             step: step - 1,
-            op: op.ok_or("op: allowed: action and compensate")?,
+            op: op.ok_or_else(|| format!("{}: found none", self.place("op")))?,
             attempt: self.number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
             counted: self.number("counted", at.counted, 0..=ATTEMPTS_MAX)?,
             unknown_before: self.get(at.unknown_before)?,
-            last: self.word(at.last_outcome, Outcome::parse, LAST_OUTCOME)?,
+            last: self.word("last_outcome", at.last_outcome, &Outcome::ALL, Outcome::as_str)?,
         })
     }
 
@@ -199,11 +206,7 @@ impl Row {
             lost: reader.small("lost", at.lost, 0..=LOST_MAX)?,
             lost_isolated: reader.small("lost_isolated", at.lost_isolated, 0..=LOST_MAX)?,
             bytes: reader.number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
-            interrupt: reader.word(
-                at.interrupt,
-                Interrupt::parse,
-                "interrupt: allowed: unwind, skip and end",
-            )?,
+            interrupt: reader.word("interrupt", at.interrupt, &Interrupt::ALL, Interrupt::as_str)?,
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,
             age: reader.ago("created_at".to_owned(), at.age)?,

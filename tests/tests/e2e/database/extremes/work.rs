@@ -128,6 +128,37 @@ async fn no_value_of_a_row_costs_more_than_its_own_saga() {
     assert!(!said.out.contains("the check could not run"), "{}", said.out);
 }
 
+/// A CHECK refuses such words. Without it, as after a restore by hand, a worker names the word and
+/// those that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_no_worker_knows_is_named() {
+    let mut scene = Scene::new().await;
+    let words = [
+        ("last_outcome", "success, failure, ongoing, unknown, unsent"),
+        ("interrupt", "unwind, skip, end"),
+        ("op", "action, compensate"),
+    ];
+    let mut expected = Vec::new();
+    for (column, allowed) in words {
+        let id = write(&scene, "sequential", column).await;
+        let sql = format!(
+            "alter table pgsaga.task drop constraint task_{column}_check;
+             update pgsaga.task set {column} = 'later' where saga_id = {id}"
+        );
+        scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+        expected.push((column, format!("{column}: found \"later\"; allowed: {allowed}")));
+    }
+    scene.start_worker(&[]).await;
+    for (gid, named) in expected {
+        let reason = eventually(PATIENCE, &format!("{gid} is stuck"), async || {
+            let (status, reason) = scene.status(gid).await?;
+            (status == "stuck").then(|| reason.unwrap())
+        })
+        .await;
+        assert!(reason.contains(&named), "{reason}");
+    }
+}
+
 /// Rows in front of a good saga.
 const IN_FRONT: usize = 1_000;
 /// Times that a saga is measured alone and behind them.
