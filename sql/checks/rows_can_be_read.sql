@@ -54,7 +54,7 @@ with open as materialized (
     ('attempt', t.attempt::text, t.attempt between 1 and 1000000000, 'from 1 to 1,000,000,000'),
     ('counted', t.counted::text, t.counted between 0 and 1000000000, 'from 0 to 1,000,000,000'),
     ('lost', t.lost::text, t.lost between 0 and 30000, 'from 0 to 30,000'),
-    ('lost_alone', t.lost_alone::text, t.lost_alone between 0 and 30000, 'from 0 to 30,000'),
+    ('lost_isolated', t.lost_isolated::text, t.lost_isolated between 0 and 30000, 'from 0 to 30,000'),
     ('step', t.step::text, t.step between 1 and coalesce(s.step_count, 32767), 'a position in the saga''s steps, from 1'),
     ('bytes', t.bytes::text, t.bytes between 0 and 268435456, 'from 0 to 268,435,456'),
     ('lane', t.lane::text, l.id is not null, 'the id of a lane')

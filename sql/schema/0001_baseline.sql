@@ -94,7 +94,7 @@ create table pgsaga.task (
   counted        int not null default 0,
   bytes          int not null default 0,
   lost           smallint not null default 0,
-  lost_alone     smallint not null default 0,
+  lost_isolated     smallint not null default 0,
   alone          boolean not null default false,
   unknown_before boolean not null default false,
   op             text not null default 'action' check (op in ('action', 'compensate')),
@@ -102,7 +102,7 @@ create table pgsaga.task (
   lane           int not null default 1,
   participant    text collate "C" not null default '',
   deadline       timestamptz,
-  interrupt      text check (interrupt in ('turn', 'skip', 'end'))
+  interrupt      text check (interrupt in ('unwind', 'skip', 'end'))
 ) with (
   fillfactor = 33,
   vacuum_truncate = off,
@@ -122,7 +122,7 @@ comment on column pgsaga.task.attempt is 'The number of this try of the op, from
 comment on column pgsaga.task.counted is 'Earlier tries that count against retry_limit: all but ongoing ones.';
 comment on column pgsaga.task.bytes is 'Size of saga.steps as text: a worker bounds by it what it holds in memory.';
 comment on column pgsaga.task.lost is 'Workers that died while they held this task; from 3 on it runs alone.';
-comment on column pgsaga.task.lost_alone is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
+comment on column pgsaga.task.lost_isolated is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
 comment on column pgsaga.task.unknown_before is 'Some earlier try of this op ended unknown: it may have taken effect.';
 comment on column pgsaga.task.participant is 'Whom it calls: host and port as the URL writes them. Claims leave out those that do not answer.';
 comment on column pgsaga.task.deadline is 'The saga''s, while it can still turn back: no wait is longer.';

@@ -1,9 +1,9 @@
-//! Fail points: named places where a process of the tests can end as in a crash. They exist only with the feature
-//! `fail-points`, which no released build has.
+//! Fail points: named places where a process of the tests can end as in a crash. They exist only
+//! with the feature `fail-points`, which no released build has.
 //!
-//! A process dies at the point that `FAIL_AT` names, at the first passage for which the file `FAIL_WHEN` exists; so a test
-//! says in what situation it dies. Statements have two points by themselves, `NAME:before` and `NAME:after`; others are
-//! named where they stand.
+//! A process dies at the point that `FAIL_AT` names, when it passes the point while the file
+//! `FAIL_WHEN` exists. So a test chooses the situation. Each statement has the two points
+//! `NAME:before` and `NAME:after`; other points are named in the code.
 
 #[cfg(feature = "fail-points")]
 mod armed {

@@ -29,9 +29,9 @@ begin
   awaited := coalesce(at = pivot, false);
   why := pgsaga.standing_at(s) || ': aborted: ' || reason;
   perform pgsaga.record_decision(s, 'abort', null, reason);
-  perform pgsaga.unstick(s, null, 'turn');
+  perform pgsaga.unstick(s, null, 'unwind');
   update pgsaga.task t
-    set interrupt = 'turn', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
+    set interrupt = 'unwind', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
     -- control: abort-interrupts
     where t.saga_id = s.id and t.op = 'action';
   perform pgsaga.check_goes_on(s);

@@ -19,7 +19,7 @@ begin
       message = format('saga %s has no step %s', s.gid, to_json(coalesce(skip.step, 'null')));
   end if;
   if pgsaga.unstick(s, skip.step, 'skip') = 0 then
-    if exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at and t.interrupt = 'turn'
+    if exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at and t.interrupt = 'unwind'
                and s.steps -> (at - 1) -> 'pivot' is distinct from 'true') then
       raise exception using errcode = 'object_not_in_prerequisite_state',
         message = format('step %s of saga %s is not tried again: the saga turns back', to_json(skip.step), s.gid);

@@ -54,7 +54,6 @@ begin
   <<checks>>
   begin
     -- control: gid-characters
-    -- control: gid-characters
     if new.gid is null or new.gid !~ '^[A-Za-z0-9._:-]+$' or octet_length(new.gid) > 128 then
       place := 'gid';
       value := to_jsonb(new.gid);
@@ -169,7 +168,6 @@ begin
           step_name := case when position < 10 then '0' || position else position::text end;
         else
           step_name := step ->> 'name';
-          -- control: step-name-characters
           -- control: step-name-characters
           if jsonb_typeof(value) <> 'string' or step_name !~ '^[A-Za-z0-9._:-]+$' or octet_length(step_name) > 64 then
             place := 'steps[' || position || ']: name';

@@ -16,7 +16,7 @@
 -- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
 -- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
 --
--- The mark (RACES 18): `lowest` is the lane's first row unclaimed in this snapshot; with the
+-- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with the
 -- running transactions and xmax the worker knows when every one that could still commit an older
 -- run_at has ended (worker/engine/src/wake/watermark.rs).
 --
@@ -24,7 +24,7 @@
 -- extract() would give numeric, at several times the cost. The worker judges what it reads.
 --
 -- The worker's own row is held FOR KEY
--- SHARE, so that its rescue cannot pass a claim that is about to commit (RACES 12). Only where
+-- SHARE, so that its rescue cannot pass a claim that is about to commit (docs/races.md, R12). Only where
 -- something is due, which on another server nothing is: a claim that finds nothing, as of the
 -- workers that were woken and came second, writes nothing, and its commit does not wait for the
 -- disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.
@@ -91,7 +91,7 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
   case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
-  null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_alone,
+  null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_isolated,
   null::int as bytes, null as interrupt, null::float8 as waited, null::float8 as deadline,
   null as gid, null as steps, null as headers, null::float8 as retry_interval, null::int as retry_limit,
   null::int as compensate_retry_limit, null::float8 as request_timeout, null::float8 as timeout, null as fresh_keys,
@@ -107,7 +107,7 @@ left join lateral (
 ) l on true
 union all
 select null, null, null, null, c.lane, null, null, null, null, null,
-  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_alone,
+  c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_isolated,
   -- control: claim-times
   c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
   s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,

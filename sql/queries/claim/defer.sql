@@ -13,7 +13,7 @@ with found as materialized (
     order by run_at limit $5
     for update skip locked
   ) t
-), parked as (
+), deferred as (
   update pgsaga.task t
   -- control: defer-epoch
   set epoch = t.epoch + (t.epoch < 2147483647)::int,
@@ -21,4 +21,4 @@ with found as materialized (
   where t.ctid = any (array(select row_id from found))
   returning 1
 )
-select count(*) as parked from parked
+select count(*) as deferred from deferred

@@ -1,5 +1,5 @@
 -- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5 whom they call (null =
--- not known). run_at is raised to now, or a low-water mark could have passed it (RACES 18), and no wait is longer than a
+-- not known). run_at is raised to now, or a low-water mark could have passed it (docs/races.md, R18), and no wait is longer than a
 -- deadline that is still to come. Wakes idle workers where something is due. Index: task_pkey.
 with returned as materialized (
   select t.id, i.delay_us, i.participant

@@ -1,7 +1,7 @@
 -- What worker $1 compares with what it knows (reconcile). One row a lane, whose task columns are
 -- null: `lowest` is the first unclaimed `run_at` that is due, by which a low-water mark that has
 -- passed it is corrected. Then one row a task: what $1 holds, of which it reads what it does not
--- know once more with still_held before it hands it back (RACES 2); and what is claimed by workers
+-- know once more with still_held before it hands it back (docs/races.md, R2); and what is claimed by workers
 -- that have no row. Only somebody who changed a row by hand leaves a task so, and nobody else would
 -- ever rescue it. Claimed rows were due, so the ranges of task_lane_run_at leave out everything
 -- that waits for the future.

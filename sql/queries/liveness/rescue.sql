@@ -1,5 +1,5 @@
 -- Requeues up to $2 tasks of the dead worker $1, of row formats up to $3: a newer one may have columns that are lost here. The lost try is recorded as `unknown` in the statement that queues the
--- next one (RACES 4). A rescued task is a new row: a late settle of the dead worker finds nothing.
+-- next one (docs/races.md, R4). A rescued task is a new row: a late settle of the dead worker finds nothing.
 -- Locks saga, then task, and waits for neither. Runs only after declare_dead committed, so its snapshot has every claim. The
 -- epoch and the interrupt pin the version of the row that the snapshot saw: a newer one could be recorded and not deleted. A worker that
 -- signed off (`retired`) did not die: what it left is unknown, but speaks against nobody.
@@ -35,12 +35,12 @@ with lost as materialized (
 ), removed as (
   delete from pgsaga.task t where t.ctid = any (array(select row_id from locked))
 ), queued as (
-  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_alone, format, bytes,
+  insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_isolated, format, bytes,
                            lane, participant, interrupt, deadline, epoch, run_at)
   -- control: rescue-next-try
   select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
     -- control: rescue-deaths
-    least(lost + died::int, 30000), least(lost_alone + (died and alone)::int, 30000), format, bytes,
+    least(lost + died::int, 30000), least(lost_isolated + (died and alone)::int, 30000), format, bytes,
     -- control: rescue-next-task
     lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked

@@ -8,14 +8,14 @@
 --   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue is paused
 --   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it turns back unless its pivot succeeds
 --   $18 its reason  $19 name of the step, for stuck sagas
---   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the mark `turn`
+--   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the interrupt `unwind`
 --   $23 it keeps the deadline  $24 the deadline turns the saga back
 --   $25 answers that are kept, by task  $26 results, by saga
 --   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/engine/src/liveness/identity.rs)
 --
 -- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED): what somebody else
--- has locked is left out and settled with the next group (RACES 8). Every write comes from `settled`, the rows that both
--- locks returned, never from the input (RACES 6). The fence (worker, epoch, interrupt) pins the version of the task row, so
+-- has locked is left out and settled with the next group (docs/races.md, R8). Every write comes from `settled`, the rows that both
+-- locks returned, never from the input (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the task row, so
 -- the later lookups by ctid find what was locked; sagas are looked up by id, because theirs may be newer than the snapshot.
 -- The laterals with OFFSET 0 drive from the input whatever the statistics say: saga_pkey, task_pkey.
 with kept as materialized (
@@ -27,7 +27,7 @@ with kept as materialized (
     $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::boolean[], $23::boolean[], $24::boolean[])
   as i(task_id, epoch, saga_id, outcome, status_code, duration_us, message,
     in_place, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, delay_us,
-    saga_status, saga_reason, step_name, interrupt, next_participant, next_turns, keep_deadline, overdue)
+    saga_status, saga_reason, step_name, interrupt, next_participant, next_unwinds, keep_deadline, overdue)
 ), me as materialized (
   select id from pgsaga.worker
   -- control: settle-worker
@@ -48,7 +48,7 @@ with kept as materialized (
   select t.row_id, i.in_place, i.saga_status, i.saga_id, i.overdue, i.outcome, i.task_id,
     t.step, t.op, t.attempt, i.status_code, i.duration_us, i.message, i.next_step, i.saga_reason, i.step_name,
     i.next_op, i.next_attempt, i.next_counted, i.next_unknown, i.next_last_outcome, i.delay_us, i.next_participant,
-    i.next_turns, i.keep_deadline, i.epoch, t.format, t.bytes, t.lane, t.deadline
+    i.next_unwinds, i.keep_deadline, i.epoch, t.format, t.bytes, t.lane, t.deadline
   -- control: settle-locked-sagas
   from (select * from input where exists (select from me)
         and (in_place or saga_id in (select id from locked_saga))) i
@@ -68,7 +68,7 @@ with kept as materialized (
   update pgsaga.task t
   set step = least(t.step, 32766) + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
       -- control: settle-advance-epoch
-      lost = 0, lost_alone = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
+      lost = 0, lost_isolated = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
@@ -84,10 +84,10 @@ with kept as materialized (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, worker, epoch, run_at)
   select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
-    next_participant, case when next_turns then 'turn' end, case when keep_deadline then deadline end,
+    next_participant, case when next_unwinds then 'unwind' end, case when keep_deadline then deadline end,
     -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
-    -- Never before now: a low-water mark could have passed it (RACES 18).
+    -- Never before now: a low-water mark could have passed it (docs/races.md, R18).
     -- control: settle-next-time
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))

@@ -4,7 +4,7 @@
 --   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
 --   $9 the interrupt that the planner knew of
 --   $10 the next try's attempt, null = the op is over  $11 its tries counted  $12 unknown before  $13 last outcome
---   $14 delay in microseconds  $15 it bears the mark `turn`  $16 stuck: its reason  $17 the step's name, for stuck ones
+--   $14 delay in microseconds  $15 it bears the interrupt `unwind`  $16 stuck: its reason  $17 the step's name, for stuck ones
 --   arrays, one element a saga:
 --   $18 saga  $19 the version that was planned from  $20 new progress, null = unchanged
 --   $21 new status, null = unchanged; 'ending' and 'awaiting' as in settle.sql  $22 its reason
@@ -16,7 +16,7 @@
 --   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
 --
 -- The version is only compared for equality, so it may begin again where it ends.
--- Two steps that settle at the same moment on two workers must neither lose nor double the join (RACES 7): whoever locks
+-- Two steps that settle at the same moment on two workers must neither lose nor double the join (docs/races.md, R7): whoever locks
 -- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
 -- rows that the locks returned.
 with kept as materialized (
@@ -26,10 +26,10 @@ with kept as materialized (
   select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[], $6::smallint[], $7::int[], $8::text[], $9::text[],
     $10::int[], $11::int[], $12::boolean[], $13::text[], $14::bigint[], $15::boolean[], $16::text[], $17::text[])
   as i(task_id, epoch, saga_id, outcome, status_code, duration_us, message, interrupt,
-    next_attempt, next_counted, next_unknown, next_last_outcome, delay_us, next_turns, stuck_reason, step_name)
+    next_attempt, next_counted, next_unknown, next_last_outcome, delay_us, next_unwinds, stuck_reason, step_name)
 ), planned as materialized (
   select * from unnest($18::bigint[], $19::int[], $20::text[], $21::text[], $22::text[], $23::boolean[], $24::smallint[], $25::boolean[])
-  as p(saga_id, version, progress, saga_status, saga_reason, turned, overdue_step, keep_deadline)
+  as p(saga_id, version, progress, saga_status, saga_reason, unwinds, overdue_step, keep_deadline)
 ), me as materialized (
   select id from pgsaga.worker
   where coalesce($32, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
@@ -70,7 +70,7 @@ with kept as materialized (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, epoch, run_at)
   select saga_id, step, op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
-    participant, case when next_turns then 'turn' end, deadline, epoch + (epoch < 2147483647)::int,
+    participant, case when next_unwinds then 'unwind' end, deadline, epoch + (epoch < 2147483647)::int,
     greatest(clock_timestamp(), least(clock_timestamp() + delay_us * interval '1 microsecond', deadline))
   from settled where next_attempt is not null and stuck_reason is null
 ), queued as (
@@ -82,18 +82,18 @@ with kept as materialized (
   returning id
 ), others as materialized (
   select t.id
-  from (select saga_id from saga where turned) s
+  from (select saga_id from saga where unwinds) s
   cross join lateral (
     select id from pgsaga.task
     where saga_id = s.saga_id and op = 'action' and interrupt is null and id <> all ($2) offset 0 for update skip locked
   ) t
 ), interrupted as (
   update pgsaga.task t
-  set interrupt = 'turn', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
+  set interrupt = 'unwind', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
   where t.id = any (array(select id from others))
 ), unstuck as (
   -- An action that was stuck is undone with the rest.
-  delete from pgsaga.stuck k where k.op = 'action' and k.saga_id = any (array(select saga_id from saga where turned))
+  delete from pgsaga.stuck k where k.op = 'action' and k.saga_id = any (array(select saga_id from saga where unwinds))
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
   select saga_id, step_name, stuck_reason, step, op, next_attempt, next_unknown, next_last_outcome, epoch + (epoch < 2147483647)::int

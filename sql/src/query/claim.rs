@@ -52,7 +52,7 @@ statements! {
     }
 
     /// Marks a task as running alone.
-    const RUN_ALONE = "run_alone";
+    const RUN_ISOLATED = "run_isolated";
 }
 
 columns! {

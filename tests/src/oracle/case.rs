@@ -129,7 +129,7 @@ impl Saga {
         self.history.iter().filter(move |event| event.step == Some(step) && event.op.as_deref() == Some(op))
     }
 
-    /// Some try of its action succeeded or is unknown, or the last that left was ongoing (DESIGN.md §5).
+    /// Some try of its action succeeded or is unknown, or the last that left was ongoing.
     pub fn may_have_taken_effect(&self, step: usize) -> bool {
         let outcomes = || self.tries(step, "action").filter_map(|event| event.outcome.as_deref());
         outcomes().any(|outcome| matches!(outcome, "success" | "unknown"))

@@ -152,6 +152,35 @@ fn every_control_names_a_test_that_there_is() {
 }
 
 /// The whole names of the tests whose modules lie in `folder`.
+/// docs/races.md names a test as `suite::module::test`, a unit test with its crate in the place of the suite, or a module
+/// alone.
+#[test]
+fn every_test_that_the_races_name_is_there() {
+    let root = root();
+    let text = fs::read_to_string(root.join("docs/races.md")).unwrap().replace('\n', " ");
+    let mut tests: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut named = 0;
+    for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains("::") && !name.contains(' ')) {
+        let (suite, test) = name.split_once("::").unwrap();
+        let folder = match suite {
+            "pgsaga_plan" => root.join("worker/plan/src"),
+            "pgsaga_worker" => root.join("worker/engine/src"),
+            "pgsaga_producer" => root.join("producer/src"),
+            "pgsaga_participant" => root.join("producer/participant/src"),
+            "pgsaga_sql" => root.join("sql/src"),
+            suite => root.join("tests/tests").join(suite),
+        };
+        let there = tests.entry(suite).or_insert_with(|| tests_in(&folder));
+        let is_named = |there: &String| there == test || there.starts_with(&format!("{test}::"));
+        assert!(
+            there.iter().any(is_named),
+            "docs/races.md names {name}; allowed: a test or a module of tests"
+        );
+        named += 1;
+    }
+    assert!(named > 60, "only {named} names were read");
+}
+
 fn tests_in(folder: &Path) -> Vec<String> {
     let mut tests = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -38,7 +38,7 @@ async fn a_wrong_token_is_refused_and_ever_slower() {
     let (proxied, form) =
         (format!("https://{}", visitor.host()), encoded(&[("name", "Ann"), ("token", TOKEN)]));
     let entered = visitor.ask(Method::POST, "/login", &[("origin", &proxied)], &form).await;
-    assert!(entered.header("set-cookie").ends_with("; Secure"), "{}", entered.header("set-cookie"));
+    assert!(entered.header("set-cookie").contains("; Secure"), "{}", entered.header("set-cookie"));
     for name in ["", "  ", "a\u{1b}b", &"x".repeat(65)] {
         let refused = visitor.post("/login", &[("name", name), ("token", TOKEN)]).await;
         assert_eq!(refused.status, 400, "{name:?}");

@@ -80,12 +80,16 @@ async fn the_page_offers_what_the_database_accepts_and_nothing_else() {
     let doubtful: Behaviour = Sequence(vec![Status(500), Refuse("x".into()), Refuse("x".into())]);
     let saga = scene.saga("doubtful").step("stock").compensate(doubtful);
     saga.step("pay").action(Refuse("no".into())).insert().await;
+    // Refused in the end, but a try before was accepted: a fresh key could do it twice.
+    let accepted: Behaviour = Sequence(vec![Status(425), Refuse("x".into())]);
+    let saga = scene.saga("accepted").step("stock").compensate(accepted);
+    saga.step("pay").action(Refuse("no".into())).insert().await;
     scene.saga("future").column("run_at", "now() + interval '1 hour'").step("stock").insert().await;
     let saga =
         scene.saga("undoing").column("retry_interval", "'1 hour'").step("stock").compensate(Status(503));
     saga.step("pay").action(Refuse("no".into())).insert().await;
     scene.saga("over").step("stock").insert().await;
-    for gid in ["backwards", "past-pivot", "parallel", "doubtful", "over"] {
+    for gid in ["backwards", "past-pivot", "parallel", "doubtful", "accepted", "over"] {
         scene.ended(gid).await;
     }
     eventually(PATIENCE, "both branches are stuck, the calls are in flight, and the undo waits", async || {
@@ -112,6 +116,7 @@ async fn the_page_offers_what_the_database_accepts_and_nothing_else() {
         ("pivot-in-flight", &["stock", "pay", "mail"]),
         ("parallel", &["hotel", "train", "pay"]),
         ("doubtful", &["stock", "pay"]),
+        ("accepted", &["stock", "pay"]),
         ("future", &["stock"]),
         ("undoing", &["stock", "pay"]),
         ("over", &["stock"]),

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
-use crate::{bench, demo, echo, operate, signals, ui, words, work};
+use crate::{bench, demo, echo, operate, output, signals, ui, words, work};
 use pgsaga_test::embedded;
 
 const EXIT_CODES: &str = "\
@@ -65,11 +65,8 @@ enum Command {
     Work(work::Work),
     Show(operate::show::Show),
     List(operate::list::List),
-    Abort(operate::decide::Abort),
-    Retry(operate::decide::Retry),
-    Skip(operate::decide::Skip),
-    Resolve(operate::decide::Resolve),
-    Force(operate::decide::Force),
+    #[command(flatten)]
+    Decide(operate::decide::Command),
     Queues(operate::queues::Queues),
     Pause(operate::queues::Pause),
     Resume(operate::queues::Resume),
@@ -102,7 +99,7 @@ pub(crate) fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            operate::complain(&error);
+            output::complain(&error);
             ExitCode::from(error.exit_code())
         }
     }
@@ -113,7 +110,8 @@ fn run(command: Command) -> Result<(), Error> {
     if let Command::PostgresChild(child) = command {
         return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
     }
-    // A provider-less TLS build needs one before the first client is made; a second install is not an error here.
+    // A provider-less TLS build needs one before the first client is made; a second install is not
+    // an error here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let handles_signals = match &command {
         Command::Work(_)
@@ -131,7 +129,7 @@ fn run(command: Command) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::Io { doing: "start the runtime".to_owned(), source })?;
+        .map_err(Error::io("start the runtime"))?;
     runtime.block_on(async {
         match command {
             Command::Work(work) => work.run(signals::stop_on_signal()?).await,
@@ -143,11 +141,7 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Migrate(migrate) => migrate.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
-            Command::Abort(abort) => abort.run().await,
-            Command::Retry(retry) => retry.run().await,
-            Command::Skip(skip) => skip.run().await,
-            Command::Resolve(resolve) => resolve.run().await,
-            Command::Force(force) => force.run().await,
+            Command::Decide(decide) => decide.run().await,
             Command::Queues(queues) => queues.run().await,
             Command::Pause(pause) => pause.run().await,
             Command::Resume(resume) => resume.run().await,
@@ -210,7 +204,8 @@ fn start_log(log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is in it.
+/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is
+/// in it.
 struct JsonLog;
 
 impl std::io::Write for JsonLog {

@@ -12,10 +12,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::operate::out;
+use crate::output::out;
 
-/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N that status;
-/// anything else 200. Prints each call.
+/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never,
+/// /status/N that status; anything else 200. Prints each call.
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
     /// Where it listens
@@ -25,9 +25,6 @@ pub(crate) struct Echo {
 
 impl Echo {
     /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// When the port cannot be opened.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let listen = |source| Error::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;

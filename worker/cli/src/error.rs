@@ -1,6 +1,7 @@
 //! What can go wrong, as a person reads it.
 
 use pgsaga_sql::schema::{ApplyError, Misfit};
+use pgsaga_worker::db::sqlstate;
 
 /// Errors of the command line. Each text says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -22,20 +23,15 @@ pub(crate) enum Error {
     /// A step of a migration failed; nothing of it remains.
     #[error(transparent)]
     Migrate(ApplyError),
-    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the migration that waited.
+    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the
+    /// migration that waited.
     #[error(
         "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
     )]
-    LockedOut {
-        /// How long.
-        waited_seconds: u64,
-        /// Who they are, in words.
-        holders: String,
-    },
+    LockedOut { waited_seconds: u64, holders: String },
     /// The port of /metrics could not be opened.
     #[error("listen on {address}: {source}; choose another with --listen")]
     Listen {
-        /// What was asked for.
         address: std::net::SocketAddr,
         /// Why not.
         source: std::io::Error,
@@ -43,7 +39,6 @@ pub(crate) enum Error {
     /// A flag, a variable or a file that is not as it must be.
     #[error("{0}")]
     Usage(String),
-    /// No such saga.
     #[error("no saga has the gid {0:?} in this database")]
     NotFound(String),
     /// No such saga, step or queue, in the database's words.
@@ -55,26 +50,53 @@ pub(crate) enum Error {
     /// A command found something wrong; it has said what.
     #[error("{0}")]
     Found(String),
-    /// Input or output.
     #[error("{doing}: {source}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    Io { doing: String, source: std::io::Error },
     /// A private Postgres server or a scratch database could not be had.
     #[error(transparent)]
     Test(pgsaga_test::Error),
-    /// The producer refused or failed.
     #[error(transparent)]
     Producer(#[from] pgsaga_producer::Error),
-    /// The barrier of one of the demo's banks refused or failed.
     #[error(transparent)]
     Participant(#[from] pgsaga_participant::Error),
 }
 
 impl Error {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { doing: doing.into(), source }
+    }
+
+    /// Wraps any other error as one of input or output.
+    pub(crate) fn other(
+        doing: impl Into<String>,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Io { doing: doing.into(), source: std::io::Error::other(why) }
+    }
+
+    /// A signal came before the command was done.
+    pub(crate) fn stopped(doing: &str) -> Error {
+        let source = std::io::Error::new(std::io::ErrorKind::Interrupted, "stopped by a signal");
+        Error::Io { doing: doing.to_owned(), source }
+    }
+
+    /// Whether the database gave a statement up because it took too long.
+    pub(crate) fn is_too_long(&self) -> bool {
+        matches!(self.sqlstate().as_deref(), Some("57014" | "55P03"))
+    }
+
+    /// Whether others changed the same rows meanwhile, so that nothing was done.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            Error::Database(error) => sqlstate(error),
+            _ => None,
+        }
+    }
+
     /// A task of this process panicked or was cancelled.
     pub(crate) fn loop_ended(error: &tokio::task::JoinError) -> Error {
         Error::Worker(pgsaga_worker::Error::LoopEnded(error.to_string()))

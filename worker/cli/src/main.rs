@@ -5,17 +5,17 @@ mod cli;
 mod demo;
 mod echo;
 mod error;
-mod fleet;
 mod operate;
+mod output;
 mod signals;
-mod systemd;
 mod ui;
 mod words;
 mod work;
 
 use std::process::ExitCode;
 
-/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each other's arenas.
+/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each
+/// other's arenas.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

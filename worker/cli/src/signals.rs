@@ -13,8 +13,9 @@ fn ours() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
 }
 
-/// The first thing in `main`, before any thread: a signal that comes before [`stop_on_signal`] waits for it instead of
-/// killing the process. Threads made meanwhile stay blocked; the main thread takes the signals.
+/// The first thing in `main`, before any thread: a signal that comes before [`stop_on_signal`]
+/// waits for it instead of killing the process. Threads made meanwhile stay blocked; the main
+/// thread takes the signals.
 pub(crate) fn hold() {
     // Fails only for an invalid `how`.
     let _ = ours().thread_block();
@@ -27,14 +28,11 @@ pub(crate) fn release() {
 }
 
 /// Starts handling, in the runtime's main thread. The token is cancelled by the first signal.
-///
-/// # Errors
-/// When the handlers cannot be installed.
 pub(crate) fn stop_on_signal() -> Result<CancellationToken, Error> {
-    let io = |source| Error::Io { doing: "install the signal handlers".to_owned(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
-    ours().thread_unblock().map_err(|errno| io(errno.into()))?;
+    let io = || Error::io("install the signal handlers");
+    let mut terminate = signal(SignalKind::terminate()).map_err(io())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io())?;
+    ours().thread_unblock().map_err(|errno| io()(errno.into()))?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {

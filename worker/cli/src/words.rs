@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use icu_properties::props::{
+    BidiControl, BinaryProperty, DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup,
+    JoinControl, VariationSelector,
+};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use pgsaga_sql::FORMAT;
-
 use pgsaga_worker::db::Time;
 
-/// A time, in UTC.
 pub(crate) fn time(at: Time) -> String {
     at.to_string()
 }
@@ -34,13 +37,11 @@ pub(crate) fn span_us(us: i64) -> String {
     span(Duration::from_micros(us.try_into().unwrap_or(0)))
 }
 
-/// From the shortest to the longest.
 pub(crate) fn spans_us(least: i64, most: i64) -> String {
     let (least, most) = (span_us(least), span_us(most));
     if least == most { least } else { format!("{least} to {most}") }
 }
 
-/// When a task runs, in words.
 pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
     match worker {
         Some(worker) => format!("held by worker {worker}"),
@@ -49,14 +50,14 @@ pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
     }
 }
 
-/// Why workers of this release leave a task alone, where its row is of a newer format than they know.
+/// Why workers of this release leave a task alone, where its row is of a newer format than they
+/// know.
 pub(crate) fn newer_format(format: i16) -> Option<String> {
     (format > FORMAT).then(|| {
         format!("its row has format {format}, workers of this release know formats up to {FORMAT}: a newer `pgsaga work` runs it")
     })
 }
 
-/// With thousands separated.
 pub(crate) fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
@@ -69,42 +70,51 @@ pub(crate) fn count(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
-/// So many of something.
 pub(crate) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes no place or an empty one.
-/// The joiners U+200C and U+200D, and what chooses among the forms of the character before it, belong to what is seen.
-pub(crate) fn is_unprintable(character: char) -> bool {
-    let turns = matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    let is_empty = matches!(
-        character,
-        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'
-            | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{e0000}'..='\u{e007f}'
-    );
-    character.is_control() || turns || is_empty
+/// Up to `names_max` names, and how many more there are.
+pub(crate) fn some_names(names: &[&str], names_max: usize) -> String {
+    let more = match names.len().saturating_sub(names_max) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names[..names.len().min(names_max)].join(", "))
 }
 
-/// Whether something of a text is seen: more than spaces, and than what joins or changes other characters.
+fn has<P: BinaryProperty>(character: char) -> bool {
+    CodePointSetData::new::<P>().contains(character)
+}
+
+/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes
+/// no place or an empty one. Joiners, and what chooses among the forms of the character before it,
+/// belong to what is seen.
+pub(crate) fn is_unprintable(character: char) -> bool {
+    // The blank braille pattern is a symbol, and the separators of lines and paragraphs are spaces.
+    let is_blank = matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}');
+    let is_ignorable = has::<DefaultIgnorableCodePoint>(character);
+    let chooses_form = || has::<VariationSelector>(character) || character == '\u{34f}';
+    character.is_control()
+        || is_blank
+        || has::<BidiControl>(character)
+        || is_ignorable && !has::<JoinControl>(character) && !chooses_form()
+}
+
+/// Whether something of a text is seen: more than spaces, and than what joins or changes other
+/// characters.
 pub(crate) fn is_seen(text: &str) -> bool {
     let changes_others = |character| {
-        matches!(
-            character,
-            '\u{300}'..='\u{36f}' | '\u{180b}'..='\u{180f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'
-                | '\u{e0100}'..='\u{e01ef}'
-        )
+        let category = CodePointMapData::<GeneralCategory>::new().get(character);
+        has::<DefaultIgnorableCodePoint>(character) || GeneralCategoryGroup::Mark.contains(category)
     };
     text.chars().any(|character| {
         !character.is_whitespace() && !is_unprintable(character) && !changes_others(character)
     })
 }
 
-/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is unprintable.
+/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is
+/// unprintable.
 pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(chars_max * 4));
     for (nth, character) in text.chars().enumerate() {
@@ -117,17 +127,18 @@ pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     shown
 }
 
-/// The same of lines, in full.
 pub(crate) fn printable_lines(text: &str) -> String {
     let shown = |character| if character != '\n' && is_unprintable(character) { ' ' } else { character };
     text.chars().map(shown).collect()
 }
 
-/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as it is, is escaped.
+/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as
+/// it is, is escaped.
 pub(crate) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
-        // Below a space only the white space between the values is left. Beyond the basic plane an escape is a pair.
+        // Below a space only the white space between the values is left. Beyond the basic plane an
+        // escape is a pair.
         if character > '~' && is_unprintable(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 shown.push_str(&format!("\\u{unit:04x}"));

@@ -101,7 +101,7 @@ impl Interrupt {
     /// The word in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
-            Interrupt::Unwind => "turn",
+            Interrupt::Unwind => "unwind",
             Interrupt::Skip => "skip",
             Interrupt::End => "end",
         }

@@ -1,4 +1,5 @@
-//! The planner's view of a saga's definition: the order of the steps, their compensations and limits.
+//! The planner's view of a saga's definition: the order of the steps, their compensations and
+//! limits.
 
 /// Upper bound on the steps of a saga.
 pub const STEPS_MAX: usize = 1000;

@@ -12,6 +12,8 @@ mod tests;
 pub use event::{Attempt, Event, Fault, Interrupt, Op};
 pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
 pub use outcome::Outcome;
-pub use planner::{AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan};
+pub use planner::{
+    AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan, retry_limit,
+};
 pub use progress::{Progress, State};
-pub use status::StatusChange;
+pub use status::{SagaStatus, StatusChange};

@@ -237,7 +237,6 @@ fn judge(graph: &StepGraph, forward_only: bool, event: &Event) -> Verdict {
         }
         Some(Interrupt::Unwind) | None => {}
     }
-    let is_pivot = graph.pivot() == Some(now.step);
     match (now.op, event.outcome) {
         (_, Some(Outcome::Success)) => Verdict::Success,
         (_, None) => match event.fault {
@@ -255,25 +254,27 @@ fn judge(graph: &StepGraph, forward_only: bool, event: &Event) -> Verdict {
             Verdict::Failed { maybe_done: next.unknown_before, why: AbortCause::Refused }
         }
         (Op::Compensate, Some(Outcome::Failure)) => Verdict::Stuck { next, why: AbortCause::Refused },
-        (Op::Action, Some(Outcome::Unknown | Outcome::Unsent)) => {
-            // control: pivot-retries
-            let unlimited = forward_only || is_pivot && next.may_have_taken_effect();
-            match graph.retry_limit(now.step).filter(|_| !unlimited) {
-                Some(limit) if next.counted > limit => Verdict::Failed {
-                    maybe_done: next.may_have_taken_effect(),
-                    why: AbortCause::RetryLimit(limit),
-                },
-                _ => Verdict::Retry { next, wait: Wait::Backoff { counted: next.counted } },
-            }
-        }
-        (Op::Compensate, Some(Outcome::Unknown | Outcome::Unsent)) => {
-            match graph.compensate_retry_limit(now.step) {
-                Some(limit) if next.counted > limit => {
-                    Verdict::Stuck { next, why: AbortCause::RetryLimit(limit) }
+        (op, Some(Outcome::Unknown | Outcome::Unsent)) => match retry_limit(graph, forward_only, next) {
+            Some(limit) if next.counted > limit => {
+                let why = AbortCause::RetryLimit(limit);
+                match op {
+                    Op::Action => Verdict::Failed { maybe_done: next.may_have_taken_effect(), why },
+                    Op::Compensate => Verdict::Stuck { next, why },
                 }
-                _ => Verdict::Retry { next, wait: Wait::Backoff { counted: next.counted } },
             }
-        }
+            _ => Verdict::Retry { next, wait: Wait::Backoff { counted: next.counted } },
+        },
+    }
+}
+
+/// The limit on the retries of an op whose next attempt would be `next`. After the pivot has
+/// succeeded (`forward_only`), and for a pivot that may have taken effect, there is none.
+pub fn retry_limit(graph: &StepGraph, forward_only: bool, next: Attempt) -> Option<u32> {
+    // control: pivot-retries
+    let unlimited = forward_only || is_awaited(graph, next);
+    match next.op {
+        Op::Action => graph.retry_limit(next.step).filter(|_| !unlimited),
+        Op::Compensate => graph.compensate_retry_limit(next.step),
     }
 }
 

@@ -20,6 +20,7 @@ mod child;
 mod directory;
 mod download;
 mod error;
+mod options;
 mod process;
 
 use account::Account;
@@ -29,6 +30,7 @@ use process::Process;
 pub use binaries::find_binaries;
 pub use child::{ChildArgs, run_child};
 pub use error::Error;
+pub use options::Options;
 
 /// Upper bound on the time for a start, including recovery after a crash.
 const START_SECONDS_MAX: u64 = 60;
@@ -43,29 +45,6 @@ const POLL: Duration = Duration::from_millis(5);
 /// and four log lines. A child notices the death of its parent at its next wait, which a long query
 /// delays.
 const RETRY: Duration = Duration::from_millis(50);
-
-/// Settings of a private [`Server`].
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Directory with `initdb` and `postgres`; `None` searches for it with [`find_binaries`].
-    pub binaries: Option<PathBuf>,
-    /// Whether commits survive a crash of the machine. If off, the server is faster, but
-    /// measurements of durability and speed are meaningless.
-    pub fsync: bool,
-    /// Further settings, such as `("max_connections", "300")`. They override the defaults of this
-    /// module.
-    pub settings: Vec<(String, String)>,
-    /// Also listen on this port of 127.0.0.1, **without a password**: every user of the machine can
-    /// connect. `None` uses only a Unix socket, which only root and the user that starts the server
-    /// can open.
-    pub tcp_port: Option<u16>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { binaries: None, fsync: true, settings: Vec::new(), tcp_port: None }
-    }
-}
 
 /// A running private Postgres. Dropping it stops the server and deletes its data.
 #[derive(Debug)]

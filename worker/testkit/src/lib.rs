@@ -3,6 +3,7 @@
 pub mod call_log;
 pub mod embedded;
 mod error;
+pub mod fleet;
 pub mod scratch;
 
 pub use error::Error;

@@ -128,6 +128,6 @@ async fn a_thousand_sagas_take_a_constant_number_of_claims_and_settles() {
     assert!(claims <= 2.0, "1,000 due sagas are one claim; their second steps are chained");
     let settles = scene.metric("pgsaga_settle_group_tasks_count").await;
     assert!(settles < 500.0, "2,000 outcomes were settled by {settles} statements");
-    assert_eq!(scene.metric("pgsaga_settled_total{answer=\"applied\"}").await, 2000.0);
+    assert_eq!(scene.metric("pgsaga_settled_total{result=\"applied\"}").await, 2000.0);
     scene.healthy().await;
 }

@@ -1,4 +1,4 @@
-//! The participant's barrier: RACES 15, and DTM's rules.
+//! The participant's barrier: docs/races.md, R15, and DTM's rules.
 
 use std::time::Duration;
 

@@ -9,12 +9,12 @@ use crate::session::{
     Claimed, Claims, Ends, claim, claims, connect, declare_dead, hand_back, insert, register, rescue, settle,
 };
 
-async fn run_alone(connection: &mut sqlx::PgConnection, worker: i64, task: &Claimed) -> Option<i32> {
-    let statement = sqlx::query(query::RUN_ALONE).bind(worker).bind(task.id).bind(task.epoch);
+async fn run_isolated(connection: &mut sqlx::PgConnection, worker: i64, task: &Claimed) -> Option<i32> {
+    let statement = sqlx::query(query::RUN_ISOLATED).bind(worker).bind(task.id).bind(task.epoch);
     statement.fetch_optional(connection).await.unwrap().map(|row| row.get("epoch"))
 }
 
-/// RACES 1: an epoch that every write raises, also where the row is replaced: what was known of it before fits nothing.
+/// docs/races.md, R1: an epoch that every write raises, also where the row is replaced: what was known of it before fits nothing.
 #[tokio::test]
 async fn every_write_to_a_task_raises_its_epoch() {
     let scene = Scene::new().await;
@@ -39,8 +39,8 @@ async fn every_write_to_a_task_raises_its_epoch() {
         lane_tasks_max: 10,
         only_if_nobody_may_call: false,
     };
-    let parked: i64 = defer.query().fetch_one(&mut session).await.unwrap().get("parked");
-    assert_eq!(parked, 1);
+    let deferred: i64 = defer.query().fetch_one(&mut session).await.unwrap().get("deferred");
+    assert_eq!(deferred, 1);
     raised("defer").await;
 
     let tasks = claim(&mut session, worker, 1).await;
@@ -49,8 +49,8 @@ async fn every_write_to_a_task_raises_its_epoch() {
     raised("release").await;
     let mut tasks = claim(&mut session, worker, 1).await;
     raised("claim").await;
-    tasks[0].epoch = run_alone(&mut session, worker, &tasks[0]).await.unwrap();
-    raised("run_alone").await;
+    tasks[0].epoch = run_isolated(&mut session, worker, &tasks[0]).await.unwrap();
+    raised("run_isolated").await;
     assert_eq!(settle(&mut session, worker, &tasks, Ends::Advances).await.len(), 1);
     raised("the advance in place").await;
 
@@ -64,7 +64,7 @@ async fn every_write_to_a_task_raises_its_epoch() {
     raised("the task that a rescue makes").await;
 }
 
-/// RACES 12 for the statements that move claimed rows: none commits after its worker was declared dead.
+/// docs/races.md, R12 for the statements that move claimed rows: none commits after its worker was declared dead.
 #[tokio::test]
 async fn no_settle_commits_after_its_workers_rescue() {
     let Claims { scene, mut session, worker, tasks } = claims(2, 2).await;
@@ -80,7 +80,7 @@ async fn no_settle_commits_after_its_workers_rescue() {
     open.commit().await.unwrap();
 
     let mut open = session.begin().await.unwrap();
-    assert!(run_alone(&mut open, worker, &tasks[1]).await.is_some());
+    assert!(run_isolated(&mut open, worker, &tasks[1]).await.is_some());
     assert_eq!(declare_dead(&mut rescuer, worker).await, 0, "nor while it marks a task as running alone");
     open.commit().await.unwrap();
 
@@ -92,12 +92,12 @@ async fn no_settle_commits_after_its_workers_rescue() {
         "a dead worker settles nothing"
     );
     let now = Claimed { epoch: tasks[1].epoch + 1, ..tasks[1].clone() };
-    assert_eq!(run_alone(&mut session, worker, &now).await, None);
+    assert_eq!(run_isolated(&mut session, worker, &now).await, None);
     assert_eq!(rescue(&mut rescuer, worker).await, 2);
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
 
-/// RACES 6: what is written for a saga follows from the task that was locked, not from what the worker says.
+/// docs/races.md, R6: what is written for a saga follows from the task that was locked, not from what the worker says.
 #[tokio::test]
 async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;
@@ -110,7 +110,7 @@ async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
 
-/// RACES 5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does so behind his back.
+/// docs/races.md, R5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does so behind his back.
 #[tokio::test]
 async fn what_inserts_or_deletes_tasks_locks_the_saga_first() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;

@@ -1,4 +1,4 @@
-//! Settles and rescues wait for no row (RACES 8): what somebody has locked is left out, and done a moment later.
+//! Settles and rescues wait for no row (docs/races.md, R8): what somebody has locked is left out, and done a moment later.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn one_that_is_locked_holds_up_nobody(parallel: bool, lock: &'static str) 
     sqlx::raw_sql(lock).execute(&mut *open).await.unwrap();
     gate.open();
     eventually(Duration::from_secs(8), "a settle goes round the lock", async || {
-        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 0.0).then_some(())
+        (scene.metric("pgsaga_settled_total{result=\"locked\"}").await > 0.0).then_some(())
     })
     .await;
     saga("free").insert().await;

@@ -1,4 +1,4 @@
-//! The interleavings of RACES.md that sequential sagas can meet, as sessions that run the workers' own statements. Each
+//! The interleavings of docs/races.md that sequential sagas can meet, as sessions that run the workers' own statements. Each
 //! rule has a control: the statement without the rule, which must go wrong.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::session::{
     rescue_sleeps, settle, settle_statement, settle_with, slow_rescue, step_of, without,
 };
 
-/// RACES 1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
+/// docs/races.md, R1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
 #[tokio::test]
 async fn a_repeated_settle_skips_no_step() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 3).await;
@@ -32,7 +32,7 @@ async fn a_repeated_settle_skips_no_step() {
     assert_eq!(step_of(&scene, &tasks[0]).await, 3, "control: without the epoch a step is skipped");
 }
 
-/// RACES 2: a claim whose reply is lost leaves rows that a living worker does not know.
+/// docs/races.md, R2: a claim whose reply is lost leaves rows that a living worker does not know.
 #[tokio::test]
 async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
     let mut scene = Scene::with_worker().await;
@@ -55,7 +55,7 @@ async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
     scene.workers.clear();
 }
 
-/// RACES 6 and 8: a settle never waits for a row; what somebody has locked goes into the next group.
+/// docs/races.md, R6 and R8: a settle never waits for a row; what somebody has locked goes into the next group.
 #[tokio::test]
 async fn one_open_psql_holds_up_one_saga_and_nobody_else() {
     let Claims { scene, mut session, worker, tasks } = claims(100, 1).await;
@@ -104,7 +104,7 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
         .await
         .unwrap();
     eventually(PATIENCE, "a settle meets the lock", async || {
-        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 0.0).then_some(())
+        (scene.metric("pgsaga_settled_total{result=\"locked\"}").await > 0.0).then_some(())
     })
     .await;
     scene.saga("free").step("pay").insert().await;
@@ -114,7 +114,7 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
     scene.expect("locked", "succeeded", None, &["pay action"]).await;
 }
 
-/// RACES 9, the control: what `outcome::clean` takes out of an answer would fail the whole group.
+/// docs/races.md, R9, the control: what `outcome::clean` takes out of an answer would fail the whole group.
 #[tokio::test]
 async fn an_unclean_message_would_fail_its_whole_group() {
     let Claims { scene, mut session, worker, tasks } = claims(2, 1).await;
@@ -131,7 +131,7 @@ async fn an_unclean_message_would_fail_its_whole_group() {
     assert_eq!(settle(&mut session, worker, &tasks, Ends::Succeeds).await.len(), 2);
 }
 
-/// RACES 10: UNLOGGED, the table is empty after a crash and its identity restarts.
+/// docs/races.md, R10: UNLOGGED, the table is empty after a crash and its identity restarts.
 #[tokio::test]
 async fn the_worker_table_is_logged_and_its_ids_are_never_reused() {
     let scene = Scene::new().await;
@@ -147,7 +147,7 @@ async fn the_worker_table_is_logged_and_its_ids_are_never_reused() {
     assert_ne!(register(&mut session).await, first);
 }
 
-/// RACES 12: a claim that commits after its worker's rescue would leave tasks of a dead id that nobody looks for.
+/// docs/races.md, R12: a claim that commits after its worker's rescue would leave tasks of a dead id that nobody looks for.
 #[tokio::test]
 async fn no_claim_commits_after_its_workers_rescue() {
     let scene = Scene::new().await;
@@ -193,7 +193,7 @@ async fn no_claim_commits_after_its_workers_rescue() {
     );
 }
 
-/// RACES 12 for a worker that signs off: its farewell waits for its own open claim, else the claim's task would be left to
+/// docs/races.md, R12 for a worker that signs off: its farewell waits for its own open claim, else the claim's task would be left to
 /// nobody.
 #[tokio::test]
 async fn a_farewell_waits_for_the_workers_own_open_claim() {
@@ -237,7 +237,7 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
 
     let worker = register(&mut rescuer).await;
     sqlx::query(query::DECLARE_DEAD).bind(worker).bind(0i64).execute(&mut rescuer).await.unwrap();
-    sqlx::query(query::RUN_ALONE)
+    sqlx::query(query::RUN_ISOLATED)
         .bind(worker)
         .bind(task.id)
         .bind(task.epoch)
@@ -246,7 +246,7 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
         .unwrap();
 }
 
-/// RACES 11: after the clock stepped back a claimed row lies in the future; its worker's rescue must still find it.
+/// docs/races.md, R11: after the clock stepped back a claimed row lies in the future; its worker's rescue must still find it.
 #[tokio::test]
 async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
     let scene = Scene::new().await;
@@ -287,7 +287,7 @@ async fn a_locked_saga_does_not_starve_under_load() {
         }
     });
     eventually(PATIENCE, "a settle meets the lock", async || {
-        (scene.metric("pgsaga_settled_total{answer=\"locked\"}").await > 2.0).then_some(())
+        (scene.metric("pgsaga_settled_total{result=\"locked\"}").await > 2.0).then_some(())
     })
     .await;
     open.rollback().await.unwrap();
@@ -324,7 +324,7 @@ async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
     scene.expect("refused", "succeeded", None, &["pay action"]).await;
 }
 
-/// RACES 18: an insert that commits late has an old run_at; a mark that had passed it would hide it. The lease is long,
+/// docs/races.md, R18: an insert that commits late has an old run_at; a mark that had passed it would hide it. The lease is long,
 /// so that the mark's periodic backstop does not help.
 #[tokio::test]
 async fn a_low_water_mark_does_not_pass_a_late_committer() {
@@ -355,7 +355,7 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     assert_eq!(claim(&mut session, worker, 10).await.len(), 1);
 }
 
-/// RACES 19: nobody is idle when an INSERT runs, so it does not notify; a worker looks, becomes idle, and looks again; then
+/// docs/races.md, R19: nobody is idle when an INSERT runs, so it does not notify; a worker looks, becomes idle, and looks again; then
 /// the producer commits. The wake-up is only a hint: the worker goes on looking.
 #[tokio::test]
 async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
@@ -380,7 +380,7 @@ async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
     assert!(waited < Duration::from_secs(3), "found by polling after {waited:?}");
 }
 
-/// RACES 21: an old worker leaves a row of a newer format alone.
+/// docs/races.md, R21: an old worker leaves a row of a newer format alone.
 #[tokio::test]
 async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     let scene = Scene::new().await;
@@ -407,7 +407,7 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     assert_eq!(claim_with(&mut session, &blind, worker, 10).await.len(), 1);
 }
 
-/// RACES 13 to 23 that need aborts, deadlines or repairs belong to a later version; these statements must not deadlock
+/// docs/races.md, R13 to 23 that need aborts, deadlines or repairs belong to a later version; these statements must not deadlock
 /// with each other today.
 #[tokio::test]
 async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {

@@ -35,7 +35,7 @@ async fn four_workers_share_the_work_and_no_task_runs_twice_at_once() {
     scene.healthy().await;
 }
 
-/// RACES 4: the lost try is recorded as unknown, so the step is compensated although its second try was refused.
+/// docs/races.md, R4: the lost try is recorded as unknown, so the step is compensated although its second try was refused.
 #[tokio::test]
 async fn what_a_killed_worker_held_goes_on_elsewhere_within_the_lease_and_two_seconds() {
     let mut scene = Scene::new().await;
@@ -151,7 +151,7 @@ async fn a_crash_of_postgres_under_load_loses_nothing_and_workers_come_back_by_t
     }
 }
 
-/// RACES 11: silence counts only on an unbroken connection, so an outage longer than the lease makes nobody look dead.
+/// docs/races.md, R11: silence counts only on an unbroken connection, so an outage longer than the lease makes nobody look dead.
 #[tokio::test]
 async fn an_outage_longer_than_the_lease_makes_no_worker_look_dead() {
     let cluster = Cluster::own(false, false).await;
@@ -203,7 +203,7 @@ async fn a_worker_started_before_postgres_waits_and_says_so() {
     scene.expect("s", "succeeded", None, &["pay action"]).await;
 }
 
-/// RACES 20: a task that lost three workers runs alone, so that it can kill nobody else's work.
+/// docs/races.md, R20: a task that lost three workers runs alone, so that it can kill nobody else's work.
 #[tokio::test]
 async fn a_suspect_runs_alone() {
     let mut scene = Scene::new().await;
@@ -240,7 +240,7 @@ async fn a_suspect_runs_alone() {
     scene.healthy().await;
 }
 
-/// RACES 20, the limit: ten deaths while alone.
+/// docs/races.md, R20, the limit: ten deaths while alone.
 #[tokio::test]
 async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck() {
     let mut scene = Scene::new().await;
@@ -248,14 +248,13 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     let saga = scene.saga("poison").column("request_timeout", "'60 seconds'");
     saga.step("pay").action(Behaviour::Gate(gate.clone())).insert().await;
     // One death short of the limit.
-    sqlx::raw_sql("update pgsaga.task set lost = 12, lost_alone = 9").execute(scene.pool()).await.unwrap();
+    sqlx::raw_sql("update pgsaga.task set lost = 12, lost_isolated = 9").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
     // This one waits for its turn while the worker dies: it has lost as many workers, and as many while it ran alone, but
     // this death is not its own.
     scene.saga("unlucky").step("pay").insert().await;
-    let held =
-        "update pgsaga.task set lost = 12, lost_alone = 9 where worker is not null and lost = 0 returning id";
+    let held = "update pgsaga.task set lost = 12, lost_isolated = 9 where worker is not null and lost = 0 returning id";
     eventually(PATIENCE, "it is held", async || {
         sqlx::query(held).fetch_optional(scene.pool()).await.unwrap()
     })
@@ -264,7 +263,7 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     scene.workers.clear();
     scene.start_worker(&[]).await;
     gate.open();
-    let reason = "pay: killed 10 workers while it ran alone";
+    let reason = "pay: killed 10 workers while it ran isolated";
     assert_eq!(scene.ended("poison").await, ("stuck".to_owned(), Some(reason.to_owned())));
     assert_eq!(scene.ended("unlucky").await.0, "succeeded");
     scene.healthy().await;

@@ -29,8 +29,8 @@ async fn one_process_serves_two_servers_and_an_outage_of_one_does_not_stop_the_o
         scene.expect("s", "failed", Some("ship: no"), &["pay action", "ship action", "pay compensate"]).await;
     }
     let worker = &here.workers[0];
-    assert_eq!(value(worker, "pgsaga_slots", &here).await, Some(3.0));
-    assert_eq!(value(worker, "pgsaga_slots", &there).await, Some(5.0));
+    assert_eq!(value(worker, "pgsaga_call_slots", &here).await, Some(3.0));
+    assert_eq!(value(worker, "pgsaga_call_slots", &there).await, Some(5.0));
     assert_eq!(value(worker, "pgsaga_unwinds_total", &here).await, Some(1.0));
 
     // Its three calls are taken: that is nothing to the other.

@@ -59,7 +59,7 @@ fn every_value_is_validated_with_a_message_that_says_what_is_allowed() {
         (
             vec!["list", "--database-url", url, "--status", "done"],
             vec![],
-            "possible values: submitted, succeeded, aborting, failed, stuck",
+            "possible values: submitted, aborting, stuck, succeeded, failed",
         ),
     ] {
         let output = run(&args, &env);

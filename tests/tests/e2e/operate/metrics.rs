@@ -236,8 +236,8 @@ async fn what_keeps_vacuum_away_has_a_name() {
 async fn loops_tick_slots_are_known_and_connections_are_counted() {
     let mut scene = Scene::new().await;
     scene.start_worker(&["--concurrency", "7"]).await;
-    assert_eq!(scene.metric("pgsaga_slots").await, 7.0);
-    for name in ["claim", "heartbeat", "park", "sample"] {
+    assert_eq!(scene.metric("pgsaga_call_slots").await, 7.0);
+    for name in ["claim", "heartbeat", "defer", "sample"] {
         let series = format!("pgsaga_loop_ticks_total{{loop=\"{name}\"}}");
         let before = scene.metric(&series).await;
         eventually(PATIENCE, &format!("the loop {name} ticks"), async || {

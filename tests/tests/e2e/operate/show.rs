@@ -1,6 +1,7 @@
 //! `pgsaga show`: a saga as a person reads it, as JSON, and as a picture.
 
 mod picture;
+mod standing;
 mod whole;
 
 use pgsaga_tests::command::run;

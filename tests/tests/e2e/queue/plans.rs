@@ -1,4 +1,4 @@
-//! Plans of the hot statements: index loops whatever the statistics say (RACES 24).
+//! Plans of the hot statements: index loops whatever the statistics say (docs/races.md, R24).
 
 use pgsaga_sql::query;
 use pgsaga_tests::scene::Scene;
@@ -69,7 +69,7 @@ const HOT: [(&str, &str); 10] = [
     ("defer", query::Defer::SQL),
     ("still_held", query::STILL_HELD),
     ("release", query::Release::SQL),
-    ("run_alone", query::RUN_ALONE),
+    ("run_isolated", query::RUN_ISOLATED),
 ];
 
 async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {
@@ -205,7 +205,7 @@ async fn buffers_read(session: &mut PgConnection) -> i64 {
     .unwrap()
 }
 
-/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them (DESIGN.md §7).
+/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them.
 #[tokio::test]
 async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     let scene = Scene::new().await;

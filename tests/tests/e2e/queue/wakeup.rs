@@ -84,7 +84,7 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
     scene.all_ended(PATIENCE).await;
 }
 
-/// RACES 19: an INSERT that was open when the worker looked is not announced. So the first looks follow each other at 2, 4,
+/// docs/races.md, R19: an INSERT that was open when the worker looked is not announced. So the first looks follow each other at 2, 4,
 /// 8 … ms: eight take half a second, and eight seconds where each came a second after the last.
 #[tokio::test]
 async fn a_worker_that_has_just_become_idle_looks_again_soon() {

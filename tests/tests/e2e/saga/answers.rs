@@ -8,7 +8,7 @@ use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, Gate};
 use serde_json::json;
 
-/// RACES 17: decoded and encoded again, 1.10 becomes 1.1.
+/// docs/races.md, R17: decoded and encoded again, 1.10 becomes 1.1.
 #[tokio::test]
 async fn the_body_is_exactly_what_postgres_prints_on_every_try() {
     let scene = Scene::with_worker().await;
@@ -60,7 +60,7 @@ async fn a_call_is_a_post_with_dtms_query_and_our_headers_on_every_try() {
     assert!(call.body.is_empty(), "no payload is an empty body");
 }
 
-/// RACES 9: each of these, unbounded or unclean, would fail the settle of the whole group, on every retry.
+/// docs/races.md, R9: each of these, unbounded or unclean, would fail the settle of the whole group, on every retry.
 #[tokio::test]
 async fn no_answer_can_break_a_settle() {
     let scene = Scene::with_worker().await;
@@ -89,7 +89,7 @@ async fn no_answer_can_break_a_settle() {
     scene.healthy().await;
 }
 
-/// RACES 9: values that the database refuses fail one saga, not its group.
+/// docs/races.md, R9: values that the database refuses fail one saga, not its group.
 #[tokio::test]
 async fn a_group_that_cannot_be_settled_is_halved_until_the_culprit_is_alone_and_stuck() {
     let scene = Scene::with_worker().await;

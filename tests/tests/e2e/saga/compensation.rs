@@ -90,7 +90,7 @@ async fn an_unknown_step_is_compensated_when_it_succeeded_later_and_the_next_ref
     assert_eq!(compensation.key, "s/pay/compensate");
 }
 
-/// RACES 14: a service that answers 409 while the first try still runs.
+/// docs/races.md, R14: a service that answers 409 while the first try still runs.
 #[tokio::test]
 async fn a_refusal_after_an_unknown_try_is_asked_once_more_before_it_counts() {
     let scene = Scene::with_worker().await;

@@ -153,7 +153,7 @@ async fn one_branch_that_is_ongoing_holds_up_only_what_waits_for_it() {
     scene.healthy().await;
 }
 
-/// RACES 7: many pairs of steps that end at the same moment on two workers, each pair with a join: none is lost, none doubled.
+/// docs/races.md, R7: many pairs of steps that end at the same moment on two workers, each pair with a join: none is lost, none doubled.
 #[tokio::test]
 async fn two_steps_that_settle_at_the_same_moment_on_two_workers_neither_lose_nor_double_the_join() {
     let mut scene = Scene::new().await;

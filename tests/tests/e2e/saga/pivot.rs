@@ -92,7 +92,7 @@ async fn a_retry_after_the_pivot_knows_no_deadline() {
     scene.healthy().await;
 }
 
-/// RACES 13: the pivot's outcome is unknown when the abort or the deadline comes.
+/// docs/races.md, R13: the pivot's outcome is unknown when the abort or the deadline comes.
 #[tokio::test]
 async fn an_abort_or_deadline_waits_for_the_definite_outcome_of_a_pivot_that_was_called() {
     let scene = Scene::with_worker().await;

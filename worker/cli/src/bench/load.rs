@@ -1,10 +1,11 @@
-//! The producers: insert sagas through the crate, as fast as they are ended, or at a rate.
+//! The producers: insert sagas through the crate, as fast as they end, or at a rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgsaga_producer::{Definition, Producer, Saga, Step};
+use pgsaga_worker::db;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -13,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::stub::Stub;
 use super::times::Times;
 use crate::error::Error;
-use pgsaga_worker::db;
 
-/// How soon a producer that was too fast looks again.
+/// Pause after which a producer that was too fast looks again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a saga of the bench is like.
@@ -23,23 +23,21 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct Shape {
     pub(crate) steps: usize,
     pub(crate) payload_bytes: usize,
-    /// Its last step refuses, and what was done is undone.
+    /// Whether the last step refuses, and what was done is undone.
     pub(crate) refused: bool,
 }
 
 impl Shape {
-    /// Calls of one saga until it has ended.
     pub(crate) fn calls(&self) -> usize {
         if self.refused { 2 * self.steps - 1 } else { self.steps }
     }
 
-    /// The saga of this number, checked. `dead` is called instead of the stub by sagas that go to nobody.
+    /// The saga of this number, checked. `dead` is called instead of the stub.
     pub(crate) fn saga(&self, stub: &Stub, number: u64, dead: Option<&str>) -> Result<Definition, Error> {
         let mut saga = Saga::new().gid(Times::gid(number)).map_err(pgsaga_producer::Error::from)?;
         let payload = "x".repeat(self.payload_bytes);
         for step in 1..=self.steps {
-            let last = step == self.steps;
-            let answer = match (last, self.refused) {
+            let answer = match (step == self.steps, self.refused) {
                 (false, _) => "ok",
                 (true, true) => "refuse",
                 (true, false) => "end",
@@ -57,13 +55,11 @@ impl Shape {
         Ok(saga.definition().map_err(pgsaga_producer::Error::from)?)
     }
 
-    /// The steps of one saga.
     pub(crate) fn steps_json(&self, stub: &Stub) -> Result<String, Error> {
         Ok(self.saga(stub, 0, None)?.steps().to_owned())
     }
 }
 
-/// How fast sagas come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     /// So many are open at once.
@@ -72,85 +68,71 @@ pub(crate) enum Pace {
     Rate(f64),
 }
 
-/// A running load.
-pub(crate) struct Load {
-    inserted: Arc<AtomicU64>,
-    commits: Arc<AtomicU64>,
-    stop: CancellationToken,
-    producers: JoinSet<Result<(), Error>>,
-}
-
-/// How sagas are inserted.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) shape: Shape,
     pub(crate) pace: Pace,
     pub(crate) producers: usize,
-    /// Sagas of one INSERT; 1 is the crate's single one.
+    /// Sagas of one INSERT; 1 is the crate's single INSERT.
     pub(crate) batch: usize,
-    /// Every fifth saga goes to this URL.
+    /// A URL that every fifth saga calls.
     pub(crate) dead: Option<String>,
-    /// The number of the first saga.
     pub(crate) first: u64,
 }
 
 impl Plan {
-    /// A fifth.
     const DEAD_EVERY: u64 = 5;
 
-    fn is_dead(&self, saga: u64) -> bool {
-        self.dead.is_some() && saga.is_multiple_of(Self::DEAD_EVERY)
-    }
-
-    /// How many of the first so many sagas go to somebody who answers.
+    /// How many of the first `sagas` sagas call somebody who answers.
     pub(crate) fn alive(&self, sagas: u64) -> u64 {
         if self.dead.is_some() { sagas - sagas.div_ceil(Self::DEAD_EVERY) } else { sagas }
     }
+
+    fn saga(&self, stub: &Stub, number: u64) -> Result<Definition, Error> {
+        let dead = self.dead.as_deref().filter(|_| number.is_multiple_of(Self::DEAD_EVERY));
+        self.shape.saga(stub, number, dead)
+    }
+}
+
+pub(crate) struct Load {
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+    producers: JoinSet<Result<(), Error>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    next: AtomicU64,
+    inserted: AtomicU64,
+    commits: AtomicU64,
 }
 
 impl Load {
     /// Starts producers, each with a connection of its own.
-    ///
-    /// # Errors
-    /// When the database does not answer.
     pub(crate) async fn start(url: &str, plan: Plan, stub: Arc<Stub>) -> Result<Load, Error> {
-        let pool = connect(url, plan.producers).await?;
-        let mut load = Load {
-            inserted: Arc::default(),
-            commits: Arc::default(),
-            stop: CancellationToken::new(),
-            producers: JoinSet::new(),
-        };
-        let next = Arc::new(AtomicU64::new(plan.first));
+        let options = sqlx::ConnectOptions::disable_statement_logging(db::choose(url).await?);
+        let pool = PgPoolOptions::new().max_connections(plan.producers as u32);
+        let pool = pool.connect_with(options).await?;
+        let counts = Arc::new(Counts { next: plan.first.into(), ..Counts::default() });
+        let mut load = Load { counts, stop: CancellationToken::new(), producers: JoinSet::new() };
         for _ in 0..plan.producers {
-            let one = One {
-                pool: pool.clone(),
-                plan: plan.clone(),
-                stub: Arc::clone(&stub),
-                next: Arc::clone(&next),
-                inserted: Arc::clone(&load.inserted),
-                commits: Arc::clone(&load.commits),
-            };
-            let stop = load.stop.clone();
-            load.producers.spawn(one.run(stop));
+            let (counts, stop) = (Arc::clone(&load.counts), load.stop.clone());
+            let producer =
+                OneProducer { pool: pool.clone(), plan: plan.clone(), stub: Arc::clone(&stub), counts };
+            load.producers.spawn(producer.run(stop));
         }
         Ok(load)
     }
 
-    /// Sagas inserted so far.
     pub(crate) fn inserted(&self) -> u64 {
-        self.inserted.load(Ordering::Relaxed)
+        self.counts.inserted.load(Ordering::Relaxed)
     }
 
-    /// The transactions that it took.
     pub(crate) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        self.counts.commits.load(Ordering::Relaxed)
     }
 
-    /// Ends it. Everything that was begun is inserted.
-    ///
-    /// # Errors
-    /// The first of a producer.
+    /// Ends the load. Everything that was begun is inserted.
     pub(crate) async fn stop(&mut self) -> Result<(), Error> {
         self.stop.cancel();
         while let Some(ended) = self.producers.join_next().await {
@@ -159,10 +141,6 @@ impl Load {
         Ok(())
     }
 
-    /// Whether a producer has failed.
-    ///
-    /// # Errors
-    /// What it failed with.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         match self.producers.try_join_next() {
             Some(ended) => ended.map_err(|error| Error::loop_ended(&error))?,
@@ -171,24 +149,21 @@ impl Load {
     }
 }
 
-/// One producer.
-struct One {
+struct OneProducer {
     pool: PgPool,
     plan: Plan,
     stub: Arc<Stub>,
-    next: Arc<AtomicU64>,
-    inserted: Arc<AtomicU64>,
-    commits: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
-impl One {
+impl OneProducer {
     async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let mut connection = self.pool.acquire().await?;
         let batch = self.plan.batch as u64;
         let mut tick = match self.plan.pace {
             Pace::Rate(rate) => {
                 let every = Duration::from_secs_f64(batch as f64 * self.plan.producers as f64 / rate);
-                // Not all at the same moment.
+                // Producers do not insert in step.
                 let offset = every.mul_f64(rand::random::<f64>());
                 let mut tick = tokio::time::interval_at(Instant::now() + offset, every);
                 // What was missed is made up for: the load does not wait for the system under test.
@@ -198,44 +173,28 @@ impl One {
             Pace::Open(_) => None,
         };
         while !stop.is_cancelled() {
-            match (&mut tick, self.plan.pace) {
-                (Some(tick), _) => drop(tick.tick().await),
-                (None, Pace::Open(most)) => {
-                    let open =
-                        self.plan.alive(self.next.load(Ordering::Relaxed)).saturating_sub(self.stub.ended());
-                    if open + batch > most {
-                        tokio::time::sleep(FULL_PAUSE).await;
-                        continue;
-                    }
-                }
-                (None, Pace::Rate(_)) => {}
+            if let Some(tick) = &mut tick {
+                tick.tick().await;
             }
-            let first = self.next.fetch_add(batch, Ordering::Relaxed);
-            let sagas = (first..first + batch)
-                .map(|saga| {
-                    let dead = self.plan.dead.as_deref().filter(|_| self.plan.is_dead(saga));
-                    self.plan.shape.saga(&self.stub, saga, dead)
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let producer = Producer::default();
-            match sagas.as_slice() {
-                [saga] => drop(producer.submit_definition(&mut *connection, saga).await?),
-                sagas => drop(producer.submit_definitions(&mut *connection, sagas).await?),
+            if let Pace::Open(most) = self.plan.pace {
+                let begun = self.plan.alive(self.counts.next.load(Ordering::Relaxed));
+                if begun.saturating_sub(self.stub.ended()) + batch > most {
+                    tokio::time::sleep(FULL_PAUSE).await;
+                    continue;
+                }
+            }
+            let first = self.counts.next.fetch_add(batch, Ordering::Relaxed);
+            let sagas = (first..first + batch).map(|saga| self.plan.saga(&self.stub, saga));
+            match sagas.collect::<Result<Vec<_>, _>>()?.as_slice() {
+                [saga] => drop(Producer::default().submit_definition(&mut *connection, saga).await?),
+                sagas => drop(Producer::default().submit_definitions(&mut *connection, sagas).await?),
             }
             for saga in first..first + batch {
                 self.stub.times().committed(saga);
             }
-            self.inserted.fetch_add(batch, Ordering::Relaxed);
-            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.counts.inserted.fetch_add(batch, Ordering::Relaxed);
+            self.counts.commits.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
-}
-
-async fn connect(url: &str, connections: usize) -> Result<PgPool, Error> {
-    let options = db::choose(url).await?;
-    Ok(PgPoolOptions::new()
-        .max_connections(connections as u32)
-        .connect_with(sqlx::ConnectOptions::disable_statement_logging(options))
-        .await?)
 }

@@ -1,15 +1,17 @@
 //! The result: for a person as a table, for a machine as one flat object.
 
+use clap::ValueEnum as _;
 use comfy_table::CellAlignment;
 use serde_json::{Map, Value};
 
+use super::Scenario;
 use super::limits::Limits;
+use super::rig::Groups;
 use super::run::Measured;
 use super::times::Percentiles;
-use crate::operate::table_of;
+use crate::output::table_of;
 use crate::words::count;
 
-/// What a figure is held against.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bar {
     AtLeast(f64),
@@ -42,7 +44,6 @@ impl Bar {
     }
 }
 
-/// One line.
 #[derive(Debug)]
 struct Line {
     name: String,
@@ -54,36 +55,42 @@ struct Line {
 /// The result of a scenario. The first line with a bar is *the* figure of the scenario.
 #[derive(Debug)]
 pub(crate) struct Report {
-    scenario: &'static str,
+    scenario: String,
     lines: Vec<Line>,
 }
 
 impl Report {
-    pub(crate) fn new(scenario: &'static str) -> Report {
-        Report { scenario, lines: Vec::new() }
+    pub(crate) fn new(scenario: Scenario) -> Report {
+        let scenario = scenario.to_possible_value().map(|value| value.get_name().to_owned());
+        Report { scenario: scenario.unwrap_or_default(), lines: Vec::new() }
     }
 
     /// A figure that is held against a bar.
     pub(crate) fn bar(&mut self, name: &str, value: f64, bar: Bar, meaning: &str) {
-        self.lines.push(Line {
-            name: name.to_owned(),
-            value: Some(value),
-            meaning: meaning.to_owned(),
-            bar: Some(bar),
-        });
+        self.figure(name, value, Some(bar), meaning);
     }
 
-    /// A figure. `None` where it cannot be measured here.
     pub(crate) fn line(&mut self, name: &str, value: impl Into<Option<f64>>, meaning: &str) {
-        self.lines.push(Line {
-            name: name.to_owned(),
-            value: value.into(),
-            meaning: meaning.to_owned(),
-            bar: None,
-        });
+        self.figure(name, value, None, meaning);
     }
 
-    /// What the machine could do.
+    /// A figure; `None` where it cannot be measured here.
+    pub(crate) fn figure(
+        &mut self,
+        name: &str,
+        value: impl Into<Option<f64>>,
+        bar: Option<Bar>,
+        meaning: &str,
+    ) {
+        let (name, meaning) = (name.to_owned(), meaning.to_owned());
+        self.lines.push(Line { name, value: value.into(), meaning, bar });
+    }
+
+    pub(crate) fn groups(&mut self, groups: &Groups) {
+        self.line("claim_tasks", groups.claim, "tasks of a claim that found some");
+        self.line("settle_tasks", groups.settle, "tasks of a settle");
+    }
+
     pub(crate) fn limits(&mut self, limits: &Limits, composed: f64) {
         self.line("http_calls_per_second", limits.http_calls_per_second, "the worker's HTTP client alone");
         self.line("stub_calls_per_second", limits.stub_calls_per_second, "the stub participant alone");
@@ -96,13 +103,11 @@ impl Report {
         self.line("limit_sagas_per_second", composed, "all of it after each other");
     }
 
-    /// What a load came to.
     pub(crate) fn measured(&mut self, measured: &Measured) {
         self.line("sagas_per_second", measured.sagas_per_second, "end to end, counted at their final state");
         self.percentiles("first_call", measured.first_call, "from the INSERT's commit to the first call");
         self.percentiles("finished", measured.finished, "from the INSERT's commit to the final state");
-        self.line("claim_tasks", measured.groups.claim, "tasks of a claim that found some");
-        self.line("settle_tasks", measured.groups.settle, "tasks of a settle");
+        self.groups(&measured.groups);
         self.line(
             "full_page_bytes_per_saga",
             measured.full_page_bytes,
@@ -135,13 +140,12 @@ impl Report {
             .collect()
     }
 
-    /// One line.
     pub(crate) fn json(&self) -> String {
         let mut object = Map::new();
         for line in &self.lines {
             object.insert(line.name.clone(), value(line.value));
         }
-        object.insert("scenario".to_owned(), self.scenario.into());
+        object.insert("scenario".to_owned(), self.scenario.as_str().into());
         if let Some((figure, bar)) = self.lines.iter().find_map(|line| Some((line.value, line.bar?))) {
             object.insert("figure".to_owned(), value(figure));
             object.insert("bar".to_owned(), value(Some(bar.value())));
@@ -152,7 +156,6 @@ impl Report {
         Value::Object(object).to_string()
     }
 
-    /// For a person.
     pub(crate) fn table(&self) -> String {
         let mut table = table_of(&["figure", "value", "bar", "meaning"]);
         for line in &self.lines {
@@ -170,7 +173,6 @@ impl Report {
         table.to_string()
     }
 
-    /// In a sentence, for a person.
     pub(crate) fn verdict(&self) -> String {
         match self.missed().as_slice() {
             [] => format!("{}: every bar holds", self.scenario),
@@ -188,7 +190,6 @@ fn value(value: Option<f64>) -> Value {
     value.map_or(Value::Null, |value| rounded(value).into())
 }
 
-/// Whole where it is large.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 { count(value.round() as i64) } else { rounded(value).to_string() }
 }
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_first_bar_is_the_figure_and_all_must_hold() {
-        let mut report = Report::new("steady");
+        let mut report = Report::new(Scenario::Steady);
         report.line("http_calls_per_second", 50_000.4, "");
         report.line("full_page_bytes_per_saga", None, "");
         report.bar("ratio", 0.8123, Bar::AtLeast(0.8), "");

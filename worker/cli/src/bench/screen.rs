@@ -1,4 +1,5 @@
-//! What a person sees while the bench runs. All on standard error: standard output is for the result.
+//! What a person sees while the bench runs. All on standard error: standard output is for the
+//! result.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,6 @@ use crate::words::{count, span};
 /// Where a spinner cannot be drawn, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A spinner on a terminal, lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Screen {
     spinner: ProgressBar,
@@ -23,7 +23,6 @@ impl Screen {
         Screen { spinner: ProgressBar::new_spinner().with_style(style), last_line: Instant::now() }
     }
 
-    /// A line that stays.
     pub(crate) fn say(&mut self, line: &str) {
         self.last_line = Instant::now();
         if self.spinner.is_hidden() {

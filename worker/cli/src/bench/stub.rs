@@ -1,4 +1,5 @@
-//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was called.
+//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was
+//! called.
 //!
 //! It has a thread of its own, so that it waits behind nobody else's work in this process.
 
@@ -29,7 +30,6 @@ pub(crate) struct Stub {
     _running: DropGuard,
 }
 
-/// What it has seen.
 #[derive(Debug)]
 struct Seen {
     times: Times,
@@ -39,18 +39,15 @@ struct Seen {
 
 impl Stub {
     /// Listens on a port of its own choice.
-    ///
-    /// # Errors
-    /// When there is none.
     pub(crate) async fn start(times: Times) -> Result<Stub, Error> {
-        let failed = |source| Error::Io { doing: "start the stub participant".to_owned(), source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let listener = listener.into_std().map_err(failed)?;
+        let failed = || Error::io("start the stub participant");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed())?;
+        let address = listener.local_addr().map_err(failed())?;
+        let listener = listener.into_std().map_err(failed())?;
         let seen = Arc::new(Seen { times, calls: AtomicU64::new(0), ended: AtomicU64::new(0) });
         let (stop, serves) = (CancellationToken::new(), Arc::clone(&seen));
         let stopped = stop.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
         thread::Builder::new()
             .name("stub".to_owned())
             .spawn(move || {
@@ -61,16 +58,16 @@ impl Stub {
                     }
                 });
             })
-            .map_err(failed)?;
+            .map_err(failed())?;
         Ok(Stub { address, seen, _running: stop.drop_guard() })
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that ends its saga, `refuse` a definite no.
+    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that
+    /// ends its saga, `refuse` a definite no.
     pub(crate) fn url(&self, answer: &str, step: usize) -> String {
         format!("http://localhost:{}/{answer}/{step}", self.address.port())
     }
@@ -80,7 +77,6 @@ impl Stub {
         &self.seen.times
     }
 
-    /// Calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.seen.calls.load(Ordering::Relaxed)
     }
@@ -94,7 +90,8 @@ impl Stub {
 async fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
-        // A failed accept, for want of descriptors say, is a call that fails, which the bench counts.
+        // A failed accept, for want of descriptors say, is a call that fails, which the bench
+        // counts.
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(converse(stream, Arc::clone(&seen)));
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The gids of the bench: a prefix and a number, with zeros, so that they are in the order of their insertion as an order
-/// number or a UUID of version 7 would be.
+/// Gids are this and a number with zeros, so that they are in the order of their insertion, like an
+/// order number or a UUID of version 7.
 const PREFIX: &str = "bench-";
-/// So many sagas have their times kept at most; of more, evenly chosen ones.
+/// Upper bound on the sagas whose times are kept; of more sagas, evenly chosen ones.
 const KEPT_MAX: u64 = 1_000_000;
 
-/// The times of sagas by their number, in microseconds from an origin; 0 where nothing has happened.
+/// The times of sagas by their number, in microseconds from an origin; 0 before it happened.
 #[derive(Debug, Clone)]
 pub(crate) struct Times(Arc<Kept>);
 
@@ -28,32 +28,31 @@ struct Saga {
 }
 
 impl Times {
-    /// For up to this many sagas.
     pub(crate) fn new(sagas_max: u64) -> Times {
         let every = sagas_max.div_ceil(KEPT_MAX).max(1);
         let kept = usize::try_from(sagas_max.div_ceil(every)).unwrap_or(0);
-        Times(Arc::new(Kept {
-            origin: Instant::now(),
-            every,
-            sagas: std::iter::repeat_with(Saga::default).take(kept).collect(),
-        }))
+        let sagas = std::iter::repeat_with(Saga::default).take(kept).collect();
+        Times(Arc::new(Kept { origin: Instant::now(), every, sagas }))
     }
 
-    /// The gid of a saga.
     pub(crate) fn gid(saga: u64) -> String {
         format!("{PREFIX}{saga:010}")
     }
 
-    /// The number of the saga that a URL's query names.
-    pub(crate) fn saga_of(query: &str) -> Option<u64> {
-        let gid = query.split('&').find_map(|pair| pair.strip_prefix("gid="))?;
+    /// The number of the saga of a gid.
+    pub(crate) fn saga(gid: &str) -> Option<u64> {
         gid.strip_prefix(PREFIX)?.parse().ok()
     }
 
-    /// Whether the times of this saga are kept, and at which place.
-    pub(crate) fn place(&self, saga: u64) -> Option<usize> {
+    /// The number of the saga that a URL's query names.
+    pub(crate) fn saga_of(query: &str) -> Option<u64> {
+        Times::saga(query.split('&').find_map(|pair| pair.strip_prefix("gid="))?)
+    }
+
+    /// Where the times of the saga are; `None` where they are not kept.
+    fn kept(&self, saga: u64) -> Option<&Saga> {
         let place = saga.is_multiple_of(self.0.every).then_some(saga / self.0.every)?;
-        usize::try_from(place).ok().filter(|place| *place < self.0.sagas.len())
+        self.0.sagas.get(usize::try_from(place).ok()?)
     }
 
     /// Microseconds from the origin, never 0.
@@ -61,40 +60,36 @@ impl Times {
         self.0.origin.elapsed().as_micros() as u64 + 1
     }
 
-    /// Its INSERT's commit was acknowledged.
+    /// The commit of the saga's INSERT was acknowledged.
     pub(crate) fn committed(&self, saga: u64) {
-        if let Some(place) = self.place(saga) {
-            self.0.sagas[place].committed_us.store(self.now_us(), Ordering::Relaxed);
+        if let Some(saga) = self.kept(saga) {
+            saga.committed_us.store(self.now_us(), Ordering::Relaxed);
         }
     }
 
-    /// Its first step is called; only the first call counts.
+    /// The saga's first step is called. Only the first call counts.
     pub(crate) fn called(&self, saga: u64) {
-        if let Some(place) = self.place(saga) {
-            let called = &self.0.sagas[place].called_us;
-            let _ = called.compare_exchange(0, self.now_us(), Ordering::Relaxed, Ordering::Relaxed);
+        if let Some(saga) = self.kept(saga) {
+            let now = self.now_us();
+            let _ = saga.called_us.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// When a saga was committed; `None` where that is not kept.
     pub(crate) fn committed_us(&self, saga: u64) -> Option<u64> {
-        let us = self.0.sagas[self.place(saga)?].committed_us.load(Ordering::Relaxed);
+        let us = self.kept(saga)?.committed_us.load(Ordering::Relaxed);
         (us > 0).then_some(us)
     }
 
-    /// From the commit to the first call, in microseconds, of each saga that was committed between two times and called.
-    /// A call may come before its commit is acknowledged: that is 0.
+    /// Microseconds from the commit to the first call, of each saga that was committed between two
+    /// times and called. A call may come before its commit is acknowledged: that is 0.
     pub(crate) fn first_calls_us(&self, from_us: u64, to_us: u64) -> Vec<u64> {
-        self.0
-            .sagas
-            .iter()
-            .filter_map(|saga| {
-                let committed = saga.committed_us.load(Ordering::Relaxed);
-                let called = saga.called_us.load(Ordering::Relaxed);
-                ((from_us..to_us).contains(&committed) && called > 0)
-                    .then(|| called.saturating_sub(committed))
-            })
-            .collect()
+        let took = self.0.sagas.iter().filter_map(|saga| {
+            let committed = saga.committed_us.load(Ordering::Relaxed);
+            let called = saga.called_us.load(Ordering::Relaxed);
+            let is_measured = (from_us..to_us).contains(&committed) && called > 0;
+            is_measured.then(|| called.saturating_sub(committed))
+        });
+        took.collect()
     }
 }
 
@@ -107,7 +102,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of microseconds, by the nearest rank. `None` of none.
+    /// Of microseconds, by the nearest rank. `None` of no durations.
     pub(crate) fn of(mut us: Vec<u64>) -> Option<Percentiles> {
         us.sort_unstable();
         let at = |share: f64| {
@@ -134,7 +129,7 @@ mod tests {
     #[test]
     fn of_too_many_sagas_evenly_chosen_ones_are_kept() {
         let times = Times::new(2 * KEPT_MAX);
-        assert_eq!((times.place(0), times.place(1), times.place(2)), (Some(0), None, Some(1)));
+        assert_eq!([0, 1, 2].map(|saga| times.kept(saga).is_some()), [true, false, true]);
         times.committed(2);
         times.called(2);
         times.called(3);

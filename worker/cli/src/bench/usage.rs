@@ -1,123 +1,106 @@
 //! What processes and the database have used.
 
-use std::fs;
-
-use sqlx::Row as _;
+use pgsaga_worker::db;
 use sqlx::postgres::PgPool;
 
 use crate::error::Error;
-use pgsaga_worker::db;
+use crate::operate::read::row;
 
-/// Seconds of CPU that a process has used, all its threads. `None` where the system does not say: Linux does.
-pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
-    let mut nanoseconds = 0u64;
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        // One that has ended meanwhile had little to do with the load.
-        let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
-        nanoseconds += text.split_whitespace().next()?.parse::<u64>().ok()?;
+#[cfg(target_os = "linux")]
+mod process {
+    use procfs::process::{Process, all_processes};
+
+    fn process(pid: u32) -> Option<Process> {
+        Process::new(pid.try_into().ok()?).ok()
     }
-    Some(nanoseconds as f64 / 1e9)
-}
 
-/// The same of a Postgres server: its postmaster, every child that runs, and those that have ended.
-pub(crate) fn postgres_cpu_seconds(postmaster: u32) -> Option<f64> {
-    let mut seconds = cpu_seconds(postmaster)? + ended_children_seconds(postmaster)?;
-    for process in fs::read_dir("/proc").ok()? {
-        let Some(pid) = process.ok()?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if stat_field(pid, PARENT) == Some(u64::from(postmaster)) {
-            seconds += cpu_seconds(pid).unwrap_or(0.0);
-        }
+    pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
+        let tasks = process(pid)?.tasks().ok()?.flatten();
+        // A thread that has ended meanwhile had little to do with the load.
+        let nanoseconds: u64 = tasks.filter_map(|task| Some(task.schedstat().ok()?.sum_exec_runtime)).sum();
+        Some(nanoseconds as f64 / 1e9)
     }
-    Some(seconds)
+
+    pub(crate) fn postgres_cpu_seconds(postmaster: u32) -> Option<f64> {
+        let stat = process(postmaster)?.stat().ok()?;
+        let ended = (stat.cutime + stat.cstime) as f64 / procfs::ticks_per_second() as f64;
+        let children = all_processes().ok()?.flatten().filter_map(|child| child.stat().ok());
+        let running = children.filter(|child| child.ppid == stat.pid);
+        let running = running.filter_map(|child| cpu_seconds(child.pid.cast_unsigned()));
+        Some(cpu_seconds(postmaster)? + ended + running.sum::<f64>())
+    }
+
+    pub(crate) fn peak_memory_bytes(pid: u32) -> Option<u64> {
+        Some(process(pid)?.status().ok()?.vmhwm? * 1024)
+    }
+
+    pub(crate) fn memory_now_bytes(pid: u32) -> Option<u64> {
+        Some(process(pid)?.status().ok()?.vmrss? * 1024)
+    }
 }
 
-/// The most memory that a process has had, in bytes.
-pub(crate) fn peak_memory_bytes(pid: u32) -> Option<u64> {
-    memory_bytes(pid, "VmHWM:")
+/// Other systems do not say.
+#[cfg(not(target_os = "linux"))]
+mod process {
+    pub(crate) fn cpu_seconds(_: u32) -> Option<f64> {
+        None
+    }
+
+    pub(crate) fn peak_memory_bytes(_: u32) -> Option<u64> {
+        None
+    }
+
+    pub(crate) use cpu_seconds as postgres_cpu_seconds;
+    pub(crate) use peak_memory_bytes as memory_now_bytes;
 }
 
-/// The memory that a process has now, in bytes.
-pub(crate) fn memory_now_bytes(pid: u32) -> Option<u64> {
-    memory_bytes(pid, "VmRSS:")
-}
+/// Seconds of CPU that all threads of a process have used.
+pub(crate) use process::cpu_seconds;
+/// Bytes of memory that a process has now.
+pub(crate) use process::memory_now_bytes;
+/// The most bytes of memory that a process has had.
+pub(crate) use process::peak_memory_bytes;
+/// Seconds of CPU of a Postgres server: its postmaster, all children that run, and those that have
+/// ended.
+pub(crate) use process::postgres_cpu_seconds;
 
-fn memory_bytes(pid: u32, what: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix(what))?;
-    Some(kibibytes.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-}
-
-/// Fields of /proc/PID/stat after the name, which may hold anything (proc(5)).
-const PARENT: usize = 1;
-const CHILDREN_USER: usize = 13;
-const CHILDREN_SYSTEM: usize = 14;
-
-fn stat_field(pid: u32, field: usize) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(field)?.parse().ok()
-}
-
-fn ended_children_seconds(pid: u32) -> Option<f64> {
-    // USER_HZ, in which proc(5) counts, is 100 on every Linux that Rust runs on.
-    Some((stat_field(pid, CHILDREN_USER)? + stat_field(pid, CHILDREN_SYSTEM)?) as f64 / 100.0)
-}
-
-/// What a database has done until a moment.
-#[derive(Debug, Clone)]
-pub(crate) struct Work {
-    pub(crate) at_us: i64,
-    pub(crate) commits: i64,
-    /// Versions of rows that were left dead, in the tables of pgsaga.
-    pub(crate) dead_rows: i64,
-    wal_lsn: String,
+row! {
+    /// What a database has done until a moment.
+    #[derive(Debug, Clone)]
+    Work {
+        at_us: i64,
+        commits: i64,
+        /// Versions of rows in the tables of pgsaga that were left dead.
+        dead_rows: i64,
+        wal_lsn: String,
+    }
 }
 
 impl Work {
-    /// Until now.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn read(pool: &PgPool) -> Result<Work, Error> {
-        let row = sqlx::query(include_str!("work.sql")).fetch_one(pool).await?;
-        Ok(Work {
-            at_us: row.try_get("at_us")?,
-            commits: row.try_get("commits")?,
-            dead_rows: row.try_get("dead_rows")?,
-            wal_lsn: row.try_get("wal_lsn")?,
-        })
+        Ok(sqlx::query_as(include_str!("sql/read/work.sql")).fetch_one(pool).await?)
+    }
+
+    pub(crate) fn seconds_since(&self, before: &Work) -> f64 {
+        (self.at_us - before.at_us) as f64 / 1e6
     }
 }
 
-/// WAL of a stretch of work, in bytes.
+/// Bytes of WAL between two moments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wal {
     pub(crate) all: i64,
-    /// Full-page images after a checkpoint; `None` where the extension pg_walinspect is not there.
+    /// Bytes of full-page images after a checkpoint; `None` where the extension pg_walinspect is
+    /// not there.
     pub(crate) full_pages: Option<i64>,
 }
 
 impl Wal {
-    /// Between two moments.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn between(pool: &PgPool, from: &Work, to: &Work) -> Result<Wal, Error> {
-        let all = sqlx::query_scalar(include_str!("wal.sql"))
-            .bind(&from.wal_lsn)
-            .bind(&to.wal_lsn)
-            .fetch_one(pool)
-            .await?;
-        let full_pages = match sqlx::raw_sql(include_str!("walinspect.sql")).execute(pool).await {
-            Ok(_) => Some(
-                sqlx::query_scalar(include_str!("full_pages.sql"))
-                    .bind(&from.wal_lsn)
-                    .bind(&to.wal_lsn)
-                    .fetch_one(pool)
-                    .await?,
-            ),
+        let bytes = |sql| sqlx::query_scalar(sql).bind(&from.wal_lsn).bind(&to.wal_lsn).fetch_one(pool);
+        let all = bytes(include_str!("sql/read/wal.sql")).await?;
+        let full_pages = match sqlx::raw_sql(include_str!("sql/setup/walinspect.sql")).execute(pool).await {
+            Ok(_) => Some(bytes(include_str!("sql/read/full_pages.sql")).await?),
             // Postgres 14, a server without contrib modules, or a user who may not.
             Err(error) if matches!(db::sqlstate(&error).as_deref(), Some("0A000" | "58P01" | "42501")) => {
                 tracing::info!(%error, "full-page images are not told apart");
@@ -128,7 +111,6 @@ impl Wal {
         Ok(Wal { all, full_pages })
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
-//! One of the demo's banks: a participant that is a service of its own, behind a barrier, and misbehaves on purpose.
+//! One of the demo's banks: a participant that is a service of its own, behind a barrier, and
+//! misbehaves on purpose.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -32,7 +33,6 @@ use pgsaga_worker::db;
 pub(crate) const ACCOUNTS: i32 = 100;
 /// Every so manieth account is frozen: nothing goes in or out.
 pub(crate) const FROZEN_EVERY: i32 = 10;
-/// What an account holds at first.
 pub(crate) const BALANCE: i64 = 1_000;
 /// Local transactions at once.
 const CONNECTIONS_MAX: u32 = 12;
@@ -78,18 +78,15 @@ struct Books {
 
 impl Bank {
     /// Opens the accounts, unless they are open, and serves until `stop`.
-    ///
-    /// # Errors
-    /// When the database cannot be used or no port is free.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let io = |source| Error::Io { doing: "serve a bank".to_owned(), source };
+        let io = || Error::io("serve a bank");
         let options = db::choose(&self.database.database_url)
             .await?
             .statement_cache_capacity(100)
             .options([("search_path", self.name.as_str())]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
-        sqlx::raw_sql(include_str!("bank.sql")).execute(&pool).await?;
-        sqlx::query(include_str!("accounts.sql"))
+        sqlx::raw_sql(include_str!("sql/bank/bank.sql")).execute(&pool).await?;
+        sqlx::query(include_str!("sql/bank/accounts.sql"))
             .bind(ACCOUNTS)
             .bind(BALANCE)
             .bind(FROZEN_EVERY)
@@ -97,15 +94,15 @@ impl Bank {
             .await?;
         Barrier::install(&pool).await?;
 
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(io)?;
-        let address = listener.local_addr().map_err(io)?;
-        writeln!(std::io::stdout(), "http://{address}").map_err(io)?;
-        let ledger = self.ledger.as_deref().map(Ledger::open).transpose().map_err(io)?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(io())?;
+        let address = listener.local_addr().map_err(io())?;
+        writeln!(std::io::stdout(), "http://{address}").map_err(io())?;
+        let ledger = self.ledger.as_deref().map(Ledger::open).transpose().map_err(io())?;
         let books = Books { pool, seed: self.seed, ledger };
         let router = Router::new().fallback(answer).with_state(Arc::new(books));
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>());
         tokio::select! {
-            served = server.into_future() => served.map_err(io),
+            served = server.into_future() => served.map_err(io()),
             () = stop.cancelled() => Ok(()),
         }
     }
@@ -133,7 +130,6 @@ impl Line {
     }
 }
 
-/// The body of every call.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Movement {
     account: i32,
@@ -216,7 +212,8 @@ async fn decide(
     let Some((change, undo)) = change(path, movement.amount) else {
         return say(StatusCode::NOT_FOUND, "allowed: /withdraw, /withdraw/undo, /deposit, /deposit/undo");
     };
-    // A task of its own: the server drops this handler when the caller hangs up, and a transaction must not be dropped.
+    // A task of its own: the server drops this handler when the caller hangs up, and a transaction
+    // must not be dropped.
     let (books, entry) = (Arc::clone(books), entry.clone());
     let work = tokio::spawn(async move { books.work(barrier, movement, change, undo, entry).await });
     match work.await {
@@ -232,8 +229,9 @@ fn say(status: StatusCode, message: &str) -> Response {
 }
 
 impl Books {
-    /// The local transaction: the barrier's row and the balance commit together. The inner error is a refusal, which
-    /// leaves nothing behind, not even the barrier's row: a later try is decided anew.
+    /// The local transaction: the barrier's row and the balance commit together. The inner error is
+    /// a refusal, which leaves nothing behind, not even the barrier's row: a later try is decided
+    /// anew.
     async fn work(
         &self,
         mut barrier: Barrier,
@@ -250,7 +248,7 @@ impl Books {
             note(Did::Skipped);
             return Ok(Ok(()));
         }
-        let moved = sqlx::query(include_str!("move.sql"))
+        let moved = sqlx::query(include_str!("sql/bank/move.sql"))
             .bind(movement.account)
             .bind(change)
             .bind(undo)
@@ -261,7 +259,7 @@ impl Books {
             note(Did::Worked);
             return Ok(Ok(()));
         }
-        let account = sqlx::query(include_str!("account.sql"))
+        let account = sqlx::query(include_str!("sql/bank/account.sql"))
             .bind(movement.account)
             .fetch_optional(&mut *transaction)
             .await?;

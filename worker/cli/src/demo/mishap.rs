@@ -1,5 +1,7 @@
 //! What goes wrong on purpose: the same calls of the same seed, on every run.
 
+use sha2::{Digest as _, Sha256};
+
 /// A way in which a bank mistreats a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
@@ -9,7 +11,6 @@ pub(crate) enum Mishap {
     Hang,
     /// It does the work, then closes the connection without an answer.
     Drop,
-    /// It answers 425: ask again later.
     Early,
 }
 
@@ -17,7 +18,8 @@ pub(crate) enum Mishap {
 const LAST_ATTEMPT: u32 = 2;
 
 impl Mishap {
-    /// What happens to this try of a call, if anything does: to about one first or second try in ten.
+    /// What happens to this try of a call, if anything does: to about one first or second try in
+    /// ten.
     pub(crate) fn of(seed: u64, key: &str, attempt: u32) -> Option<Mishap> {
         if attempt > LAST_ATTEMPT {
             return None;
@@ -32,16 +34,11 @@ impl Mishap {
     }
 }
 
-/// FNV-1a, then the last mix of SplitMix64, whose low bits are as good as its high ones. The standard library's hash
-/// may be another in the next release.
-fn hash(seed: u64, key: &str, attempt: u32) -> u64 {
-    let bytes = seed.to_le_bytes().into_iter().chain(attempt.to_le_bytes()).chain(key.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+/// A number that depends on nothing but these. The standard library's hash may be another in the
+/// next release.
+fn hash(seed: u64, key: &str, attempt: u32) -> u32 {
+    let digest = Sha256::digest(format!("{seed}/{key}/{attempt}"));
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! Those who submit sagas: half of them through the crate, half in plain SQL, each in the transaction of its order.
+//! Those who submit sagas: half of them through the crate, half in plain SQL, each in the
+//! transaction of its order.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use pgsaga_producer::{Saga, submit_many};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::{PgConnection, PgPool, PgTransaction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,6 @@ const BATCH: usize = 25;
 /// Every so manieth single order is also made a second time, under another name, and rolled back.
 const ROLLED_BACK_EVERY: u64 = 10;
 
-/// What all producers need.
 #[derive(Debug)]
 pub(crate) struct Producers {
     pub(crate) pool: PgPool,
@@ -28,10 +28,8 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled back on purpose.
-    ///
-    /// # Errors
-    /// When one cannot be submitted; the others are given up.
+    /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled
+    /// back on purpose.
     pub(crate) async fn submit(self, transfers: u64) -> Result<u64, Error> {
         let (quarter, half) = (transfers / 4, transfers / 2);
         let producers = Arc::new(self);
@@ -43,11 +41,7 @@ impl Producers {
         tasks.spawn(producers.in_plain_sql(half + quarter..transfers));
         let mut rolled_back = 0;
         while let Some(ended) = tasks.join_next().await {
-            let io = |error| Error::Io {
-                doing: "submit transfers".to_owned(),
-                source: std::io::Error::other(error),
-            };
-            rolled_back += ended.map_err(io)??;
+            rolled_back += ended.map_err(|error| Error::other("submit transfers", error))??;
         }
         Ok(rolled_back)
     }
@@ -56,21 +50,22 @@ impl Producers {
         let mut rolled_back = 0;
         for n in range.take_while(|_| !self.stop.is_cancelled()) {
             let transfer = Transfer::nth(self.seed, n);
-            let mut transaction = self.pool.begin().await?;
-            order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-            self.saga(&transfer)?.submit(&mut *transaction).await?;
-            transaction.commit().await?;
+            self.order_with_saga(&transfer).await?.commit().await?;
             if n % ROLLED_BACK_EVERY == 0 {
                 // An application that changes its mind: neither the order nor the saga ever was.
                 let transfer = Transfer { gid: format!("rolled-back-{n}"), ..transfer };
-                let mut transaction = self.pool.begin().await?;
-                order(&mut transaction, std::slice::from_ref(&transfer)).await?;
-                self.saga(&transfer)?.submit(&mut *transaction).await?;
-                transaction.rollback().await?;
+                self.order_with_saga(&transfer).await?.rollback().await?;
                 rolled_back += 1;
             }
         }
         Ok(rolled_back)
+    }
+
+    async fn order_with_saga(&self, transfer: &Transfer) -> Result<PgTransaction<'_>, Error> {
+        let mut transaction = self.pool.begin().await?;
+        order(&mut transaction, std::slice::from_ref(transfer)).await?;
+        self.saga(transfer)?.submit(&mut *transaction).await?;
+        Ok(transaction)
     }
 
     async fn in_batches(self: Arc<Self>, range: Range<u64>) -> Result<u64, Error> {
@@ -95,14 +90,14 @@ impl Producers {
             let saga = json!({
                 "gid": transfer.gid,
                 "from_url": self.urls.of(transfer.from.bank),
-                "from_account": transfer.from.account,
+                "from_account": transfer.from.number,
                 "to_url": self.urls.of(transfer.to.bank),
-                "to_account": transfer.to.account,
+                "to_account": transfer.to.number,
                 "amount": transfer.amount,
                 "retry_interval_ms": RETRY_INTERVAL.as_millis() as i64,
                 "request_timeout_ms": REQUEST_TIMEOUT.as_millis() as i64,
             });
-            sqlx::query(include_str!("plain_saga.sql")).bind(saga).execute(&mut *transaction).await?;
+            sqlx::query(include_str!("sql/plain_saga.sql")).bind(saga).execute(&mut *transaction).await?;
             transaction.commit().await?;
         }
         Ok(0)
@@ -113,19 +108,18 @@ impl Producers {
     }
 }
 
-/// The business rows.
 async fn order(connection: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
     let orders = transfers.iter().map(|transfer| {
         json!({
             "gid": transfer.gid,
             "from_bank": transfer.from.bank.as_str(),
-            "from_account": transfer.from.account,
+            "from_account": transfer.from.number,
             "to_bank": transfer.to.bank.as_str(),
-            "to_account": transfer.to.account,
+            "to_account": transfer.to.number,
             "amount": transfer.amount,
         })
     });
     let orders = Value::Array(orders.collect());
-    sqlx::query(include_str!("orders.sql")).bind(orders).execute(connection).await?;
+    sqlx::query(include_str!("sql/orders.sql")).bind(orders).execute(connection).await?;
     Ok(())
 }

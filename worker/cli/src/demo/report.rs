@@ -2,65 +2,42 @@
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use pgsaga_plan::SagaStatus;
 use serde::Serialize;
-use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 
 use super::bank::BALANCE;
 use crate::error::Error;
 use crate::operate::doctor::{self, Broken};
+use crate::operate::read::row;
 use crate::words::count;
 
-/// Counted by the database; see stats.sql.
-#[derive(Debug, Clone, Serialize)]
-struct Stats {
-    sagas: i64,
-    succeeded: i64,
-    failed: i64,
-    stuck: i64,
-    /// Neither finished nor stuck at the deadline.
-    unfinished: i64,
-    /// Tries after the first.
-    retried: i64,
-    /// Tasks that a dead worker held.
-    rescued: i64,
-    compensations: i64,
-    p50_ms: f64,
-    p99_ms: f64,
-    per_second: f64,
-    /// Accounts that do not hold what the succeeded transfers say.
-    wrong_accounts: i64,
-    /// Traces of sagas that were rolled back.
-    ghosts: i64,
-    /// Orders without a saga, or the other way round.
-    torn: i64,
-    /// A saga worth a look.
-    #[serde(skip)]
-    gid: Option<String>,
-}
-
-impl Stats {
-    async fn count(pool: &PgPool) -> Result<Stats, Error> {
-        let row = sqlx::query(include_str!("stats.sql")).bind(BALANCE).fetch_one(pool).await?;
-        let count = |name| row.try_get::<i64, _>(name);
-        let measure = |name| Ok::<_, sqlx::Error>((row.try_get::<f64, _>(name)? * 10.0).round() / 10.0);
-        Ok(Stats {
-            sagas: count("sagas")?,
-            succeeded: count("succeeded")?,
-            failed: count("failed")?,
-            stuck: count("stuck")?,
-            unfinished: count("unfinished")?,
-            retried: count("retried")?,
-            rescued: count("rescued")?,
-            compensations: count("compensations")?,
-            p50_ms: measure("p50_ms")?,
-            p99_ms: measure("p99_ms")?,
-            per_second: measure("per_second")?,
-            wrong_accounts: count("wrong_accounts")?,
-            ghosts: count("ghosts")?,
-            torn: count("torn")?,
-            gid: row.try_get("gid")?,
-        })
+row! {
+    #[derive(Debug, Serialize)]
+    Stats {
+        sagas: i64,
+        succeeded: i64,
+        failed: i64,
+        stuck: i64,
+        /// Neither finished nor stuck at the deadline.
+        unfinished: i64,
+        /// Tries after the first.
+        retried: i64,
+        /// Tasks that a dead worker held.
+        rescued: i64,
+        compensations: i64,
+        p50_ms: f64,
+        p99_ms: f64,
+        per_second: f64,
+        /// Accounts that do not hold what the succeeded transfers say.
+        wrong_accounts: i64,
+        /// Traces of sagas that were rolled back.
+        ghosts: i64,
+        /// Orders without a saga, or sagas without an order.
+        torn: i64,
+        /// A saga worth a look.
+        #[serde(skip)]
+        gid: Option<String>,
     }
 }
 
@@ -80,46 +57,27 @@ pub(crate) struct Report {
 }
 
 /// The sum of all balances of both banks.
-///
-/// # Errors
-/// What the database says.
 pub(crate) async fn money(pool: &PgPool) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar(include_str!("money.sql")).fetch_one(pool).await?)
+    Ok(sqlx::query_scalar(include_str!("sql/money.sql")).fetch_one(pool).await?)
 }
 
 impl Report {
     /// Asks the database; all has ended, or should have.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn make(
         pool: &PgPool,
         url: &str,
         seed: u64,
         money_before: i64,
+        rolled_back: u64,
     ) -> Result<Report, Error> {
-        sqlx::raw_sql(include_str!("analyze.sql")).execute(pool).await?;
-        let stats = Stats::count(pool).await?;
+        sqlx::raw_sql(include_str!("sql/analyze.sql")).execute(pool).await?;
+        let stats = sqlx::query_as(include_str!("sql/stats.sql")).bind(BALANCE).fetch_one(pool).await?;
         let broken = doctor::examine(url).await?;
-        let money_after = money(pool).await?;
-        let invariants_broken = broken.len();
-        Ok(Report {
-            stats,
-            rolled_back: 0,
-            money_before,
-            money_after,
-            invariants_broken,
-            seconds: 0.0,
-            seed,
-            broken,
-        })
+        let (money_after, invariants_broken) = (money(pool).await?, broken.len());
+        let seconds = 0.0;
+        Ok(Report { stats, rolled_back, money_before, money_after, invariants_broken, seconds, seed, broken })
     }
 
-    pub(crate) fn rolled_back(&mut self, rolled_back: u64) {
-        self.rolled_back = rolled_back;
-    }
-
-    /// From the start of the demo.
     pub(crate) fn took(&mut self, seconds: f64) {
         self.seconds = (seconds * 1000.0).round() / 1000.0;
     }
@@ -129,7 +87,6 @@ impl Report {
         self.stats.gid.as_deref()
     }
 
-    /// One line.
     pub(crate) fn json(&self) -> String {
         serde_json::json!(self).to_string()
     }
@@ -145,23 +102,18 @@ impl Report {
         };
         let (before, after) = (self.money_before, self.money_after);
         wrong(before != after, format!("the sum of all balances was {before} and is {after}"));
-        wrong(
-            stats.wrong_accounts > 0,
-            format!("{} accounts do not hold what they should", stats.wrong_accounts),
-        );
+        let accounts = stats.wrong_accounts;
+        wrong(accounts > 0, format!("{accounts} accounts do not hold what they should"));
         wrong(stats.ghosts > 0, format!("{} traces of sagas that were rolled back", stats.ghosts));
         wrong(stats.torn > 0, format!("{} orders without a saga, or sagas without an order", stats.torn));
         wrong(stats.stuck > 0, format!("{} sagas are stuck", stats.stuck));
         wrong(stats.unfinished > 0, format!("{} sagas had not finished at the deadline", stats.unfinished));
-        wrong(
-            self.invariants_broken > 0,
-            format!("invariants are broken in {} places", self.invariants_broken),
-        );
+        let places = self.invariants_broken;
+        wrong(places > 0, format!("invariants are broken in {places} places"));
         wrongs.extend(self.broken.iter().take(5).map(Broken::to_string));
         wrongs
     }
 
-    /// For a person.
     pub(crate) fn table(&self) -> String {
         let stats = &self.stats;
         let mut table = Table::new();
@@ -169,9 +121,9 @@ impl Report {
         let ms = |ms: f64| format!("{} ms", count(ms.round() as i64));
         for (what, count, meaning) in [
             ("sagas", count(stats.sagas), "a withdrawal at one bank, a deposit at the other"),
-            ("succeeded", count(stats.succeeded), ""),
-            ("failed", count(stats.failed), "refused by a bank; what was done is undone"),
-            ("stuck", count(stats.stuck), "would need a person"),
+            (SagaStatus::Succeeded.as_str(), count(stats.succeeded), ""),
+            (SagaStatus::Failed.as_str(), count(stats.failed), "refused by a bank; what was done is undone"),
+            (SagaStatus::Stuck.as_str(), count(stats.stuck), "would need a person"),
             ("compensations", count(stats.compensations), "withdrawals and deposits undone"),
             ("retried", count(stats.retried), "after a 500, a 425, a hang or a lost connection"),
             ("rescued", count(stats.rescued), "tasks of the killed worker, taken over"),

@@ -1,21 +1,20 @@
-//! What a person sees while the demo runs. All on standard error: standard output is for the result.
+//! What a person sees while the demo runs. All on standard error: standard output is for the
+//! result.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::operate::read::row;
 use crate::words::count;
 
 /// Where bars cannot be drawn, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
-/// How far the sagas are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) submitted: i64,
-    pub(crate) succeeded: i64,
-    pub(crate) failed: i64,
-    pub(crate) stuck: i64,
+row! {
+    /// Number of sagas by what they have come to.
+    #[derive(Debug, Clone, Copy)]
+    Progress { submitted: i64, succeeded: i64, failed: i64, stuck: i64, }
 }
 
 impl Progress {
@@ -25,7 +24,6 @@ impl Progress {
     }
 }
 
-/// Progress bars on a terminal, lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Screen {
     bars: MultiProgress,
@@ -50,7 +48,6 @@ impl Screen {
         Screen { bars, submitted, ended, transfers, last_line: Instant::now() }
     }
 
-    /// A line that stays.
     pub(crate) fn say(&self, line: &str) {
         if self.bars.is_hidden() || self.bars.println(line).is_err() {
             eprintln!("{line}");

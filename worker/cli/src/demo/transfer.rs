@@ -20,16 +20,15 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transfer {
     pub(crate) gid: String,
-    pub(crate) from: Place,
-    pub(crate) to: Place,
+    pub(crate) from: Account,
+    pub(crate) to: Account,
     pub(crate) amount: i64,
 }
 
-/// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Account {
     pub(crate) bank: Name,
-    pub(crate) account: i32,
+    pub(crate) number: i32,
 }
 
 /// The payload of both ops, at both banks.
@@ -39,7 +38,6 @@ struct Movement {
     amount: i64,
 }
 
-/// Where the banks listen, such as `http://127.0.0.1:4711`.
 #[derive(Debug, Clone)]
 pub(crate) struct Urls {
     pub(crate) bank_a: String,
@@ -56,7 +54,8 @@ impl Urls {
 }
 
 impl Transfer {
-    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen account.
+    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen
+    /// account.
     pub(crate) fn nth(seed: u64, n: u64) -> Transfer {
         let mut random = StdRng::seed_from_u64(seed.rotate_left(32) ^ n);
         let (from, to) =
@@ -68,21 +67,21 @@ impl Transfer {
                 return account;
             }
         };
-        let from = Place { bank: from, account: open(&mut random) };
+        let from = Account { bank: from, number: open(&mut random) };
         let frozen = FROZEN_EVERY * random.random_range(1..=ACCOUNTS / FROZEN_EVERY);
-        let to = Place { bank: to, account: if fate < 5 { frozen } else { open(&mut random) } };
+        let to = Account { bank: to, number: if fate < 5 { frozen } else { open(&mut random) } };
         let amount = if (5..8).contains(&fate) { TOO_MUCH } else { random.random_range(1..=200) };
         Transfer { gid: format!("transfer-{n}"), from, to, amount }
     }
 
     /// The saga that moves the money: take it, then bring it.
     pub(crate) fn saga(&self, urls: &Urls) -> Result<Saga, Invalid> {
-        let step = |name: &str, place: Place| {
-            let url = format!("{}/{name}", urls.of(place.bank));
+        let step = |name: &str, account: Account| {
+            let url = format!("{}/{name}", urls.of(account.bank));
             Step::new(name)
                 .compensate(format!("{url}/undo"))
                 .action(url)
-                .payload(&Movement { account: place.account, amount: self.amount })
+                .payload(&Movement { account: account.number, amount: self.amount })
         };
         Ok(Saga::new()
             .gid(self.gid.as_str())?
@@ -103,13 +102,13 @@ mod tests {
         let transfers: Vec<Transfer> = (0..1000).map(|n| Transfer::nth(7, n)).collect();
         assert_eq!(transfers[5], Transfer::nth(7, 5));
         assert_ne!(transfers[5], Transfer { gid: transfers[5].gid.clone(), ..Transfer::nth(8, 5) });
-        let frozen = transfers.iter().filter(|transfer| transfer.to.account % FROZEN_EVERY == 0).count();
+        let frozen = transfers.iter().filter(|transfer| transfer.to.number % FROZEN_EVERY == 0).count();
         let too_much = transfers.iter().filter(|transfer| transfer.amount == TOO_MUCH).count();
         assert!(
             (20..100).contains(&frozen) && (10..60).contains(&too_much),
             "{frozen} frozen, {too_much} too much"
         );
-        assert!(transfers.iter().all(|transfer| transfer.from.account % FROZEN_EVERY != 0));
+        assert!(transfers.iter().all(|transfer| transfer.from.number % FROZEN_EVERY != 0));
         assert!(transfers.iter().all(|transfer| transfer.from.bank != transfer.to.bank));
     }
 }

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::Row as _;
+use pgsaga_test::fleet::Fleet;
 use sqlx::postgres::PgPool;
 use tokio::task::JoinHandle;
 
-use super::fleet::start_worker;
 use super::screen::{Progress, Screen};
+use super::start_worker;
 use crate::error::Error;
-use crate::fleet::Fleet;
 
 /// How often the bars move.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -30,11 +29,8 @@ struct Killed {
 }
 
 impl Watch<'_> {
-    /// Watches until all has ended or the deadline has come. Returns how many transfers were rolled back, or 0 when the
-    /// producers are not done.
-    ///
-    /// # Errors
-    /// When a producer failed, a child ended by itself, or the database does not answer.
+    /// Watches until all has ended or the deadline has come. Returns how many transfers were rolled
+    /// back, or 0 when the producers are not done.
     pub(crate) async fn until(
         self,
         deadline: Instant,
@@ -45,14 +41,12 @@ impl Watch<'_> {
         while Instant::now() < deadline {
             self.fleet.check()?;
             if rolled_back.is_none() && producing.is_finished() {
-                let io = |error| Error::Io {
-                    doing: "submit transfers".to_owned(),
-                    source: std::io::Error::other(error),
-                };
-                rolled_back = Some((&mut producing).await.map_err(io)??);
+                let failed = |error| Error::other("submit transfers", error);
+                rolled_back = Some((&mut producing).await.map_err(failed)??);
             }
             let looking = Instant::now();
-            let progress = progress(self.pool).await?;
+            let progress = sqlx::query_as(include_str!("sql/progress.sql")).fetch_one(self.pool).await?;
+            let progress: Progress = progress;
             let looked = looking.elapsed();
             self.screen.show(&progress);
             let halfway = progress.ended() * 2 >= self.transfers;
@@ -65,7 +59,8 @@ impl Watch<'_> {
             if rolled_back.is_some() && progress.ended() >= self.transfers && quiet {
                 break;
             }
-            // A look reads all sagas: with a million it is slow, and must not take a large part of the machine.
+            // A look reads all sagas: with a million it is slow, and must not take a large part of
+            // the machine.
             tokio::time::sleep(LOOK_EVERY.max(looked * 4)).await;
         }
         self.screen.finish();
@@ -74,9 +69,9 @@ impl Watch<'_> {
 }
 
 impl Killed {
-    /// Whether its tasks are queued again.
     async fn look(&mut self, pool: &PgPool, screen: &Screen) -> Result<(), Error> {
-        self.rescued = sqlx::query_scalar(include_str!("gone.sql")).bind(self.worker).fetch_one(pool).await?;
+        self.rescued =
+            sqlx::query_scalar(include_str!("sql/gone.sql")).bind(self.worker).fetch_one(pool).await?;
         if self.rescued {
             let seconds = self.at.elapsed().as_secs_f64();
             screen.say(&format!("another worker noticed after {seconds:.1} s and took over what it held"));
@@ -85,16 +80,12 @@ impl Killed {
     }
 }
 
-/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None while nobody holds any.
+/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None
+/// while nobody holds any.
 async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Result<Option<Killed>, Error> {
-    let Some(row) = sqlx::query(include_str!("workers.sql")).fetch_optional(pool).await? else {
-        return Ok(None);
-    };
-    let (worker, pid, held): (i64, i32, i64) =
-        (row.try_get("id")?, row.try_get("pid")?, row.try_get("held")?);
-    if held == 0 {
-        return Ok(None);
-    }
+    let busiest = sqlx::query_as(include_str!("sql/workers.sql")).fetch_optional(pool).await?;
+    let busiest: Option<(i64, i32, i64)> = busiest;
+    let Some((worker, pid, held)) = busiest.filter(|(_, _, held)| *held > 0) else { return Ok(None) };
     fleet.kill(pid.cast_unsigned()).await?;
     let at = Instant::now();
     let new = start_worker(fleet)?;
@@ -102,14 +93,4 @@ async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Resu
         "halfway: worker {pid} was killed with SIGKILL, holding {held} tasks; process {new} is new"
     ));
     Ok(Some(Killed { worker, at, rescued: false }))
-}
-
-async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
-    let row = sqlx::query(include_str!("progress.sql")).fetch_one(pool).await?;
-    Ok(Progress {
-        submitted: row.try_get("submitted")?,
-        succeeded: row.try_get("succeeded")?,
-        failed: row.try_get("failed")?,
-        stuck: row.try_get("stuck")?,
-    })
 }

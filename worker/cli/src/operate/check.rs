@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use pgsaga_producer::Definition;
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 
-/// Validates a file without a database, in the words of the INSERT. The file holds what goes into `steps` (a JSON array),
-/// or an object with `steps` and other columns.
+/// Validates a file without a database, in the words of the INSERT. The file holds what goes into
+/// `steps` (a JSON array), or an object with `steps` and other columns.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The file; - for standard input
@@ -18,10 +18,6 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Says that the file is fine.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] (exit code 2) with the place and the rule.
     pub(crate) fn run(self) -> Result<(), Error> {
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {
@@ -29,7 +25,7 @@ impl Check {
         } else {
             std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
         };
-        read.map_err(|source| Error::Io { doing: format!("read {}", self.file.display()), source })?;
+        read.map_err(Error::io(format!("read {}", self.file.display())))?;
         Definition::from_json(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
         out(format_args!("{}: fine", self.file.display()))
     }

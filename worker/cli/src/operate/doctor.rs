@@ -7,15 +7,17 @@ use pgsaga_sql::{CHECKS, Check};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Acquire as _, Executor as _, Row as _};
 
-use super::{Database, out, out_json};
+use super::Database;
 use crate::error::Error;
+use crate::output::{out, out_json};
 use crate::words::printable;
 use pgsaga_worker::db::Class;
 
 /// Characters of what is broken, with the check and the saga.
 const TEXT_CHARS_MAX: usize = 4_000;
 
-/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it takes minutes.
+/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it
+/// takes minutes.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -25,14 +27,11 @@ pub(crate) struct Doctor {
     json: bool,
 }
 
-/// A place where an invariant is broken.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Broken {
-    /// The check's name.
     pub(crate) check: &'static str,
     /// The saga; null where no single saga is at fault, or the check itself failed.
     pub(crate) gid: Option<String>,
-    /// What is wrong.
     pub(crate) found: String,
 }
 
@@ -48,10 +47,6 @@ impl fmt::Display for Broken {
 }
 
 impl Doctor {
-    /// Prints what is broken.
-    ///
-    /// # Errors
-    /// [`Error::Found`] (exit code 1) when anything is.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let broken = examine(&self.database.database_url).await?;
         for place in &broken {
@@ -73,9 +68,6 @@ impl Doctor {
 
 /// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
 /// keeps no other from its turn.
-///
-/// # Errors
-/// Where the checks do not fit the schema, and where no further statement can be asked.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
     let pool = super::connect(url).await?;
     let mut snapshot = pool.begin().await?;

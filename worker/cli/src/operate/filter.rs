@@ -5,10 +5,6 @@ use std::time::Duration;
 /// The longest time that a filter takes: beyond it the database's clock has no such moment.
 const YEARS_MAX: u64 = 1000;
 
-/// A duration as a person writes it.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; allowed: a duration such as 90s, 2h, 7d or 1h30m"))?;
@@ -18,15 +14,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A duration as the statements take it.
 pub(crate) fn micros(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| duration.as_micros().try_into().unwrap_or(i64::MAX))
 }
 
-/// A participant: the authority of a URL.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn participant(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(['/', '?', '#', '@']) || text.contains(char::is_whitespace) {
         return Err(
@@ -37,7 +28,6 @@ pub(crate) fn participant(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A label that a saga must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) key: String,
@@ -46,9 +36,6 @@ pub(crate) struct Label {
 }
 
 /// A label as `KEY=VALUE`, or `KEY` for any value.
-///
-/// # Errors
-/// What is allowed instead.
 pub(crate) fn label(text: &str) -> Result<Label, String> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value.to_owned())),

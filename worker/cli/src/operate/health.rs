@@ -12,8 +12,8 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 use crate::words::printable;
 
 /// A worker says a line; whoever says more is somebody else.
@@ -21,11 +21,12 @@ const ANSWER_BYTES_MAX: usize = 1024;
 /// How much of another program's answer is shown.
 const SHOWN_CHARS_MAX: usize = 100;
 
-/// Ask a worker on this machine whether it runs, or with --ready whether it may start work: exit code 0, or 1 and a line that
-/// says why not
+/// Ask a worker on this machine whether it runs, or with --ready whether it may start work: exit
+/// code 0, or 1 and a line that says why not
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// The worker's --listen. Where that is every address (0.0.0.0 or [::]), it is asked at loopback
+    /// The worker's --listen. Where that is every address (0.0.0.0 or [::]), it is asked at
+    /// loopback
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// Ask /readyz instead of /healthz: not ready is also who waits for Postgres, or drains
@@ -37,10 +38,6 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Asks once.
-    ///
-    /// # Errors
-    /// [`Error::Found`] (exit code 1) with the reason, [`Error::Usage`] for an address that nobody can be asked at.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let address = self.listen;
         if address.port() == 0 {
@@ -81,8 +78,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     Ok((status, String::from_utf8_lossy(&body).lines().next().unwrap_or_default().trim().to_owned()))
 }
 
-/// Who listens at every address listens at loopback. A machine may have IPv6 and no [::1]; who listens at [::] there is
-/// reached at 127.0.0.1.
+/// Who listens at every address listens at loopback. A machine may have IPv6 and no [::1]; who
+/// listens at [::] there is reached at 127.0.0.1.
 fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));

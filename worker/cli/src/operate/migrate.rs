@@ -9,8 +9,8 @@ use pgsaga_sql::{RELEASE, ROLES, SCHEMA_VERSION, fail, query};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use super::out;
 use crate::error::Error;
+use crate::output::out;
 use pgsaga_worker::db::sqlstate;
 
 /// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release are started.
@@ -50,10 +50,6 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 impl Migrate {
-    /// Migrates, or prints.
-    ///
-    /// # Errors
-    /// What the database says; nothing of a failed migration remains.
     pub(crate) async fn run(self) -> Result<(), Error> {
         match self.database_url {
             Some(url) if !self.print => {
@@ -62,7 +58,7 @@ impl Migrate {
             }
             _ => std::io::stdout()
                 .write_all(schema::script(self.from, self.skip_roles).as_bytes())
-                .map_err(|source| Error::Io { doing: "print the script".to_owned(), source }),
+                .map_err(Error::io("print the script")),
         }
     }
 }
@@ -85,9 +81,6 @@ fn report(applied: &[Kind]) -> Result<(), Error> {
 }
 
 /// Applies roles, schema and functions on a connection of its own.
-///
-/// # Errors
-/// What the database says.
 pub(crate) async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
     patiently(url, skip_roles, LOCK_WAIT).await.map(drop)
 }

@@ -3,17 +3,19 @@
 use clap::Args;
 use comfy_table::CellAlignment;
 use pgsaga_sql::{fail, query};
-use sqlx::Row as _;
+use pgsaga_worker::db::Time;
 
 use super::decide::refusal;
-use super::{Database, connect, out, out_json, table_of};
+use super::read::queues::{self, Counts, Queue};
+use super::{Database, connect};
 use crate::error::Error;
+use crate::output::{out, out_json, table_of};
 use crate::words::{count, printable, span_us, time};
-use pgsaga_worker::db::Time;
 
 /// Pause a queue
 ///
-/// Nothing of it is claimed, and no saga of it goes on to its next step. Calls in flight end; deadlines wait too.
+/// Nothing of it is claimed, and no saga of it goes on to its next step. Calls in flight end;
+/// deadlines wait too.
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
     /// The queue
@@ -54,10 +56,6 @@ async fn switch(sql: &'static str, database: &Database, queue: &str) -> Result<(
 }
 
 impl Pause {
-    /// Pauses.
-    ///
-    /// # Errors
-    /// [`Error::Absent`] where no saga was ever in the queue.
     pub(crate) async fn run(self) -> Result<(), Error> {
         switch(query::PAUSE, &self.database, &self.queue).await?;
         out(format_args!("queue {} is paused", self.queue))
@@ -65,10 +63,6 @@ impl Pause {
 }
 
 impl Resume {
-    /// Resumes.
-    ///
-    /// # Errors
-    /// [`Error::Absent`] where no saga was ever in the queue.
     pub(crate) async fn run(self) -> Result<(), Error> {
         switch(query::RESUME, &self.database, &self.queue).await?;
         out(format_args!("queue {} goes on", self.queue))
@@ -76,43 +70,38 @@ impl Resume {
 }
 
 impl Queues {
-    /// Prints the table.
-    ///
-    /// # Errors
-    /// What the database says.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let pool = connect(&self.database.database_url).await?;
-        let rows = sqlx::query(query::QUEUES).fetch_all(&pool).await?;
+        let queues = queues::counted(&pool).await?;
         pool.close().await;
+        if self.json {
+            return queues.iter().try_for_each(|(queue, counts)| out_json(json(queue, counts)));
+        }
         let mut table = table_of(&["queue", "priority", "due", "waiting", "running", "oldest due", "paused"]);
         for column in table.column_iter_mut().skip(1).take(5) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        for row in &rows {
-            let (queue, priority): (String, i16) = (row.try_get("queue")?, row.try_get("priority")?);
-            let (due, waiting): (i64, i64) = (row.try_get("due")?, row.try_get("waiting")?);
-            let (running, oldest): (i64, i64) = (row.try_get("running")?, row.try_get("oldest_due_us")?);
-            let paused_at: Option<Time> = row.try_get("paused_at")?;
-            let paused_by: Option<String> = row.try_get("paused_by")?;
-            if self.json {
-                out_json(serde_json::json!({
-                    "queue": queue, "priority": priority, "due": due, "waiting": waiting, "running": running,
-                    "oldest_due_seconds": oldest as f64 / 1e6,
-                    "paused_at": paused_at.map(|at| at.exact()), "paused_by": paused_by,
-                }))?;
-                continue;
-            }
-            let by = paused_by.map(|by| format!(" by {}", printable(&by, 64))).unwrap_or_default();
+        for (queue, counts) in queues {
+            let by = queue.paused_by.map(|by| format!(" by {}", printable(&by, 64))).unwrap_or_default();
             table.add_row([
-                queue,
-                priority.to_string(),
-                count(due),
-                count(waiting),
-                count(running),
-                if due > 0 { span_us(oldest) } else { String::new() },
-                paused_at.map(|at| format!("since {}{by}", time(at))).unwrap_or_default(),
+                queue.queue,
+                queue.priority.to_string(),
+                count(counts.due),
+                count(counts.waiting),
+                count(counts.running),
+                if counts.due > 0 { span_us(counts.oldest_due_us) } else { String::new() },
+                queue.paused_at.map(|at| format!("since {}{by}", time(at))).unwrap_or_default(),
             ]);
         }
-        if self.json { Ok(()) } else { out(table) }
+        out(table)
     }
+}
+
+fn json(queue: &Queue, counts: &Counts) -> serde_json::Value {
+    serde_json::json!({
+        "queue": queue.queue, "priority": queue.priority,
+        "due": counts.due, "waiting": counts.waiting, "running": counts.running,
+        "oldest_due_seconds": counts.oldest_due_us as f64 / 1e6,
+        "paused_at": queue.paused_at.map(Time::exact), "paused_by": queue.paused_by,
+    })
 }

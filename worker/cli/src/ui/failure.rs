@@ -8,11 +8,9 @@ use pgsaga_worker::db::{Class, sqlstate};
 /// The heading of what was given up.
 const TOO_LONG: &str = "It took too long";
 
-/// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) status: StatusCode,
-    /// A heading.
     pub(crate) what: &'static str,
     /// The details, with what is allowed or what to do.
     pub(crate) why: String,
@@ -43,7 +41,6 @@ impl Failure {
         Failure::new(StatusCode::CONFLICT, "Not done", why)
     }
 
-    /// Later.
     pub(crate) fn too_often(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
     }
@@ -53,12 +50,19 @@ impl Failure {
         self.what == TOO_LONG
     }
 
+    pub(crate) fn too_long() -> Failure {
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TOO_LONG,
+            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
+        )
+    }
+
     /// The database does not answer.
     pub(crate) fn away(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
     }
 
-    /// Others take all connections.
     pub(crate) fn busy() -> Failure {
         Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -67,7 +71,6 @@ impl Failure {
         )
     }
 
-    /// Something of ours.
     pub(crate) fn broken(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "That failed", why)
     }
@@ -92,31 +95,15 @@ impl From<Error> for Failure {
             Error::Unanswered { .. } => {
                 Failure::new(StatusCode::GATEWAY_TIMEOUT, "Nobody knows whether it was done", words)
             }
+            error if error.is_too_long() => Failure::too_long(),
             Error::Database(error) => of_database(error, words),
             _ => Failure::broken(words),
         }
     }
 }
 
-/// Whether the database was at it until it was given up.
-pub(crate) fn is_too_long(error: &Error) -> bool {
-    let Error::Database(error) = error else { return false };
-    matches!(sqlstate(error).as_deref(), Some("57014" | "55P03"))
-}
-
-/// Whether somebody else changed the same meanwhile, and nothing was done.
-pub(crate) fn is_overtaken(error: &Error) -> bool {
-    let Error::Database(error) = error else { return false };
-    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
-}
-
 fn of_database(error: &sqlx::Error, words: String) -> Failure {
     match sqlstate(error).as_deref() {
-        Some("57014" | "55P03") => Failure::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TOO_LONG,
-            "The database did not have the answer within 5 s, and the question was given up: ask for less, or later.",
-        ),
         Some("40001" | "40P01") => {
             Failure::conflict("Others change it just now: nothing is done. Read again what will happen now.")
         }

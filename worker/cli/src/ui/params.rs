@@ -7,7 +7,6 @@ use super::failure::Failure;
 /// Characters of a gid (`pgsaga.saga.gid`).
 const GID_CHARS_MAX: usize = 128;
 
-/// Names and values, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
 
@@ -23,9 +22,6 @@ impl Params {
     }
 
     /// Refuses names that mean nothing here.
-    ///
-    /// # Errors
-    /// With those that do.
     pub(crate) fn only(&self, allowed: &[&str]) -> Result<(), Failure> {
         match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
             None => Ok(()),
@@ -40,16 +36,17 @@ impl Params {
         self.all(name).next()
     }
 
-    /// All of them.
     pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(key, value)| key == name && !value.is_empty());
         named.map(|(_, value)| value.as_str())
     }
 
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let bad = |text| Failure::bad(format!("{name}: found {text:?}; allowed: a whole number"));
+        self.get(name).map(|text| text.parse().map_err(|_| bad(text))).transpose()
+    }
+
     /// The gid of a saga. What cannot be one is unknown as well.
-    ///
-    /// # Errors
-    /// Where there is none.
     pub(crate) fn gid(&self) -> Result<String, Failure> {
         let gid =
             self.get("gid").ok_or_else(|| Failure::bad("gid: found nothing; allowed: the gid of a saga"))?;
@@ -66,7 +63,6 @@ pub(crate) fn is_of_gid(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
 }
 
-/// No saga has this gid.
 pub(crate) fn unknown(gid: &str) -> Failure {
     let shown: String = gid.chars().take(2 * GID_CHARS_MAX).collect();
     Failure::absent(format!(
@@ -74,7 +70,6 @@ pub(crate) fn unknown(gid: &str) -> Failure {
     ))
 }
 
-/// A link to a page of ours.
 pub(crate) fn link(path: &str, pairs: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);

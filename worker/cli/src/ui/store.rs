@@ -1,4 +1,5 @@
-//! The page's sessions in the database: those that read are read-only, and there are others only where a token is.
+//! The page's sessions in the database: those that read are read-only, and there are others only
+//! where a token is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +13,13 @@ use crate::error::Error;
 use crate::operate::check_schema;
 use pgsaga_worker::db::{self, Class};
 
-/// The longest wait for a connection, and before it for a place.
+/// The longest wait for a connection, and before it for a permit.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Pages are read at once, and more wait for each other.
 const READING_MAX: u32 = 4;
 const DECIDING_MAX: u32 = 2;
-/// The longest that a page or a decision may take, statements and waits together. Only a host that vanished takes longer than
-/// the statements' own limits.
+/// The longest that a page or a decision may take, statements and waits together. Only a host that
+/// vanished takes longer than the statements' own limits.
 const WHOLE_MAX: Duration = Duration::from_secs(60);
 /// Of every session. A page that takes longer would be a load on what it shows.
 const SETTINGS: [(&str, &str); 4] = [
@@ -28,16 +29,17 @@ const SETTINGS: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Connects when it is first asked, and anew after a connection broke: the primary may be another host by then.
+/// Connects when it is first asked, and anew after a connection broke: the primary may be another
+/// host by then.
 pub(crate) struct Store {
     url: String,
     decides: bool,
     pools: Mutex<Option<Arc<Pools>>>,
     /// One connects at a time, and leaves behind when and why it could not.
     opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-    /// As many places as there are connections. Who has one has a connection, be it of pools that were given up meanwhile or
-    /// the first of new ones: so there are never more. Who waits for one holds an HTTP connection, of which there are few, and
-    /// hangs up with it.
+    /// As many slots as there are connections. A request with a slot has a connection, be it of pools that
+    /// were given up meanwhile or the first of new ones: so there are never more. Who waits for one
+    /// holds an HTTP connection, of which there are few, and hangs up with it.
     reading: Arc<Semaphore>,
     deciding: Arc<Semaphore>,
 }
@@ -45,90 +47,83 @@ pub(crate) struct Store {
 struct Pools {
     reading: PgPool,
     deciding: Option<PgPool>,
-    place: String,
+    database: String,
 }
 
 impl Store {
     /// Connects to nothing yet.
     pub(crate) fn new(url: String, decides: bool) -> Store {
-        let places = |number: u32| Arc::new(Semaphore::new(number as usize));
+        let slots = |number: u32| Arc::new(Semaphore::new(number as usize));
         Store {
             url,
             decides,
             pools: Mutex::new(None),
             opening: tokio::sync::Mutex::new(None),
-            reading: places(READING_MAX),
-            deciding: places(DECIDING_MAX),
+            reading: slots(READING_MAX),
+            deciding: slots(DECIDING_MAX),
         }
     }
 
     /// The name of the database, once it has answered.
-    pub(crate) fn place(&self) -> Option<String> {
-        self.held().as_ref().map(|pools| pools.place.clone())
+    pub(crate) fn database(&self) -> Option<String> {
+        self.held().as_ref().map(|pools| pools.database.clone())
     }
 
     /// Asks something, in a session that cannot write.
-    ///
-    /// # Errors
-    /// What the database says, as a page says it; [`Failure::busy`] where others take all connections.
     pub(crate) async fn read<T, F>(&self, ask: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let place = self.enter(&self.reading).await?;
+        let permit = self.enter(&self.reading).await?;
         let pools = self.pools().await?;
         let answer = ask(pools.reading.clone());
-        self.run(pools, place, answer, Error::Database).await
+        self.run(pools, permit, answer, Error::Database).await
     }
 
-    /// Decides something.
-    ///
-    /// # Errors
-    /// As [`Store::read`]; [`Failure::forbidden`] where no token is.
     pub(crate) async fn decide<T, F>(&self, decide: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let place = self.enter(&self.deciding).await?;
+        let permit = self.enter(&self.deciding).await?;
         let pools = self.pools().await?;
         let Some(pool) = pools.deciding.clone() else {
             return Err(Failure::forbidden("This page is read-only."));
         };
         let late = |error| Error::Unanswered { error, advice: "look before you repeat it" };
-        self.run(pools, place, decide(pool), late).await
+        self.run(pools, permit, decide(pool), late).await
     }
 
-    /// Waits for a place.
-    async fn enter(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
-        match tokio::time::timeout(ANSWER_MAX, Arc::clone(places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
+    async fn enter(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+        match tokio::time::timeout(ANSWER_MAX, Arc::clone(slots).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
             // Those who have one wait for the database as well.
             _ if self.held().is_none() => Err(Failure::away("It has not answered for 3 s.")),
             _ => Err(Failure::busy()),
         }
     }
 
-    /// In a task of its own, which keeps its place to its end: whoever hangs up must not take a future with them that owns a
-    /// transaction.
+    /// In a task of its own, which keeps its permit to its end: whoever hangs up must not take a
+    /// future with them that owns a transaction.
     async fn run<T: Send + 'static>(
         &self,
         pools: Arc<Pools>,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         future: impl Future<Output = Result<T, Error>> + Send + 'static,
         late: impl FnOnce(sqlx::Error) -> Error + Send + 'static,
     ) -> Result<T, Failure> {
         let answer = tokio::spawn(async move {
             let answer = tokio::time::timeout(WHOLE_MAX, future).await;
-            drop(place);
+            drop(permit);
             answer.unwrap_or_else(|elapsed| Err(late(sqlx::Error::Io(elapsed.into()))))
         });
         let Ok(answer) = answer.await else {
             return Err(Failure::broken("The page ended unexpectedly; its log says why."));
         };
         answer.map_err(|error| {
-            // There is a connection for whoever has a place: where a pool had none in time, none could be made.
+            // There is a connection for whoever has a permit: where a pool had none in time, none
+            // could be made.
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection
             {
@@ -185,9 +180,10 @@ impl Store {
 
     async fn open(&self) -> Result<Pools, Failure> {
         let options = db::choose(&self.url).await?.options(SETTINGS);
-        let place = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
+        let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
         let read_only = options.clone().options([("default_transaction_read_only", "on")]);
-        // Outside the pool, which would try again until its time is up, and then only say that it waited.
+        // Outside the pool, which would try again until its time is up, and then only say that it
+        // waited.
         let mut connection = PgConnection::connect_with(&read_only).await.map_err(Error::from)?;
         check_schema(&mut connection).await?;
         // Courtesy: it ends with us as well.
@@ -195,7 +191,7 @@ impl Store {
         let pools = Pools {
             reading: pool(read_only, READING_MAX),
             deciding: self.decides.then(|| pool(options, DECIDING_MAX)),
-            place,
+            database,
         };
         Ok(pools)
     }

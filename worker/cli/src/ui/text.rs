@@ -1,4 +1,5 @@
-//! What others wrote, shown as text: participants, applications and people fill messages, labels and gids.
+//! What others wrote, shown as text: participants, applications and people fill messages, labels
+//! and gids.
 
 use maud::{Markup, PreEscaped, html};
 

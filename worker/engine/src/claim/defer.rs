@@ -48,7 +48,7 @@ impl Defer {
     pub(crate) async fn run(self, mut held: mpsc::UnboundedReceiver<Task>) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut parked = HashMap::new();
+        let mut deferred = HashMap::new();
         let mut tasks = Vec::new();
         loop {
             self.metrics.ticks.defer.increment(1);
@@ -60,7 +60,7 @@ impl Defer {
                     }
                     self.release_held(&mut tasks).await;
                 }
-                _ = tick.tick() => if self.membership.schema.fits() { self.defer(&mut parked).await },
+                _ = tick.tick() => if self.membership.schema.fits() { self.defer(&mut deferred).await },
             }
         }
     }
@@ -85,14 +85,14 @@ impl Defer {
 
     /// Defers due tasks for as long as the participant's breaker has been open. The delay is longer
     /// if tasks would otherwise become due faster than [`BACK_PER_SECOND`].
-    async fn defer(&self, parked: &mut HashMap<String, i64>) {
+    async fn defer(&self, deferred: &mut HashMap<String, i64>) {
         let blocked = self.participants.blocked();
-        let whoever = blocked.parked.into_iter().map(|(name, open)| (name, open, false));
-        let if_nobody_may = blocked.parked_if_nobody_may.into_iter().map(|(name, open)| (name, open, true));
+        let whoever = blocked.deferred.into_iter().map(|(name, open)| (name, open, false));
+        let if_nobody_may = blocked.deferred_if_nobody_may.into_iter().map(|(name, open)| (name, open, true));
         let blocked: Vec<_> = whoever.chain(if_nobody_may).collect();
-        parked.retain(|name, _| blocked.iter().any(|(blocked, ..)| blocked == name));
+        deferred.retain(|name, _| blocked.iter().any(|(blocked, ..)| blocked == name));
         for (name, open, if_nobody_may) in blocked {
-            let before = parked.get(&name).copied().unwrap_or(0);
+            let before = deferred.get(&name).copied().unwrap_or(0);
             let delay =
                 open.max(Duration::from_secs((before / BACK_PER_SECOND) as u64)).clamp(DEFER_MIN, DEFER_MAX);
             let mut count = 0;
@@ -108,7 +108,7 @@ impl Defer {
                     only_if_nobody_may_call: if_nobody_may,
                 };
                 let done: i64 = match self.db.run(PoolKind::Control, defer.query()).await {
-                    Ok(rows) => rows.first().and_then(|row| row.try_get("parked").ok()).unwrap_or(0),
+                    Ok(rows) => rows.first().and_then(|row| row.try_get("deferred").ok()).unwrap_or(0),
                     Err(error) => {
                         self.db.failed("defer", &error);
                         return;
@@ -130,7 +130,7 @@ impl Defer {
             }
             // A round sees only the deferred tasks that became due again. The largest round
             // estimates their total.
-            let all = parked.entry(name).or_insert(0);
+            let all = deferred.entry(name).or_insert(0);
             *all = (*all).max(count);
         }
     }

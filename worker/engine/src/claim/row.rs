@@ -52,10 +52,13 @@ macro_rules! columns {
 }
 
 columns! {
-    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_alone bytes interrupt lane waited
+    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_isolated bytes interrupt lane waited
     deadline gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
     fresh_keys parallel refers requested age
 }
+
+/// What a worker reads of `last_outcome`.
+const LAST_OUTCOME: &str = "last_outcome: allowed: success, failure, ongoing, unknown and unsent";
 
 /// A claimed row whose definition is not decoded yet.
 pub(super) struct Row {
@@ -80,6 +83,95 @@ pub(super) struct Row {
     known: Option<Arc<Definition>>,
 }
 
+/// Reads the columns of one row, and says of a bad value what is allowed.
+struct Reader<'r> {
+    row: &'r PgRow,
+    at: &'r Columns,
+    task_id: i64,
+}
+
+impl<'r> Reader<'r> {
+    fn get<T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
+        &self,
+        at: usize,
+    ) -> Result<T, String> {
+        self.row.try_get(at).map_err(|error| error.to_string())
+    }
+
+    fn number(&self, place: &str, at: usize, allowed: RangeInclusive<i32>) -> Result<u32, String> {
+        let found = within(self.place(place), self.get(at)?, allowed)?;
+        u32::try_from(found).map_err(|error| error.to_string())
+    }
+
+    fn small(&self, place: &str, at: usize, allowed: RangeInclusive<i16>) -> Result<i16, String> {
+        within(self.place(place), self.get(at)?, allowed)
+    }
+
+    /// A word of an enum. `None` where the column is null.
+    fn word<T>(&self, at: usize, parse: fn(&str) -> Option<T>, allowed: &str) -> Result<Option<T>, String> {
+        let Some(word) = self.get::<Option<&str>>(at)? else { return Ok(None) };
+        parse(word).map(Some).ok_or_else(|| format!("task {}: {allowed}", self.task_id))
+    }
+
+    /// The time since a moment of the past.
+    fn ago(&self, place: String, at: usize) -> Result<Duration, String> {
+        let seconds = self.get::<f64>(at)?;
+        if !(-FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).contains(&seconds) {
+            return Err(beyond(&place));
+        }
+        // Negative if the database's clock stepped back.
+        Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
+    }
+
+    fn deadline(&self) -> Result<Option<Instant>, String> {
+        let Some(seconds) = self.get::<Option<f64>>(self.at.deadline)? else { return Ok(None) };
+        if !(-PAST_SECONDS_MAX..=FUTURE_SECONDS_MAX).contains(&seconds) {
+            return Err(beyond(&self.place("deadline")));
+        }
+        let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+        Ok(Instant::now().checked_add(left))
+    }
+
+    fn attempt(&self) -> Result<Attempt, String> {
+        let at = self.at;
+        let step: usize = self.small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into();
+        let op = self.word(at.op, Op::parse, "op: allowed: action and compensate")?;
+        Ok(Attempt {
+            step: step - 1,
+            op: op.ok_or("op: allowed: action and compensate")?,
+            attempt: self.number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
+            counted: self.number("counted", at.counted, 0..=ATTEMPTS_MAX)?,
+            unknown_before: self.get(at.unknown_before)?,
+            last: self.word(at.last_outcome, Outcome::parse, LAST_OUTCOME)?,
+        })
+    }
+
+    fn saga(&self, gid: String) -> Result<SagaColumns, String> {
+        let at = self.at;
+        Ok(SagaColumns {
+            gid,
+            steps: self.get::<Option<String>>(at.steps)?.unwrap_or_default(),
+            headers: self.get(at.headers)?,
+            retry_limit: self.get(at.retry_limit)?,
+            compensate_retry_limit: self.get(at.compensate_retry_limit)?,
+            retry_interval: self.get(at.retry_interval)?,
+            request_timeout: self.get(at.request_timeout)?,
+            timeout: self.get(at.timeout)?,
+            parallel: self.get(at.parallel)?,
+            refers: self.get(at.refers)?,
+            result_mapping: None,
+        })
+    }
+
+    fn place(&self, column: &str) -> String {
+        format!("task {}: {column}", self.task_id)
+    }
+}
+
+fn beyond(place: &str) -> String {
+    format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
+}
+
 impl Row {
     /// # Errors
     /// The value found in a column, and the values allowed.
@@ -90,88 +182,35 @@ impl Row {
         row: &PgRow,
         task_id: i64,
     ) -> Result<Row, String> {
-        fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
-            row: &'r PgRow,
-            at: usize,
-        ) -> Result<T, String> {
-            row.try_get(at).map_err(|error| error.to_string())
-        }
-        let number = |place: &str, at: usize, allowed: RangeInclusive<i32>| {
-            let found = within(format_args!("task {task_id}: {place}"), get(row, at)?, allowed)?;
-            u32::try_from(found).map_err(|error| error.to_string())
-        };
-        let small = |place: &str, at: usize, allowed: RangeInclusive<i16>| {
-            within(format_args!("task {task_id}: {place}"), get(row, at)?, allowed)
-        };
-        let word = |at: usize| get::<Option<&str>>(row, at);
-        let saga_id: i64 = get(row, at.saga_id)?;
-        let Some(gid) = get(row, at.gid)? else {
+        let reader = Reader { row, at, task_id };
+        let saga_id: i64 = reader.get(at.saga_id)?;
+        let Some(gid) = reader.get(at.gid)? else {
             return Err(format!("task {task_id}: saga_id: found {saga_id}; allowed: the id of a saga"));
         };
-        let now = Attempt {
-            step: small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into(),
-            op: word(at.op)?.and_then(Op::parse).ok_or("op: allowed: action and compensate")?,
-            attempt: number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
-            counted: number("counted", at.counted, 0..=ATTEMPTS_MAX)?,
-            unknown_before: get(row, at.unknown_before)?,
-            last: word(at.last_outcome)?.and_then(Outcome::parse),
-        };
-        let now = Attempt { step: now.step - 1, ..now };
-        let interrupt = match word(at.interrupt)? {
-            None => None,
-            Some(word) => Some(Interrupt::parse(word).ok_or("interrupt: allowed: turn, skip and end")?),
-        };
-        let ago = |place: std::fmt::Arguments<'_>, at: usize| {
-            let seconds =
-                within(place, get(row, at)?, -FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).map_err(|_| {
-                    format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
-                })?;
-            // Negative if the database's clock stepped back.
-            Ok::<_, String>(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
-        };
-        let deadline = match get::<Option<f64>>(row, at.deadline)? {
-            None => None,
-            Some(seconds) if (-PAST_SECONDS_MAX..=FUTURE_SECONDS_MAX).contains(&seconds) => {
-                let now = Instant::now();
-                let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
-                now.checked_add(left)
-            }
-            Some(_) => {
-                let place = format!("task {task_id}: deadline");
-                return Err(format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999"));
-            }
-        };
-        let parallel = get(row, at.parallel)?;
+        let columns = reader.saga(gid)?;
+        let known = if columns.parallel { claimer.definitions.get(worker, saga_id) } else { None };
         Ok(Row {
             task_id,
             saga_id,
-            known: if parallel { claimer.definitions.get(worker, saga_id) } else { None },
-            epoch: within(format_args!("task {task_id}: epoch"), get(row, at.epoch)?, 0..=EPOCH_MAX)?,
-            lane: get(row, at.lane)?,
-            now,
-            lost: small("lost", at.lost, 0..=LOST_MAX)?,
-            lost_isolated: small("lost_alone", at.lost_alone, 0..=LOST_MAX)?,
-            bytes: number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
-            interrupt,
-            requested: get(row, at.requested)?,
-            waited: ago(format_args!("task {task_id}: run_at"), at.waited)?,
-            age: ago(format_args!("created_at"), at.age)?,
-            deadline,
-            fresh_keys: FreshKeys::read(get(row, at.fresh_keys)?)
+            known,
+            epoch: within(reader.place("epoch"), reader.get(at.epoch)?, 0..=EPOCH_MAX)?,
+            lane: reader.get(at.lane)?,
+            now: reader.attempt()?,
+            lost: reader.small("lost", at.lost, 0..=LOST_MAX)?,
+            lost_isolated: reader.small("lost_isolated", at.lost_isolated, 0..=LOST_MAX)?,
+            bytes: reader.number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
+            interrupt: reader.word(
+                at.interrupt,
+                Interrupt::parse,
+                "interrupt: allowed: unwind, skip and end",
+            )?,
+            requested: reader.get(at.requested)?,
+            waited: reader.ago(reader.place("run_at"), at.waited)?,
+            age: reader.ago("created_at".to_owned(), at.age)?,
+            deadline: reader.deadline()?,
+            fresh_keys: FreshKeys::read(reader.get(at.fresh_keys)?)
                 .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
-            columns: SagaColumns {
-                gid,
-                steps: get::<Option<String>>(row, at.steps)?.unwrap_or_default(),
-                headers: get(row, at.headers)?,
-                retry_limit: get(row, at.retry_limit)?,
-                compensate_retry_limit: get(row, at.compensate_retry_limit)?,
-                retry_interval: get(row, at.retry_interval)?,
-                request_timeout: get(row, at.request_timeout)?,
-                timeout: get(row, at.timeout)?,
-                parallel,
-                refers: get(row, at.refers)?,
-                result_mapping: None,
-            },
+            columns,
         })
     }
 
@@ -182,43 +221,16 @@ impl Row {
         queue: &str,
         counted: &Arc<QueueMetrics>,
         details: &mut HashMap<i64, Details>,
-        place: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
-        let mut answers = Answers::default();
-        let details = if self.needs_details() {
-            Some(details.get_mut(&self.saga_id).ok_or(
+        let details = match self.needs_details() {
+            true => Some(details.get_mut(&self.saga_id).ok_or(
                 "history.answer: found what no worker can read; allowed: the JSON that participants answered",
-            )?)
-        } else {
-            None
+            )?),
+            false => None,
         };
-        if let Some(details) = &details {
-            answers = details.answers.clone();
-        }
-        let shared = details.as_ref().and_then(|details| details.saga.clone());
-        let known = self.known.take().or(shared);
-        let saga = match known.filter(|_| self.columns.parallel) {
-            Some(saga) => saga,
-            None => {
-                if let Some(details) = &details {
-                    self.columns.result_mapping.clone_from(&details.result_mapping);
-                    if let Some(steps) = &details.steps {
-                        self.columns.steps.clone_from(steps);
-                    }
-                }
-                let parallel = self.columns.parallel;
-                let weight = claimer.capacity.memory.add(self.bytes);
-                let saga =
-                    Arc::new(Definition::decode(self.columns, weight).map_err(|error| error.to_string())?);
-                if parallel {
-                    claimer.definitions.keep(id, self.saga_id, &saga);
-                    if let Some(details) = details {
-                        details.saga = Some(Arc::clone(&saga));
-                    }
-                }
-                saga
-            }
-        };
+        let answers = details.as_ref().map_or_else(Answers::default, |details| details.answers.clone());
+        let saga = self.definition(claimer, id, details)?;
         let Some(step) = saga.steps.get(self.now.step) else {
             return Err(format!(
                 "step {} of a saga with {} steps",
@@ -247,8 +259,38 @@ impl Row {
             counted: Arc::clone(counted),
             age: self.age,
             claimed: Instant::now(),
-            _slot: place,
+            _slot: slot,
         }))
+    }
+
+    /// The saga's definition: of a parallel saga the shared one, if a task holds it.
+    fn definition(
+        &mut self,
+        claimer: &Claimer,
+        id: i64,
+        details: Option<&mut Details>,
+    ) -> Result<Arc<Definition>, String> {
+        let mut columns = std::mem::take(&mut self.columns);
+        let shared = details.as_ref().and_then(|details| details.saga.clone());
+        if let Some(saga) = self.known.take().or(shared).filter(|_| columns.parallel) {
+            return Ok(saga);
+        }
+        if let Some(details) = &details {
+            columns.result_mapping.clone_from(&details.result_mapping);
+            if let Some(steps) = &details.steps {
+                columns.steps.clone_from(steps);
+            }
+        }
+        let parallel = columns.parallel;
+        let memory = claimer.capacity.memory.add(self.bytes);
+        let saga = Arc::new(Definition::decode(columns, memory).map_err(|error| error.to_string())?);
+        if parallel {
+            claimer.definitions.keep(id, self.saga_id, &saga);
+            if let Some(details) = details {
+                details.saga = Some(Arc::clone(&saga));
+            }
+        }
+        Ok(saga)
     }
 
     /// Whether this is the first claim of the saga's first step.

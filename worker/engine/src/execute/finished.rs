@@ -46,7 +46,7 @@ impl Finished {
                 format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default()))
             }
             AbortCause::Fault(Fault::Poison) => {
-                format!("killed {STUCK_AFTER_LOST_ISOLATED} workers while it ran alone")
+                format!("killed {STUCK_AFTER_LOST_ISOLATED} workers while it ran isolated")
             }
             AbortCause::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
         };

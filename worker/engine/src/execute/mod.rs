@@ -215,7 +215,7 @@ impl Executor {
     /// Marks the task as isolated. Only deaths from now on count towards the limit after which the
     /// saga becomes stuck (docs/races.md, R20).
     async fn mark_isolated(&self, task: &mut Task) -> bool {
-        let statement = sqlx::query(query::RUN_ALONE).bind(task.worker).bind(task.id).bind(task.epoch);
+        let statement = sqlx::query(query::RUN_ISOLATED).bind(task.worker).bind(task.id).bind(task.epoch);
         let moving = self.membership.gate.read().await;
         let rows = self.db.run(PoolKind::Control, statement).await;
         match rows.as_ref().map(|rows| rows.first().map(|row| row.try_get::<i32, _>("epoch"))) {
@@ -224,7 +224,7 @@ impl Executor {
                     gid = task.saga.gid,
                     step = task.now.step + 1,
                     lost = task.lost,
-                    "a suspect runs alone"
+                    "a task runs isolated"
                 );
                 task.epoch = epoch;
                 self.membership.in_flight.advance(task.worker, task.id, epoch);
@@ -232,7 +232,7 @@ impl Executor {
             }
             _ => {
                 if let Err(error) = &rows {
-                    self.db.failed("run alone", error);
+                    self.db.failed("run isolated", error);
                 }
                 drop(moving);
                 // A row that memory does not know is released by reconciling.

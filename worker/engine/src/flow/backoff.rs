@@ -35,14 +35,18 @@ pub(crate) const JITTER: f64 = 0.2;
 pub(crate) fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Duration>) -> Duration {
     let cap = RETRY_DELAY_MAX.max(interval);
     let Some(asked) = retry_after else {
-        let nominal = nominal_delay(wait, interval, cap);
-        return spread(nominal, JITTER).min(cap);
+        return spread(nominal_retry_delay(wait, interval), JITTER).min(cap);
     };
     // control: retry-after-least
     let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
     // control: retry-after-grows
     let nominal = nominal_delay(wait, asked, cap.max(asked));
     nominal.saturating_add(spread(nominal.mul_f64(JITTER / 2.0), 1.0))
+}
+
+/// Returns the wait before the next try of a step, without jitter.
+pub fn nominal_retry_delay(wait: Wait, interval: Duration) -> Duration {
+    nominal_delay(wait, interval, RETRY_DELAY_MAX.max(interval))
 }
 
 /// Returns a random duration between `1 - factor` and `1 + factor` times `middle`.

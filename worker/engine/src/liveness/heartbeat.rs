@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use pgsaga_sql::{SCHEMA_VERSION, query};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -80,8 +81,8 @@ impl Heartbeat {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let (id, started): (i64, _) = (row.try_get("id")?, row.try_get("server")?);
         let server = server.filter(|server| server.started == started);
-        // What the old id held is another's, and rows may have numbers that were given before. Nothing
-        // that uses either runs meanwhile, because the gate is taken.
+        // Tasks of the old id belong to another worker, and rows may have numbers that were given
+        // before. Nothing that uses either runs meanwhile, because the gate is taken.
         self.membership.in_flight.begin(id);
         self.watermarks.reset();
         let server = server.unwrap_or(Server { started, history: None });
@@ -195,27 +196,44 @@ impl Heartbeat {
         if known != Some(server) {
             // The row is not trusted before the server's history is known.
             watched.clear();
-            match self.history(PoolKind::Heartbeat).await? {
-                Some(next)
-                    if next.started == server && self.membership.identity.goes_on_with(next.clone()) =>
-                {
-                    tracing::info!(
-                        worker = id,
-                        "Postgres was restarted; this worker goes on with what it holds"
-                    );
-                    self.watermarks.reset();
-                    self.wakeups.reconcile.notify_one();
-                }
-                _ => return Ok(Found::OtherHistory),
+            if !self.goes_on_with(server).await? {
+                return Ok(Found::OtherHistory);
             }
         }
         self.membership.identity.see(row.try_get("now")?);
         self.membership.lease.renew(sent);
         self.metrics.heartbeats.increment(1);
+        self.watch(id, &rows, watched, dead).await?;
+        Ok(Found::Alive)
+    }
+
+    /// Whether a server that started at another time is the known server, restarted. If so, this
+    /// worker keeps its memory.
+    async fn goes_on_with(&self, started: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+        let Some(next) = self.history(PoolKind::Heartbeat).await? else { return Ok(false) };
+        if next.started != started || !self.membership.identity.goes_on_with(next) {
+            return Ok(false);
+        }
+        let worker = self.membership.id();
+        tracing::info!(worker, "Postgres was restarted; this worker goes on with what it holds");
+        self.watermarks.reset();
+        self.wakeups.reconcile.notify_one();
+        Ok(true)
+    }
+
+    /// Compares the counters of the other workers with those of the last heartbeat, and names the
+    /// dead.
+    async fn watch(
+        &self,
+        id: i64,
+        rows: &[PgRow],
+        watched: &mut HashMap<i64, Watched>,
+        dead: &mpsc::UnboundedSender<i64>,
+    ) -> Result<(), sqlx::Error> {
         let now = Instant::now();
         let mut seen = HashMap::with_capacity(rows.len());
         let mut first = true;
-        for row in &rows {
+        for row in rows {
             let other: i64 = row.try_get("id")?;
             if other == id {
                 continue;
@@ -243,7 +261,7 @@ impl Heartbeat {
         }
         *watched = seen;
         self.membership.set_duty_worker(first);
-        Ok(Found::Alive)
+        Ok(())
     }
 
     async fn declare_dead(&self, other: i64, beat: i64) -> Result<bool, sqlx::Error> {

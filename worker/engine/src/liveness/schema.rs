@@ -1,7 +1,8 @@
-//! A newer release may migrate the database under a running worker: that is how a fleet is upgraded. A version whose name
-//! starts with `expand_` promises that workers of the release before may go on beside it; next to any other, this worker
-//! could misread what newer ones write. It then claims, calls and rescues nothing, gives back what it has not started,
-//! settles the calls that run, is not ready, and waits to be replaced.
+//! What a newer schema means for a running worker. A fleet is upgraded by a migration under running
+//! workers. A version whose name starts with `expand_` promises that workers of the release before
+//! may continue. Beside any other version this worker could misread what newer workers write. So it
+//! claims, calls and rescues nothing, releases the tasks that it has not started, settles the calls
+//! in flight, is not ready, and waits to be replaced.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,8 +16,8 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// A heartbeat has seen the newest version that is unknown here, if any, of those that forbid to go on and of those that do
-    /// not. Each change is logged once. True when this worker may go on again.
+    /// Learns the newest unknown version that forbids this worker to continue, and the newest that
+    /// allows it. Each change is logged once. Returns whether this worker may continue again.
     pub(crate) fn learn(&self, newer: Option<i64>, expanded: Option<i64>) -> bool {
         let (newer, expanded) = (newer.unwrap_or(0), expanded.unwrap_or(0));
         let known = SCHEMA_VERSION;

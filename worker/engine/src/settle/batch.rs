@@ -5,7 +5,6 @@ use pgsaga_plan::{AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, Statu
 
 use crate::execute::finished::Finished;
 use crate::execute::outcome::clean;
-use crate::settle::sequential::Advance;
 
 /// The events of one saga, and what follows from them.
 pub(super) struct Batch {
@@ -15,6 +14,15 @@ pub(super) struct Batch {
     /// At least one; exactly one of a sequential saga.
     pub(super) finished: Vec<Finished>,
     pub(super) change: Change,
+}
+
+/// How a sequential saga goes on with its next step.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Advance {
+    /// The next step's action takes the row of the finished task.
+    pub(super) in_place: bool,
+    /// The wait before a new task, in microseconds. `None`: this worker claims the task at once.
+    pub(super) delay_us: Option<i64>,
 }
 
 /// What a saga's statement needs besides the change.

@@ -10,18 +10,9 @@ use crate::db::PoolKind;
 use crate::execute::finished::Finished;
 use crate::execute::task::Task;
 use crate::liveness::identity::Identity;
-use crate::settle::batch::{Batch, Order};
+use crate::settle::batch::{Advance, Batch, Order};
 use crate::settle::leftover::Leftover;
 use crate::settle::{Settler, log};
-
-/// How a sequential saga goes on with its next step.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Advance {
-    /// The next step's action takes the row of the finished task.
-    in_place: bool,
-    /// The wait before a new task, in microseconds. `None`: this worker claims the task at once.
-    delay_us: Option<i64>,
-}
 
 pub(super) struct Settled {
     /// Settled tasks: whether this worker holds the advanced row, and the answer as Postgres

@@ -1,6 +1,6 @@
-//! Numbers about the whole database, for which one worker asks: the living one with the lowest id, which every worker knows
-//! from its heartbeats, so that nobody has to be elected, also behind a pooler. The same numbers are views for people
-//! (sql/schema/0001_baseline.sql).
+//! Numbers about the whole database. The duty worker asks for them: the living worker with the
+//! lowest id, which every worker knows from its heartbeats. So no election is needed, also behind a
+//! pooler. The views of sql/schema/0001_baseline.sql show people the same numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -69,18 +69,8 @@ impl Listen {
     async fn listen(&self, hosts: &Hosts, reconnect: &mut Reconnect) -> Result<(), sqlx::Error> {
         let mut primary = self.db.primary();
         primary.mark_unchanged();
-        // A pool per attempt. A dropped listener first closes its session. Without an answer from
-        // the server, it would occupy the slot of a shared pool.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(hosts.choose().await?.clone().application_name("pgsaga listen"));
         let timeout = self.db.timeout();
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.eager_reconnect(false);
-        within(timeout, listener.listen(CHANNEL)).await?;
+        let mut listener = connect(hosts, timeout).await?;
         reconnect.reset();
         self.metrics.listener_up.set(1.0);
         self.wakeups.due.notify_one();
@@ -132,4 +122,19 @@ impl Listen {
             }
         }
     }
+}
+
+/// A connection that listens, from a pool of its own. A dropped listener first closes its session.
+/// Without an answer from the server, it would occupy the slot of a shared pool.
+async fn connect(hosts: &Hosts, timeout: Duration) -> Result<PgListener, sqlx::Error> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_lazy_with(hosts.choose().await?.clone().application_name("pgsaga listen"));
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    within(timeout, listener.listen(CHANNEL)).await?;
+    Ok(listener)
 }

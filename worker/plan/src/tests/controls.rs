@@ -69,7 +69,7 @@ fn broken_planners() -> Vec<Control> {
             AllSucceeded,
         ),
         planner(
-            "RACES 3: ongoing is forgotten",
+            "R3: ongoing is forgotten",
             "a > b",
             mutants::forgets_what_is_ongoing,
             ABORT,
@@ -102,13 +102,7 @@ fn broken_planners() -> Vec<Control> {
             NoActionAfterUndo,
         ),
         planner("a pivot like others", "a pivot > b bare", mutants::knows_no_pivot, NOTHING, PivotStands),
-        planner(
-            "RACES 13: a pivot is not awaited",
-            "a > b pivot",
-            mutants::awaits_no_pivot,
-            ABORT,
-            PivotAwaited,
-        ),
+        planner("R13: a pivot is not awaited", "a > b pivot", mutants::awaits_no_pivot, ABORT, PivotAwaited),
         planner("the same at the deadline", "a > b pivot", mutants::awaits_no_pivot, DEADLINE, PivotAwaited),
         planner("a success is lost", "a, b", mutants::loses_a_success, NOTHING, Folds),
         planner(
@@ -144,7 +138,7 @@ fn broken_planners() -> Vec<Control> {
             ..planner("it gives up at once", "a > b", mutants::gives_up_at_once, NOTHING, ReasonNamed)
         },
         planner(
-            "RACES 14: one refusal is enough",
+            "R14: one refusal is enough",
             "a > b",
             mutants::believes_the_first_refusal,
             NOTHING,
@@ -166,45 +160,39 @@ fn broken_rules() -> Vec<Control> {
     let lost_reply = Budget { lost_replies: 1, ..NOTHING };
     let decision = Budget { decisions: 1, ..NOTHING };
     vec![
-        rule("RACES 1: no epoch", "a > b > c", Rules { epoch: false, ..real }, lost_reply, Answered),
+        rule("R1: no epoch", "a > b > c", Rules { epoch: false, ..real }, lost_reply, Answered),
         rule(
-            "RACES 4: a lost try without a record",
+            "R4: a lost try without a record",
             "a > b",
             Rules { rescue_records: false, ..real },
             DEATH,
             Recorded,
         ),
-        rule("RACES 5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
+        rule("R5: the fence lacks the mark", "a > b", Rules { mark: false, ..real }, ABORT, AbortHeard),
+        rule("R5: no lock on the saga", "a > b", Rules { abort_locks: false, ..real }, ABORT, AbortHeard),
         rule(
-            "RACES 5: no lock on the saga",
-            "a > b",
-            Rules { abort_locks: false, ..real },
-            ABORT,
-            AbortHeard,
-        ),
-        rule(
-            "RACES 6: tasks go without the saga",
+            "R6: tasks go without the saga",
             "a",
             Rules { one_lock: false, mark: false, ..real },
             ABORT,
             Alive,
         ),
         rule(
-            "RACES 5: a retry behind the back of the one who abort",
+            "R5: a retry behind the back of the one who abort",
             "a, b",
             Rules { two_moments: true, retries_raise_version: false, ..real },
             NOTHING,
             AbortHeard,
         ),
         rule(
-            "RACES 7: no version",
+            "R7: no version",
             "a, b, c after a b",
             Rules { two_moments: true, version: false, ..real },
             NOTHING,
             Alive,
         ),
         rule(
-            "RACES 23: a decision before the answer",
+            "R23: a decision before the answer",
             "a > b",
             Rules { answer_before_decision: false, ..real },
             decision,

@@ -1,4 +1,4 @@
-//! What must hold in every state (DESIGN.md §8).
+//! What must hold in every state.
 
 /// What the search checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

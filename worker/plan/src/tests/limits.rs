@@ -53,7 +53,7 @@ fn an_unsent_try_counts_and_takes_no_effect() {
     assert_eq!(saga.tasks(), "~a1");
 }
 
-/// RACES 3.
+/// docs/races.md, R3.
 #[test]
 fn what_was_only_ever_ongoing_is_undone_when_it_is_given_up() {
     for told in ["a > b", "a, b after a"] {
@@ -86,7 +86,7 @@ fn a_try_that_never_left_leaves_the_last_answer_standing() {
     assert_eq!(saga.tasks(), "~b1", "it was accepted once");
 }
 
-/// RACES 14.
+/// docs/races.md, R14.
 #[test]
 fn a_refusal_after_an_unknown_try_is_asked_once_more() {
     for told in ["a > b > c", "a, b after a, c after b"] {

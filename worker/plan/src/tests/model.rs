@@ -27,9 +27,9 @@ pub(super) struct Rules {
     pub(super) two_moments: bool,
     /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see their tasks to mark them.
     pub(super) retries_raise_version: bool,
-    /// Tasks and saga are written from the rows that both locks returned (RACES 6).
+    /// Tasks and saga are written from the rows that both locks returned (docs/races.md, R6).
     pub(super) one_lock: bool,
-    /// Whoever inserts or deletes tasks locks the saga, and so does abort (RACES 5).
+    /// Whoever inserts or deletes tasks locks the saga, and so does abort (docs/races.md, R5).
     pub(super) abort_locks: bool,
     /// The plan that abort a saga back marks its other actions.
     pub(super) marks_the_others: bool,
@@ -40,7 +40,7 @@ pub(super) struct Rules {
     /// A step cannot be skipped forward once the saga abort back: a task bears one mark, and a sequential saga knows of the
     /// abort by it.
     pub(super) skip_spares_turn: bool,
-    /// An answer is recorded before a decision applies (RACES 23).
+    /// An answer is recorded before a decision applies (docs/races.md, R23).
     pub(super) answer_before_decision: bool,
     /// After the pivot's success tasks have no deadline.
     pub(super) pivot_ends_deadline: bool,

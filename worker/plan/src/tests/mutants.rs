@@ -93,7 +93,7 @@ pub(super) fn takes_a_failure_for_success(graph: &StepGraph, before: &Progress, 
     Ok(planned)
 }
 
-/// RACES 3.
+/// docs/races.md, R3.
 pub(super) fn forgets_what_is_ongoing(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
     heard(graph, before, events, |event| {
         if event.interrupt == Some(Interrupt::Unwind) {
@@ -181,7 +181,7 @@ pub(super) fn undoes_beside_running_actions(
     Ok(planned)
 }
 
-/// RACES 13.
+/// docs/races.md, R13.
 pub(super) fn awaits_no_pivot(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
     let stands = events.iter().any(|event| event.outcome == Some(Outcome::Success));
     if stands { plan(graph, before, events) } else { knows_no_pivot(graph, before, events) }
@@ -275,7 +275,7 @@ pub(super) fn gives_up_at_once(graph: &StepGraph, before: &Progress, events: &[E
     })
 }
 
-/// RACES 14.
+/// docs/races.md, R14.
 pub(super) fn believes_the_first_refusal(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
     heard(graph, before, events, |event| {
         if event.outcome == Some(Outcome::Failure) {

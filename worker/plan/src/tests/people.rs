@@ -73,7 +73,7 @@ fn a_task_that_killed_workers_is_not_called_and_undone_if_the_saga_turns_back() 
     assert!(sticks(&saga.settles(&[killer]), AbortCause::Fault(Fault::Poison)));
 }
 
-/// RACES 23.
+/// docs/races.md, R23.
 #[test]
 fn a_skipped_op_counts_as_done_whatever_its_call_came_to() {
     for told in ["a > b", "a, b after a"] {

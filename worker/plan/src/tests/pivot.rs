@@ -38,7 +38,7 @@ fn a_pivot_that_was_not_called_can_be_turned_back() {
     }
 }
 
-/// RACES 13.
+/// docs/races.md, R13.
 #[test]
 fn once_it_was_called_an_abort_waits_for_its_definite_outcome() {
     for first in [Unknown, Ongoing] {

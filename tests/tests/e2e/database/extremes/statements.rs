@@ -49,9 +49,8 @@ fn is_out_of_range(extreme: &Extreme) -> bool {
     match (extreme.table, extreme.column.as_str()) {
         ("task", "run_at" | "deadline") | ("saga", "created_at" | "deadline") => is_far,
         ("saga", "run_at") => is_far && !value.contains("4713"),
-        ("task", "epoch" | "counted" | "lost" | "lost_alone" | "bytes") | ("saga", "version" | "bytes") => {
-            is_end || is_negative
-        }
+        ("task", "epoch" | "counted" | "lost" | "lost_isolated" | "bytes")
+        | ("saga", "version" | "bytes") => is_end || is_negative,
         ("task", "attempt" | "step" | "lane") => is_end || is_negative || value.starts_with("(0)"),
         ("saga", "retry_limit" | "compensate_retry_limit") => is_end || is_negative,
         ("saga", "retry_interval" | "request_timeout" | "timeout_to_fail") => !value.starts_with("null"),

@@ -116,7 +116,7 @@ impl Provocation<'_> {
         self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
     }
 
-    /// Its breaker opens, and what is due for it is parked while the fault lasts.
+    /// Its breaker opens, and what is due for it is deferred while the fault lasts.
     pub(super) async fn dead_participant(self) {
         let before = errors(self.scene).await;
         self.scene.participant.refuse_connections().await;

@@ -1,10 +1,12 @@
-//! The worker's own claim and settle statements, at a worker's group sizes, without a worker and without HTTP.
+//! The worker's own claim and settle statements, at a worker's group sizes, without a worker and
+//! without HTTP.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
+use pgsaga_plan::{Op, Outcome, StatusChange};
 use pgsaga_sql::query::{self, SettledTask};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
@@ -20,10 +22,10 @@ use super::failed;
 use crate::error::Error;
 use pgsaga_worker::db;
 
-/// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best counts.
+/// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best
+/// counts.
 const SESSIONS: [usize; 2] = [2, 3];
 
-/// Sagas a second.
 pub(crate) async fn measure(
     rig: &Rig,
     screen: &mut Screen,
@@ -55,7 +57,7 @@ async fn drain(
     let started = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..sessions {
-        let session = Session::open(database.url(), shape.clone(), groups, Arc::clone(&ended)).await?;
+        let session = Session::open(&database.url, shape.clone(), groups, Arc::clone(&ended)).await?;
         running.spawn(session.run());
     }
     let phase = format!("statements alone, {sessions} sessions, groups of {:.0}", groups.settle);
@@ -64,7 +66,7 @@ async fn drain(
         tokio::select! {
             _ = tick.tick() => screen.show(&phase, started.elapsed(), None, ended.load(Ordering::Relaxed)),
             next = running.join_next() => match next {
-                Some(ended) => ended.map_err(|error| failed(&error.to_string()))??,
+                Some(ended) => ended.map_err(failed)??,
                 None => break,
             },
         }
@@ -72,11 +74,10 @@ async fn drain(
     let seconds = started.elapsed().as_secs_f64();
     match ended.load(Ordering::Relaxed) {
         all if all == sagas.cast_unsigned() => Ok(sagas as f64 / seconds),
-        some => Err(failed(&format!("only {some} of {sagas} sagas ended"))),
+        some => Err(failed(format!("only {some} of {sagas} sagas ended"))),
     }
 }
 
-/// A claimed task.
 #[derive(Debug, Clone, Copy)]
 struct Task {
     id: i64,
@@ -86,14 +87,15 @@ struct Task {
     compensates: bool,
 }
 
-/// What follows from a task's outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// The next step's action, in the same row.
     Advance,
     /// The compensation of this step, in a new row; `turns` the saga back.
-    Compensate { step: i16, turns: bool },
-    /// The saga ends.
+    Compensate {
+        step: i16,
+        turns: bool,
+    },
     End,
 }
 
@@ -157,7 +159,7 @@ impl Session {
                     saga: row.try_get("saga_id")?,
                     epoch: row.try_get("epoch")?,
                     step: row.try_get("step")?,
-                    compensates: row.try_get::<&str, _>("op")? == "compensate",
+                    compensates: row.try_get::<&str, _>("op")? == Op::Compensate.as_str(),
                 }),
                 // Nobody inserts meanwhile: what is older than the oldest is gone.
                 None => self.mark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.mark),
@@ -194,12 +196,13 @@ impl Session {
     }
 
     fn settled(&self, task: &Task, next: Next) -> SettledTask<'static> {
-        let (outcome, status_code) = if self.refuses(task) { ("failure", 409) } else { ("success", 200) };
+        let (outcome, status_code) =
+            if self.refuses(task) { (Outcome::Failure, 409) } else { (Outcome::Success, 200) };
         let settled = SettledTask {
             task_id: task.id,
             epoch: task.epoch,
             saga_id: task.saga,
-            outcome: Some(outcome),
+            outcome: Some(outcome.as_str()),
             status_code: Some(status_code),
             duration_us: Some(1000),
             ..SettledTask::default()
@@ -208,18 +211,18 @@ impl Session {
             Next::Advance => SettledTask { in_place: true, ..settled },
             Next::Compensate { step, turns } => SettledTask {
                 next_step: Some(step),
-                next_op: Some("compensate"),
+                next_op: Some(Op::Compensate.as_str()),
                 next_attempt: Some(1),
                 next_counted: Some(0),
                 next_unknown_before: Some(false),
                 next_participant: Some("stub"),
-                saga_status: turns.then_some("aborting"),
+                saga_status: turns.then_some(StatusChange::Aborting.as_str()),
                 saga_reason: turns.then_some("refused"),
                 ..settled
             },
             Next::End => {
-                let status = if self.shape.refused { "failed" } else { "succeeded" };
-                SettledTask { saga_status: Some(status), ..settled }
+                let status = if self.shape.refused { StatusChange::Failed } else { StatusChange::Succeeded };
+                SettledTask { saga_status: Some(status.as_str()), ..settled }
             }
         }
     }
@@ -237,7 +240,8 @@ impl Session {
         for (task, next) in group.iter().zip(nexts) {
             let epoch = task.epoch + 1;
             if !settled.contains(&task.id) {
-                // A claim of another session, whose snapshot was older, held it for a moment: once more.
+                // A claim of another session, whose snapshot was older, held it for a moment: once
+                // more.
                 following.push(*task);
                 continue;
             }

@@ -1,6 +1,5 @@
 //! Many due sagas before the workers start.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,9 +15,9 @@ use crate::error::Error;
 
 /// A worker's memory is compared with what it was when this part was done.
 const EARLY: f64 = 0.2;
-/// Memory at the end, to that.
+/// Upper bound on the memory at the end, to that.
 const GROWTH_MAX: f64 = 1.1;
-/// However slow a machine is, it does so many a second.
+/// Even a slow machine does so many a second.
 const SAGAS_PER_SECOND_MIN: u64 = 200;
 
 struct Drained {
@@ -36,7 +35,7 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups: drained.groups, duration };
     let limits = limits::measure(rig, screen, subject).await?;
     let limit = limits.drained(plan.shape.calls());
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     report.limits(&limits, limit);
     report.bar("ratio", drained.sagas_per_second / limit, Bar::AtLeast(0.9), "to the limit without INSERTs");
     report.line("sagas_per_second", drained.sagas_per_second, "from the workers' start to the last call");
@@ -45,22 +44,20 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
         report.bar("memory_growth", growth, Bar::AtMost(GROWTH_MAX), meaning);
     }
     report.line("worker_memory_bytes", drained.peak.map(|bytes| bytes as f64), "peak of a worker");
-    report.line("claim_tasks", drained.groups.claim, "tasks of a claim that found some");
-    report.line("settle_tasks", drained.groups.settle, "tasks of a settle");
+    report.groups(&drained.groups);
     Ok(report)
 }
 
 async fn drain(bench: &Bench, database: &Database, screen: &mut Screen) -> Result<Drained, Error> {
     let sagas = bench.sagas.unwrap_or(1_000_000);
-    let stub = Arc::new(Stub::start(Times::new(1)).await?);
+    let stub = Stub::start(Times::new(1)).await?;
     screen.say(&format!("inserting {sagas} sagas"));
     database.fill(&bench.shape(2).steps_json(&stub)?, sagas.cast_signed()).await?;
     database.settle_down().await?;
-    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
-    let drained = watch(&stub, sagas, &mut workers, screen).await;
-    workers.stop().await;
-    let drained = drained?;
-    let open: i64 = sqlx::query_scalar(include_str!("../open.sql")).fetch_one(&database.pool).await?;
+    let watch = async |workers: &mut Workers| watch(&stub, sagas, workers, screen).await;
+    let drained = database.with_workers(bench.workers(1), &bench.flags(), watch).await?;
+    let open: i64 =
+        sqlx::query_scalar(include_str!("../sql/read/open.sql")).fetch_one(&database.pool).await?;
     if open > 0 {
         return Err(Error::Found(format!("{open} of {sagas} sagas had not succeeded")));
     }

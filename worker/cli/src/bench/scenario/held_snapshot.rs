@@ -2,102 +2,93 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Connection as _, Executor as _};
 
 use super::super::Bench;
 use super::super::report::{Bar, Report};
 use super::super::rig::{Database, Rig};
-use super::super::run::Run;
+use super::super::run::{Run, with_load};
 use super::super::screen::Screen;
 use crate::error::Error;
 
 /// The end of each run is compared, and the claims of its beginning and its end.
 const LAST: Duration = Duration::from_secs(60);
-/// Buffers of a claim at the end, to those at the beginning.
+/// Upper bound on the buffers of a claim at the end, to those at the beginning.
 const CLAIM_GROWTH_MAX: f64 = 1.5;
 
 struct Ran {
-    last: f64,
+    rate: f64,
     /// Buffers of a claim, at the beginning and at the end.
-    claims: (f64, f64),
+    first: f64,
+    last: f64,
 }
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
-    let without = one(bench, rig, screen, false).await?;
-    let held = one(bench, rig, screen, true).await?;
-    let mut report = Report::new(bench.scenario.name());
+    let mut ran =
+        async |hold| rig.in_database(async |database| run(bench, rig, database, screen, hold).await).await;
+    let (without, held) = (ran(false).await?, ran(true).await?);
+    let mut report = Report::new(bench.scenario);
     let meaning = "the last minute, to that of the same run without an open transaction";
-    report.bar("held_to_without", held.last / without.last, Bar::AtLeast(0.9), meaning);
-    let growth = held.claims.1 / held.claims.0;
+    report.bar("held_to_without", held.rate / without.rate, Bar::AtLeast(0.9), meaning);
+    let growth = held.last / held.first;
     report.bar(
         "claim_buffers_growth",
         growth,
         Bar::AtMost(CLAIM_GROWTH_MAX),
         "the last minute, to the first",
     );
-    report.line("sagas_per_second", held.last, "in the last minute");
-    report.line("sagas_per_second_without", without.last, "in the last minute without an open transaction");
-    report.line("claim_buffers_first", held.claims.0, "buffers of a claim in the first minute");
-    report.line("claim_buffers_last", held.claims.1, "and in the last");
-    report.line("claim_buffers_last_without", without.claims.1, "in the last without an open transaction");
+    report.line("sagas_per_second", held.rate, "in the last minute");
+    report.line("sagas_per_second_without", without.rate, "in the last minute without an open transaction");
+    report.line("claim_buffers_first", held.first, "buffers of a claim in the first minute");
+    report.line("claim_buffers_last", held.last, "and in the last");
+    report.line("claim_buffers_last_without", without.last, "in the last without an open transaction");
     Ok(report)
 }
 
-async fn one(bench: &Bench, rig: &Rig, screen: &mut Screen, hold: bool) -> Result<Ran, Error> {
-    rig.in_database(async |database| run_in(bench, rig, database, screen, hold).await).await
-}
-
-async fn run_in(
+async fn run(
     bench: &Bench,
     rig: &Rig,
     database: &Database,
     screen: &mut Screen,
     hold: bool,
 ) -> Result<Ran, Error> {
-    sqlx::raw_sql(include_str!("../statements.sql")).execute(&database.pool).await?;
-    let holder = if hold { Some(hold_snapshot(database.url()).await?) } else { None };
+    sqlx::raw_sql(include_str!("../sql/setup/statements.sql")).execute(&database.pool).await?;
+    let holder = if hold { Some(hold_snapshot(&database.url).await?) } else { None };
     let name = if hold { "a transaction is open" } else { "none is open" };
     let mut setup = bench.setup(name, bench.workers(1));
     setup.duration = bench.duration(600);
-    let duration = setup.duration;
-    let mut run = Run::start(rig, database, setup).await?;
-    let ran = async {
-        let last = LAST.min(duration / 3);
+    let (duration, last) = (setup.duration, LAST.min(setup.duration / 3));
+    let measure = async |run: &mut Run<'_>| {
         run.pass(screen, Duration::from_secs(5), "warming up").await?;
-        let first = claim_buffers(&database.pool, screen, &mut run, last).await?.1;
+        let (_, first) = claim_buffers(&database.pool, screen, run, last).await?;
         run.pass(screen, duration.saturating_sub(last * 2), "measuring").await?;
-        let (rate, buffers) = claim_buffers(&database.pool, screen, &mut run, last).await?;
+        let (rate, last) = claim_buffers(&database.pool, screen, run, last).await?;
         drop(holder);
         run.end(screen).await?;
-        Ok(Ran { last: rate, claims: (first, buffers) })
+        Ok(Ran { rate, first, last })
     };
-    let ran = ran.await;
-    run.workers.stop().await;
-    ran
+    with_load(rig, database, setup, measure).await
 }
 
-/// Sagas a second and buffers of a claim within a while from now.
+/// Sagas a second and buffers of a claim, within a while from now.
 async fn claim_buffers(
     pool: &PgPool,
     screen: &mut Screen,
     run: &mut Run<'_>,
     duration: Duration,
 ) -> Result<(f64, f64), Error> {
-    let read = async || {
-        let row = sqlx::query(include_str!("../claim_buffers.sql")).fetch_one(pool).await?;
-        Ok::<(i64, i64), sqlx::Error>((row.try_get("buffers")?, row.try_get("calls")?))
-    };
+    let read =
+        || sqlx::query_as::<_, (i64, i64)>(include_str!("../sql/read/claim_buffers.sql")).fetch_one(pool);
     let before = read().await?;
     let rate = run.rate(screen, duration, "measuring").await?;
     let after = read().await?;
     Ok((rate, (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64))
 }
 
-/// A transaction with a snapshot, open until this is dropped.
+/// A transaction with a snapshot, open until the connection is dropped.
 async fn hold_snapshot(url: &str) -> Result<PgConnection, Error> {
     let mut connection = PgConnection::connect_with(&pgsaga_worker::db::choose(url).await?).await?;
-    connection.execute(include_str!("../hold.sql")).await?;
+    connection.execute(include_str!("../sql/setup/hold.sql")).await?;
     Ok(connection)
 }

@@ -6,10 +6,10 @@ use super::super::Bench;
 use super::super::report::{Bar, Report};
 use super::super::rig::{Database, Rig, Workers, pass};
 use super::super::screen::Screen;
-use super::super::usage::{self, Work};
+use super::super::usage::{Work, postgres_cpu_seconds};
 use crate::error::Error;
 
-/// Until everybody has seen that there is nothing to do, at most.
+/// Upper bound on the time until every worker has seen that there is nothing to do.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -20,10 +20,8 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
         ));
     };
     rig.in_database(async |database| {
-        let mut workers = Workers::start(database.url(), bench.workers(10), &bench.flags()).await?;
-        let measured = rest(bench, database, postmaster, &mut workers, screen).await;
-        workers.stop().await;
-        measured
+        let rest = async |workers: &mut Workers| rest(bench, database, postmaster, workers, screen).await;
+        database.with_workers(bench.workers(10), &bench.flags(), rest).await
     })
     .await
 }
@@ -37,19 +35,18 @@ async fn rest(
 ) -> Result<Report, Error> {
     let nobody_says = || Error::Usage("this system does not say how much CPU a process has used".to_owned());
     let read = |workers: &Workers| {
-        let (server, own) = (usage::postgres_cpu_seconds(postmaster), workers.cpu_seconds());
-        server.zip(own).ok_or_else(nobody_says)
+        postgres_cpu_seconds(postmaster).zip(workers.cpu_seconds()).ok_or_else(nobody_says)
     };
-    pass(screen, "coming to rest", bench.duration(60).min(SETTLE_MAX), || workers.check().map(|()| 0))
-        .await?;
+    let settling = bench.duration(60).min(SETTLE_MAX);
+    pass(screen, "coming to rest", settling, || workers.check().map(|()| 0)).await?;
     let (work, cpu) = (Work::read(&database.pool).await?, read(workers)?);
     pass(screen, "idle", bench.duration(60), || workers.check().map(|()| 0)).await?;
     let (work_after, cpu_after) = (Work::read(&database.pool).await?, read(workers)?);
-    let seconds = (work_after.at_us - work.at_us) as f64 / 1e6;
+    let seconds = work_after.seconds_since(&work);
     let (server, own) = ((cpu_after.0 - cpu.0) / seconds, (cpu_after.1 - cpu.1) / seconds);
-    // One of them is our own second reading.
+    // One statement is our own second reading.
     let statements = (work_after.commits - work.commits - 1).max(0) as f64 / seconds;
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     report.bar("cores", server + own, Bar::Below(0.01), "of one core, workers and server");
     report.bar("statements_per_second", statements, Bar::Below(30.0), "of all workers");
     report.line("postgres_cores", server, "the server's part");

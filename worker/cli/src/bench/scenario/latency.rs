@@ -8,33 +8,32 @@ use tokio::time::Instant;
 
 use super::super::Bench;
 use super::super::report::{Bar, Report};
-use super::super::rig::{Rig, Workers};
+use super::super::rig::Rig;
 use super::super::screen::Screen;
 use super::super::stub::Stub;
 use super::super::times::{Percentiles, Times};
+use super::TO_FIRST_CALL;
 use crate::error::Error;
 
-/// Between two sagas: long enough for every worker to be idle again, and not in step with any of its timers.
+/// The pause between two sagas: long enough for every worker to be idle again, and not in step with
+/// any of its timers.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;
-/// How long one saga may take.
+/// Upper bound on the time of one saga.
 const SAGA_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let measured = rig.in_database(async |database| {
-        let workers = Workers::start(database.url(), bench.workers(3), &bench.flags()).await?;
-        let measured = one_by_one(bench, database.url(), screen).await;
-        workers.stop().await;
-        measured
+        let measure = async |_: &mut _| one_by_one(bench, &database.url, screen).await;
+        database.with_workers(bench.workers(3), &bench.flags(), measure).await
     });
     let (first_calls, ended) = measured.await?;
     let sagas = first_calls.len() as f64;
     let of = |us| Percentiles::of(us).ok_or_else(|| Error::Found("no saga was called".to_owned()));
     let (first_call, ended) = (of(first_calls)?, of(ended)?);
-    let mut report = Report::new(bench.scenario.name());
-    let meaning = "from the INSERT's commit to the first call";
-    report.bar("p50_to_first_call_ms", first_call.p50_ms, Bar::AtMost(3.0), meaning);
-    report.bar("p99_to_first_call_ms", first_call.p99_ms, Bar::AtMost(15.0), meaning);
-    report.percentiles("first_call", first_call, meaning);
+    let mut report = Report::new(bench.scenario);
+    report.bar("p50_to_first_call_ms", first_call.p50_ms, Bar::AtMost(3.0), TO_FIRST_CALL);
+    report.bar("p99_to_first_call_ms", first_call.p99_ms, Bar::AtMost(15.0), TO_FIRST_CALL);
+    report.percentiles("first_call", first_call, TO_FIRST_CALL);
     report.percentiles("last_call", ended, "from the INSERT's commit to the answer of the last call");
     report.line("sagas", sagas, "measured, one after the other");
     Ok(report)
@@ -49,7 +48,7 @@ async fn one_by_one(bench: &Bench, url: &str, screen: &mut Screen) -> Result<(Ve
     let mut ends = Vec::new();
     let started = Instant::now();
     let mut saga = 0;
-    // The first finds connections to be made and caches to be filled.
+    // The first saga finds connections to be made and caches to be filled.
     let mut from_us = 0;
     while started.elapsed() < duration || saga < 2 {
         tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE_MS))).await;
@@ -60,10 +59,8 @@ async fn one_by_one(bench: &Bench, url: &str, screen: &mut Screen) -> Result<(Ve
         saga += 1;
         while stub.ended() < saga {
             if committed.elapsed() > SAGA_MAX {
-                return Err(Error::Found(format!(
-                    "saga {saga} had not ended after {} s",
-                    SAGA_MAX.as_secs()
-                )));
+                let seconds = SAGA_MAX.as_secs();
+                return Err(Error::Found(format!("saga {saga} had not ended after {seconds} s")));
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }

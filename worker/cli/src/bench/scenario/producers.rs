@@ -1,4 +1,5 @@
-//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep the workers busy.
+//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep
+//! the workers busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ use crate::error::Error;
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
 /// More clients must not make it slower than this part of the best.
 const CLIFF: f64 = 0.7;
-/// The number of the clients' first saga: those before it are of the producers that keep the workers busy.
+/// The number of the clients' first saga: those before it are of the producers that keep the
+/// workers busy.
 const OTHERS_FIRST: u64 = 1_000_000_000;
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -33,32 +35,27 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     clients.dedup();
     let mut rates = Vec::new();
     for &clients in &clients {
-        let bare = in_database(rig, bench, screen, clients, Table::Bare).await?;
-        let sagas = in_database(rig, bench, screen, clients, Table::Sagas).await?;
-        rates.push((clients, sagas, bare));
+        let mut rate = async |into| {
+            let beside =
+                async |database: &Database| beside_busy_workers(bench, database, screen, clients, into).await;
+            rig.in_database(beside).await
+        };
+        rates.push((clients, rate(Table::Bare).await?, rate(Table::Sagas).await?));
     }
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     let (mut best, mut worst): (f64, f64) = (0.0, f64::MAX);
-    for &(clients, sagas, bare) in &rates {
+    for &(clients, bare, sagas) in &rates {
         best = best.max(sagas);
         worst = worst.min(sagas / best);
         if clients == main {
-            report.bar(
-                "to_bare_table",
-                sagas / bare,
-                Bar::AtLeast(0.4),
-                "INSERTs of sagas to the same into a bare table, both beside busy workers",
-            );
+            let meaning = "INSERTs of sagas to the same into a bare table, both beside busy workers";
+            report.bar("to_bare_table", sagas / bare, Bar::AtLeast(0.4), meaning);
         }
     }
-    report.bar(
-        "worst_to_best_of_fewer_clients",
-        worst,
-        Bar::AtLeast(CLIFF),
-        "no cliff at any number of clients",
-    );
+    let meaning = "no cliff at any number of clients";
+    report.bar("worst_to_best_of_fewer_clients", worst, Bar::AtLeast(CLIFF), meaning);
     report.line("clients", main as f64, "connections, each with one INSERT after the other");
-    for (clients, sagas, bare) in rates {
+    for (clients, bare, sagas) in rates {
         report.line(&format!("inserts_per_second_{clients}"), sagas, "sagas");
         report.line(&format!("bare_inserts_per_second_{clients}"), bare, "the same rows into a bare table");
     }
@@ -71,17 +68,7 @@ enum Table {
     Sagas,
 }
 
-/// Inserts beside a worker that is kept busy by other producers, in a database of its own.
-async fn in_database(
-    rig: &Rig,
-    bench: &Bench,
-    screen: &mut Screen,
-    clients: usize,
-    into: Table,
-) -> Result<f64, Error> {
-    rig.in_database(async |database| beside_busy_workers(bench, database, screen, clients, into).await).await
-}
-
+/// Inserts beside a worker that is kept busy by other producers.
 async fn beside_busy_workers(
     bench: &Bench,
     database: &Database,
@@ -89,11 +76,10 @@ async fn beside_busy_workers(
     clients: usize,
     into: Table,
 ) -> Result<f64, Error> {
-    let mut workers = Workers::start(database.url(), bench.workers(1), &bench.flags()).await?;
-    let rate = async {
+    let insert = async |workers: &mut Workers| {
         let busy = bench.plan(bench.shape(2), 1);
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
-        let mut load = Load::start(database.url(), Plan { producers: 1, ..busy }, stub).await?;
+        let mut load = Load::start(&database.url, Plan { producers: 1, ..busy }, stub).await?;
         let rate = match into {
             Table::Bare => bare(bench, database, screen, clients).await,
             Table::Sagas => sagas(bench, database, screen, clients).await,
@@ -101,12 +87,9 @@ async fn beside_busy_workers(
         workers.check()?;
         load.stop().await.and(rate)
     };
-    let rate = rate.await;
-    workers.stop().await;
-    rate
+    database.with_workers(bench.workers(1), &bench.flags(), insert).await
 }
 
-/// Single INSERTs through the crate.
 async fn sagas(
     bench: &Bench,
     database: &Database,
@@ -121,7 +104,7 @@ async fn sagas(
         first: OTHERS_FIRST,
         ..bench.plan(bench.shape(2), 1)
     };
-    let mut load = Load::start(database.url(), plan, stub).await?;
+    let mut load = Load::start(&database.url, plan, stub).await?;
     let phase = format!("INSERTs of sagas by {clients} clients");
     let rate = count_for(screen, &phase, bench.duration(5), || load.inserted()).await?;
     load.stop().await.map(|()| rate)
@@ -129,15 +112,14 @@ async fn sagas(
 
 /// The same statement into a table with the same columns and keys, and nothing else.
 async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
-    sqlx::raw_sql(include_str!("../bare_table.sql")).execute(&database.pool).await?;
+    sqlx::raw_sql(include_str!("../sql/setup/bare_table.sql")).execute(&database.pool).await?;
     let stub = Stub::start(Times::new(1)).await?;
     let steps = Arc::new(bench.shape(2).steps_json(&stub)?);
     let insert = Arc::new(query::ProducerSubmit::SQL.replace("pgsaga.saga", "bare.saga"));
-    let options = pgsaga_worker::db::choose(database.url()).await?.disable_statement_logging();
+    let options = pgsaga_worker::db::choose(&database.url).await?.disable_statement_logging();
     let pool = PgPoolOptions::new().max_connections(clients as u32).connect_with(options).await?;
-    let (inserted, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
-    let mut running = JoinSet::new();
-    let next = Arc::new(AtomicU64::new(0));
+    let (next, inserted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (mut running, stop) = (JoinSet::new(), CancellationToken::new());
     for _ in 0..clients {
         let (pool, stop, insert, steps) =
             (pool.clone(), stop.clone(), Arc::clone(&insert), Arc::clone(&steps));

@@ -1,7 +1,9 @@
-//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a dead participant.
+//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a
+//! dead participant.
 
 use std::time::Duration;
 
+use pgsaga_plan::SagaStatus;
 use tokio::net::TcpListener;
 
 use super::super::Bench;
@@ -9,8 +11,9 @@ use super::super::limits::{self, Subject};
 use super::super::load::{Pace, Shape};
 use super::super::report::{Bar, Report};
 use super::super::rig::{Database, Rig};
-use super::super::run::{Measured, Run, Setup, run};
+use super::super::run::{Measured, Run, Setup, run, with_load};
 use super::super::screen::Screen;
+use super::TO_FIRST_CALL;
 use crate::error::Error;
 
 /// WAL of a two-step saga beside its stored steps.
@@ -30,7 +33,7 @@ pub(crate) async fn steady(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Res
 pub(crate) async fn rollback(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let mut setup = bench.setup("rollback", bench.workers(1));
     setup.plan.shape = Shape { refused: true, ..bench.shape(3) };
-    setup.status = "failed";
+    setup.status = SagaStatus::Failed;
     against_limit(bench, rig, screen, setup, 0.6).await
 }
 
@@ -42,66 +45,42 @@ async fn against_limit(
     bar: f64,
 ) -> Result<Report, Error> {
     let plan = setup.plan.clone();
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     let duration = setup.duration;
     let measured = run(rig, screen, setup).await?;
-    let subject =
-        Subject { plan: &plan, concurrency: bench.concurrency(), groups: measured.groups, duration };
+    let groups = measured.groups;
+    let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups, duration };
     let limits = limits::measure(rig, screen, subject).await?;
     let limit = limits.composed(plan.shape.calls());
     report.limits(&limits, limit);
-    report.bar(
-        "ratio",
-        measured.sagas_per_second / limit,
-        Bar::AtLeast(bar),
-        "sagas_per_second to the limit",
-    );
+    let ratio = measured.sagas_per_second / limit;
+    report.bar("ratio", ratio, Bar::AtLeast(bar), "sagas_per_second to the limit");
     report.measured(&measured);
-    if plan.shape.refused {
-        report.line("wal_bytes_per_saga", measured.wal_bytes, "without full-page images");
-        report.line("worker_commits_per_saga", measured.worker_commits, "transactions of the workers");
-        report.line(
-            "worker_memory_bytes",
-            measured.worker_memory_bytes.map(|bytes| bytes as f64),
-            "peak of a worker",
-        );
-    } else {
-        costs(&mut report, &measured, &plan.shape);
-    }
+    costs(&mut report, &measured, &plan.shape);
     Ok(report)
 }
 
 fn costs(report: &mut Report, measured: &Measured, shape: &Shape) {
-    report.line("steps_bytes_per_saga", measured.steps_bytes, "the steps as they are stored");
-    let (wal, commits) = (measured.wal_bytes - measured.steps_bytes, measured.worker_commits);
+    // The bars are for sagas that go forward.
+    let bar = |is: bool, bar: Bar| (is && !shape.refused).then_some(bar);
+    if !shape.refused {
+        report.line("steps_bytes_per_saga", measured.steps_bytes, "the steps as they are stored");
+    }
     report.line("wal_bytes_per_saga", measured.wal_bytes, "without full-page images");
-    if shape.steps == 2 {
-        report.bar(
-            "wal_bytes_beside_steps",
-            wal,
-            Bar::AtMost(WAL_BYTES_MAX),
-            "without full-page images and steps",
-        );
-    } else {
-        report.line("wal_bytes_beside_steps", wal, "without full-page images and steps");
+    if !shape.refused {
+        let beside = measured.wal_bytes - measured.steps_bytes;
+        let wal = bar(shape.steps == 2, Bar::AtMost(WAL_BYTES_MAX));
+        report.figure("wal_bytes_beside_steps", beside, wal, "without full-page images and steps");
     }
-    report.bar("worker_commits_per_saga", commits, Bar::AtMost(COMMITS_MAX), "transactions of the workers");
-    match measured.worker_memory_bytes {
-        Some(bytes) => {
-            report.bar(
-                "worker_memory_bytes",
-                bytes as f64,
-                Bar::AtMost(MEMORY_BYTES_MAX),
-                "peak of a worker",
-            );
-        }
-        None => report.line("worker_memory_bytes", None, "peak of a worker"),
-    }
+    let commits = bar(true, Bar::AtMost(COMMITS_MAX));
+    report.figure("worker_commits_per_saga", measured.worker_commits, commits, "transactions of the workers");
+    let memory = bar(measured.worker_memory_bytes.is_some(), Bar::AtMost(MEMORY_BYTES_MAX));
+    report.figure("worker_memory_bytes", measured.worker_memory_bytes, memory, "peak of a worker");
 }
 
 /// More workers must not get in each other's way.
 pub(crate) async fn workers(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     let mut rates: Vec<(usize, Measured)> = Vec::new();
     for workers in [1, 2, 4] {
         let mut setup = bench.setup(&format!("{workers} workers"), workers);
@@ -126,53 +105,38 @@ pub(crate) async fn workers(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
 pub(crate) async fn half_load(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let mut setup = bench.setup("the steady rate", bench.workers(1));
     let phase = setup.duration.min(RATE_PHASE_MAX);
-    let measure_full = async |database: &Database| {
-        let mut run = Run::start(rig, database, setup.clone()).await?;
-        let rate = async {
-            run.pass(screen, phase / 3, "warming up").await?;
-            let rate = run.rate(screen, phase, "measuring").await?;
-            run.end(screen).await.map(|()| rate)
-        };
-        let rate = rate.await;
-        run.workers.stop().await;
-        rate
+    let measure = async |run: &mut Run<'_>| {
+        run.pass(screen, phase / 3, "warming up").await?;
+        let rate = run.rate(screen, phase, "measuring").await?;
+        run.end(screen).await.map(|()| rate)
     };
+    let measure_full = async |database: &Database| with_load(rig, database, setup.clone(), measure).await;
     let full = rig.in_database(measure_full).await?;
     setup.name = "half of it".to_owned();
     setup.plan.pace = Pace::Rate(full / 2.0);
     let measured = run(rig, screen, setup).await?;
-    let mut report = Report::new(bench.scenario.name());
-    let meaning = "from the INSERT's commit to the first call";
+    let mut report = Report::new(bench.scenario);
     report.line("steady_sagas_per_second", full, "as fast as it goes");
-    report.bar("p99_to_first_call_ms", measured.first_call.p99_ms, Bar::AtMost(50.0), meaning);
+    report.bar("p99_to_first_call_ms", measured.first_call.p99_ms, Bar::AtMost(50.0), TO_FIRST_CALL);
     report.measured(&measured);
     Ok(report)
 }
 
 /// A fifth of all sagas go to somebody who accepts a connection and never answers.
 pub(crate) async fn dead_participant(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
-    let failed =
-        |source| Error::Io { doing: "listen as a participant that never answers".to_owned(), source };
-    let silent = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
-    let dead = format!("http://{}/never", silent.local_addr().map_err(failed)?);
+    let failed = || Error::io("listen as a participant that never answers");
+    let silent = TcpListener::bind("127.0.0.1:0").await.map_err(failed())?;
+    let dead = format!("http://{}/never", silent.local_addr().map_err(failed())?);
     let alone = run(rig, screen, bench.setup("all answer", bench.workers(1))).await?;
     let mut setup = bench.setup("a fifth does not answer", bench.workers(1));
     setup.plan.dead = Some(dead);
     let beside = run(rig, screen, setup).await?;
-    let mut report = Report::new(bench.scenario.name());
+    let mut report = Report::new(bench.scenario);
     // Four fifths of the sagas, at the rate that they had while the fifth was answered.
     let before = alone.sagas_per_second * 0.8;
-    report.bar(
-        "others_to_before",
-        beside.sagas_per_second / before,
-        Bar::AtLeast(0.9),
-        "the rate of all others",
-    );
-    report.line(
-        "others_sagas_per_second",
-        beside.sagas_per_second,
-        "beside a participant that does not answer",
-    );
+    let (after, meaning) = (beside.sagas_per_second, "beside a participant that does not answer");
+    report.bar("others_to_before", after / before, Bar::AtLeast(0.9), "the rate of all others");
+    report.line("others_sagas_per_second", after, meaning);
     report.line("others_sagas_per_second_before", before, "while all answer");
     report.percentiles("first_call", beside.first_call, "of the others, from the INSERT's commit");
     Ok(report)

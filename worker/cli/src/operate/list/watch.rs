@@ -10,9 +10,11 @@ use console::{Term, style};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{List, row};
+use super::List;
 use crate::error::Error;
-use crate::operate::{complain, connect, out, out_json};
+use crate::operate::connect;
+use crate::operate::read::list::Listed;
+use crate::output::{complain, out, out_json};
 use crate::signals;
 use crate::words::time;
 use pgsaga_worker::db::Class;
@@ -22,9 +24,8 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// Follows until a signal or until nobody reads any more. A database that goes away is waited for.
 pub(crate) async fn run(list: &List, every: Duration) -> Result<(), Error> {
-    let io = |source| Error::Io { doing: "install the signal handlers".to_owned(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    let listen = |kind| signal(kind).map_err(Error::io("install the signal handlers"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     signals::release();
     tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -77,9 +78,9 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
         let mut seen = HashMap::with_capacity(rows.len());
         // The oldest first: what is appended last is the newest.
         for row in rows.iter().rev() {
-            let version = row.version();
+            let version = version(row);
             if known.get(&row.gid) != Some(&version) {
-                if list.json { out_json(row.json()?) } else { out(row.line()) }?;
+                if list.json { out_json(super::json(row)?) } else { out(super::line(row)) }?;
             }
             seen.insert(row.gid.clone(), version);
         }
@@ -88,19 +89,25 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
 }
 
 /// Draws the table from the top of the screen, as much of it as fits.
-fn draw(terminal: &Term, rows: &[row::Row], every: Duration) -> Result<(), Error> {
-    let io = |source| Error::Io { doing: "print the result".to_owned(), source };
+fn draw(terminal: &Term, rows: &[Listed], every: Duration) -> Result<(), Error> {
     let lines_max = usize::from(terminal.size().0).saturating_sub(2);
-    let table = row::table(rows).to_string();
+    let table = super::table(rows).to_string();
     let mut frame =
         format!("{}\n", style(format!("{} UTC, every {} s", time(Utc::now().into()), every.as_secs())).dim());
     for line in table.lines().take(lines_max) {
         frame += line;
         frame.push('\n');
     }
-    terminal.clear_screen().map_err(io)?;
-    terminal.write_str(&frame).map_err(io)?;
-    std::io::stdout().flush().map_err(io)
+    let drawn = terminal.clear_screen().and_then(|()| terminal.write_str(&frame));
+    drawn.and_then(|()| std::io::stdout().flush()).map_err(Error::io("print the result"))
+}
+
+/// What makes a saga another row for a reader who follows: not the seconds until its next try.
+fn version(saga: &Listed) -> String {
+    let next = saga.next.as_ref().map(|next| {
+        format!("{} {} {} {:?} {}", next.step, next.op.as_str(), next.attempt, next.worker, saga.tasks)
+    });
+    format!("{} {:?} {}", saga.status.as_str(), saga.reason, next.unwrap_or_default())
 }
 
 /// Whether the other end of the output is closed. Noticed also while there is nothing to write.

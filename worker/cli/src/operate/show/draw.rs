@@ -1,15 +1,15 @@
 //! The saga on a terminal: its head, its steps, its timeline, and what happens next.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell};
 use console::style;
+use pgsaga_plan::{SagaStatus, State};
 
-use super::read::{Head, Saga};
+use super::gaps::{GAP, print_with_gaps};
 use super::{next, standing, timeline};
 use crate::error::Error;
-use crate::operate::out;
-use crate::words::{counted, printable, span_us, time};
-use pgsaga_plan::State;
+use crate::operate::read::saga::{Head, Saga};
+use crate::output::{out, plain_table};
+use crate::words::{counted, printable, some_names, span_us, time};
 
 /// Characters of a reason, a result or a URL.
 const TEXT_CHARS_MAX: usize = 1100;
@@ -18,11 +18,8 @@ const URL_CHARS_MAX: usize = 100;
 /// Of a gid, a queue or a step's name.
 const NAME_CHARS_MAX: usize = 128;
 const PAYLOAD_CHARS_MAX: usize = 60;
-/// Names of the steps that one waits for.
-const NAMES_MAX: usize = 6;
-
-/// A row of just this is a gap.
-pub(crate) const GAP: &str = "⋮";
+/// Upper bound on the names of steps in one line.
+pub(super) const NAMES_MAX: usize = 6;
 
 /// Draws it, with about `lines` lines of its steps.
 pub(crate) fn print(saga: &Saga, lines: i64) -> Result<(), Error> {
@@ -32,19 +29,13 @@ pub(crate) fn print(saga: &Saga, lines: i64) -> Result<(), Error> {
     next::print(saga)
 }
 
-/// A table without lines, as wide as its content where the output is no terminal.
-pub(crate) fn plain_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table
-}
-
 fn head(head: &Head) -> Result<(), Error> {
-    let status = match head.status.as_str() {
-        "succeeded" => style(&head.status).green(),
-        "failed" | "stuck" => style(&head.status).red(),
-        "aborting" => style(&head.status).yellow(),
-        _ => style(&head.status).cyan(),
+    let status = style(head.status.as_str());
+    let status = match head.status {
+        SagaStatus::Succeeded => status.green(),
+        SagaStatus::Failed | SagaStatus::Stuck => status.red(),
+        SagaStatus::Aborting => status.yellow(),
+        SagaStatus::Submitted => status.cyan(),
     };
     out(format_args!("saga {}: {}", style(printable(&head.gid, NAME_CHARS_MAX)).bold(), status.bold()))?;
     if let Some(reason) = &head.reason {
@@ -78,7 +69,8 @@ fn head(head: &Head) -> Result<(), Error> {
     Ok(())
 }
 
-/// The steps in the order of the definition. Where there are too many, those that wait or are done make room first.
+/// The steps in the order of the definition. Where there are too many, those that wait or are done
+/// make room first.
 fn steps(saga: &Saga, lines: usize) -> Result<(), Error> {
     out("\nSteps")?;
     let parallel = saga.head.progress.is_some();
@@ -112,18 +104,6 @@ fn steps(saga: &Saga, lines: usize) -> Result<(), Error> {
     print_with_gaps(&table, gaps)
 }
 
-/// Prints a table whose rows of [`GAP`] alone stand for these lines: a text across all columns.
-pub(crate) fn print_with_gaps(table: &Table, gaps: Vec<String>) -> Result<(), Error> {
-    let mut gaps = gaps.into_iter();
-    for line in table.trim_fmt().lines() {
-        match if line.trim() == GAP { gaps.next() } else { None } {
-            Some(gap) => out(format_args!("    … {gap}"))?,
-            None => out(line)?,
-        }
-    }
-    Ok(())
-}
-
 fn step(saga: &Saga, index: usize, parallel: bool) -> Vec<Cell> {
     let step = &saga.steps[index];
     let (mark, color) = standing::mark(step.state);
@@ -134,7 +114,7 @@ fn step(saga: &Saga, index: usize, parallel: bool) -> Vec<Cell> {
         Cell::new(standing::word(saga, index)).fg(color),
     ];
     let tries = counted(step.acted.tries, "try", "tries");
-    cells.push(Cell::new(match (step.acted.tries, step.undid.tries) {
+    cells.push(Cell::new(match (step.acted.tries, step.undone.tries) {
         (0, 0) => String::new(),
         (_, 0) => tries,
         (_, undid) => format!("{tries}, {} to undo", counted(undid, "try", "tries")),
@@ -157,14 +137,5 @@ fn after(saga: &Saga, waits_for: &[usize]) -> String {
         return "at once".to_owned();
     }
     let names: Vec<&str> = waits_for.iter().map(|&before| saga.steps[before].name.as_str()).collect();
-    format!("after {}", some_names(&names))
-}
-
-/// A few names, and how many there are more.
-pub(crate) fn some_names(names: &[&str]) -> String {
-    let more = match names.len().saturating_sub(NAMES_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more}", names[..names.len().min(NAMES_MAX)].join(", "))
+    format!("after {}", some_names(&names, NAMES_MAX))
 }

@@ -1,14 +1,16 @@
-//! The saga as a Mermaid flowchart: its steps in their order, each with what it came to, and what was undone against the
-//! order. Text from outside is written as character codes, so that none of it can end a label or be markup.
+//! The saga as a Mermaid flowchart: its steps in their order, each with what it came to, and what
+//! was undone against the order. Text from outside is written as character codes, so that none of
+//! it can end a label or be markup.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::read::{Saga, Step, Tries};
+use pgsaga_plan::{Outcome, SagaStatus, State};
+
 use super::standing;
 use crate::error::Error;
-use crate::operate::out;
+use crate::operate::read::saga::{Saga, Step, Tries};
+use crate::output::out;
 use crate::words::{counted, is_unprintable};
-use pgsaga_plan::State;
 
 /// Up to so many steps each is a node of its own; beyond, steps alike are drawn as one.
 const STEPS_MAX: usize = 60;
@@ -26,15 +28,17 @@ const CLASSES: &str = "  classDef waits fill:#fff,stroke:#868e96,color:#000
   classDef undone fill:#f3d9fa,stroke:#862e9c,color:#000
   classDef stuck fill:#c92a2a,stroke:#000,color:#fff";
 
-/// Prints the flowchart.
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out(flowchart(saga))
 }
 
 fn flowchart(saga: &Saga) -> String {
     let graph = Graph::of(saga);
-    let mut text =
-        format!("---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n", title(&saga.head.gid), saga.head.status);
+    let mut text = format!(
+        "---\ntitle: \"saga {}: {}\"\n---\nflowchart TD\n",
+        title(&saga.head.gid),
+        saga.head.status.as_str()
+    );
     let mut line = |line: String| text.push_str(&format!("  {line}\n"));
     if let Some(reason) = saga.head.reason.as_ref().or(saga.head.abort_reason.as_ref()) {
         line(format!("reason[\"{}\"]:::waits", label(reason, MESSAGE_CHARS_MAX * 3)));
@@ -48,41 +52,10 @@ fn flowchart(saga: &Saga) -> String {
             line(format!("c{number}[\"{undo}\"]:::{}", class(state)));
         }
     }
-    let (mut edges, mut left_out) = (0, 0);
-    let mut edge = |from: String, arrow: &str, to: String, drawn: bool| {
-        if drawn && edges < EDGES_MAX {
-            edges += 1;
-            line(format!("{from} {arrow} {to}"));
-        } else {
-            left_out += 1;
-        }
-    };
-    for (number, after) in graph.after.iter().enumerate() {
-        for &before in after {
-            let drawn = number.max(before) < NODES_MAX;
-            edge(format!("s{before}"), "-->", format!("s{number}"), drawn);
-        }
-    }
-    for (number, group) in graph.groups.iter().enumerate() {
-        if !undoes(saga, group) {
-            continue;
-        }
-        let mut froms: Vec<String> = Vec::new();
-        for (later, after) in graph.after.iter().enumerate().take(NODES_MAX) {
-            let later_group = &graph.groups[later];
-            if after.contains(&number) && undoes(saga, later_group) {
-                froms.push(format!("c{later}"));
-            } else if after.contains(&number) && saga.steps[later_group[0]].acted.tries > 0 {
-                froms.push(format!("s{later}"));
-            }
-        }
-        if froms.is_empty() {
-            froms.push(format!("s{number}"));
-        }
-        for from in froms {
-            edge(from, "-.->", format!("c{number}"), number < NODES_MAX);
-        }
-    }
+    let edges = edges(saga, &graph);
+    let drawn = edges.iter().filter(|edge| edge.is_drawn).take(EDGES_MAX);
+    drawn.clone().for_each(|edge| line(edge.text.clone()));
+    let left_out = edges.len() - drawn.count();
     let nodes_left_out = graph.groups.len().saturating_sub(NODES_MAX);
     if nodes_left_out + left_out > 0 {
         line(format!(
@@ -91,6 +64,44 @@ fn flowchart(saga: &Saga) -> String {
     }
     text.push_str(CLASSES);
     text
+}
+
+struct Edge {
+    text: String,
+    /// Whether the nodes of both its ends are drawn.
+    is_drawn: bool,
+}
+
+/// The arrows of the order, and those of what was undone against the order.
+fn edges(saga: &Saga, graph: &Graph) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (number, after) in graph.after.iter().enumerate() {
+        edges.extend(after.iter().map(|&before| Edge {
+            text: format!("s{before} --> s{number}"),
+            is_drawn: number.max(before) < NODES_MAX,
+        }));
+    }
+    let undone = graph.groups.iter().enumerate().filter(|(_, group)| undoes(saga, group));
+    for (number, _) in undone {
+        let later =
+            graph.after.iter().take(NODES_MAX).enumerate().filter(|(_, after)| after.contains(&number));
+        let mut froms: Vec<String> = later
+            .filter_map(|(later, _)| match &graph.groups[later] {
+                group if undoes(saga, group) => Some(format!("c{later}")),
+                group if saga.steps[group[0]].acted.tries > 0 => Some(format!("s{later}")),
+                _ => None,
+            })
+            .collect();
+        if froms.is_empty() {
+            froms.push(format!("s{number}"));
+        }
+        edges.extend(
+            froms
+                .into_iter()
+                .map(|from| Edge { text: format!("{from} -.-> c{number}"), is_drawn: number < NODES_MAX }),
+        );
+    }
+    edges
 }
 
 /// Steps that are drawn as one, and which of them wait for which.
@@ -185,9 +196,9 @@ fn labels(saga: &Saga, group: &[usize]) -> (String, Option<String>) {
     }
     let pivot = if first.pivot { " (pivot)" } else { "" };
     let name = label(&first.name, 64);
-    let own = if undoes { if first.acted.done { "done" } else { "may have happened" } } else { word };
+    let own = if undoes { if first.acted.succeeded { "done" } else { "may have happened" } } else { word };
     let action = format!("{name}{pivot}<br/>{own}{}", told(&first.acted));
-    (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undid))))
+    (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undone))))
 }
 
 /// How many tries, and what the last said where it was no success.
@@ -196,8 +207,8 @@ fn told(tries: &Tries) -> String {
         return String::new();
     }
     let mut text = format!(", {}", counted(tries.tries, "try", "tries"));
-    if !tries.done {
-        let outcome = tries.outcome.as_deref().unwrap_or_default();
+    if !tries.succeeded {
+        let outcome = tries.outcome.map(Outcome::as_str).unwrap_or_default();
         let code = tries.status_code.map(|code| format!(" {code}")).unwrap_or_default();
         text += &format!("<br/>{outcome}{code}");
         if let Some(message) = &tries.message {
@@ -211,13 +222,13 @@ fn told(tries: &Tries) -> String {
 fn undoes(saga: &Saga, group: &[usize]) -> bool {
     group.iter().any(|&index| {
         let step = &saga.steps[index];
-        step.undid.tries > 0 || matches!(step.state, State::Undoing | State::StuckUndoing)
+        step.undone.tries > 0 || matches!(step.state, State::Undoing | State::StuckUndoing)
     })
 }
 
 /// The class of an action whose compensation is drawn too.
 fn ran(saga: &Saga, group: &[usize]) -> &'static str {
-    if saga.steps[group[0]].acted.done { "done" } else { "doubtful" }
+    if saga.steps[group[0]].acted.succeeded { "done" } else { "doubtful" }
 }
 
 fn class(state: State) -> &'static str {
@@ -228,7 +239,7 @@ fn class(state: State) -> &'static str {
         State::NoEffect => "refused",
         State::MaybeDone => "doubtful",
         State::Undone => "undone",
-        State::StuckActing | State::StuckUndoing => "stuck",
+        State::StuckActing | State::StuckUndoing => SagaStatus::Stuck.as_str(),
     }
 }
 
@@ -241,8 +252,9 @@ fn title(gid: &str) -> String {
         .collect()
 }
 
-/// Text inside a quoted label. Letters, digits and spaces stay, and a few marks between letters; everything else becomes its
-/// character code, which Mermaid turns back only after it has read the diagram.
+/// Text inside a quoted label. Letters, digits and spaces stay, and a few marks between letters;
+/// everything else becomes its character code, which Mermaid turns back only after it has read the
+/// diagram.
 fn label(text: &str, chars_max: usize) -> String {
     let chars: Vec<char> = text.chars().take(chars_max + 1).collect();
     let mut label = String::new();

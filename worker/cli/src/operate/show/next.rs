@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use console::style;
-
-use super::draw::some_names;
-use super::read::{Saga, Step, Stuck, Task};
-use crate::error::Error;
-use crate::operate::out;
-use crate::words::{count, counted, newer_format, printable, span, span_us, time};
-use pgsaga_plan::State;
-use pgsaga_plan::{Op, Wait, nominal_delay};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State, Wait, retry_limit};
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
-use pgsaga_worker::flow::backoff::RETRY_DELAY_MAX;
+use pgsaga_worker::flow::backoff::nominal_retry_delay;
+
+use crate::error::Error;
+use crate::operate::decide::consequences::allowed;
+use crate::operate::read::saga::{Saga, Step, Stuck, Task};
+use crate::output::out;
+use crate::words::{count, counted, newer_format, printable, some_names, span, span_us, time};
 
 /// Lines of tasks, of stuck steps, and of steps that wait.
 const LINES_MAX: usize = 20;
+/// Upper bound on the names of steps in one line.
+const NAMES_MAX: usize = 6;
 /// Workers lost during one try, from which on it runs alone.
 const ALONE_AFTER_LOST: i16 = 3;
 
-/// Says what is queued, stuck or waits.
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out("\nNext")?;
     for line in lines(saga) {
@@ -28,7 +28,7 @@ pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same as lines.
+/// What is queued, stuck or waits, and which commands help.
 pub(crate) fn lines(saga: &Saga) -> Vec<String> {
     let head = &saga.head;
     if head.finished_at.is_some() {
@@ -37,9 +37,10 @@ pub(crate) fn lines(saga: &Saga) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(ending) = &head.ending {
         lines.push(format!(
-            "it ends as {ending}, as a person decided, as soon as the calls in flight have ended"
+            "it ends as {}, as a person decided, as soon as the calls in flight have ended",
+            ending.as_str()
         ));
-    } else if let (Some(reason), "submitted") = (&head.abort_reason, head.status.as_str()) {
+    } else if let (Some(reason), SagaStatus::Submitted) = (&head.abort_reason, head.status) {
         let reason = printable(reason, MESSAGE_BYTES_MAX);
         lines.push(format!("it turns back unless its pivot, which was called, succeeds: {reason}"));
     }
@@ -66,9 +67,7 @@ pub(crate) fn lines(saga: &Saga) -> Vec<String> {
         "queued tries",
     );
     some(&mut lines, saga.stuck.iter().map(stuck), saga.stuck.len(), "stuck step", "stuck steps");
-    if let Some(first) = saga.stuck.first() {
-        lines.extend(what_helps(saga, first));
-    }
+    lines.extend(what_helps(saga));
     let waiting = waiting(saga);
     some(&mut lines, waiting.iter().cloned(), waiting.len(), "step that waits", "steps that wait");
     lines
@@ -84,8 +83,7 @@ fn some(lines: &mut Vec<String>, all: impl Iterator<Item = String>, count: usize
 
 fn queued(saga: &Saga, task: &Task) -> String {
     let step = saga.steps.get(task.step);
-    let name = step.map_or("?", |step| step.name.as_str());
-    let mut line = format!("{} of {name}, try {}: ", task.op.as_str(), count(task.attempt.into()));
+    let mut line = format!("{} of {}, try {}: ", task.op.as_str(), task.name, count(task.attempt.into()));
     match task.worker {
         Some(worker) => {
             let process = match (&task.host, task.pid) {
@@ -109,19 +107,17 @@ fn queued(saga: &Saga, task: &Task) -> String {
     if let Some(why) = newer_format(task.format) {
         return format!("{line}; {why}");
     }
-    match (task.interrupt.as_deref(), task.op) {
-        (Some("skip"), _) => line += "; it counts as done, as a person decided",
-        (Some("end"), _) => line += "; it is not tried again, as a person decided",
-        (Some("turn"), Op::Action)
-            if step.is_some_and(|step| step.pivot && !step.acted.done && task.attempt > 1) =>
+    match (task.interrupt, task.op) {
+        (Some(Interrupt::Skip), _) => line += "; it counts as done, as a person decided",
+        (Some(Interrupt::End), _) => line += "; it is not tried again, as a person decided",
+        (Some(Interrupt::Unwind), Op::Action)
+            if step.is_some_and(|step| step.pivot && !step.acted.succeeded && task.attempt > 1) =>
         {
             line += "; it is asked until its answer is definite";
         }
-        (Some("turn"), Op::Action) => line += "; it is not tried again, the saga turns back",
-        _ => {
-            if let Some(step) = step {
-                line += &after_that(saga, step, task);
-            }
+        (Some(Interrupt::Unwind), Op::Action) => line += "; it is not tried again, the saga turns back",
+        (Some(Interrupt::Unwind), Op::Compensate) | (None, _) => {
+            line += &step.and_then(|step| after_that(saga, step, task)).unwrap_or_default();
         }
     }
     if task.lost >= ALONE_AFTER_LOST {
@@ -134,30 +130,19 @@ fn queued(saga: &Saga, task: &Task) -> String {
 }
 
 /// What follows where the try has no definite answer.
-fn after_that(saga: &Saga, step: &Step, task: &Task) -> String {
+fn after_that(saga: &Saga, step: &Step, task: &Task) -> Option<String> {
+    let now =
+        Attempt { counted: u32::try_from(task.counted).unwrap_or(0), ..Attempt::first(task.step, task.op) };
+    let next = now.after(Some(Outcome::Unknown));
+    let limit = retry_limit(saga.graph.as_ref()?, saga.is_past_pivot(), next);
+    if let Some(limit) = limit.filter(|limit| next.counted > *limit) {
+        return Some(format!("; the last that its limit of {limit} retries allows"));
+    }
     let own = step.retry_interval_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let interval = own.unwrap_or(Duration::from_micros(saga.head.retry_interval_us.try_into().unwrap_or(0)));
-    let counted = u32::try_from(task.counted).unwrap_or(0).saturating_add(1);
-    let delay = nominal_delay(Wait::Backoff { counted }, interval, RETRY_DELAY_MAX.max(interval));
-    let limit = match task.op {
-        // Neither a pivot that was called nor what comes after it has a limit; what comes before it ends before it begins.
-        Op::Action if saga.steps.iter().any(|step| step.pivot && step.state != State::Waiting) => None,
-        Op::Action => step.retry_limit.or(saga.head.retry_limit.map(f64::from)),
-        Op::Compensate => step.compensate_retry_limit.or(saga.head.compensate_retry_limit.map(f64::from)),
-    };
-    match limit {
-        Some(limit) if f64::from(counted) > limit => {
-            format!("; the last that its limit of {limit} retries allows")
-        }
-        Some(limit) => {
-            format!(
-                "; unless that is definite, again about {} later, {} of {limit} retries left",
-                span(delay),
-                limit - f64::from(task.counted)
-            )
-        }
-        None => format!("; unless that is definite, again about {} later", span(delay)),
-    }
+    let delay = span(nominal_retry_delay(Wait::Backoff { counted: next.counted }, interval));
+    let left = limit.map(|limit| format!(", {} of {limit} retries left", limit - now.counted));
+    Some(format!("; unless that is definite, again about {delay} later{}", left.unwrap_or_default()))
 }
 
 fn stuck(stuck: &Stuck) -> String {
@@ -167,65 +152,52 @@ fn stuck(stuck: &Stuck) -> String {
     style(format!("{op} of {} is stuck {since}: {reason}", stuck.step)).red().to_string()
 }
 
-fn what_helps(saga: &Saga, first: &Stuck) -> Vec<String> {
-    let gid = &saga.head.gid;
-    let mut helps = vec![
-        "a person must decide; what helps:".to_owned(),
-        format!("  pgsaga retry {gid}   tries what is stuck again"),
-        format!("  pgsaga skip {gid} {} --comment TEXT   counts it as done", first.step),
-        format!(
-            "  pgsaga resolve {gid} succeeded|failed --comment TEXT   ends the saga as you have seen to it"
-        ),
-    ];
-    let past_pivot = saga.steps.iter().any(|step| step.pivot && step.state == State::Done);
-    if saga.is_forward() && !past_pivot {
-        helps.push(format!("  pgsaga abort {gid} --reason TEXT   turns the saga back"));
-    }
-    helps.push(format!("  pgsaga force {gid} --comment TEXT   ends it as failed without compensating"));
-    helps
+fn what_helps(saga: &Saga) -> Vec<String> {
+    let Some(first) = saga.stuck.first() else { return Vec::new() };
+    let helps =
+        allowed(saga).into_iter().filter(|offer| offer.step.as_ref().is_none_or(|step| *step == first.step));
+    let helps = helps.filter_map(|offer| {
+        let (command, what) = offer.decision.facts().helps?;
+        let command = command.replace("GID", &saga.head.gid).replace("STEP", &first.step);
+        Some(format!("  pgsaga {command}   {what}"))
+    });
+    std::iter::once("a person must decide; what helps:".to_owned()).chain(helps).collect()
 }
 
 /// The steps that wait for others, and for which.
 fn waiting(saga: &Saga) -> Vec<String> {
-    let mut lines = Vec::new();
-    let pending =
-        saga.head.ending.is_some() || saga.head.status == "submitted" && saga.head.abort_reason.is_some();
-    if pending {
-        return lines;
-    }
-    let undo =
-        |step: &&Step| matches!(step.state, State::Done | State::MaybeDone) && step.compensate.is_some();
-    if saga.head.progress.is_none() {
+    let pending = saga.head.status == SagaStatus::Submitted && saga.head.abort_reason.is_some();
+    let Some(graph) = saga.graph.as_ref().filter(|_| saga.head.ending.is_none() && !pending) else {
+        return Vec::new();
+    };
+    let steps = saga.steps.iter().enumerate();
+    let waits: Vec<usize> = if saga.is_forward() {
+        steps.filter(|(_, step)| step.state == State::Waiting).map(|(index, _)| index).collect()
+    } else {
+        let undoes =
+            |step: &Step| matches!(step.state, State::Done | State::MaybeDone) && step.compensate.is_some();
+        steps.rev().filter(|(_, step)| undoes(step)).map(|(index, _)| index).collect()
+    };
+    if graph.is_sequential() {
         // One after the other.
-        let waits: Vec<&str> = if saga.is_forward() {
-            let waits = saga.steps.iter().filter(|step| step.state == State::Waiting);
-            waits.map(|step| step.name.as_str()).collect()
+        let what = if saga.is_forward() { "" } else { "the compensation of " };
+        let names: Vec<&str> = waits.iter().map(|&index| saga.steps[index].name.as_str()).collect();
+        let then = || format!("then {what}{}", some_names(&names, NAMES_MAX));
+        return (!names.is_empty()).then(then).into_iter().collect();
+    }
+    let mut lines = Vec::new();
+    for index in waits {
+        let name = &saga.steps[index].name;
+        if saga.is_forward() {
+            let open = graph.after(index).iter().filter(|&&before| saga.steps[before].state != State::Done);
+            lines.push(format!("then {name}, once {} succeeded", have(saga, open)));
         } else {
-            saga.steps.iter().rev().filter(undo).map(|step| step.name.as_str()).collect()
-        };
-        if !waits.is_empty() {
-            let what = if saga.is_forward() { "" } else { "the compensation of " };
-            lines.push(format!("then {what}{}", some_names(&waits)));
-        }
-        return lines;
-    }
-    if saga.is_forward() {
-        for step in saga.steps.iter().filter(|step| step.state == State::Waiting) {
-            let open = step.after.iter().filter(|&&before| saga.steps[before].state != State::Done);
-            lines.push(format!("then {}, once {} succeeded", step.name, have(saga, open)));
-        }
-        return lines;
-    }
-    let mut waits_for = vec![Vec::new(); saga.steps.len()];
-    for (index, step) in saga.steps.iter().enumerate() {
-        for &before in step.after.iter().filter(|_| !step.state.is_without_effect()) {
-            waits_for[before].push(index);
-        }
-    }
-    for (index, step) in saga.steps.iter().enumerate().rev() {
-        if undo(&step) && !waits_for[index].is_empty() {
-            let open = have(saga, waits_for[index].iter());
-            lines.push(format!("then {} is undone, once {open} been", step.name));
+            let open =
+                graph.successors(index).iter().filter(|&&after| !saga.steps[after].state.is_without_effect());
+            let open: Vec<&usize> = open.collect();
+            if !open.is_empty() {
+                lines.push(format!("then {name} is undone, once {} been", have(saga, open.into_iter())));
+            }
         }
     }
     lines
@@ -233,5 +205,5 @@ fn waiting(saga: &Saga) -> Vec<String> {
 
 fn have<'a>(saga: &Saga, steps: impl Iterator<Item = &'a usize>) -> String {
     let names: Vec<&str> = steps.map(|&step| saga.steps[step].name.as_str()).collect();
-    format!("{} {}", some_names(&names), if names.len() == 1 { "has" } else { "have" })
+    format!("{} {}", some_names(&names, NAMES_MAX), if names.len() == 1 { "has" } else { "have" })
 }

@@ -2,16 +2,17 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use super::draw::{GAP, plain_table, print_with_gaps};
-use super::read::{Line, Saga};
-use crate::error::Error;
-use crate::operate::out;
-use crate::words::{count, counted, printable, span_us, spans_us, time};
-use pgsaga_plan::Op;
+use pgsaga_plan::{Op, Outcome};
 use pgsaga_worker::db::Time;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 
-/// Draws the timeline.
+use super::gaps::{GAP, print_with_gaps};
+use crate::error::Error;
+use crate::operate::read::saga::{Line, Saga};
+use crate::operate::read::words::EventKind;
+use crate::output::{out, plain_table};
+use crate::words::{count, counted, printable, span_us, spans_us, time};
+
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out("\nTimeline, by the end of each try (UTC)")?;
     if saga.timeline.is_empty() {
@@ -24,7 +25,7 @@ pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
         let left_out = line.place - place - 1;
         if left_out > 0 {
             let tries = line.tries_so_far - line.tries - tries;
-            let own_success = if line.outcome.as_deref() == Some("success") { line.tries } else { 0 };
+            let own_success = if line.outcome == Some(Outcome::Success) { line.tries } else { 0 };
             let successes = line.successes_so_far - own_success - successes;
             gaps.push(gap(left_out, tries, successes));
             table.add_row([GAP]);
@@ -49,7 +50,7 @@ fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
     let name = line.step.and_then(|step| saga.steps.get(step)).map_or("", |step| step.name.as_str());
     let message = line.message.as_deref().map(|text| printable(text, MESSAGE_BYTES_MAX)).unwrap_or_default();
     let mut cells = vec![Cell::new(since(line.at)), Cell::new(time(line.at))];
-    if line.kind != "attempt" {
+    if line.kind != EventKind::Attempt {
         let text = match (&line.decision, &line.decided_by) {
             (Some(decision), by) => {
                 let by = by.as_deref().unwrap_or("somebody");
@@ -61,21 +62,21 @@ fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
         cells.extend([
             Cell::new("◆").fg(Color::Cyan),
             Cell::new(name),
-            Cell::new(&line.kind).fg(Color::Cyan),
+            Cell::new(line.kind.as_str()).fg(Color::Cyan),
         ]);
         cells.extend([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(text).fg(Color::Cyan)]);
         return cells;
     }
-    let (mark, color) = match line.op {
+    let (mark, op_color) = match line.op {
         Some(Op::Compensate) => ("↩", Color::Magenta),
         _ => ("→", Color::Reset),
     };
     let op = line.op.map(Op::as_str).unwrap_or_default();
-    cells.extend([Cell::new(mark).fg(color), Cell::new(name).fg(color), Cell::new(op).fg(color)]);
+    cells.extend([Cell::new(mark).fg(op_color), Cell::new(name).fg(op_color), Cell::new(op).fg(op_color)]);
     cells.push(Cell::new(tries(line)));
-    let outcome = line.outcome.as_deref().unwrap_or_default();
+    let outcome = line.outcome.map(Outcome::as_str).unwrap_or_default();
     let code = line.status_code.map(|code| format!(" {code}")).unwrap_or_default();
-    cells.push(Cell::new(format!("{outcome}{code}")).fg(outcome_color(outcome)));
+    cells.push(Cell::new(format!("{outcome}{code}")).fg(color(line.outcome)));
     cells.push(Cell::new(lasted(line)));
     let until = if line.tries > 1 {
         format!(
@@ -107,15 +108,17 @@ fn tries(line: &Line) -> String {
 
 /// How long the calls took, and how long the next ones were waited for.
 fn lasted(line: &Line) -> String {
-    let took = line.duration_us.map(|(least, most)| format!("took {}", spans_us(least.into(), most.into())));
-    let wait = line.wait_us.map(|(least, most)| format!("next after {}", spans_us(least, most)));
+    let took = line.duration_us_min.zip(line.duration_us_max);
+    let took = took.map(|(least, most)| format!("took {}", spans_us(least.into(), most.into())));
+    let wait = line.wait_us_min.zip(line.wait_us_max);
+    let wait = wait.map(|(least, most)| format!("next after {}", spans_us(least, most)));
     took.into_iter().chain(wait).collect::<Vec<_>>().join(", ")
 }
 
-fn outcome_color(outcome: &str) -> Color {
+fn color(outcome: Option<Outcome>) -> Color {
     match outcome {
-        "success" => Color::Green,
-        "failure" => Color::Red,
+        Some(Outcome::Success) => Color::Green,
+        Some(Outcome::Failure) => Color::Red,
         _ => Color::Yellow,
     }
 }

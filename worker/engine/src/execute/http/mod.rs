@@ -4,41 +4,28 @@
 mod decode;
 mod failure;
 mod query;
+mod request;
 mod wire;
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use pgsaga_participant::webhook;
-use pgsaga_sql::contract::NamedUrl;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::BytesMut;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use tokio::time::timeout_at;
-use url::Host;
 
 pub use self::decode::json;
 use crate::error::Error;
 use crate::execute::address::{self, Addresses};
 use crate::execute::client;
 use crate::execute::outcome::{CallResult, clean, judge, judge_unread};
-use crate::execute::registry::{Registry, Service};
+use crate::execute::registry::Registry;
 use crate::execute::task::Task;
 use crate::flow::participants::Reach;
 use crate::telemetry::trace::Traces;
 use failure::{failed, words};
 use pgsaga_plan::Op;
 use pgsaga_plan::Outcome;
-use wire::{Payload, Wire};
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
-const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
-const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
+use request::Prepared;
 
 /// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
 /// that was edited by hand could overflow the clock.
@@ -48,14 +35,7 @@ const TOO_LATE: &str = "no answer within the request timeout";
 /// Message of a call that got no connection in time.
 const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
 
-/// Bytes added to a URL, without the gid and the step's name.
-const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
-/// Bytes reserved for the values of our headers, without gids and step names.
-const VALUES_BYTES: usize = 128;
-/// Headers set here, by the client's builder and by its connections.
-const HEADERS: usize = 10;
-
-/// Configuration of [`Caller`].
+/// Configuration of [`HttpExecutor`].
 #[derive(Debug, Default)]
 pub struct Options {
     /// Upper bound on idle connections kept per participant.
@@ -83,7 +63,7 @@ pub struct HttpExecutor {
     traces: Option<Traces>,
 }
 
-/// Result of [`Caller::call`] for one task.
+/// Result of [`HttpExecutor::call`] for one task.
 #[derive(Debug)]
 pub(crate) enum Called {
     /// An attempt with its outcome.
@@ -114,12 +94,6 @@ impl From<NotSent> for Called {
             NotSent::Denied(why) => Called::Denied(clean(&why)),
         }
     }
-}
-
-struct Prepared<'a> {
-    client: &'a reqwest::Client,
-    request: reqwest::Request,
-    wire: Wire,
 }
 
 impl HttpExecutor {
@@ -240,149 +214,6 @@ impl HttpExecutor {
             ..ended(outcome, Reach::Answered, message, started)
         }
     }
-
-    /// Builds the request; `None` if the op has no URL.
-    fn prepare(&self, task: &Task) -> Result<Option<Prepared<'_>>, NotSent> {
-        let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
-        let op = task.now.op;
-        let Some(url) = step.url(op) else { return Ok(None) };
-        // control: reserved-query
-        if query::has_reserved_key(url) {
-            return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
-                .to_owned()
-                .into());
-        }
-        let service = self.service(url)?;
-        let (base, url) = match &service {
-            Some((service, path)) => (service.base(), *path),
-            None => ("", url),
-        };
-        let gid = &task.saga.gid;
-        // Gids and step names need no escaping in a query or a header, because of their character
-        // sets (docs/races.md, R16).
-        let mut full =
-            String::with_capacity(base.len() + url.len() + gid.len() + step.name.len() + QUERY_BYTES);
-        let joint = if url.contains('?') { "&" } else { "?" };
-        full.extend([
-            base,
-            url,
-            joint,
-            "gid=",
-            gid,
-            "&trans_type=saga&branch_id=",
-            &step.name,
-            "&op=",
-            op.as_str(),
-        ]);
-        let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
-        // control: addresses-in-urls
-        if service.is_none() {
-            self.check(&url)?;
-        }
-        let mut request = reqwest::Request::new(reqwest::Method::POST, url);
-        let headers = request.headers_mut();
-        headers.reserve(HEADERS + step.headers.len());
-        headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Responses are small. A participant may compress them anyway, so they are decoded.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // All values are slices of one buffer: one allocation, and none when the client copies its
-        // headers.
-        let mut text = String::with_capacity(2 * (gid.len() + step.name.len()) + VALUES_BYTES);
-        let mut ends = Vec::with_capacity(HEADERS);
-        push_key(&mut text, task, op);
-        ends.push((IDEMPOTENCY_KEY, text.len()));
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{}", task.now.attempt);
-        ends.push((SAGA_ATTEMPT, text.len()));
-        let _ = write!(text, "{}", step.request_timeout.as_millis() as u64);
-        ends.push((SAGA_TIMEOUT_MS, text.len()));
-        if op == Op::Compensate {
-            push_key(&mut text, task, Op::Action);
-            ends.push((SAGA_ACTION_KEY, text.len()));
-        }
-        if self.traces.is_none() && !headers.contains_key(TRACEPARENT) {
-            push_traceparent(&mut text);
-            ends.push((TRACEPARENT, text.len()));
-        }
-        let body = task.saga.body(task.now.step, op, &task.answers)?;
-        let service = service.map(|(service, _)| service);
-        if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
-            // The signed content separates its parts by dots. A dot in the id would let a part of
-            // the body pass as the timestamp. No gid and no step name contains `~`.
-            // control: signature-id
-            let id = text[..ends[0].1].replace('.', "~");
-            let now = seconds_now();
-            let signature = webhook::sign(&id, now, &body, secrets);
-            text.push_str(&id);
-            ends.push((WEBHOOK_ID, text.len()));
-            let _ = write!(text, "{now}");
-            ends.push((WEBHOOK_TIMESTAMP, text.len()));
-            text.push_str(&signature);
-            ends.push((WEBHOOK_SIGNATURE, text.len()));
-        }
-        let text = Bytes::from(text);
-        let mut from = 0;
-        for (name, to) in ends {
-            let value = HeaderValue::from_maybe_shared(text.slice(from..to))
-                .map_err(|error| format!("the request cannot be built: {error}"))?;
-            headers.insert(name, value);
-            from = to;
-        }
-        let (payload, wire) = Payload::new(body);
-        *request.body_mut() = Some(reqwest::Body::wrap(payload));
-        Ok(Some(Prepared { client: service.map_or(&self.client, Service::client), request, wire }))
-    }
-
-    /// Resolves a named URL to its participant and the rest of the path; `None` for a plain URL.
-    fn service<'a>(&self, url: &'a str) -> Result<Option<(&Service, &'a str)>, NotSent> {
-        let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
-        match self.named.get(named.name()) {
-            Some(service) => Ok(Some((service, named.path()))),
-            None => Err(NotSent::Denied(format!(
-                "not called: this worker has no participant {:?} in the file of --participants",
-                named.name()
-            ))),
-        }
-    }
-
-    /// Checks a plain URL as far as possible without DNS. Host names are checked when they are
-    /// resolved.
-    fn check(&self, url: &reqwest::Url) -> Result<(), NotSent> {
-        if self.deny_plain_urls {
-            return Err(NotSent::Denied(
-                "not called: --deny-plain-urls; a participant in the file of --participants can be called by its name, as participant:name/path"
-                    .to_owned(),
-            ));
-        }
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) | None => return Ok(()),
-        };
-        self.addresses.check(address).map_err(|denied| NotSent::Denied(denied.to_string()))
-    }
-}
-
-/// Returns the timestamp of a signature.
-fn seconds_now() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
-    let now = SystemTime::now();
-    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
-}
-
-/// Appends the idempotency key of an op. All attempts share it unless an operator assigned a fresh
-/// key.
-fn push_key(text: &mut String, task: &Task, op: Op) {
-    text.extend([&task.saga.gid, "/", task.step_name(), "/", op.as_str()]);
-    text.push_str(&task.fresh_keys.suffix(task.now.step, op));
-}
-
-/// Appends the header value of a new sampled trace (W3C Trace Context, version 00).
-fn push_traceparent(text: &mut String) {
-    let (trace, span): (u128, u64) = rand::random();
-    // Writing to a string cannot fail.
-    let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
 }
 
 /// Reads at most `bytes_max` bytes of the body, and returns whether the body is complete.

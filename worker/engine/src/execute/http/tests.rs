@@ -10,6 +10,7 @@ use crate::flow::capacity::MemoryUse;
 use crate::flow::participants::Participants;
 use crate::telemetry::metrics::{Metrics, Series};
 use pgsaga_plan::Attempt;
+use reqwest::header::HeaderValue;
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
     let mut headers = HeaderMap::new();

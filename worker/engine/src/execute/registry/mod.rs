@@ -1,5 +1,6 @@
-//! Registry participants: what `participant:stock/reserve` in a step calls, and with which secrets. They are this worker's own
-//! configuration, so no row can choose their address or see their secrets.
+//! Named participants: what `participant:stock/reserve` in a step calls, and with which secrets.
+//! They are this worker's own configuration, so no row can choose their address or see their
+//! secrets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

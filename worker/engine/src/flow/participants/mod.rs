@@ -45,8 +45,8 @@ const PARK_AFTER: Duration = Duration::from_secs(5);
 pub(crate) const DEFER_MIN: Duration = Duration::from_secs(1);
 /// See [`DEFER_MIN`].
 pub(crate) const DEFER_MAX: Duration = Duration::from_secs(30);
-/// Time for which a worker does not call a participant after a denied call.
 // control: denied-pause
+/// Time for which a worker does not call a participant after a denied call.
 pub(crate) const DENIED_FOR: Duration = Duration::from_secs(30);
 /// Upper bound on the tasks that claims skip. Each claim compares every row with all of them.
 const PASSED_OVER_MAX: usize = 1_000;
@@ -119,10 +119,10 @@ pub(crate) struct Blocked {
     pub(crate) few: (Vec<String>, Vec<i64>),
     /// The due tasks of these participants are deferred. Each has the time since its breaker
     /// opened.
-    pub(crate) parked: Vec<(String, Duration)>,
+    pub(crate) deferred: Vec<(String, Duration)>,
     /// Denied participants and the time since the denial. Their tasks are deferred only if every
     /// living worker is denied.
-    pub(crate) parked_if_nobody_may: Vec<(String, Duration)>,
+    pub(crate) deferred_if_nobody_may: Vec<(String, Duration)>,
     /// Interrupted or overdue tasks that claims skip, because this worker is denied the call that
     /// they need.
     pub(crate) passed_over: Vec<i64>,
@@ -268,7 +268,7 @@ impl Participants {
             if let Some(denied) = &participant.denied {
                 let denied_for = now - denied.since;
                 if denied_for >= DENIED_FOR {
-                    blocked.parked_if_nobody_may.push((name.to_string(), denied_for));
+                    blocked.deferred_if_nobody_may.push((name.to_string(), denied_for));
                 }
                 if now < denied.until {
                     blocked.unclaimed.push(name.to_string());
@@ -279,7 +279,7 @@ impl Participants {
             let room = most.map(|most| most.saturating_sub(participant.held));
             if let Some(since) = participant.open_since {
                 blocked.open += 1;
-                blocked.parked.push((name.to_string(), now - since));
+                blocked.deferred.push((name.to_string(), now - since));
                 if now < participant.probe_at || room == Some(0) {
                     blocked.unclaimed.push(name.to_string());
                     continue;
@@ -294,7 +294,7 @@ impl Participants {
                         && now - participant.since >= PARK_AFTER
                         && participant.open_since.is_none()
                     {
-                        blocked.parked.push((name.to_string(), Duration::ZERO));
+                        blocked.deferred.push((name.to_string(), Duration::ZERO));
                     }
                 } else {
                     blocked.few.0.push(name.to_string());

@@ -95,7 +95,7 @@ async fn one_that_is_denied_is_left_alone_for_a_while_and_then_tried_by_one_task
     assert_eq!(second.admit().await, Admission::Defer);
     drop((permit, second));
     let blocked = participants.blocked();
-    assert_eq!((blocked.unclaimed, blocked.parked, blocked.open), (vec!["p".to_owned()], Vec::new(), 0));
+    assert_eq!((blocked.unclaimed, blocked.deferred, blocked.open), (vec!["p".to_owned()], Vec::new(), 0));
     assert!(!participants.has_room("p") && participants.is_denied("p"));
     assert_eq!(participants.denied(), Some(serde_json::json!({"p": "not called: a reason"})));
 

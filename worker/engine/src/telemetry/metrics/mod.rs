@@ -67,7 +67,7 @@ by_label! {
 }
 
 by_label! {
-    struct Settled(Counter) by "answer" { applied: "applied", gone: "gone", locked: "locked" }
+    struct Settled(Counter) by "result" { applied: "applied", gone: "gone", locked: "locked" }
 }
 
 by_label! {
@@ -86,7 +86,7 @@ by_label! {
         heartbeat: "heartbeat",
         rescue: "rescue",
         reconcile: "reconcile",
-        defer: "park",
+        defer: "defer",
         listen: "listen",
         sample: "sample",
         partitions: "partitions",
@@ -164,38 +164,38 @@ metrics! {
     pub(crate) struct WorkerMetrics {
         claimed: Counter = "pgsaga_claimed_total", "Tasks that this worker claimed.";
         claims: Claims = "pgsaga_claims_total",
-            "Claims by result: hit, empty (a look that found nothing due counts too), error.";
+            "Claims by result: hit, empty (also a peek that found nothing due), error.";
         claim_seconds: Histogram = "pgsaga_claim_seconds", "Duration of a claim statement.";
         claim_tasks: Histogram = "pgsaga_claim_tasks",
             "Tasks that one claim found (claims that found none are not counted).";
         wait_seconds: Histogram = "pgsaga_wait_seconds",
             "From a task's due time to its claim, by the database's clock.";
-        attempts: Attempts = "pgsaga_attempts_total", "Finished tries by op and outcome.";
+        attempts: Attempts = "pgsaga_attempts_total", "Finished attempts by op and outcome.";
         call_seconds: ByOp = "pgsaga_call_seconds", "Duration of a call to a participant, by op.";
         saga_seconds: SagaSeconds = "pgsaga_saga_seconds",
             "From a saga's INSERT to its end, by the database's clock, by status: succeeded, failed.";
-        unwinds: Counter = "pgsaga_unwinds_total", "Sagas that this worker turned back.";
-        call_slots: Gauge = "pgsaga_slots", "Calls that this worker may run at once (--concurrency).";
+        unwinds: Counter = "pgsaga_unwinds_total", "Sagas that this worker began to unwind.";
+        call_slots: Gauge = "pgsaga_call_slots", "Calls that this worker may run at once (--concurrency).";
         in_flight: Gauge = "pgsaga_calls_in_flight", "Calls running now.";
         held: Gauge = "pgsaga_tasks_held",
-            "Tasks that this worker holds, running or waiting for their turn.";
+            "Tasks that this worker holds, in flight or waiting for a call slot.";
         oldest_due_seconds: Gauge = "pgsaga_oldest_due_seconds",
             "Age of the oldest due task that nobody has claimed, as the last claim saw it.";
         settle_seconds: Histogram = "pgsaga_settle_seconds", "Duration of a settle statement.";
         settle_group_tasks: Histogram = "pgsaga_settle_group_tasks", "Tasks settled by one statement.";
         settled: Settled = "pgsaga_settled_total",
-            "Settled tasks by answer: applied, gone (another worker has it), locked (tried again).";
+            "Settled tasks by result: applied, gone (another worker has it), locked (tried again).";
         rescued: Counter = "pgsaga_rescued_total", "Tasks of dead workers that this worker requeued.";
         dead_workers: Counter = "pgsaga_dead_workers_total", "Workers that this worker declared dead.";
         heartbeats: Counter = "pgsaga_heartbeats_total", "Heartbeats that the database acknowledged.";
         reconciled: Counter = "pgsaga_reconciled_total",
-            "Tasks that the database said this worker held and it did not know, handed back.";
-        deferred: Counter = "pgsaga_parked_total",
-            "Due tasks that this worker put off because their participant gets no call now.";
+            "Tasks unknown to this worker's memory that it released.";
+        deferred: Counter = "pgsaga_deferred_total",
+            "Due tasks that this worker deferred because their participant gets no call now.";
         denied_calls: Counter = "pgsaga_denied_calls_total",
             "Calls that were not made: this worker may not call the address, or does not know the participant.";
         unreadable: Counter = "pgsaga_unreadable_total",
-            "Tasks whose row, or whose saga's, could not be read, and whose saga became stuck for it.";
+            "Tasks with a row or a saga that could not be read. The saga became stuck.";
         breakers_open: Gauge = "pgsaga_breakers_open",
             "Participants whose circuit breaker is open in this worker.";
         purged_sagas: Counter = "pgsaga_purged_sagas_total",
@@ -204,12 +204,12 @@ metrics! {
             "Rows of history that this worker deleted one by one after their saga.";
         dropped_partitions: Counter = "pgsaga_dropped_partitions_total",
             "History partitions that this worker dropped because no saga of theirs was left.";
-        wakeups: Wakeups = "pgsaga_wakeups_total", "Looks at the queue by source: notify, poll.";
+        wakeups: Wakeups = "pgsaga_wakeups_total", "Wake-ups of the claim loop by source: notify, poll.";
         listener_up: Gauge = "pgsaga_listener_up",
             "1 while the worker can be woken by NOTIFY, else 0 (it polls).";
         ready: Gauge = "pgsaga_ready", "1 while the lease holds and work may start, else 0.";
         ticks: Ticks = "pgsaga_loop_ticks_total",
-            "Rounds of each loop of this worker: claim, heartbeat, park, sample and partitions tick by themselves.";
+            "Rounds of each loop of this worker: claim, heartbeat, defer, sample and partitions tick by themselves.";
     }
 }
 
@@ -220,7 +220,7 @@ metrics! {
         sagas_open: Gauge = "pgsaga_sagas_open",
             "Sagas that are neither finished nor stuck; from one worker, 0 from the others.";
         sagas_stuck: Gauge = "pgsaga_sagas_stuck",
-            "Sagas that wait for a person; from one worker, 0 from the others.";
+            "Stuck sagas, which wait for a person; from one worker, 0 from the others.";
         oldest_open_saga_seconds: Gauge = "pgsaga_oldest_open_saga_seconds",
             "Age of the oldest open saga, those for later included; from one worker, 0 from the others.";
         oldest_stuck_saga_seconds: Gauge = "pgsaga_oldest_stuck_saga_seconds",
@@ -254,7 +254,7 @@ metrics! {
     /// Metrics of one participant.
     pub(crate) struct ParticipantMetrics {
         responses: Responses = "pgsaga_responses_total",
-            "Calls by participant (at most 100, then other) and class of the answer: 1xx to 5xx, none.";
+            "Calls by participant (at most 100, then other) and class of the response: 1xx to 5xx, none.";
         breaker: Gauge = "pgsaga_breaker_open",
             "1 while this worker's breaker for a participant is open, else 0.";
     }

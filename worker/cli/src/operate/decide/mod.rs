@@ -1,0 +1,375 @@
+//! What people decide about sagas that cannot, or must not, go on by themselves. The command line,
+//! the web page and decisions in bulk are made of the table in this file.
+
+mod bulk;
+pub(crate) mod consequences;
+
+use std::fmt;
+
+use clap::{Subcommand, ValueEnum};
+use pgsaga_plan::SagaStatus;
+use pgsaga_sql::{fail, query};
+use pgsaga_worker::db::sqlstate;
+use sqlx::PgExecutor;
+
+use crate::error::Error;
+use crate::operate::read::row;
+use crate::operate::read::words::{optional, word};
+use crate::operate::{Database, connect};
+use crate::output::out;
+use bulk::{Open, Stuck};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Retry,
+    RetryFresh,
+    Skip,
+    ResolveSucceeded,
+    ResolveFailed,
+    Abort,
+    Force,
+}
+
+/// One row of the table of decisions.
+pub(crate) struct Facts {
+    /// The word in links and forms.
+    pub(crate) word: &'static str,
+    /// The name on buttons.
+    pub(crate) title: &'static str,
+    /// The name in lines that say what was decided.
+    pub(crate) about: &'static str,
+    /// What the decision does and when it helps, for a person who has to choose.
+    pub(crate) explained: &'static str,
+    /// The command with GID and STEP, and what it does, for a person who looks at a stuck saga.
+    pub(crate) helps: Option<(&'static str, &'static str)>,
+    pub(crate) needs_comment: bool,
+    /// Whether the decision is about one step.
+    pub(crate) is_of_step: bool,
+    /// What to do when nobody knows whether the decision was taken.
+    pub(crate) repeating: &'static str,
+    statement: &'static str,
+}
+
+/// What most decisions have in common.
+const COMMON: Facts = Facts {
+    word: "",
+    title: "",
+    about: "",
+    explained: "",
+    helps: None,
+    needs_comment: true,
+    is_of_step: false,
+    repeating: "look with `pgsaga show` before you repeat it",
+    statement: "",
+};
+
+const RETRY: Facts = Facts {
+    word: "retry",
+    title: "Retry",
+    about: "retry",
+    explained: "What is stuck is tried again under the same idempotency keys. For a participant that was repaired.",
+    helps: Some(("retry GID", "tries what is stuck again")),
+    needs_comment: false,
+    statement: query::DECIDE_RETRY,
+    ..COMMON
+};
+
+const RETRY_FRESH: Facts = Facts {
+    word: "retry-fresh",
+    title: "Retry under fresh keys",
+    about: "retry with a fresh key",
+    explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused where some \
+        try was not definitely refused, as the new key could do it twice.",
+    needs_comment: false,
+    statement: query::DECIDE_RETRY,
+    ..COMMON
+};
+
+const SKIP: Facts = Facts {
+    word: "skip",
+    title: "Skip",
+    about: "skip",
+    explained: "The step's action or compensation counts as done without a call. For what you have done by hand.",
+    helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
+    is_of_step: true,
+    statement: query::DECIDE_SKIP,
+    ..COMMON
+};
+
+const RESOLVE_SUCCEEDED: Facts = Facts {
+    word: "resolve-succeeded",
+    title: "Resolve as succeeded",
+    about: "resolve as succeeded",
+    explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
+    helps: Some(("resolve GID succeeded|failed --comment TEXT", "ends the saga as you have seen to it")),
+    statement: query::DECIDE_RESOLVE,
+    ..COMMON
+};
+
+const RESOLVE_FAILED: Facts = Facts {
+    word: "resolve-failed",
+    title: "Resolve as failed",
+    about: "resolve as failed",
+    explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that nothing stands.",
+    statement: query::DECIDE_RESOLVE,
+    ..COMMON
+};
+
+const ABORT: Facts = Facts {
+    word: "abort",
+    title: "Abort",
+    about: "abort",
+    explained: "The saga turns back: what was done is compensated, in reverse order.",
+    helps: Some(("abort GID --reason TEXT", "turns the saga back")),
+    repeating: "repeating it is safe",
+    statement: query::DECIDE_ABORT,
+    ..COMMON
+};
+
+const FORCE: Facts = Facts {
+    word: "force",
+    title: "Force",
+    about: "force",
+    explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
+    helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
+    statement: query::DECIDE_FORCE,
+    ..COMMON
+};
+
+impl Decision {
+    pub(crate) const ALL: [Decision; 7] = [
+        Decision::Retry,
+        Decision::RetryFresh,
+        Decision::Skip,
+        Decision::ResolveSucceeded,
+        Decision::ResolveFailed,
+        Decision::Abort,
+        Decision::Force,
+    ];
+
+    pub(crate) fn facts(self) -> Facts {
+        match self {
+            Decision::Retry => RETRY,
+            Decision::RetryFresh => RETRY_FRESH,
+            Decision::Skip => SKIP,
+            Decision::ResolveSucceeded => RESOLVE_SUCCEEDED,
+            Decision::ResolveFailed => RESOLVE_FAILED,
+            Decision::Abort => ABORT,
+            Decision::Force => FORCE,
+        }
+    }
+
+    /// The decision of a link's or a form's word.
+    pub(crate) fn parse(word: &str) -> Option<Decision> {
+        Decision::ALL.into_iter().find(|decision| decision.facts().word == word)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) decision: Decision,
+    pub(crate) step: Option<&'a str>,
+    pub(crate) comment: Option<&'a str>,
+}
+
+row! {
+    /// A saga's status before a decision and after it.
+    #[derive(Debug)]
+    Taken {
+        before: Option<SagaStatus> => optional,
+        after: SagaStatus => word,
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.before {
+            Some(before) if before != self.after => {
+                write!(f, "{} → {}", before.as_str(), self.after.as_str())
+            }
+            // `pgsaga show` says what a worker has to do first.
+            _ => f.write_str(self.after.as_str()),
+        }
+    }
+}
+
+impl Request<'_> {
+    pub(crate) fn about(&self) -> String {
+        let about = self.decision.facts().about;
+        self.step.map_or_else(|| about.to_owned(), |step| format!("{about} {step}"))
+    }
+
+    pub(crate) async fn take(&self, database: impl PgExecutor<'_>, gid: &str) -> Result<Taken, Error> {
+        let sql = self.decision.facts().statement;
+        let statement = sqlx::query_as(sql).bind(gid);
+        let statement = match self.decision {
+            Decision::Retry => statement.bind(self.comment).bind(false),
+            Decision::RetryFresh => statement.bind(self.comment).bind(true),
+            Decision::Skip => statement.bind(self.step).bind(self.comment),
+            Decision::ResolveSucceeded => statement.bind(SagaStatus::Succeeded.as_str()).bind(self.comment),
+            Decision::ResolveFailed => statement.bind(SagaStatus::Failed.as_str()).bind(self.comment),
+            Decision::Abort | Decision::Force => statement.bind(self.comment),
+        };
+        fail::before(sql);
+        let taken = statement.fetch_one(database).await.map_err(|error| match error.as_database_error() {
+            None => Error::Unanswered { error, advice: self.decision.facts().repeating },
+            Some(_) => refusal(error),
+        })?;
+        fail::after(sql);
+        Ok(taken)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Turn a saga back, or many: what was done is undone
+    ///
+    /// No new action starts; what is in flight ends first. While its pivot runs, the pivot's
+    /// outcome decides first; after the pivot it is refused. To abort an aborting saga changes
+    /// nothing.
+    Abort {
+        /// The saga's gid
+        #[arg(required_unless_present = "open", conflicts_with = "open")]
+        gid: Option<String>,
+        #[command(flatten)]
+        open: Open,
+        /// Why; becomes the saga's reason
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Try again what is stuck, of one saga or of many
+    ///
+    /// Of a saga that is not stuck, what waits for its next try is tried now.
+    Retry {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        gid: Option<String>,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+        /// Under new idempotency keys, for participants that remember their refusal; refused where
+        /// some try was not definitely refused, as the new key could do it twice
+        #[arg(long)]
+        fresh_key: bool,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Count the op at which a step stands as done, of one saga or of many that are stuck
+    ///
+    /// A call of it in flight ends first and changes nothing.
+    Skip {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck", requires = "step")]
+        gid: Option<String>,
+        /// The step's name
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        step: Option<String>,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// End a saga as you have seen to it that it ended, or many that are stuck
+    ///
+    /// Calls in flight end first.
+    #[command(allow_missing_positional = true)]
+    Resolve {
+        /// The saga's gid
+        #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
+        gid: Option<String>,
+        /// What it came to
+        #[arg(value_enum)]
+        ending: Ending,
+        #[command(flatten)]
+        stuck: Stuck,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// End a saga as failed without compensating anything
+    ///
+    /// Calls in flight end first.
+    Force {
+        /// The saga's gid
+        gid: String,
+        /// Why; becomes the saga's reason
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Ending {
+    Succeeded,
+    Failed,
+}
+
+/// The sagas that a command is about.
+enum Whom<'a> {
+    One(&'a str),
+    Open(&'a Open),
+    Stuck(&'a Stuck),
+}
+
+impl Command {
+    /// Takes the decision about one saga, or about each of many.
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let stuck = |gid, stuck| Option::map_or(gid, Whom::Stuck(stuck), Whom::One);
+        let (whom, database, decision, step, comment) = match &self {
+            Command::Abort { gid, open, reason, database } => {
+                let whom = gid.as_deref().map_or(Whom::Open(open), Whom::One);
+                (whom, database, Decision::Abort, None, Some(reason))
+            }
+            Command::Retry { gid, stuck: many, comment, fresh_key, database } => {
+                let decision = if *fresh_key { Decision::RetryFresh } else { Decision::Retry };
+                (stuck(gid.as_deref(), many), database, decision, None, comment.as_ref())
+            }
+            Command::Skip { gid, step, stuck: many, comment, database } => {
+                (stuck(gid.as_deref(), many), database, Decision::Skip, step.as_deref(), Some(comment))
+            }
+            Command::Resolve { gid, ending, stuck: many, comment, database } => {
+                let decision = match ending {
+                    Ending::Succeeded => Decision::ResolveSucceeded,
+                    Ending::Failed => Decision::ResolveFailed,
+                };
+                (stuck(gid.as_deref(), many), database, decision, None, Some(comment))
+            }
+            Command::Force { gid, comment, database } => {
+                (Whom::One(gid), database, Decision::Force, None, Some(comment))
+            }
+        };
+        let request = Request { decision, step, comment: comment.map(String::as_str) };
+        let pool = connect(&database.database_url).await?;
+        match whom {
+            Whom::One(gid) => {
+                let taken = request.take(&pool, gid).await?;
+                pool.close().await;
+                out(format_args!("{gid}: {taken}"))
+            }
+            Whom::Open(open) => open.decide(&pool, request).await,
+            Whom::Stuck(stuck) => stuck.decide(&pool, request).await,
+        }
+    }
+}
+
+/// The functions' documented SQLSTATEs as errors with an exit code each, in the database's words.
+pub(crate) fn refusal(error: sqlx::Error) -> Error {
+    let words = || error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
+    match sqlstate(&error).as_deref() {
+        Some("P0002") => Error::Absent(words()),
+        Some("55000") => Error::Refused(words()),
+        Some("22023") => Error::Usage(words()),
+        _ => Error::Database(error),
+    }
+}

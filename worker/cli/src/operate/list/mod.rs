@@ -1,0 +1,163 @@
+//! `pgsaga list`.
+
+mod watch;
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use comfy_table::{Cell, Table};
+use pgsaga_plan::SagaStatus;
+use pgsaga_sql::query;
+use sqlx::postgres::PgPool;
+
+use super::filter::{self, Label, duration, label, micros, participant};
+use super::{Database, connect};
+use crate::error::Error;
+use crate::operate::read::{self, list::Listed};
+use crate::operate::show::standing;
+use crate::output::{out, out_json, table_of};
+use crate::words::{count, newer_format, printable, time, when};
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 200;
+/// Characters of a gid, a queue or a step's name. A person may have written anything into a row.
+const NAME_CHARS_MAX: usize = 128;
+
+/// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
+///
+/// A saga is listed when every filter lets it pass. One statement reads from the newest saga
+/// backwards until the limit is reached. With filters that few sagas pass it reads them all: about
+/// a second a million, and four with --participant, which reads the definitions of those that pass
+/// the other filters. --no-progress reads the histories of the unfinished ones.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    database: Database,
+    /// Only sagas of these statuses; repeatable, or separated by commas
+    #[arg(long, value_delimiter = ',', value_parser = statuses())]
+    status: Vec<SagaStatus>,
+    /// Only unfinished sagas
+    #[arg(long)]
+    open: bool,
+    /// Only sagas created at least so long ago, such as 90s, 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Only sagas created at most so long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    newer_than: Option<Duration>,
+    /// Only sagas of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Only sagas with this label, of any value where none is given; repeatable: all must match
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = label)]
+    label: Vec<Label>,
+    /// Only sagas of which some action or compensation calls this participant: host, and port where
+    /// the URL names it, as the URL writes them
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
+    participant: Option<String>,
+    /// Only unfinished sagas that make no progress: over so long, up to its last try, every try of
+    /// an op that is queued was answered 404, or that it is ongoing (425, 202)
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
+    no_progress: Option<Duration>,
+    /// At most so many, 1 to 10,000
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    /// Print one JSON object a saga
+    #[arg(long)]
+    json: bool,
+    /// Follow, every so many seconds, 1 to 3,600: on a terminal the table is drawn anew, elsewhere
+    /// sagas that are new or changed are appended. Until a signal, or until nobody reads the output
+    /// any more; goes on where the database is away for a while
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+fn statuses() -> impl clap::builder::TypedValueParser<Value = SagaStatus> {
+    PossibleValuesParser::new(SagaStatus::ALL.map(SagaStatus::as_str))
+        .try_map(|word| SagaStatus::parse(&word).ok_or("no such status"))
+}
+
+impl List {
+    /// Whether it ends by a signal that it handles itself.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Prints the table, or follows it.
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        if let Some(seconds) = self.watch {
+            return watch::run(&self, Duration::from_secs(seconds)).await;
+        }
+        let pool = connect(&self.database.database_url).await?;
+        let sagas = self.read(&pool).await?;
+        pool.close().await;
+        if self.json {
+            return sagas.iter().try_for_each(|saga| out_json(json(saga)?));
+        }
+        out(table(&sagas))
+    }
+
+    async fn read(&self, pool: &PgPool) -> Result<Vec<Listed>, sqlx::Error> {
+        let statuses: Vec<String> = self.status.iter().map(|status| status.as_str().to_owned()).collect();
+        let (label_keys, label_values) = filter::labels(&self.label);
+        let list = query::List {
+            statuses: (!statuses.is_empty()).then_some(&statuses),
+            only_unfinished: self.open,
+            older_than_us: micros(self.older_than),
+            newer_than_us: micros(self.newer_than),
+            queue: self.queue.as_deref(),
+            label_keys: label_keys.as_deref(),
+            label_values: &label_values,
+            participant: self.participant.as_deref(),
+            no_progress_us: micros(self.no_progress),
+            sagas_max: self.limit,
+        };
+        // Planned for just these filters.
+        read::all(&list.query().persistent(false).fetch_all(pool).await?)
+    }
+}
+
+fn json(saga: &Listed) -> Result<String, Error> {
+    serde_json::to_string(saga)
+        .map_err(|error| Error::Found(format!("saga {} cannot be written as JSON: {error}", saga.gid)))
+}
+
+/// One line, for a reader who follows without a terminal.
+fn line(saga: &Listed) -> String {
+    let rest = [next(saga), reason(saga)].into_iter().filter(|text| !text.is_empty());
+    let rest = rest.collect::<Vec<_>>().join("; ");
+    let (created, gid) = (time(saga.created_at), printable(&saga.gid, NAME_CHARS_MAX));
+    format!("{created}  {gid}  {}  {rest}", saga.status.as_str()).trim_end().to_owned()
+}
+
+fn table(sagas: &[Listed]) -> Table {
+    let mut table = table_of(&["gid", "status", "queue", "steps", "created", "finished", "next", "reason"]);
+    for saga in sagas {
+        table.add_row([
+            Cell::new(printable(&saga.gid, NAME_CHARS_MAX)),
+            Cell::new(saga.status.as_str()).fg(standing::color(saga.status)),
+            Cell::new(printable(&saga.queue, NAME_CHARS_MAX)),
+            Cell::new(saga.steps),
+            Cell::new(time(saga.created_at)),
+            Cell::new(saga.finished_at.map(time).unwrap_or_default()),
+            Cell::new(next(saga)),
+            Cell::new(reason(saga)),
+        ]);
+    }
+    table
+}
+
+/// The earliest queued try, in words.
+fn next(saga: &Listed) -> String {
+    let Some(next) = &saga.next else { return String::new() };
+    let more = if saga.tasks > 1 { format!(", +{} more", count(saga.tasks - 1)) } else { String::new() };
+    let when = when(next.worker, next.due_ms);
+    let newer = newer_format(next.format).map(|why| format!("; {why}")).unwrap_or_default();
+    let step = printable(&next.step, NAME_CHARS_MAX);
+    format!("{} of {step}, try {}, {when}{more}{newer}", next.op.as_str(), count(next.attempt.into()))
+}
+
+fn reason(saga: &Listed) -> String {
+    saga.reason.as_deref().map(|reason| printable(reason, REASON_CHARS_MAX)).unwrap_or_default()
+}

@@ -1,0 +1,48 @@
+//! What operators do: look at sagas, decide about them, look after a database.
+
+pub(crate) mod check;
+pub(crate) mod decide;
+pub(crate) mod doctor;
+pub(crate) mod filter;
+pub(crate) mod health;
+pub(crate) mod list;
+pub(crate) mod migrate;
+pub(crate) mod queues;
+pub(crate) mod read;
+pub(crate) mod show;
+
+use clap::Args;
+use pgsaga_sql::query;
+use pgsaga_sql::schema::Found;
+use pgsaga_worker::db;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgPool;
+
+use crate::error::Error;
+
+/// Where the database is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Database {
+    /// The Postgres database, such as postgres://user:password@host:5432/name. Several hosts may be
+    /// named as libpq allows, such as host1:5432,host2:5432: the one that takes writes is used
+    /// (target_session_attrs=any, read-write or primary). Only `work --pooled` may go through a
+    /// pooler in transaction mode
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: String,
+}
+
+/// Connects for a person, to a schema that this release's statements fit.
+async fn connect(url: &str) -> Result<PgPool, Error> {
+    let pool = db::connect(url).await?;
+    check_schema(&pool).await?;
+    Ok(pool)
+}
+
+pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
+    let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(database).await;
+    // Who may abort need not be allowed to read that.
+    if rows.as_ref().is_err_and(|error| db::sqlstate(error).as_deref() == Some("42501")) {
+        return Ok(());
+    }
+    Ok(Found::of(rows)?.check_for_people()?)
+}

@@ -1,0 +1,258 @@
+//! The parts of a saga, each as a struct that is read from a row.
+
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State};
+use pgsaga_worker::db::Time;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::row;
+use super::words::{EventKind, later, optional, serialize, serialize_optional, word};
+
+/// The position of a step that cannot exist.
+pub(super) const NO_POSITION: usize = usize::MAX;
+
+row! {
+    /// The saga's own row, in the order of the JSON keys. JSON columns are Postgres's own text, and
+    /// shortened where the saga was not read whole.
+    #[derive(Debug, Serialize)]
+    Head {
+        #[serde(skip)]
+        id: i64,
+        gid: String,
+        #[serde(serialize_with = "serialize")]
+        status: SagaStatus => word,
+        reason: Option<String>,
+        created_at: Time,
+        finished_at: Option<Time>,
+        queue: String,
+        priority: i16,
+        paused_at: Option<Time>,
+        paused_by: Option<String>,
+        run_at: Option<Time>,
+        timeout_to_fail: Option<String>,
+        deadline: Option<Time>,
+        #[serde(skip)]
+        deadline_us: Option<i64>,
+        retry_interval: String,
+        #[serde(skip)]
+        retry_interval_us: i64,
+        retry_limit: Option<i32>,
+        compensate_retry_limit: Option<i32>,
+        request_timeout: String,
+        abort_reason: Option<String>,
+        #[serde(serialize_with = "serialize_optional")]
+        ending: Option<SagaStatus> => optional,
+        format: i16,
+        version: i32,
+        progress: Option<String>,
+        #[serde(serialize_with = "raw")]
+        headers: Option<String>,
+        #[serde(serialize_with = "raw")]
+        labels: Option<String>,
+        #[serde(serialize_with = "raw")]
+        fresh_keys: Option<String>,
+        #[serde(serialize_with = "raw")]
+        result_mapping: Option<String>,
+        #[serde(serialize_with = "raw")]
+        result: Option<String>,
+        #[serde(serialize_with = "raw")]
+        steps: Option<String>,
+        /// Number of workers heard from within their lease.
+        #[serde(skip)]
+        workers: i64,
+        #[serde(skip)]
+        last_seq: Option<i64>,
+    }
+}
+
+/// Text of Postgres as the JSON that it is, with all the digits of its numbers.
+pub(crate) fn raw<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw = text.as_deref().map(serde_json::from_str::<&RawValue>);
+    raw.transpose().map_err(S::Error::custom)?.serialize(serializer)
+}
+
+row! {
+    /// A step as it was defined, and what came of it.
+    #[derive(Debug)]
+    Step {
+        name: String,
+        action: String => text,
+        compensate: Option<String>,
+        /// The first characters of the payload.
+        payload: Option<String>,
+        pivot: bool,
+        /// Positions from 0 of the steps that this one waits for.
+        after: Vec<usize> => later,
+        retry_interval_seconds: Option<f64>,
+        retry_limit: Option<f64>,
+        compensate_retry_limit: Option<f64>,
+        acted: Tries => action_tries,
+        undone: Tries => compensate_tries,
+        /// Whether a person counted an op of the step as done.
+        skipped: bool,
+        state: State => waiting,
+    }
+}
+
+fn text(row: &PgRow, column: &str) -> Result<String, sqlx::Error> {
+    Ok(row.try_get::<Option<_>, _>(column)?.unwrap_or_default())
+}
+
+fn waiting(_: &PgRow, _: &str) -> Result<State, sqlx::Error> {
+    Ok(State::Waiting)
+}
+
+/// What came of an op of a step.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tries {
+    pub(crate) tries: i64,
+    pub(crate) succeeded: bool,
+    /// Whether every try was definitely refused or never left. Only then may a retry use a fresh
+    /// key.
+    pub(crate) refused: bool,
+    pub(crate) may_have_happened: bool,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) status_code: Option<i16>,
+    pub(crate) message: Option<String>,
+}
+
+fn action_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
+    tries(row, Op::Action)
+}
+
+fn compensate_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
+    tries(row, Op::Compensate)
+}
+
+fn tries(row: &PgRow, op: Op) -> Result<Tries, sqlx::Error> {
+    let column = |name: &str| format!("{}_{name}", op.as_str());
+    let is = |name: &str| row.try_get::<bool, _>(&*column(name));
+    let last = Attempt {
+        unknown_before: is("unknown")?,
+        last: optional(row, &column("last_sent"))?,
+        ..Attempt::first(0, op)
+    };
+    Ok(Tries {
+        tries: row.try_get(&*column("tries"))?,
+        succeeded: is("done")?,
+        refused: is("refused")?,
+        may_have_happened: last.may_have_taken_effect(),
+        outcome: optional(row, &column("outcome"))?,
+        status_code: row.try_get(&*column("status_code"))?,
+        message: row.try_get(&*column("message"))?,
+    })
+}
+
+row! {
+    /// A queued try.
+    #[derive(Debug, Serialize)]
+    Task {
+        #[serde(rename = "step")]
+        name: String => later,
+        /// The step's position from 0.
+        #[serde(skip)]
+        step: usize => position,
+        #[serde(serialize_with = "serialize")]
+        op: Op => word,
+        attempt: i32,
+        counted: i32,
+        participant: String,
+        /// Number of living workers that may not call the participant, and why one of them may not.
+        #[serde(rename = "denied_by_workers")]
+        denied_by: i64,
+        denied: Option<String>,
+        #[serde(serialize_with = "serialize_optional")]
+        interrupt: Option<Interrupt> => optional,
+        worker: Option<i64>,
+        host: Option<String>,
+        pid: Option<i32>,
+        #[serde(rename = "lost_workers")]
+        lost: i16,
+        run_at: Time,
+        due_ms: i64,
+        #[serde(skip)]
+        format: i16,
+        #[serde(skip)]
+        seen_us: Option<i64>,
+        #[serde(skip)]
+        held_us_max: i64,
+    }
+}
+
+row! {
+    /// A step that waits for a person.
+    #[derive(Debug, Serialize)]
+    Stuck {
+        step: String,
+        /// The step's position from 0; absent where an early release did not write it.
+        #[serde(skip)]
+        position: Option<usize> => optional_position,
+        #[serde(serialize_with = "serialize_optional")]
+        op: Option<Op> => optional,
+        attempt: Option<i32>,
+        reason: String,
+        at: Time,
+        #[serde(skip)]
+        since_us: i64,
+    }
+}
+
+row! {
+    /// A line of the timeline: a try, a run of tries that ended alike, a decision, or the deadline.
+    #[derive(Debug)]
+    Line {
+        kind: EventKind => word,
+        step: Option<usize> => optional_position,
+        op: Option<Op> => optional,
+        outcome: Option<Outcome> => optional,
+        status_code: Option<i16>,
+        at: Time,
+        until: Time,
+        tries: i64,
+        attempt: Option<i32>,
+        last_attempt: Option<i32>,
+        duration_us_min: Option<i32>,
+        duration_us_max: Option<i32>,
+        wait_us_min: Option<i64>,
+        wait_us_max: Option<i64>,
+        message: Option<String>,
+        decision: Option<String>,
+        decided_by: Option<String>,
+        /// Number of this line, from 1, counted with the lines that are left out.
+        place: i64,
+        tries_so_far: i64,
+        successes_so_far: i64,
+    }
+}
+
+/// A position in `pgsaga.saga.steps` from 0. A number below 1, which a person may have written, is
+/// no position.
+fn position(row: &PgRow, column: &str) -> Result<usize, sqlx::Error> {
+    Ok(from_1(row.try_get(column)?))
+}
+
+pub(super) fn optional_position(row: &PgRow, column: &str) -> Result<Option<usize>, sqlx::Error> {
+    Ok(row.try_get::<Option<i16>, _>(column)?.map(from_1))
+}
+
+fn from_1(position: i16) -> usize {
+    usize::try_from(i32::from(position) - 1).unwrap_or(NO_POSITION)
+}
+
+impl Step {
+    pub(crate) fn tries(&self, op: Op) -> &Tries {
+        match op {
+            Op::Action => &self.acted,
+            Op::Compensate => &self.undone,
+        }
+    }
+}
+
+impl Task {
+    pub(crate) fn waits(&self) -> bool {
+        self.worker.is_none() && self.due_ms > 0
+    }
+}

@@ -1,0 +1,79 @@
+//! Words of the schema as enums, in rows and in JSON.
+
+use pgsaga_plan::{Interrupt, Op, Outcome, SagaStatus};
+use serde::Serializer;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+/// An enum whose values are words in a column.
+pub(crate) trait Word: Copy {
+    fn word(self) -> &'static str;
+    fn of(word: &str) -> Option<Self>;
+}
+
+macro_rules! words {
+    ($($name:ident)*) => { $(
+        impl Word for $name {
+            fn word(self) -> &'static str {
+                self.as_str()
+            }
+
+            fn of(word: &str) -> Option<Self> {
+                $name::parse(word)
+            }
+        }
+    )* };
+}
+
+words!(EventKind Interrupt Op Outcome SagaStatus);
+
+/// What an event of a saga's history is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    Attempt,
+    Decision,
+    Deadline,
+}
+
+impl EventKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Attempt => "attempt",
+            EventKind::Decision => "decision",
+            EventKind::Deadline => "deadline",
+        }
+    }
+
+    fn parse(word: &str) -> Option<EventKind> {
+        let all = [EventKind::Attempt, EventKind::Decision, EventKind::Deadline];
+        all.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Reads a column that holds a word.
+pub(crate) fn word<T: Word>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+    optional(row, column)?.ok_or_else(|| sqlx::Error::Decode(format!("{column}: found null").into()))
+}
+
+/// Reads a column that holds a word or null.
+pub(crate) fn optional<T: Word>(row: &PgRow, column: &str) -> Result<Option<T>, sqlx::Error> {
+    let Some(word) = row.try_get::<Option<&str>, _>(column)? else { return Ok(None) };
+    let unknown = || sqlx::Error::Decode(format!("{column}: found {word:?}, which no release writes").into());
+    T::of(word).ok_or_else(unknown).map(Some)
+}
+
+/// A default for what the caller fills in after the row is read.
+pub(crate) fn later<T: Default>(_: &PgRow, _: &str) -> Result<T, sqlx::Error> {
+    Ok(T::default())
+}
+
+pub(crate) fn serialize<T: Word, S: Serializer>(word: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(word.word())
+}
+
+pub(crate) fn serialize_optional<T: Word, S: Serializer>(
+    word: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&word.map(T::word), serializer)
+}

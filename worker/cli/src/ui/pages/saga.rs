@@ -1,0 +1,189 @@
+//! One saga: where it stands, what happens next, what may be decided, and all that happened.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use pgsaga_plan::{Outcome, SagaStatus};
+use sqlx::postgres::PgPool;
+
+use super::timeline::{self, Timeline};
+use crate::error::Error;
+use crate::operate::decide::consequences::{Offer, allowed};
+use crate::operate::read::saga::{Head, Saga, Step, Tries};
+use crate::operate::show::{next, standing};
+use crate::ui::App;
+use crate::ui::access::visitor::Visitor;
+use crate::ui::layout::{NavItem, badge, show, table, time};
+use crate::ui::params::{Params, link, unknown};
+use crate::ui::text::{folded, text};
+use crate::words::{counted, span_us};
+
+/// Buttons that skip a step: a parallel saga may have hundreds that run.
+const SKIPS_MAX: usize = 20;
+
+/// GET /saga
+pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
+    let params = Params::read(query.as_deref().unwrap_or_default());
+    let title = params
+        .get("gid")
+        .map_or("Saga".to_owned(), |gid| format!("Saga {}", gid.chars().take(128).collect::<String>()));
+    let body = async {
+        params.only(&["gid", "before"])?;
+        let gid = params.gid()?;
+        let before = params.number("before")?;
+        let wanted = gid.clone();
+        let found = app.store.read(move |pool| read_whole(pool, wanted, before)).await?;
+        let (saga, timeline) = found.ok_or_else(|| unknown(&gid))?;
+        Ok(markup(&visitor, &saga, &timeline))
+    };
+    let body = body.await;
+    show(&app, &visitor, NavItem::Sagas, &title, body)
+}
+
+async fn read_whole(
+    pool: PgPool,
+    gid: String,
+    before: Option<i64>,
+) -> Result<Option<(Saga, Timeline)>, Error> {
+    let Some(saga) = Saga::read(&pool, &gid, false, None).await? else { return Ok(None) };
+    let timeline = timeline::read(&pool, &saga, before).await?;
+    Ok(Some((saga, timeline)))
+}
+
+fn markup(visitor: &Visitor, saga: &Saga, timeline: &Timeline) -> Markup {
+    html! {
+        h1 { "Saga " span.gid { (text(&saga.head.gid)) } " " (badge(saga.head.status.as_str())) }
+        (facts(&saga.head))
+        section aria-labelledby="next" {
+            h2 id="next" { "Next" }
+            ul { @for line in next::lines(saga) { (said_next(&line)) } }
+        }
+        (decisions(visitor, saga))
+        (steps(saga))
+        (timeline.markup(saga))
+    }
+}
+
+/// The commands that help are shown as commands.
+fn said_next(line: &str) -> Markup {
+    match line.strip_prefix("  ").and_then(|command| command.split_once("   ")) {
+        Some((command, what)) => html! { li.command { code { (text(command)) } " " (what) } },
+        None => html! { li { (text(line)) } },
+    }
+}
+
+fn facts(head: &Head) -> Markup {
+    let finished = head.finished_at.map(|at| {
+        let took_us = at.us_since(head.created_at);
+        html! { (time(at)) ", after " (span_us(took_us)) }
+    });
+    let deadline = head.deadline.map(|at| {
+        html! {
+            (time(at))
+            @match head.deadline_us {
+                _ if head.finished_at.is_some() => "",
+                Some(us) if us > 0 => { ", in " (span_us(us)) }
+                Some(us) => { ", " (span_us(us.saturating_neg())) " ago" }
+                None => "",
+            }
+        }
+    });
+    let said = |text: &Option<String>| text.as_deref().map(folded);
+    let facts: [(&str, Option<Markup>); 10] = [
+        ("Reason", said(&head.reason)),
+        ("Created", Some(time(head.created_at))),
+        ("Finished", finished),
+        ("Runs from", head.run_at.map(time)),
+        ("Deadline", deadline),
+        (
+            "Queue",
+            Some(
+                html! { (text(&head.queue)) ", class " (head.priority) @if head.paused_at.is_some() { " " span.badge.stuck { "paused" } } },
+            ),
+        ),
+        ("Labels", said(&head.labels)),
+        ("Result", said(&head.result)),
+        ("Turns back because", said(&head.abort_reason).filter(|_| head.abort_reason != head.reason)),
+        ("Ends as", head.ending.map(SagaStatus::as_str).map(text)),
+    ];
+    html! {
+        dl.facts {
+            @for (name, value) in facts { @if let Some(value) = value { div { dt { (name) } dd { (value) } } } }
+        }
+    }
+}
+
+fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
+    let allowed = allowed(saga);
+    if allowed.is_empty() || !visitor.may_log_in {
+        return html! {};
+    }
+    let (skips, others): (Vec<&Offer>, Vec<&Offer>) = allowed.iter().partition(|offer| offer.step.is_some());
+    let more = skips.len().saturating_sub(SKIPS_MAX);
+    let shown = others.into_iter().chain(skips.into_iter().take(SKIPS_MAX));
+    html! {
+        section aria-labelledby="decide" {
+            h2 id="decide" { "Decide" }
+            @if visitor.session.is_none() { p.muted { "Each asks you to log in first, and shows what it will do." } }
+            @else { p.muted { "Each shows what it will do before it is done." } }
+            div.choice { @for offer in shown { a.button href=(way_to(saga, offer)) { (offer.title()) } } }
+            @if more > 0 {
+                p.muted { "And to skip one of " (counted(more as i64, "other step", "other steps")) ": " code { "pgsaga skip GID STEP" } "." }
+            }
+        }
+    }
+}
+
+fn way_to(saga: &Saga, offer: &Offer) -> String {
+    let mut pairs = vec![("action", offer.decision.facts().word), ("gid", saga.head.gid.as_str())];
+    pairs.extend(offer.step.as_deref().map(|step| ("step", step)));
+    link("/decide", &pairs)
+}
+
+fn steps(saga: &Saga) -> Markup {
+    let rows: Vec<Vec<Markup>> =
+        saga.steps.iter().enumerate().map(|(index, step)| row(saga, index, step)).collect();
+    html! {
+        section aria-labelledby="steps" {
+            h2 id="steps" { "Steps" }
+            (table("In the order of their definition", &["Step", "Stands", "Waits for", "Action", "Compensation", "Payload"], &rows))
+        }
+    }
+}
+
+fn row(saga: &Saga, index: usize, step: &Step) -> Vec<Markup> {
+    let (mark, _) = standing::mark(step.state);
+    let after: Vec<&str> = step
+        .after
+        .iter()
+        .filter_map(|&before| saga.steps.get(before))
+        .map(|step| step.name.as_str())
+        .collect();
+    vec![
+        html! { (text(&step.name)) @if step.pivot { " " span.badge { "pivot" } } },
+        html! { span.mark aria-hidden="true" { (mark) } " " (standing::word(saga, index)) },
+        html! { @if after.is_empty() { span.muted { "nothing" } } @else { (folded(&after.join(", "))) } },
+        op(Some(&step.action), &step.acted),
+        op(step.compensate.as_deref(), &step.undone),
+        html! { @if let Some(payload) = &step.payload { code { (text(payload)) } } },
+    ]
+}
+
+/// What is called, how often it was, and what was answered last.
+fn op(url: Option<&str>, tries: &Tries) -> Markup {
+    html! {
+        @match url {
+            None => { span.muted { "none" } }
+            Some("") => { span.muted { "no call" } }
+            Some(url) => { div.url { (folded(url)) } }
+        }
+        @if tries.tries > 0 {
+            div {
+                (counted(tries.tries, "try", "tries")) ", the last "
+                (badge(tries.outcome.unwrap_or(Outcome::Unknown).as_str()))
+                @if let Some(code) = tries.status_code { " " (code) }
+                @if let Some(message) = &tries.message { " " (folded(message)) }
+            }
+        }
+    }
+}
