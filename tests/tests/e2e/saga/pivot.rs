@@ -18,7 +18,7 @@ async fn abort(scene: &Scene, gid: &str) -> Result<String, sqlx::Error> {
 }
 
 #[tokio::test]
-async fn a_pivot_that_refuses_turns_the_saga_back() {
+async fn a_pivot_that_refuses_rolls_the_saga_back() {
     let scene = Scene::with_worker().await;
     saga(&scene, "s", Refuse("no money".into()), Ok).insert().await;
     scene

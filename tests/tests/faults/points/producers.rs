@@ -89,7 +89,7 @@ async fn an_application_that_dies_leaves_its_rows_and_its_saga_or_neither() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_that_dies_while_it_aborts_turns_the_saga_back_once_or_not_at_all() {
+async fn an_application_that_dies_while_it_aborts_rolls_the_saga_back_once_or_not_at_all() {
     let producer = spawn_blocking(binary::failing).await.unwrap().producer.as_path();
     let cluster = Cluster::own(true, false).await;
     let mut scene = Scene::on(&cluster).await;
