@@ -1,6 +1,6 @@
--- The roles of pgsaga. Idempotent; roles belong to the whole cluster, so several databases share them.
--- `pgsaga migrate` runs this first, as a user who may create roles (skip it with --skip-roles when a person has).
--- Grant them to your own login roles:  grant pgsaga_producer to my_application;
+-- The roles of pgsaga. Idempotent; roles belong to the whole cluster, so several databases share
+-- them. `pgsaga migrate` runs this first, as a user who may create roles (skip it with --skip-roles
+-- when a person has). Grant them to your own login roles:  grant pgsaga_producer to my_application;
 do $$
 declare
   role text;
@@ -16,8 +16,8 @@ begin
       end;
     end if;
   end loop;
-  -- Objects are made as pgsaga_owner, so that no function with its owner's rights is a superuser's. From Postgres 16 on
-  -- whoever creates a role may grant it, but is not allowed to SET ROLE to it.
+  -- Objects are made as pgsaga_owner, so that no function with its owner's rights is a superuser's.
+  -- From Postgres 16 on whoever creates a role may grant it, but is not allowed to SET ROLE to it.
   if current_setting('server_version_num')::int >= 160000 then
     if not pg_has_role(current_user, 'pgsaga_owner', 'SET') then
       execute format('grant pgsaga_owner to %I with set true, inherit true', current_user);

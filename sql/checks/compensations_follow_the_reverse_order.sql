@@ -1,5 +1,5 @@
--- A step was compensated only after every step that waits for it, may have taken effect, and has something to undo, was
--- undone (or a person had it count as undone).
+-- A step was compensated only after every step that waits for it, may have taken effect, and has
+-- something to undo, was undone (or a person had it count as undone).
 with recursive can_be_undone as materialized (
   select s.id as saga_id, position as step, s.progress is null as sequential
   from pgsaga.saga s cross join lateral jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) with ordinality as e (body, position)

@@ -1,5 +1,5 @@
--- In a failed saga everything that may have taken effect, and has something to undo, is compensated, unless a person ended
--- the saga or had the step count as undone.
+-- In a failed saga everything that may have taken effect, and has something to undo, is
+-- compensated, unless a person ended the saga or had the step count as undone.
 select s.gid, 'step ' || e.step || ' may have taken effect and was not compensated' as found
 from pgsaga.saga s
 join (

@@ -1,5 +1,6 @@
--- The history, folded, gives the queued tasks: each is the next try of its op, remembers what the earlier ones came to, and
--- an action is queued only where every step that it waits for has succeeded. (A person's retry gives an op its limit anew.)
+-- The history, folded, gives the queued tasks: each is the next try of its op, remembers what the
+-- earlier ones came to, and an action is queued only where every step that it waits for has
+-- succeeded. (A person's retry gives an op its limit anew.)
 select s.gid, 'task ' || t.id || ' is try ' || t.attempt || ' of ' || t.op || ' of step ' || t.step
   || ' (counted ' || t.counted || ', unknown before ' || t.unknown_before || '); the history has ' || h.tries
   || ' tries of it (counted ' || h.counted || ', unknown ' || h.unknown || ')'

@@ -1,4 +1,5 @@
--- An action was tried only after every step that it waits for had succeeded (or a person had it count as done).
+-- An action was tried only after every step that it waits for had succeeded (or a person had it
+-- count as done).
 select s.gid, 'action of step ' || h.step || ' was tried (seq ' || h.seq || ') before step ' || o.waits_for || ' had succeeded' as found
 from pgsaga.history h
 join pgsaga.saga s on s.id = h.saga_id

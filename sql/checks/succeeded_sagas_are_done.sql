@@ -1,5 +1,5 @@
--- In a succeeded saga every step's action succeeded (or a person had it count as done), and nothing was compensated, unless a
--- person ended the saga.
+-- In a succeeded saga every step's action succeeded (or a person had it count as done), and nothing
+-- was compensated, unless a person ended the saga.
 select s.gid, 'succeeded, with ' || coalesce(h.done, 0) || ' of ' || steps.all || ' actions done and '
   || coalesce(h.undone, 0) || ' compensations tried' as found
 from pgsaga.saga s

@@ -1,8 +1,10 @@
-//! Negative controls: a rule of the product is taken away, in a copy of the source, and the test that shows the rule must
-//! go red. The list is `tests/controls`, a file a rule; `cargo run -p pgsaga-tests --bin controls` runs it.
+//! Negative controls: a rule of the product is taken away, in a copy of the source, and the test
+//! that shows the rule must go red. The list is `tests/controls`, a file a rule; `cargo run -p
+//! pgsaga-tests --bin controls` runs it.
 //!
-//! A control finds its place by a tag: a comment line `// control: NAME` in Rust, `-- control: NAME` in SQL. The tag
-//! stands above the piece of source that the rule depends on, in any file of the product.
+//! A control finds its place by a tag: a comment line `// control: NAME` in Rust, `-- control:
+//! NAME` in SQL. The tag stands above the piece of source that the rule depends on, in any file of
+//! the product.
 
 mod breaking;
 mod copy;

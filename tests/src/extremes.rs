@@ -1,7 +1,8 @@
 //! Extreme values: what a column of a saga's rows can be made to hold by whoever may write to it.
 //!
-//! Nothing in a table's definition keeps most of them out, so a restore, a script or a typing error brings them in. One such row
-//! may cost its own saga; it may cost no other saga, no command and no process.
+//! Nothing in a table's definition keeps most of them out, so a restore, a script or a typing error
+//! brings them in. One such row may cost its own saga; it may cost no other saga, no command and no
+//! process.
 
 use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
 
@@ -63,7 +64,8 @@ impl std::fmt::Display for Extreme {
 }
 
 /// Each extreme value of each column of `saga`, `task`, `history` and `stuck`, with null where the
-/// column takes it. A small run has a third of them, drawn by `SEED`; three consecutive seeds have all.
+/// column takes it. A small run has a third of them, drawn by `SEED`; three consecutive seeds have
+/// all.
 ///
 /// # Panics
 /// When a column's type has no extreme values here.
@@ -107,8 +109,9 @@ fn literal(kind: &str, value: &str) -> String {
     }
 }
 
-/// Writes the value to the saga's row, or rows, of the table, and says whether the database took it: a constraint, a trigger
-/// or an index may refuse it, an identity always does, and the saga may have no row there.
+/// Writes the value to the saga's row, or rows, of the table, and says whether the database took
+/// it: a constraint, a trigger or an index may refuse it, an identity always does, and the saga may
+/// have no row there.
 ///
 /// # Panics
 /// When the database fails in another way, or there is no such table.
@@ -130,7 +133,8 @@ pub async fn apply(
     }
 }
 
-/// A refusal of this value: bad data, a constraint, a generated column, an entry that an index cannot hold.
+/// A refusal of this value: bad data, a constraint, a generated column, an entry that an index
+/// cannot hold.
 fn refuses(code: Option<&str>) -> bool {
     code.is_some_and(|code| matches!(&code[..2], "22" | "23" | "54" | "55") || code == "428C9")
 }

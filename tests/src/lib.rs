@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: real workers, a real Postgres, scripted participants.
 //!
-//! A test makes a [`Database`], a [`Participant`] and as many [`Worker`]s as it needs, in that order; they end in
-//! reverse. Nothing here sleeps for a fixed time: see [`eventually`].
+//! A test makes a [`Database`], a [`Participant`] and as many [`Worker`]s as it needs, in that
+//! order; they end in reverse. Nothing here sleeps for a fixed time: see [`eventually`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

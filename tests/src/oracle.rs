@@ -1,7 +1,7 @@
 //! The judge of a run: what the database says, against what the participants wrote down themselves.
 //!
-//! The rules are plain functions of plain data ([`Case`], [`Money`], [`Tail`]), each shown able to fail in `tests.rs`;
-//! [`Oracle`] reads that data from the database and from the ledgers' files.
+//! The rules are plain functions of plain data ([`Case`], [`Money`], [`Tail`]), each shown able to
+//! fail in `tests.rs`; [`Oracle`] reads that data from the database and from the ledgers' files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -54,14 +54,16 @@ impl Oracle {
         self
     }
 
-    /// A database with the barrier's table of participants whose ledger [`crate::ledger::Keeps::Table`].
+    /// A database with the barrier's table of participants whose ledger
+    /// [`crate::ledger::Keeps::Table`].
     #[must_use]
     pub fn barrier(mut self, pool: &PgPool) -> Self {
         self.tables.push(pool.clone());
         self
     }
 
-    /// What whoever inserted them knows of the sagas. One that it does not name may be there or not.
+    /// What whoever inserted them knows of the sagas. One that it does not name may be there or
+    /// not.
     #[must_use]
     pub fn told(mut self, told: impl IntoIterator<Item = (String, Fate)>) -> Self {
         self.told.extend(told);

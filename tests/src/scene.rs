@@ -11,7 +11,8 @@ use crate::{Behaviour, Cluster, Database, Participant, Worker, eventually};
 /// How long anything may take that should take milliseconds; the machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A database, a participant, and as many workers as the test needs. Sagas are written as the specification reads:
+/// A database, a participant, and as many workers as the test needs. Sagas are written as the
+/// specification reads:
 /// `scene.saga("s").step("stock").step("pay").action(Refuse(…)).insert().await`.
 pub struct Scene {
     /// Real processes; dropped first.
@@ -33,7 +34,8 @@ impl Scene {
         Scene { workers: Vec::new(), participant: Participant::start().await, db: cluster.database().await }
     }
 
-    /// In a cluster of the test's own, with a participant that writes every call to a file before it answers.
+    /// In a cluster of the test's own, with a participant that writes every call to a file before
+    /// it answers.
     pub async fn with_ledger(cluster: &Cluster) -> Scene {
         let participant = Participant::with_ledger().await;
         Scene { workers: Vec::new(), participant, db: cluster.database().await }
@@ -110,7 +112,8 @@ impl Scene {
         }
     }
 
-    /// Waits for the end and compares status, reason and the ops that the participant was asked for, in order.
+    /// Waits for the end and compares status, reason and the ops that the participant was asked
+    /// for, in order.
     pub async fn expect(&self, gid: &str, status: &str, reason: Option<&str>, ops: &[&str]) {
         let ended = self.ended(gid).await;
         assert_eq!((ended.0.as_str(), ended.1.as_deref()), (status, reason), "saga {gid}");

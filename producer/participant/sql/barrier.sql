@@ -1,5 +1,6 @@
--- The participant's barrier, in DTM's table layout, so that handlers in Go, Java, Python and Rust can share it.
--- Idempotent: run it in each participant's own database, as often as you like. An existing table of DTM's is kept.
+-- The participant's barrier, in DTM's table layout, so that handlers in Go, Java, Python and Rust
+-- can share it. Idempotent: run it in each participant's own database, as often as you like. An
+-- existing table of DTM's is kept.
 
 create schema if not exists dtm_barrier;
 
@@ -22,12 +23,14 @@ comment on table dtm_barrier.barrier is
   'Which operations of which sagas were done here. A row may go once its saga can no longer be called: well after it finished.';
 comment on column dtm_barrier.barrier.reason is 'The op that inserted the row: another op than its own marks an op that never came.';
 
--- True: do the work, in this transaction. False: it was done before, or there is nothing to undo; answer success.
--- Call it first in the transaction that does the work: the row and the work commit or roll back together.
+-- True: do the work, in this transaction. False: it was done before, or there is nothing to undo;
+-- answer success. Call it first in the transaction that does the work: the row and the work commit
+-- or roll back together.
 --
--- A backward op first takes the place of its forward op. If that was free, the forward op never ran: there is nothing
--- to undo, and the forward op, should it still come, finds its place taken and does nothing. A call that meets another
--- transaction with the same key waits for that one's end.
+-- A backward op first takes the place of its forward op. If that was free, the forward op never
+-- ran: there is nothing to undo, and the forward op, should it still come, finds its place taken
+-- and does nothing. A call that meets another transaction with the same key waits for that one's
+-- end.
 create or replace function dtm_barrier.enter(
   trans_type text, gid text, branch_id text, op text, barrier_id text default '01'
 ) returns boolean

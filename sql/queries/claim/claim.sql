@@ -1,33 +1,37 @@
--- Claims up to $2 due tasks for worker $1, with all that the planner needs of a sequential saga (details.sql adds the rest).
+-- Claims up to $2 due tasks for worker $1, with all that the planner needs of a sequential saga
+-- (details.sql adds the rest).
 --   $1 worker  $2 how many  $3 newest row format that this worker knows
 --   $4 bytes of definitions; the first task is claimed whatever its size
 --   $5 lanes and $6 their watermarks; a lane without a mark is scanned from the beginning
---   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an interrupt, the deadline)
+--   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an
+--     interrupt, the deadline)
 --   $8 queues to serve, null = all  $9 how many of each
 --   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
 --   $12 participants that get only a few more, and $13 how many
---   $14 the server that this worker knows, null = any: on another one nothing is claimed (worker/engine/src/liveness/identity.rs)
+--   $14 the server that this worker knows, null = any: on another one nothing is claimed
+--     (worker/engine/src/liveness/identity.rs)
 --   $15 interrupted or overdue tasks to skip: this worker may not make the call that they need
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
--- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the worker asks for the
--- reverse order, so that no class starves. A paused queue has no lanes. Index: task_lane_run_at.
--- `run_at <= (select clock_timestamp())` is an index condition; the bare volatile call is not (a million future rows:
--- 9,116 buffers a poll against 14). The claim is MATERIALIZED, or more rows than the limit could be updated. Sagas are
--- fetched by a lateral with OFFSET 0, which cannot become a hash join over the table.
+-- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the
+-- worker asks for the reverse order, so that no class starves. A paused queue has no lanes. Index:
+-- task_lane_run_at. `run_at <= (select clock_timestamp())` is an index condition; the bare volatile
+-- call is not (a million future rows: 9,116 buffers a poll against 14). The claim is MATERIALIZED,
+-- or more rows than the limit could be updated. Sagas are fetched by a lateral with OFFSET 0, which
+-- cannot become a hash join over the table.
 --
--- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with the
--- running transactions and xmax the worker knows when every one that could still commit an older
--- run_at has ended (worker/engine/src/wake/watermark/mod.rs).
+-- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with
+-- the running transactions and xmax the worker knows when every one that could still commit an
+-- older run_at has ended (worker/engine/src/wake/watermark/mod.rs).
 --
 -- Times leave as float8 seconds: no value of a column makes that fail for the other rows, and
 -- extract() would give numeric, at several times the cost. The worker judges what it reads.
 --
--- The worker's own row is held FOR KEY
--- SHARE, so that its rescue cannot pass a claim that is about to commit (docs/races.md, R12). Only where
--- something is due, which on another server nothing is: a claim that finds nothing, as of the
--- workers that were woken and came second, writes nothing, and its commit does not wait for the
--- disk. Nobody holds a worker's row and waits for a task, so a task may be locked before it.
+-- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about
+-- to commit (docs/races.md, R12). Only where something is due, which on another server nothing is:
+-- a claim that finds nothing, as of the workers that were woken and came second, writes nothing,
+-- and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task,
+-- so a task may be locked before it.
 with lanes as materialized (
   select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,

@@ -1,7 +1,11 @@
--- Puts off what is due for participants that get no call now, so that no claim has to walk over it: $1 participants,
--- $2 delay in microseconds, $3 lanes and $4 their watermarks, $5 how many a lane, $6 only where every
+-- Puts off what is due for participants that get no call now, so that no claim has to walk over it:
+-- $1 participants,
+-- $2 delay in microseconds, $3 lanes and $4 their watermarks, $5 how many a lane, $6 only where
+--   every
 -- living worker says that it may not call the first of them. Never beyond the deadline, and not
--- what needs no call. What was due for less than two seconds stays: a worker that can call may take it. The delay varies by a half, because all tasks would come back at once otherwise. Index: task_lane_run_at.
+-- what needs no call. What was due for less than two seconds stays: a worker that can call may take
+-- it. The delay varies by a half, because all tasks would come back at once otherwise. Index:
+-- task_lane_run_at.
 with found as materialized (
   select t.row_id
   from unnest($3::int[], $4::timestamptz[]) as l (lane, mark)

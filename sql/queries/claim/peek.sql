@@ -1,10 +1,13 @@
--- What a claim would say of its lanes, without claiming. A worker that has found nothing looks before it claims again: a claim is
--- several times as dear to start, and ten idle workers would do little else.
+-- What a claim would say of its lanes, without claiming. A worker that has found nothing looks
+-- before it claims again: a claim is several times as dear to start, and ten idle workers would do
+-- little else.
 --   $1 lanes and $2 their watermarks  $3 queues to serve, null = all
---   $4 the server that this worker knows, null = any: of another one nothing is told (worker/engine/src/liveness/identity.rs)
--- One row a lane, with the columns of claim.sql's header: marks learn from it as from a claim. `lowest` is the lane's first
--- unclaimed row from its mark on; once that is due a claim is worth while. Only the claim knows what a participant, a limit or
--- a row's format keeps back. No row at all, as on another server: the claim decides. Index: task_lane_run_at.
+--   $4 the server that this worker knows, null = any: of another one nothing is told
+--     (worker/engine/src/liveness/identity.rs)
+-- One row a lane, with the columns of claim.sql's header: marks learn from it as from a claim.
+-- `lowest` is the lane's first unclaimed row from its mark on; once that is due a claim is worth
+-- while. Only the claim knows what a participant, a limit or a row's format keeps back. No row at
+-- all, as on another server: the claim decides. Index: task_lane_run_at.
 with header as materialized (
   select clock_timestamp() as now, date_part('epoch', clock_timestamp()) as now_seconds,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,

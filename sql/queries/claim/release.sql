@@ -1,6 +1,7 @@
--- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5 whom they call (null =
--- not known). run_at is raised to now, or a watermark could have passed it (docs/races.md, R18), and no wait is longer than a
--- deadline that is still to come. Wakes idle workers where something is due. Index: task_pkey.
+-- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5
+-- whom they call (null = not known). run_at is raised to now, or a watermark could have passed it
+-- (docs/races.md, R18), and no wait is longer than a deadline that is still to come. Wakes idle
+-- workers where something is due. Index: task_pkey.
 with returned as materialized (
   select t.id, i.delay_us, i.participant
   from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i(task_id, epoch, delay_us, participant)

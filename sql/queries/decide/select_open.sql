@@ -1,9 +1,10 @@
--- Whom a bulk abort is for: unfinished sagas, the oldest first, that do not roll back yet and pass every filter; a null filter
--- lets all pass.
---   $1 participant that some op of theirs calls, as the URL writes it  $2 queue  $3 label keys  $4 their values, null = any
+-- Whom a bulk abort is for: unfinished sagas, the oldest first, that do not roll back yet and pass
+-- every filter; a null filter lets all pass.
+--   $1 participant that some op of theirs calls, as the URL writes it  $2 queue  $3 label keys  $4
+--     their values, null = any
 --   $5 created so many microseconds ago  $6 how many
--- Unfinished sagas are those with a task or a stuck step: reads the hot table and those sagas, by saga_pkey, not the finished
--- ones; where a participant is asked for, their definitions too.
+-- Unfinished sagas are those with a task or a stuck step: reads the hot table and those sagas, by
+-- saga_pkey, not the finished ones; where a participant is asked for, their definitions too.
 select s.gid, s.status, greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', s.created_at)) * 1e6, 9e18), -9e18)::bigint as since_us
 from (select saga_id from pgsaga.task union select saga_id from pgsaga.stuck) u
 join pgsaga.saga s on s.id = u.saga_id

@@ -1,7 +1,9 @@
--- Whom a bulk retry, skip or resolve is for: stuck sagas, the longest stuck first, each with those of its stuck steps that pass
--- every filter; a null filter lets all pass.
---   $1 participant: host and port of the stuck op, as its URL writes them  $2 queue  $3 stuck for so many microseconds  $4 how many
--- Reads all stuck steps and, by saga_pkey, their sagas; where a participant is asked for, their definitions too.
+-- Whom a bulk retry, skip or resolve is for: stuck sagas, the longest stuck first, each with those
+-- of its stuck steps that pass every filter; a null filter lets all pass.
+--   $1 participant: host and port of the stuck op, as its URL writes them  $2 queue  $3 stuck for
+--     so many microseconds  $4 how many
+-- Reads all stuck steps and, by saga_pkey, their sagas; where a participant is asked for, their
+-- definitions too.
 select s.gid, s.status, array_agg(k.step order by k.position) as steps, array_agg(coalesce(k.op, 'action') order by k.position) as ops,
   array_agg(k.reason order by k.position) as reasons,
   greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', min(k.at))) * 1e6, 9e18), -9e18)::bigint as since_us

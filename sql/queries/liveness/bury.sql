@@ -1,5 +1,6 @@
--- Removes the row of the dead worker $1 once nothing is claimed under its id. Looks at the whole hot table, not only at
--- what is due: after the clock stepped back, claimed rows lie in the future (docs/races.md, R11).
+-- Removes the row of the dead worker $1 once nothing is claimed under its id. Looks at the whole
+-- hot table, not only at what is due: after the clock stepped back, claimed rows lie in the future
+-- (docs/races.md, R11).
 delete from pgsaga.worker w
 -- control: bury-holds-nothing
 where w.id = $1 and w.dead and not exists (select from pgsaga.task where worker = $1)

@@ -1,9 +1,11 @@
--- Requeues up to $2 tasks of the dead worker $1, of row formats up to $3: a newer one may have columns that are lost here. The lost try is recorded as `unknown` in the statement that queues the
--- next one (docs/races.md, R4). A rescued task is a new row: a late settle of the dead worker finds nothing.
--- Locks saga, then task, and waits for neither. Runs only after declare_dead committed, so its snapshot has every claim. The
--- epoch and the interrupt pin the version of the row that the snapshot saw: a newer one could be recorded and not deleted. A worker that
--- signed off (`retired`) did not die: what it left is unknown, but speaks against nobody.
--- Scans the hot table, once for each dead worker: an index on the worker would cost every claim.
+-- Requeues up to $2 tasks of the dead worker $1, of row formats up to $3: a newer one may have
+-- columns that are lost here. The lost try is recorded as `unknown` in the statement that queues
+-- the next one (docs/races.md, R4). A rescued task is a new row: a late settle of the dead worker
+-- finds nothing. Locks saga, then task, and waits for neither. Runs only after declare_dead
+-- committed, so its snapshot has every claim. The epoch and the interrupt pin the version of the
+-- row that the snapshot saw: a newer one could be recorded and not deleted. A worker that signed
+-- off (`retired`) did not die: what it left is unknown, but speaks against nobody. Scans the hot
+-- table, once for each dead worker: an index on the worker would cost every claim.
 with lost as materialized (
   -- control: rescue-scan
   select id, saga_id, epoch, interrupt from pgsaga.task where worker = $1 and format <= $3 limit $2

@@ -1,23 +1,33 @@
--- Settles a group of sequential sagas: records each outcome and does what the planner decided, in one statement that
--- commits itself.
+-- Settles a group of sequential sagas: records each outcome and does what the planner decided, in
+-- one statement that commits itself.
 --   $1 worker
---   arrays, one element a task, ascending by saga; one that would hold only nulls may be null itself:
---   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
---   $9 in place: the next step's action in the same row (a HOT update that leaves the saga row alone)
---   $10 next step (null for an advance in place)  $11 next op  $12 its attempt  $13 tries counted  $14 unknown before  $15 last outcome
---   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue is paused
---   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it rolls back unless its pivot succeeds
+--   arrays, one element a task, ascending by saga; one that would hold only nulls may be null
+--   itself:
+--   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in
+--     microseconds  $8 message
+--   $9 in place: the next step's action in the same row (a HOT update that leaves the saga row
+--     alone)
+--   $10 next step (null for an advance in place)  $11 next op  $12 its attempt  $13 tries counted
+--     $14 unknown before  $15 last outcome
+--   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue
+--     is paused
+--   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it
+--     rolls back unless its pivot succeeds
 --   $18 its reason  $19 name of the step, for stuck sagas
---   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the interrupt `unwind`
+--   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the
+--     interrupt `unwind`
 --   $23 it keeps the deadline  $24 the deadline rolls the saga back
 --   $25 answers that are kept, by task  $26 results, by saga
---   $27 the server that this worker knows, null = any: on another one nothing is settled (worker/engine/src/liveness/identity.rs)
+--   $27 the server that this worker knows, null = any: on another one nothing is settled
+--     (worker/engine/src/liveness/identity.rs)
 --
--- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED): what somebody else
--- has locked is left out and settled with the next group (docs/races.md, R8). Every write comes from `settled`, the rows that both
--- locks returned, never from the input (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the task row, so
--- the later lookups by ctid find what was locked; sagas are looked up by id, because theirs may be newer than the snapshot.
--- The laterals with OFFSET 0 drive from the input whatever the statistics say: saga_pkey, task_pkey.
+-- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED):
+-- what somebody else has locked is left out and settled with the next group (docs/races.md, R8).
+-- Every write comes from `settled`, the rows that both locks returned, never from the input
+-- (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the task row, so
+-- the later lookups by ctid find what was locked; sagas are looked up by id, because theirs may be
+-- newer than the snapshot. The laterals with OFFSET 0 drive from the input whatever the statistics
+-- say: saga_pkey, task_pkey.
 with kept as materialized (
   -- Read once: a cast of a parameter in a row's expression is repeated for every row.
   select $25::jsonb as answers, $26::jsonb as results
@@ -72,7 +82,8 @@ with kept as materialized (
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
-      -- Released, it is raised to now, or a watermark could have passed it; unchanged, the update stays HOT.
+      -- Released, it is raised to now, or a watermark could have passed it; unchanged, the update
+      -- stays HOT.
       -- control: settle-paused-time
       run_at = case when t.lane = any ((select lanes from paused)::int[]) then clock_timestamp() else t.run_at end
   where t.ctid = any (array(select row_id from settled where in_place))

@@ -1,24 +1,29 @@
 -- Settles events of parallel sagas, all of a saga's or none, in one statement that commits itself.
 --   $1 worker
 --   arrays, one element a task:
---   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
+--   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in
+--     microseconds  $8 message
 --   $9 the interrupt that the planner knew of
---   $10 the next try's attempt, null = the op is over  $11 its tries counted  $12 unknown before  $13 last outcome
---   $14 delay in microseconds  $15 it bears the interrupt `unwind`  $16 stuck: its reason  $17 the step's name, for stuck ones
+--   $10 the next try's attempt, null = the op is over  $11 its tries counted  $12 unknown before
+--     $13 last outcome
+--   $14 delay in microseconds  $15 it bears the interrupt `unwind`  $16 stuck: its reason  $17 the
+--     step's name, for stuck ones
 --   arrays, one element a saga:
 --   $18 saga  $19 the version that was planned from  $20 new progress, null = unchanged
 --   $21 new status, null = unchanged; 'ending' and 'awaiting' as in settle.sql  $22 its reason
---   $23 it rolls back: every other action of it is interrupted  $24 the step at which the deadline rolls it back
+--   $23 it rolls back: every other action of it is interrupted  $24 the step at which the deadline
+--     rolls it back
 --   $25 it may still roll back: its tasks keep the deadline
 --   arrays, one element a task that is new:
 --   $26 saga  $27 step  $28 op  $29 participant
 --   $30 answers that are kept, by task  $31 results, by saga
---   $32 the server that this worker knows, null = any: a version that was read in another history says nothing here
+--   $32 the server that this worker knows, null = any: a version that was read in another history
+--     says nothing here
 --
 -- The version is only compared for equality, so it may begin again where it ends.
--- Two steps that settle at the same moment on two workers must neither lose nor double the join (docs/races.md, R7): whoever locks
--- the saga at the version it planned from wins, the other plans anew. Nothing waits. As in settle.sql every write comes from
--- rows that the locks returned.
+-- Two steps that settle at the same moment on two workers must neither lose nor double the join
+-- (docs/races.md, R7): whoever locks the saga at the version it planned from wins, the other plans
+-- anew. Nothing waits. As in settle.sql every write comes from rows that the locks returned.
 with kept as materialized (
   -- Read once: a cast of a parameter in a row's expression is repeated for every row.
   select $30::jsonb as answers, $31::jsonb as results

@@ -2,9 +2,10 @@
 -- INSERT takes.
 --   $1 the worker that has claimed the tasks, null = nobody has
 --   arrays, one element a task: $2 task  $3 epoch  $4 saga  $5 what is wrong, in words
---   $6 the server that this worker knows, null = any: on another one nothing is changed (worker/engine/src/liveness/identity.rs)
--- Answers for each task whether its saga is stuck now, and whether there is no open saga that could be: `hopeless`. Neither is
--- said of a task whose saga somebody else has locked.
+--   $6 the server that this worker knows, null = any: on another one nothing is changed
+--     (worker/engine/src/liveness/identity.rs)
+-- Answers for each task whether its saga is stuck now, and whether there is no open saga that could
+-- be: `hopeless`. Neither is said of a task whose saga somebody else has locked.
 --
 -- A person mends the row or ends the saga. A retry goes on from the next try that the history
 -- gives: what the task's own columns said is not believed. Where a person has ended the saga

@@ -1,4 +1,5 @@
--- `pgsaga ui`: the newest sagas before the id $1 that pass every filter; a null filter lets all pass.
+-- `pgsaga ui`: the newest sagas before the id $1 that pass every filter; a null filter lets all
+-- pass.
 --   $2 statuses  $3 queue  $4 label keys  $5 their values, null = any  $6 text within the gid
 --   $7 how many are looked at, whatever passes  $8 how many are shown at most
 -- Walks saga_pkey backwards and stops at the first of both limits.

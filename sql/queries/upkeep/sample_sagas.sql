@@ -1,4 +1,5 @@
--- Sagas that are not finished, with ages in seconds, and workers that were heard of within their lease. Reads all tasks.
+-- Sagas that are not finished, with ages in seconds, and workers that were heard of within their
+-- lease. Reads all tasks.
 select open, stuck, date_part('epoch', oldest_open_age) as oldest_open, date_part('epoch', longest_stuck_age) as longest_stuck,
   (select count(*) from pgsaga.worker_stats where alive) as workers
 from pgsaga.saga_stats

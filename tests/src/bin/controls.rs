@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use pgsaga_tests::controls::{Options, Rule, read, run};
 
-/// Runs the negative controls of tests/controls in a copy of the source. Ends with 1 unless every control is red.
+/// Runs the negative controls of tests/controls in a copy of the source. Ends with 1 unless every
+/// control is red.
 #[derive(Parser)]
 #[command(name = "controls")]
 struct Cli {

@@ -1,5 +1,6 @@
-//! An application that can be killed: in one transaction it writes an order and inserts its saga, as `producer/README.md`
-//! tells it. `producer DATABASE_URL one|many|abort GID STEPS`; the tests made the table `orders`.
+//! An application that can be killed: in one transaction it writes an order and inserts its saga,
+//! as `producer/README.md` tells it. `producer DATABASE_URL one|many|abort GID STEPS`; the tests
+//! made the table `orders`.
 
 use std::env;
 use std::error::Error;

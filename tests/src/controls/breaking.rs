@@ -1,4 +1,5 @@
-//! The ways to break a piece of source. They quote as little of the piece as they can, so that a control survives renames.
+//! The ways to break a piece of source. They quote as little of the piece as they can, so that a
+//! control survives renames.
 
 use std::ops::Range;
 
@@ -6,8 +7,9 @@ use serde::Deserialize;
 
 use super::piece::Piece;
 
-/// How a control breaks the piece of source below its tag. In Rust the piece is the statement, match arm, field or
-/// element of an array that begins there; in SQL it is the line, and further lines until its parentheses are closed.
+/// How a control breaks the piece of source below its tag. In Rust the piece is the statement,
+/// match arm, field or element of an array that begins there; in SQL it is the line, and further
+/// lines until its parentheses are closed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Break {
@@ -15,10 +17,11 @@ pub enum Break {
     Delete,
     /// This text stands instead of the piece.
     Becomes(String),
-    /// This text stands instead of the condition of the first `if` of the piece, in SQL also of its `when`.
+    /// This text stands instead of the condition of the first `if` of the piece, in SQL also of its
+    /// `when`.
     Condition(String),
-    /// This text stands instead of the value that is assigned: behind `=` of a `let` or a constant, behind `:` of a field,
-    /// behind `=>` of an arm; in SQL behind `:=`.
+    /// This text stands instead of the value that is assigned: behind `=` of a `let` or a constant,
+    /// behind `:` of a field, behind `=>` of an arm; in SQL behind `:=`.
     Value(String),
     /// This text, which the piece has exactly once, is gone.
     Cut(String),

@@ -15,7 +15,8 @@ pub struct SourceCopy {
 }
 
 impl SourceCopy {
-    /// Makes `path` equal to the tree at `root`. What is equal already is left alone, so that cargo does not build it again.
+    /// Makes `path` equal to the tree at `root`. What is equal already is left alone, so that cargo
+    /// does not build it again.
     ///
     /// # Errors
     /// Where git does not know the tree, or a file cannot be copied.

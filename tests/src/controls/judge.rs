@@ -18,7 +18,8 @@ pub enum Verdict {
     StayedGreen,
     /// The test failed with these words instead.
     OtherReason(String),
-    /// The test did not run: its name fits none or several, or it is ignored, or the process died before it.
+    /// The test did not run: its name fits none or several, or it is ignored, or the process died
+    /// before it.
     DidNotRun,
     /// It was killed: a test of a rule ends by itself.
     Hung,
@@ -53,8 +54,8 @@ impl Verdict {
     }
 }
 
-/// What became of `test` in a run of its binary. It is red where it failed with words that contain `says`; where nothing was
-/// taken away there are no such words.
+/// What became of `test` in a run of its binary. It is red where it failed with words that contain
+/// `says`; where nothing was taken away there are no such words.
 pub fn judge(ran: &Ran, test: &str, says: Option<&str>) -> Verdict {
     let result = ran
         .out

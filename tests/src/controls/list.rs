@@ -10,7 +10,8 @@ use super::{Break, Error, Tag, Tags, piece};
 /// A file of the list: a rule, and the ways to take it away.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The file's name. It starts with the race's number where docs/races.md has it: `05_abort_against_advance`.
+    /// The file's name. It starts with the race's number where docs/races.md has it:
+    /// `05_abort_against_advance`.
     pub name: String,
     /// Its controls, in the order of the file.
     pub controls: Vec<Control>,
@@ -34,12 +35,14 @@ pub struct Control {
     /// What is done to the piece of source below the tag.
     #[serde(rename = "break")]
     pub change: Break,
-    /// The test's binary in `tests/tests`, or `unit` for the unit tests of the crate that has the tag.
+    /// The test's binary in `tests/tests`, or `unit` for the unit tests of the crate that has the
+    /// tag.
     #[serde(default = "e2e")]
     pub binary: String,
     /// The test's name with as many of its modules as tell it from the others of its binary.
     pub test: String,
-    /// A part of the words with which it panics: a test that fails for another reason shows nothing.
+    /// A part of the words with which it panics: a test that fails for another reason shows
+    /// nothing.
     pub says: String,
 }
 

@@ -33,7 +33,8 @@ impl Tag {
 pub struct Tags(Vec<Tag>);
 
 impl Tags {
-    /// Reads the tags of those `files` below `root` that belong to the product: Rust and SQL outside the folder `tests`.
+    /// Reads the tags of those `files` below `root` that belong to the product: Rust and SQL
+    /// outside the folder `tests`.
     ///
     /// # Errors
     /// Where a file cannot be read.

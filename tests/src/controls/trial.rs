@@ -24,7 +24,8 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// The whole name of the one test whose name ends with `name`, from the beginning of a module on.
+    /// The whole name of the one test whose name ends with `name`, from the beginning of a module
+    /// on.
     pub(super) fn whole_name(&self, name: &str) -> Option<&str> {
         let is_named = |test: &&String| {
             test.strip_suffix(name).is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))

@@ -28,15 +28,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster that all tests of this process share: fsync off, 300 connections. Do not stop it.
+    /// The cluster that all tests of this process share: fsync off, 300 connections. Do not stop
+    /// it.
     ///
-    /// It is never dropped: the kernel ends it with this process, and the next server to start removes its data.
+    /// It is never dropped: the kernel ends it with this process, and the next server to start
+    /// removes its data.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         SHARED.get_or_init(|| Self::own(false, false)).await
     }
 
-    /// A cluster for one test, of the Postgres in `PGSAGA_PG_BIN` or the one that is found, which may crash and restart it. With `tcp` it listens on 127.0.0.1 as well.
+    /// A cluster for one test, of the Postgres in `PGSAGA_PG_BIN` or the one that is found, which
+    /// may crash and restart it. With `tcp` it listens on 127.0.0.1 as well.
     ///
     /// # Panics
     /// When Postgres does not start or `pgsaga migrate` fails.
@@ -80,8 +83,8 @@ impl Cluster {
         self
     }
 
-    /// Databases that are no longer used go with the cluster: to drop one costs a checkpoint, and with fsync on that holds
-    /// up every other test.
+    /// Databases that are no longer used go with the cluster: to drop one costs a checkpoint, and
+    /// with fsync on that holds up every other test.
     #[must_use]
     pub fn keeping_databases(mut self) -> Self {
         self.keeps = true;
@@ -128,7 +131,8 @@ impl Database {
         Cluster::shared().await.database().await
     }
 
-    /// From now on this is the same database on another server: the old one is gone, and this one has its copy.
+    /// From now on this is the same database on another server: the old one is gone, and this one
+    /// has its copy.
     pub fn move_to(&mut self, server: &Server) {
         self.url = server.url(&self.name);
         self.tcp_url = server.tcp_url(&self.name);
@@ -161,7 +165,8 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let (Some(url), name) = (self.admin_url.take(), self.name.clone()) else { return };
-        // A thread, for the test's own runtime cannot wait here. When the server is gone, so is the database.
+        // A thread, for the test's own runtime cannot wait here. When the server is gone, so is the
+        // database.
         let dropped = std::thread::spawn(move || {
             runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
                 execute(&mut admin(&url).await?, format!("drop database if exists {name} with (force)")).await

@@ -1,5 +1,6 @@
-//! A proxy in front of Postgres that understands just enough of the wire protocol to break a connection at the worst
-//! moment: it knows which statement runs on which connection, whether its request or its reply is under way.
+//! A proxy in front of Postgres that understands just enough of the wire protocol to break a
+//! connection at the worst moment: it knows which statement runs on which connection, whether its
+//! request or its reply is under way.
 
 use std::collections::HashSet;
 use std::io;
@@ -45,8 +46,9 @@ struct Open {
 }
 
 impl Proxy {
-    /// Starts one in front of the server of this URL, such as [`Database::tcp_url`](crate::Database::tcp_url), in the
-    /// runtime of the test. It does not speak TLS.
+    /// Starts one in front of the server of this URL, such as
+    /// [`Database::tcp_url`](crate::Database::tcp_url), in the runtime of the test. It does not
+    /// speak TLS.
     ///
     /// # Panics
     /// When the URL names no address, or no port is free.
@@ -100,7 +102,8 @@ impl Drop for Proxy {
 }
 
 impl Hub {
-    /// The fault that strikes a request, if any, by the texts that it runs and those that ran before.
+    /// The fault that strikes a request, if any, by the texts that it runs and those that ran
+    /// before.
     fn strikes(&self, runs: &[Arc<str>], before: &[Arc<str>]) -> Option<Arc<State>> {
         let mut faults = self.faults.lock().unwrap();
         faults.retain(|fault| !fault.is_over());

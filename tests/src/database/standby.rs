@@ -23,7 +23,8 @@ pub enum Replication {
     Asynchronous,
 }
 
-/// Two servers with fsync on and a TCP port each. Dropping them stops both. A test with one runs on several threads.
+/// Two servers with fsync on and a TCP port each. Dropping them stops both. A test with one runs on
+/// several threads.
 #[derive(Debug)]
 pub struct Pair {
     /// The copy, until it is promoted.
@@ -67,8 +68,9 @@ impl Pair {
         pair
     }
 
-    /// Waits until the standby receives what the primary writes, is waited for as was asked, and has all that was acknowledged
-    /// before: after a crash Postgres 15 acknowledges commits for a moment as if there were no standby.
+    /// Waits until the standby receives what the primary writes, is waited for as was asked, and
+    /// has all that was acknowledged before: after a crash Postgres 15 acknowledges commits for a
+    /// moment as if there were no standby.
     ///
     /// # Panics
     /// At the deadline.
@@ -133,8 +135,8 @@ impl Pair {
         .await;
     }
 
-    /// From now on the standby receives nothing more, though it runs on: what is committed after this is lost when it is
-    /// promoted.
+    /// From now on the standby receives nothing more, though it runs on: what is committed after
+    /// this is lost when it is promoted.
     ///
     /// # Panics
     /// When it goes on receiving.
@@ -160,8 +162,8 @@ impl Pair {
         block_in_place(|| self.primary.server().kill()).unwrap();
     }
 
-    /// Stops every process of the primary, as a machine that hangs does: connections stay open, and nobody answers. Dropping
-    /// what this returns kills them.
+    /// Stops every process of the primary, as a machine that hangs does: connections stay open, and
+    /// nobody answers. Dropping what this returns kills them.
     ///
     /// # Panics
     /// When one cannot be stopped.

@@ -21,7 +21,8 @@ pub struct Account {
 }
 
 impl Money {
-    /// The sum is what it was; stronger: money that moved twice, or to the wrong account, would leave that alone.
+    /// The sum is what it was; stronger: money that moved twice, or to the wrong account, would
+    /// leave that alone.
     pub fn judge(&self) -> Vec<String> {
         let mut found = Vec::new();
         let before = self.opening * i64::try_from(self.accounts.len()).unwrap();

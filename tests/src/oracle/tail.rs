@@ -9,7 +9,8 @@ pub struct Tail {
     pub bound: Duration,
     /// How long it took; `None` when it did not.
     pub ended_after: Option<Duration>,
-    /// Sagas that were inserted after the last fault, which nothing keeps from succeeding: gid and status.
+    /// Sagas that were inserted after the last fault, which nothing keeps from succeeding: gid and
+    /// status.
     pub sagas: Vec<(String, String)>,
     /// The workers that live.
     pub workers: Vec<WorkerTail>,

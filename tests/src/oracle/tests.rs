@@ -1,12 +1,14 @@
-//! Each rule is shown able to fail: a healthy case, one thing of it changed, and exactly that rule fires.
+//! Each rule is shown able to fail: a healthy case, one thing of it changed, and exactly that rule
+//! fires.
 
 use std::time::Duration;
 
 use super::*;
 use crate::ledger::{Asked, Keeps};
 
-/// A saga of two steps at a participant behind a barrier, written as `step op attempt outcome status`, each call in the
-/// history and the ledger alike. Times are the places in the list, ten apart.
+/// A saga of two steps at a participant behind a barrier, written as `step op attempt outcome
+/// status`, each call in the history and the ledger alike. Times are the places in the list, ten
+/// apart.
 fn case(status: &str, calls: &[&str]) -> Case {
     let step = |name: &str, waits_for: &[usize]| Step {
         name: name.to_owned(),
@@ -194,7 +196,8 @@ fn a_participant_without_a_barrier_may_work_twice_and_late() {
     assert_eq!(broken_rules(&case), Vec::<&str>::new());
 }
 
-/// Where the reply to a participant's own commit was lost, its table knows what its ledger does not.
+/// Where the reply to a participant's own commit was lost, its table knows what its ledger does
+/// not.
 #[test]
 fn a_barriers_table_knows_what_was_done_when_the_ledger_does_not() {
     let mut case = succeeded();

@@ -1,4 +1,5 @@
-//! The demo's two banks: participants that are processes of their own, each behind the barrier in its own schema.
+//! The demo's two banks: participants that are processes of their own, each behind the barrier in
+//! its own schema.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -77,7 +78,8 @@ impl Banks {
         &self.pool
     }
 
-    /// What their accounts hold, and what the succeeded sagas of this database say that they should.
+    /// What their accounts hold, and what the succeeded sagas of this database say that they
+    /// should.
     ///
     /// # Panics
     /// When a database does not answer.

@@ -25,13 +25,14 @@ pub enum Keeps {
     Nothing,
     /// A barrier; the ledger is exact about its verdicts.
     Barrier,
-    /// A barrier in a table. What the ledger says was done was done; where the reply to a commit was lost, the table alone knows.
+    /// A barrier in a table. What the ledger says was done was done; where the reply to a commit
+    /// was lost, the table alone knows.
     Table,
 }
 
 impl Source {
-    /// The lines, in order. Half a line, at the end of a file that grows or where a process was killed, is left out: nobody
-    /// was answered who waited for it.
+    /// The lines, in order. Half a line, at the end of a file that grows or where a process was
+    /// killed, is left out: nobody was answered who waited for it.
     ///
     /// # Panics
     /// When the file cannot be read.

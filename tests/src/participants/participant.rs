@@ -1,4 +1,5 @@
-//! A participant: an HTTP service inside the test process that behaves as it is told and records every call.
+//! A participant: an HTTP service inside the test process that behaves as it is told and records
+//! every call.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,9 +35,11 @@ pub struct Participant {
     address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
-    /// Its port while it refuses connections: bound, so that no other test gets it, and not listened on.
+    /// Its port while it refuses connections: bound, so that no other test gets it, and not
+    /// listened on.
     closed: Option<TcpSocket>,
-    /// Of its ledger. Not shared: whether a test has failed is known where the participant is dropped.
+    /// Of its ledger. Not shared: whether a test has failed is known where the participant is
+    /// dropped.
     folder: Option<Folder>,
 }
 
@@ -99,7 +102,8 @@ impl Participant {
         Self::start_as(Shared { ledger: Some(ledger), ..Shared::default() }, Some(folder)).await
     }
 
-    /// The same, but it refuses connections until [`Self::accept_again`], and nobody else gets its port before.
+    /// The same, but it refuses connections until [`Self::accept_again`], and nobody else gets its
+    /// port before.
     ///
     /// # Panics
     /// When no port is free or no file can be written.
@@ -134,20 +138,23 @@ impl Participant {
         self.address
     }
 
-    /// From now on, calls of this path and op (`action`, `compensate`, …) get this. Counting starts anew.
+    /// From now on, calls of this path and op (`action`, `compensate`, …) get this. Counting starts
+    /// anew.
     pub fn on(&self, path: &str, op: &str, behaviour: Behaviour) -> &Self {
         let script = Script { behaviour, calls: HashMap::new() };
         self.shared.book().scripts.insert((path.to_owned(), op.to_owned()), script);
         self
     }
 
-    /// From now on, calls without a script get what this says of the call; [`Call::attempt`] is where a sequence stands.
+    /// From now on, calls without a script get what this says of the call; [`Call::attempt`] is
+    /// where a sequence stands.
     pub fn ruled_by(&self, rule: impl Fn(&Call) -> Behaviour + Send + Sync + 'static) -> &Self {
         self.shared.book().rule = Some(Arc::new(rule));
         self
     }
 
-    /// From now on it does the work of each op of a step once, and none that was undone before it came.
+    /// From now on it does the work of each op of a step once, and none that was undone before it
+    /// came.
     pub fn behind_a_barrier(&self) -> &Self {
         self.shared.book().barrier = Some(Barrier::default());
         self
@@ -344,7 +351,8 @@ impl Running {
         answer.said
     }
 
-    /// What the barrier says and what the ledger says are of one moment, so their order is the same.
+    /// What the barrier says and what the ledger says are of one moment, so their order is the
+    /// same.
     fn work(&self) {
         let mut book = self.shared.book();
         let proceed = book.barrier.as_mut().is_none_or(|barrier| barrier.enter(&self.call));

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// What cargo tells the tests about themselves. Passed on, it would change the inputs of build scripts (ring's
-/// among them) and have the dependencies built again at each change between the two cargos.
+/// What cargo tells the tests about themselves. Passed on, it would change the inputs of build
+/// scripts (ring's among them) and have the dependencies built again at each change between the two
+/// cargos.
 const OF_THIS_CRATE: [&str; 7] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -19,15 +20,16 @@ const OF_THIS_CRATE: [&str; 7] = [
     "OUT_DIR",
 ];
 
-/// What cargo is told for negative controls, and says to the cargo that their tests run: each builds
-/// the worker anew, and only the planner's search needs an optimised one.
+/// What cargo is told for negative controls, and says to the cargo that their tests run: each
+/// builds the worker anew, and only the planner's search needs an optimised one.
 pub(crate) const UNOPTIMISED: [&str; 2] = ["--config", "profile.test.package.pgsaga-plan.opt-level=0"];
 /// Set for the tests of a negative control.
 pub(crate) const OF_A_CONTROL: &str = "PGSAGA_CONTROL";
 
 /// The `pgsaga` executable, built from the present source once per test process.
 ///
-/// Its path is what cargo reports after the build: what merely lies in the target folder may be of another day.
+/// Its path is what cargo reports after the build: what merely lies in the target folder may be of
+/// another day.
 ///
 /// # Panics
 /// When the build fails; cargo has said why on stderr.
@@ -48,8 +50,8 @@ pub struct Failing {
     pub producer: PathBuf,
 }
 
-/// They lie in a target folder of their own, so that fail points cannot leak into the product. What they are linked from lies
-/// beside the rest, so that nothing without fail points is built again.
+/// They lie in a target folder of their own, so that fail points cannot leak into the product. What
+/// they are linked from lies beside the rest, so that nothing without fail points is built again.
 ///
 /// # Panics
 /// When the build fails; cargo has said why on stderr.
@@ -74,7 +76,8 @@ fn target_folder() -> PathBuf {
     pgsaga().ancestors().nth(2).expect("a target folder").to_owned()
 }
 
-/// A command of `pgsaga` without the variables of the tests: it refuses those that it does not know.
+/// A command of `pgsaga` without the variables of the tests: it refuses those that it does not
+/// know.
 pub fn command() -> Command {
     command_of(pgsaga())
 }
@@ -88,8 +91,9 @@ pub fn command_of(program: &Path) -> Command {
     command
 }
 
-/// A command that becomes `program` and is killed when the thread that starts it ends, however that ends: a worker, say, never
-/// ends because its database is gone. `through` is the executable of `pgsaga` that sees to it.
+/// A command that becomes `program` and is killed when the thread that starts it ends, however that
+/// ends: a worker, say, never ends because its database is gone. `through` is the executable of
+/// `pgsaga` that sees to it.
 pub fn tied(through: &Path, program: &Path) -> Command {
     let mut command = command_of(through);
     command
@@ -109,8 +113,9 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds and names the executables: of the whole workspace and in the profile of the tests, so that they are linked from
-/// what the tests are linked from. Other choices would build most dependencies again.
+/// Builds and names the executables: of the whole workspace and in the profile of the tests, so
+/// that they are linked from what the tests are linked from. Other choices would build most
+/// dependencies again.
 fn build<const COUNT: usize>(arguments: &[&str], names: [&str; COUNT]) -> [PathBuf; COUNT] {
     let mut cargo = cargo();
     cargo

@@ -29,7 +29,8 @@ pub(crate) fn spawn(program: &Path, args: &[&str], env: &[(&str, &str)], stdout:
     let log_ended = Arc::new(AtomicBool::new(false));
     let (lines, ended) = (Arc::clone(&log), Arc::clone(&log_ended));
     let (send, receive) = mpsc::channel();
-    // The thread that starts the process counts as its parent, so it stays to read the log to its end.
+    // The thread that starts the process counts as its parent, so it stays to read the log to its
+    // end.
     thread::spawn(move || {
         let mut child = command.spawn().expect("failed to start pgsaga");
         let stderr = child.stderr.take().unwrap();

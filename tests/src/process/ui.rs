@@ -26,7 +26,8 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Starts it with further flags and environment variables, on a free port, and does not wait for it.
+    /// Starts it with further flags and environment variables, on a free port, and does not wait
+    /// for it.
     ///
     /// # Panics
     /// When it cannot be started.

@@ -26,7 +26,8 @@ thread_local! {
     static LOG_LINES_LEFT: Cell<usize> = const { Cell::new(LOG_LINES_SHOWN) };
 }
 
-/// A running `pgsaga work`. Dropping it kills it, and shows the end of its log when the test has failed.
+/// A running `pgsaga work`. Dropping it kills it, and shows the end of its log when the test has
+/// failed.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -35,8 +36,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker with further flags, such as `&["--lease-seconds", "2"]`, and does not wait for it. Participants of tests
-    /// are on loopback, so it may be called unless the flags name what else may.
+    /// Starts a worker with further flags, such as `&["--lease-seconds", "2"]`, and does not wait
+    /// for it. Participants of tests are on loopback, so it may be called unless the flags name
+    /// what else may.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -198,7 +200,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        // What libfaketime leaves of a process that was killed: another one with its number would have no clock of its own.
+        // What libfaketime leaves of a process that was killed: another one with its number would
+        // have no clock of its own.
         for left in ["faketime_shm_", "sem.faketime_sem_"] {
             drop(std::fs::remove_file(format!("/dev/shm/{left}{}", self.pid())));
         }
@@ -214,7 +217,8 @@ impl Drop for Worker {
     }
 }
 
-/// The status and body of a GET. Written by hand: HTTP/1.0 has no chunks and no connections to keep, and needs no TLS provider.
+/// The status and body of a GET. Written by hand: HTTP/1.0 has no chunks and no connections to
+/// keep, and needs no TLS provider.
 ///
 /// # Errors
 /// When nobody answers, or not in HTTP.

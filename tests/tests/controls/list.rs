@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use pgsaga_tests::controls::{Control, Rule, Tags, names, read};
 
-/// Every rule that a test must miss: the races that broke earlier drafts, and seven that no race is named after.
+/// Every rule that a test must miss: the races that broke earlier drafts, and seven that no race is
+/// named after.
 const RULES: [(&str, &str); 35] = [
     ("01_repeated_settle", "a settle that is said twice applies once"),
     (
@@ -84,7 +85,8 @@ fn every_rule_has_a_control() {
     assert!(said.contains(&count), "docs/reliability.md does not say that there are {}", controls.len());
 }
 
-/// The tags are short words joined by hyphens, above the product's own code: what changed a test would show nothing.
+/// The tags are short words joined by hyphens, above the product's own code: what changed a test
+/// would show nothing.
 #[test]
 fn every_tag_is_in_the_source_once_and_has_a_control() {
     let tags = tags();
@@ -151,8 +153,8 @@ fn every_control_names_a_test_that_there_is() {
     }
 }
 
-/// docs/races.md names a test as `suite::module::test`, a unit test with its crate in the place of the suite, or a module
-/// alone.
+/// docs/races.md names a test as `suite::module::test`, a unit test with its crate in the place of
+/// the suite, or a module alone.
 #[test]
 fn every_test_that_the_races_name_is_there() {
     let root = root();

@@ -1,4 +1,5 @@
-//! Dockerfile, compose.yaml and docs/deploy: what they say of the worker is true, and what they run runs.
+//! Dockerfile, compose.yaml and docs/deploy: what they say of the worker is true, and what they run
+//! runs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +50,8 @@ fn help(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A worker refuses a variable that it does not know, so a misspelt one would keep a fleet from starting.
+/// A worker refuses a variable that it does not know, so a misspelt one would keep a fleet from
+/// starting.
 #[test]
 fn every_variable_and_image_of_the_deployment_exists() {
     let known = [help(&["work"]), help(&["health"])].concat();
@@ -105,7 +107,8 @@ fn the_scaler_counts_in_the_slots_of_a_worker() {
     assert_eq!(value(&read("docs/deploy/kubernetes/keda.yaml"), "targetQueryValue:"), slots);
 }
 
-/// Runs what the unit runs, as systemd would: `$$` is `$`, the URL is a file of the credentials' folder.
+/// Runs what the unit runs, as systemd would: `$$` is `$`, the URL is a file of the credentials'
+/// folder.
 #[tokio::test]
 async fn the_units_command_starts_a_worker_that_systemd_can_watch() {
     let scene = Scene::new().await;

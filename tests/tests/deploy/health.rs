@@ -14,7 +14,8 @@ fn health(args: &[&str], env: &[(&str, &str)]) -> Said {
     Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// Of a worker, by what its two probes say: `Ok` with standard output, or `Err` with standard error.
+/// Of a worker, by what its two probes say: `Ok` with standard output, or `Err` with standard
+/// error.
 async fn probes(worker: &Worker) -> [Result<String, String>; 2] {
     let address = worker.address().await.to_string();
     [&["--listen", &address][..], &["--listen", &address, "--ready"]].map(|args| {

@@ -7,7 +7,8 @@ use pgsaga_tests::{Behaviour, Cluster, Gate, Worker, eventually};
 
 use crate::manager::Manager;
 
-/// Seconds that these tests can wait for, with room for a busy machine between a ping and its deadline.
+/// Seconds that these tests can wait for, with room for a busy machine between a ping and its
+/// deadline.
 const WATCHDOG: Duration = Duration::from_secs(4);
 const WATCHDOG_USEC: (&str, &str) = ("WATCHDOG_USEC", "4000000");
 
@@ -44,7 +45,8 @@ async fn ready_is_said_once_and_only_when_the_worker_may_work() {
 
 #[tokio::test]
 async fn the_watchdog_is_fed_while_postgres_is_away() {
-    // The shortest that there are: a loop that stood still for six times both, 18 s, would be told from one that turns.
+    // The shortest that there are: a loop that stood still for six times both, 18 s, would be told
+    // from one that turns.
     const FLAGS: [&str; 4] = ["--lease-seconds", "2", "--database-timeout-seconds", "1"];
     let cluster = Cluster::own(false, false).await;
     let mut scene = Scene::on(&cluster).await;
@@ -126,7 +128,8 @@ async fn a_worker_whose_words_reach_nobody_works_all_the_same() {
     assert_eq!(complaints, 1, "once is enough");
 }
 
-/// One of the two drains at once, and with it its heartbeats end; the other one's call takes its time.
+/// One of the two drains at once, and with it its heartbeats end; the other one's call takes its
+/// time.
 #[tokio::test]
 async fn of_several_databases_the_watchdog_is_fed_until_the_last_has_drained() {
     const FLAGS: [&str; 6] =

@@ -1,4 +1,5 @@
-//! Sessions that run the workers' own statements by hand, one at a time, so that a test chooses the interleaving.
+//! Sessions that run the workers' own statements by hand, one at a time, so that a test chooses the
+//! interleaving.
 
 use chrono::{DateTime, Utc};
 use pgsaga_sql::query::{self, ReleasedTask, SettledTask};

@@ -1,6 +1,6 @@
-//! Everything at once, from a seed: the sequences of sagas, of faults and of an operator's decisions follow from `SEED`.
-//! Half a minute by default, a minute where `PGSAGA_TESTS=full`; an hour:
-//! `CHAOS_SECONDS=3600 cargo test -p pgsaga-tests --test faults chaos -- --nocapture`.
+//! Everything at once, from a seed: the sequences of sagas, of faults and of an operator's
+//! decisions follow from `SEED`. Half a minute by default, a minute where `PGSAGA_TESTS=full`; an
+//! hour: `CHAOS_SECONDS=3600 cargo test -p pgsaga-tests --test faults chaos -- --nocapture`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,8 +123,8 @@ impl Run {
         self.world.servers.pool()
     }
 
-    /// One fault after the other, until the time is over and every kind had its turn; where there is little time, the promotion
-    /// at least. Returns how many of each kind.
+    /// One fault after the other, until the time is over and every kind had its turn; where there
+    /// is little time, the promotion at least. Returns how many of each kind.
     async fn faults(&mut self, seed: u64, time: Duration) -> BTreeMap<Fault, usize> {
         let mut random = StdRng::seed_from_u64(seed);
         let mut deck = Deck::default();

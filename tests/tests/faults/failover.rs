@@ -24,8 +24,8 @@ const SAGAS: usize = 300;
 /// A saga as a producer inserts it.
 type Order = (String, Value);
 
-/// An application with two hosts: it asks for the primary when a connection fails, and says what it was not told the fate
-/// of once more.
+/// An application with two hosts: it asks for the primary when a connection fails, and says what it
+/// was not told the fate of once more.
 async fn produce(url: String, orders: Arc<Mutex<Vec<Order>>>, acknowledged: Arc<Mutex<HashSet<String>>>) {
     let mut pool: Option<PgPool> = None;
     while let Some((gid, steps)) = { orders.lock().unwrap().pop() } {
@@ -235,7 +235,8 @@ async fn a_worker_passes_over_a_standby_and_waits_where_there_is_nothing_else() 
     scene.expect("third", "succeeded", None, &["pay action", "ship action"]).await;
 }
 
-/// Nothing breaks here: the old primary's connections stay open, and whatever is said to it waits for ever.
+/// Nothing breaks here: the old primary's connections stay open, and whatever is said to it waits
+/// for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_hangs_is_left_for_the_one_that_was_promoted() {
     let pair = Pair::new(Replication::Asynchronous).await;

@@ -1,5 +1,6 @@
-//! Long transactions under load: one that has written and sits idle, and four that read and hold their snapshots. Vacuum can
-//! remove nothing that died since; nothing may stall. `LONG_SECONDS=600 cargo test -p pgsaga-tests --test faults long --
+//! Long transactions under load: one that has written and sits idle, and four that read and hold
+//! their snapshots. Vacuum can remove nothing that died since; nothing may stall. `LONG_SECONDS=600
+//! cargo test -p pgsaga-tests --test faults long --
 //! --nocapture` is the long run.
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use sqlx::{Connection as _, raw_sql};
 /// How often a batch of sagas comes.
 const BATCH_EVERY: Duration = Duration::from_millis(100);
 const BATCH: i32 = 20;
-/// A debug build on a busy machine; without the mark's progress a claim takes longer than that after a while.
+/// A debug build on a busy machine; without the mark's progress a claim takes longer than that
+/// after a while.
 const SAGA_MAX: Duration = Duration::from_secs(5);
 
 async fn open(scene: &Scene, begin: &'static str) -> PgConnection {

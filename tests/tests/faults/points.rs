@@ -22,7 +22,8 @@ use case::{Case, Direction};
 use situation::{Situation, every_point};
 use table::Coverage;
 
-/// Cases at once: they mostly wait for leases, and each has a few processes with eight connections each.
+/// Cases at once: they mostly wait for leases, and each has a few processes with eight connections
+/// each.
 const AT_ONCE: usize = 10;
 /// Steps of the saga.
 const STEPS: usize = 3;
@@ -57,7 +58,8 @@ async fn wherever_a_process_dies_the_saga_ends_as_if_nothing_had_happened() {
     assert!(failed.is_empty(), "{} of {count} cases went wrong: {failed:#?}", failed.len());
 }
 
-/// What writes is found by looking at the files and at the functions that they call, so that a new one cannot be forgotten.
+/// What writes is found by looking at the files and at the functions that they call, so that a new
+/// one cannot be forgotten.
 #[tokio::test]
 async fn every_statement_that_writes_has_a_point_before_and_after_it() {
     let scene = Scene::new().await;
@@ -94,8 +96,8 @@ async fn every_statement_that_writes_has_a_point_before_and_after_it() {
 }
 
 impl Case {
-    /// `POINT=settle:before` asks for the cases of one point, `CASE="settle:before step-2 action"` for
-    /// one of them.
+    /// `POINT=settle:before` asks for the cases of one point, `CASE="settle:before step-2 action"`
+    /// for one of them.
     fn is_asked_for(&self) -> bool {
         let is = |name: &str, value: String| std::env::var(name).map_or(true, |wanted| wanted == value);
         is("POINT", self.point.to_owned()) && is("CASE", self.to_string())

@@ -1,4 +1,5 @@
-//! A proxy between Postgres and its clients cuts, stalls and resets their connections (`pgsaga_tests::proxy`).
+//! A proxy between Postgres and its clients cuts, stalls and resets their connections
+//! (`pgsaga_tests::proxy`).
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -27,7 +28,8 @@ async fn scene() -> (Scene, Proxy) {
     (scene, proxy)
 }
 
-/// A worker behind the proxy, its lease two seconds and its statements one unless the flags say otherwise; not yet ready.
+/// A worker behind the proxy, its lease two seconds and its statements one unless the flags say
+/// otherwise; not yet ready.
 fn spawn(scene: &mut Scene, proxy: &Proxy, flags: &[&str]) {
     let mut all = flags.to_vec();
     for [name, value] in [["--lease-seconds", "2"], ["--database-timeout-seconds", "1"]] {

@@ -1,4 +1,5 @@
-//! Traces, of the build that has them: one span a call, in the producer's trace; and no call waits for a collector.
+//! Traces, of the build that has them: one span a call, in the producer's trace; and no call waits
+//! for a collector.
 
 use std::time::Duration;
 

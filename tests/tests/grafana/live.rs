@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes two real workers under a mixed load: every panel's query finds numbers, every alert's query is
-//! evaluated, and what the fleet suffers from is what fires.
+//! A real Prometheus scrapes two real workers under a mixed load: every panel's query finds
+//! numbers, every alert's query is evaluated, and what the fleet suffers from is what fires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,8 @@ use crate::text::{ROOT, quoted, read, table};
 
 /// Between two rounds of what applications insert.
 const ROUND_EVERY: Duration = Duration::from_millis(500);
-/// For what must be seen before anything is asked. Samples are taken every 15 s, rules evaluated every 30 s.
+/// For what must be seen before anything is asked. Samples are taken every 15 s, rules evaluated
+/// every 30 s.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]

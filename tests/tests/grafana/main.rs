@@ -1,5 +1,6 @@
-//! Dashboards, alerts and runbooks: each query names what workers export, each link leads somewhere, each command and each SQL
-//! of a runbook runs; and against a real Prometheus that scrapes two real workers every query finds something.
+//! Dashboards, alerts and runbooks: each query names what workers export, each link leads
+//! somewhere, each command and each SQL of a runbook runs; and against a real Prometheus that
+//! scrapes two real workers every query finds something.
 //!
 //! A longer run, of which `grafana/draw` makes the pictures:
 //!

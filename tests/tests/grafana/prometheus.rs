@@ -1,4 +1,5 @@
-//! A Prometheus of the test's own, on a free port of 127.0.0.1, which ends with the test however that ends.
+//! A Prometheus of the test's own, on a free port of 127.0.0.1, which ends with the test however
+//! that ends.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -1,5 +1,6 @@
-//! Which metrics a query names. That it is PromQL is for Prometheus to say (live.rs); here every word that is neither a function,
-//! nor an operator, nor a label in a clause counts as a metric, so that a misspelt one cannot hide.
+//! Which metrics a query names. That it is PromQL is for Prometheus to say (live.rs); here every
+//! word that is neither a function, nor an operator, nor a label in a clause counts as a metric, so
+//! that a misspelt one cannot hide.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -37,7 +38,8 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphabetic() || "_:".contains(c))
 }
 
-/// Words, numbers with their units, and parentheses; what stands in braces, brackets, quotes and comments is left out.
+/// Words, numbers with their units, and parentheses; what stands in braces, brackets, quotes and
+/// comments is left out.
 fn tokens(query: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut chars = query.chars().peekable();

@@ -147,7 +147,8 @@ fn every_command_of_a_runbook_exists_with_its_flags() {
     assert!(seen > 30, "only {seen} commands were found");
 }
 
-/// With a stuck saga, one that failed and one that goes on being tried, so that nothing divides by nothing.
+/// With a stuck saga, one that failed and one that goes on being tried, so that nothing divides by
+/// nothing.
 #[tokio::test]
 async fn every_sql_of_a_runbook_runs_with_the_rights_that_it_names() {
     let scene = Scene::with_worker().await;

@@ -1,5 +1,5 @@
-//! What participants may answer, in bytes. Each is judged by the contract, nothing of it reaches another saga, and every
-//! saga ends once its participant behaves.
+//! What participants may answer, in bytes. Each is judged by the contract, nothing of it reaches
+//! another saga, and every saga ends once its participant behaves.
 
 use std::time::Duration;
 
@@ -136,7 +136,8 @@ pub(crate) async fn insert(scene: &Scene, gid: &str, url: &str) {
     .unwrap();
 }
 
-/// Sagas of a participant that behaves, beside the others: each is called once per op, and succeeds.
+/// Sagas of a participant that behaves, beside the others: each is called once per op, and
+/// succeeds.
 async fn bystanders(scene: &Scene, from: usize, count: usize) {
     for n in from..from + count {
         scene.saga(&format!("bystander-{n}")).step("a").step("b").insert().await;

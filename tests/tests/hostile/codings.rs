@@ -1,5 +1,5 @@
-//! Answers that are compressed, or not in UTF-8: a refusal is a refusal however its bytes are written, and what cannot be read is
-//! no success.
+//! Answers that are compressed, or not in UTF-8: a refusal is a refusal however its bytes are
+//! written, and what cannot be read is no success.
 
 use async_compression::Level::Fastest;
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};

@@ -23,8 +23,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// For a request that may never be whole.
 const A_MOMENT: Duration = Duration::from_millis(10);
 
-/// What comes back for these bytes: the first bytes, or nothing. Waits so long before it says that no more will come; a
-/// request that is whole is answered before.
+/// What comes back for these bytes: the first bytes, or nothing. Waits so long before it says that
+/// no more will come; a request that is whole is answered before.
 async fn ask(address: SocketAddr, bytes: &[u8], patience: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // It may hang up before all is written; then what it said before may be lost as well.
@@ -140,7 +140,8 @@ async fn no_request_is_a_surprise() {
     assert_calm(worker);
 }
 
-/// The ways to hold a connection: to say nothing, to say half, to ask and not to listen, to send without end.
+/// The ways to hold a connection: to say nothing, to say half, to ask and not to listen, to send
+/// without end.
 fn ways() -> [Vec<u8>; 5] {
     [
         Vec::new(),

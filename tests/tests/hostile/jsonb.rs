@@ -1,4 +1,5 @@
-//! What a worker keeps of an answer is what jsonb can hold, within its bound; and both sides measure alike.
+//! What a worker keeps of an answer is what jsonb can hold, within its bound; and both sides
+//! measure alike.
 
 use pgsaga_sql::contract::JsonSize;
 use pgsaga_tests::Database;

@@ -1,13 +1,15 @@
-//! Input from people who mean harm, or whose software does: bytes of sagas, of answers, of requests to the worker's own
-//! port, and of what ends up on an operator's terminal. (The product has no callback endpoints yet, so none are tested.)
+//! Input from people who mean harm, or whose software does: bytes of sagas, of answers, of requests
+//! to the worker's own port, and of what ends up on an operator's terminal. (The product has no
+//! callback endpoints yet, so none are tested.)
 //!
 //! Random, but the same at each run: from the seed `HOSTILE_SEED` (1), which is printed,
-//! `HOSTILE_CASES` texts of sagas and of answers (3,000 each, 12,000 where `PGSAGA_TESTS=full`), and a
-//! fiftieth of that many random HTTP answers and requests. A long run, about an hour:
+//! `HOSTILE_CASES` texts of sagas and of answers (3,000 each, 12,000 where `PGSAGA_TESTS=full`),
+//! and a fiftieth of that many random HTTP answers and requests. A long run, about an hour:
 //!
 //! ```sh
-//! HOSTILE_CASES=3000000 HOSTILE_SEED=$RANDOM cargo test -p pgsaga-tests --test hostile -- --nocapture
-//! PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-sql -p pgsaga-producer -p pgsaga-participant -p pgsaga-worker --lib -- --nocapture
+//! HOSTILE_CASES=3000000 HOSTILE_SEED=$RANDOM cargo test -p pgsaga-tests --test hostile --
+//! --nocapture PROPTEST_CASES=1000000 PROPTEST_RNG_SEED=$RANDOM cargo test -p pgsaga-sql -p
+//! pgsaga-producer -p pgsaga-participant -p pgsaga-worker --lib -- --nocapture
 //! ```
 #![allow(
     clippy::unwrap_used,

@@ -21,7 +21,8 @@ pub(crate) enum Answer {
     Open(Vec<u8>),
     /// These bytes, then a reset.
     Reset(Vec<u8>),
-    /// The first bytes, then the others again and again, as fast as they are read, for as long as somebody reads.
+    /// The first bytes, then the others again and again, as fast as they are read, for as long as
+    /// somebody reads.
     Endless(Vec<u8>, Vec<u8>),
     /// The same, with a pause before each.
     Trickle(Vec<u8>, Vec<u8>, Duration),

@@ -1,13 +1,13 @@
-//! What participants, producers and people wrote, on an operator's terminal: nothing of it moves the cursor, changes colours
-//! or turns the direction of writing.
+//! What participants, producers and people wrote, on an operator's terminal: nothing of it moves
+//! the cursor, changes colours or turns the direction of writing.
 
 use pgsaga_tests::Behaviour;
 use pgsaga_tests::command::{Running, Said, run};
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use serde_json::{Value, json};
 
-/// Clears the screen, sets the title, starts a new line and a carriage return, writes from right to left, rings, is a control
-/// sequence in one character, ends a Mermaid label, and is long.
+/// Clears the screen, sets the title, starts a new line and a carriage return, writes from right to
+/// left, rings, is a control sequence in one character, ends a Mermaid label, and is long.
 const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nFAKE LINE\u{9b}31m\u{202e}gpj.exe\u{2066}\u{61c}\u{7f}\u{8}\u{85}\u{2028}\"]; click s0 href \"javascript:alert(1)\" %% `<b>`";
 
 fn unprintable(character: char) -> bool {
@@ -32,7 +32,8 @@ fn shown(scene: &Scene, args: &[&str]) -> Said {
     said
 }
 
-/// Four sagas: refused, succeeded with a result, stuck, and aborted while it waits; hostile wherever something can be.
+/// Four sagas: refused, succeeded with a result, stuck, and aborted while it waits; hostile
+/// wherever something can be.
 async fn hostile_sagas(scene: &Scene) {
     let long = format!("{HOSTILE}{}", "\u{202e}x".repeat(1_000));
     let label =

@@ -20,19 +20,19 @@ use modules::Module;
 
 /// What is allowed of each rule, until it is mended.
 const ALLOWED: [(&str, usize); 13] = [
-    ("crates that import what they may not", 1),
-    ("packages that a crate is to do without", 4),
-    ("modules in an import cycle", 26),
-    ("files over 400 lines", 1),
+    ("crates that import what they may not", 0),
+    ("packages that a crate is to do without", 0),
+    ("modules in an import cycle", 6),
+    ("files over 400 lines", 0),
     ("tests' files over 400 lines", 2),
-    ("functions over 60 lines", 17),
-    ("folders of more than a dozen entries", 8),
-    ("tests' folders of more than a dozen entries", 5),
-    ("comments over 100 columns", 795),
-    ("tests' comments over 100 columns", 361),
-    ("literals of a status", 92),
-    ("citations of documents outside the repository", 34),
-    ("tests' citations of documents outside the repository", 69),
+    ("functions over 60 lines", 0),
+    ("folders of more than a dozen entries", 2),
+    ("tests' folders of more than a dozen entries", 1),
+    ("comments over 100 columns", 2),
+    ("tests' comments over 100 columns", 3),
+    ("literals of a status", 25),
+    ("citations of documents outside the repository", 0),
+    ("tests' citations of documents outside the repository", 0),
 ];
 
 /// A file of the repository.

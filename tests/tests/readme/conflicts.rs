@@ -16,13 +16,14 @@ fn texts(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Lower case, with one blank between two words, also where a string of Rust goes on in the next line.
+/// Lower case, with one blank between two words, also where a string of Rust goes on in the next
+/// line.
 fn words(text: &str) -> String {
     text.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// Without a target, an INSERT also takes a clash of ids (a sequence that is behind) for the row that it repeats: nothing is
-/// inserted, and nobody is told.
+/// Without a target, an INSERT also takes a clash of ids (a sequence that is behind) for the row
+/// that it repeats: nothing is inserted, and nobody is told.
 #[test]
 fn no_insert_skips_a_row_without_naming_the_columns_that_clash() {
     let untargeted = ["on conflict", "do nothing"].join(" ");

@@ -1,4 +1,5 @@
-//! docs/sagas.md and the four documents after it: every block runs, one after the other as a reader would, and prints what the text shows.
+//! docs/sagas.md and the four documents after it: every block runs, one after the other as a reader
+//! would, and prints what the text shows.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use crate::runs::{psql, query, start_tour};
 use crate::text::*;
 use crate::trip;
 
-/// How long a question is asked again: what comes back after a broken participant takes up to 45 seconds.
+/// How long a question is asked again: what comes back after a broken participant takes up to 45
+/// seconds.
 const ASKED_FOR: Duration = Duration::from_secs(60);
 
 /// A reader's database, and what runs in the terminals.
@@ -112,7 +114,8 @@ fn stays(block: &Block) -> bool {
     starts(&["pgsaga echo", "pgsaga work"]) || block.text.contains(" --watch")
 }
 
-/// Tables of psql are as they are shown. What a command prints has times in it, and addresses as wide as our own.
+/// Tables of psql are as they are shown. What a command prints has times in it, and addresses as
+/// wide as our own.
 fn is_shown(block: &Block, printed: &str, shows: &str) -> bool {
     match block.language.as_str() {
         "sql" => trimmed(printed) == trimmed(shows),

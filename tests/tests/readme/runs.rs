@@ -1,4 +1,5 @@
-//! What can be run is run as it stands: the tour, the producers in three languages, every SQL block.
+//! What can be run is run as it stands: the tour, the producers in three languages, every SQL
+//! block.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -118,7 +119,8 @@ async fn runs_as_it_stands(file: &str, gid: &str, program: PathBuf) {
     let address = echo.address().await;
     let table = blocks_of(PRODUCERS, "sql").swap_remove(0).text;
     sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(db.pool()).await.unwrap();
-    // Below the folder that has node_modules: an ES module looks for others from its own place upwards.
+    // Below the folder that has node_modules: an ES module looks for others from its own place
+    // upwards.
     fs::create_dir_all(examples()).unwrap();
     let folder = tempfile::tempdir_in(examples()).unwrap();
     let copy = folder.path().join(file);

@@ -32,7 +32,8 @@ pub(crate) struct Block {
     pub(crate) text: String,
     /// The heading it stands under.
     pub(crate) section: String,
-    /// The text of the next block, when that is a `text` or `mermaid` block: what running this one prints.
+    /// The text of the next block, when that is a `text` or `mermaid` block: what running this one
+    /// prints.
     pub(crate) prints: Option<String>,
 }
 
@@ -111,8 +112,8 @@ pub(crate) fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Lines as words, whatever lies between them. What differs each time is `…`: dates, times of day with milliseconds, and
-/// spans such as `1.2 s`. The lines that rule a table are left out.
+/// Lines as words, whatever lies between them. What differs each time is `…`: dates, times of day
+/// with milliseconds, and spans such as `1.2 s`. The lines that rule a table are left out.
 pub(crate) fn masked(text: &str) -> Vec<String> {
     fn bare(word: &str) -> &str {
         word.trim_matches(|c| "+(),;:".contains(c))

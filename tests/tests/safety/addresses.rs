@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::participants::{NO_LOOPBACK, Participants, scene_with};
 
-/// Hosts that lead to 127.0.0.1, and whether a row may name them: the others are refused by the INSERT, and written past it here.
+/// Hosts that lead to 127.0.0.1, and whether a row may name them: the others are refused by the
+/// INSERT, and written past it here.
 const HOSTS: [(&str, bool); 13] = [
     ("127.0.0.1", true),
     ("localhost", true),

@@ -1,4 +1,5 @@
-//! A call that this worker may not make is no try: nothing follows from it, and another worker may make it.
+//! A call that this worker may not make is no try: nothing follows from it, and another worker may
+//! make it.
 
 use std::time::{Duration, Instant};
 
@@ -71,8 +72,8 @@ async fn a_saga_does_not_turn_back_past_a_pivot_whose_next_try_was_denied() {
     run(&scene.db, &["abort", "s", "--reason", "enough"]).fine();
     restart(&mut scene, &NO_LOOPBACK).await;
     denied(&scene).await;
-    // The abort waits for the pivot's definite outcome. Its task is claimed for the abort's sake, found to need the call,
-    // and left alone from then on.
+    // The abort waits for the pivot's definite outcome. Its task is claimed for the abort's sake,
+    // found to need the call, and left alone from then on.
     let denied = scene.metric("pgsaga_denied_calls_total").await;
     scene.saga("other").step("a").with("action", json!("")).insert().await;
     scene.ended("other").await;

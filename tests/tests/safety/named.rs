@@ -40,8 +40,8 @@ async fn a_step_calls_a_participant_by_its_name_and_so_does_its_compensation() {
 }
 
 /// Each way in which a task gets its participant: queued, chained, retried, undone, rescued.
-/// Of two values of one key some readers take the first: the call would be taken for another saga's op. What needs no decoding
-/// the INSERT refuses.
+/// Of two values of one key some readers take the first: the call would be taken for another saga's
+/// op. What needs no decoding the INSERT refuses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_that_brings_another_sagas_op_is_not_called() {
     let (scene, _participants) = scene_with(|participant| Participants::of("p", participant, "")).await;

@@ -38,7 +38,8 @@ impl Participants {
     }
 }
 
-/// Flags of a worker that may call no internal address: it is told of another one, or the harness would allow loopback.
+/// Flags of a worker that may call no internal address: it is told of another one, or the harness
+/// would allow loopback.
 pub(crate) const NO_LOOPBACK: [&str; 2] = ["--allow-address", "192.0.2.1"];
 
 /// A scene with a worker that knows these participants, and may call no other internal address.

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 const GUIDE: &str = include_str!("../../../docs/safety.md");
 const STEPS: &str = "'[{\"name\": \"a\", \"action\": \"\"}]'";
 
-/// A session of a new login role with just these rights. Roles belong to the cluster: their names are the database's.
+/// A session of a new login role with just these rights. Roles belong to the cluster: their names
+/// are the database's.
 async fn session(scene: &Scene, user: &str, role: &str) -> PgConnection {
     let database: String =
         sqlx::query_scalar("select current_database()::text").fetch_one(scene.pool()).await.unwrap();
@@ -130,7 +131,8 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
     ] {
         assert_eq!(refused(&mut producer, statement).await.as_deref(), Some(NO_RIGHT), "{statement}");
     }
-    // A function or a table of one's own in front of ours changes nothing of what runs with its owner's rights.
+    // A function or a table of one's own in front of ours changes nothing of what runs with its
+    // owner's rights.
     for statement in [
         "create temp table task (saga_id bigint)",
         "create temp table saga (id bigint)",
@@ -185,7 +187,8 @@ async fn tenants_that_share_a_database_see_and_make_only_their_own_sagas() {
     let mut reader = session(&scene, "reader", "pgsaga_reader").await;
     assert_eq!(sees(&mut reader).await, ["others-1", "ours-1"]);
 
-    // A worker with nothing but its role's rights works for all of them, and decisions find every saga.
+    // A worker with nothing but its role's rights works for all of them, and decisions find every
+    // saga.
     let database: String =
         sqlx::query_scalar("select current_database()::text").fetch_one(scene.pool()).await.unwrap();
     let user = format!("{database}_fleet");

@@ -27,7 +27,8 @@ struct Front {
 }
 
 impl Front {
-    /// With this certificate; whoever calls needs one of `clients`, if there are any to be asked for.
+    /// With this certificate; whoever calls needs one of `clients`, if there are any to be asked
+    /// for.
     async fn start(to: SocketAddr, issued: &Issued, clients: Option<&Authority>) -> Front {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -164,7 +165,8 @@ async fn a_participant_that_asks_for_a_certificate_gets_the_workers() {
     assert_eq!(scene.participant.calls().len(), 1);
 }
 
-/// Turns TLS on in a running server, which then takes from TCP only who has a certificate of `clients`.
+/// Turns TLS on in a running server, which then takes from TCP only who has a certificate of
+/// `clients`.
 async fn ask_for_certificates(scene: &Scene, server: &Issued, clients: &Authority) {
     let data: String = sqlx::query_scalar("show data_directory").fetch_one(scene.pool()).await.unwrap();
     let data = Path::new(&data);

@@ -107,7 +107,8 @@ async fn a_question_that_takes_too_long_is_given_up() {
     visitor.get("/workers").await.fine();
 }
 
-/// More slow pages than connections, three times over: the page is busy, not without a database, and never has a fifth.
+/// More slow pages than connections, three times over: the page is busy, not without a database,
+/// and never has a fifth.
 #[tokio::test]
 async fn a_busy_page_says_so_and_keeps_to_its_connections() {
     let scene = Scene::new().await;

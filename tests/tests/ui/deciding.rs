@@ -1,4 +1,4 @@
-//! What people decide on the page: each decision works, is recorded with its name, and does what was shown.
+//! Decisions on the page: each works, is recorded with its name, and does what was shown.
 
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Gate, Ui, eventually};
@@ -235,7 +235,7 @@ async fn what_changed_after_it_was_read_is_not_decided() {
     assert_eq!(decisions(&scene, "s").await.len(), 2);
 }
 
-/// The comparison with what was shown is over, and the decision waits for a row that others hold: what they commit counts.
+/// After it was compared with what was shown, a decision waits for a row: what is committed counts.
 #[tokio::test]
 async fn what_changes_while_a_decision_waits_for_its_locks_is_not_decided() {
     let scene = Scene::with_worker().await;

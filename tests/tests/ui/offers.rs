@@ -23,7 +23,8 @@ async fn offered(visitor: &Visitor, gid: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether the database takes a decision that changes the saga's status or its tasks; nothing of it stays.
+/// Whether the database takes a decision that changes the saga's status or its tasks; nothing of it
+/// stays.
 async fn accepts(scene: &Scene, gid: &str, decision: &str) -> bool {
     let call = match decision.split_once(' ') {
         Some(("skip", step)) => format!("skip('{gid}', '{step}', 'x')"),

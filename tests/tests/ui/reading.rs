@@ -10,7 +10,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use crate::story::{login, stuck, waiting};
 use crate::visitor::Visitor;
 
-/// Sagas with an empty action, which no worker has claimed: `gid`s are `name` and a number of six digits.
+/// Sagas with an empty action, which no worker has claimed: `gid`s are `name` and a number of six
+/// digits.
 async fn insert(scene: &Scene, name: &str, count: u32, columns: &str, values: &str) {
     let insert = format!(
         "insert into pgsaga.saga (gid, steps{columns})
@@ -160,7 +161,8 @@ async fn a_search_looks_at_a_bounded_number_of_sagas_and_says_how_far() {
     assert!(exact.link("oldest000001").unwrap().starts_with("/saga?gid=oldest000001"));
 }
 
-/// Each statement can be planned while the tables are empty; with 21,000 sagas none reads a table from end to end.
+/// Each statement can be planned while the tables are empty; with 21,000 sagas none reads a table
+/// from end to end.
 #[tokio::test]
 async fn the_lists_walk_their_indexes() {
     let scene = Scene::new().await;

@@ -1,4 +1,5 @@
-//! A worker next to what a newer release has made, a schema or rows, or what an older one still makes.
+//! A worker next to what a newer release has made, a schema or rows, or what an older one still
+//! makes.
 
 use pgsaga_sql::{FORMAT, SCHEMA_VERSION};
 use pgsaga_tests::command::run;

@@ -1,4 +1,5 @@
-//! Every saga of the fixtures, what its participants do from the upgrade on, and what it must come to.
+//! Every saga of the fixtures, what its participants do from the upgrade on, and what it must come
+//! to.
 
 use pgsaga_tests::{Behaviour, Participant};
 use serde_json::json;
@@ -10,9 +11,11 @@ pub(crate) enum End {
     Unchanged,
     /// By itself.
     As(&'static str, Option<&'static str>),
-    /// It was stuck and stays so, until a person tries it again. Then it ends with this status and reason.
+    /// It was stuck and stays so, until a person tries it again. Then it ends with this status and
+    /// reason.
     Retried(&'static str, Option<&'static str>),
-    /// It rolls back and gets stuck for this reason, and ends as failed for the other one after a person's retry.
+    /// It rolls back and gets stuck for this reason, and ends as failed for the other one after a
+    /// person's retry.
     StuckThenFailed(&'static str, &'static str),
     /// As succeeded, once a person has resumed its queue.
     Resumed,
@@ -24,8 +27,8 @@ pub(crate) enum End {
 pub(crate) struct Role {
     pub(crate) gid: &'static str,
     pub(crate) end: End,
-    /// What participants are asked for after the upgrade, `a` for the action of a, `-a` for its compensation; in any order where
-    /// steps are parallel.
+    /// What participants are asked for after the upgrade, `a` for the action of a, `-a` for its
+    /// compensation; in any order where steps are parallel.
     pub(crate) calls: &'static str,
 }
 
@@ -62,7 +65,8 @@ pub(crate) const CAST: &[Role] = &[
     role("retry-ongoing", SUCCEEDED, "b c"),
     role("retry-mixed", SUCCEEDED, "b c"),
     role("retry-unsent", SUCCEEDED, "a b c"),
-    // After an unknown try a refusal is asked for once more, and the step is undone; after an ongoing one it is definite.
+    // After an unknown try a refusal is asked for once more, and the step is undone; after an
+    // ongoing one it is definite.
     role("retry-then-refused", failed("b: too late"), "b b -b -a"),
     role("ongoing-then-refused", failed("b: too late"), "b -a"),
     // Two of its four tries were made before the upgrade.

@@ -242,8 +242,8 @@ async fn the_participant_of_a_url_is_the_same_in_rust_and_in_sql() {
     }
 }
 
-/// Whatever an SQL function says is allowed, the table of bad input has a case for it; and the other
-/// tests compare what the crate says in each case.
+/// Whatever an SQL function says is allowed, the table of bad input has a case for it; and the
+/// other tests compare what the crate says in each case.
 #[tokio::test]
 async fn each_refusal_of_the_insert_is_in_the_table() {
     let db = Database::new().await;

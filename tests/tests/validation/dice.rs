@@ -332,7 +332,8 @@ impl Dice {
         }
     }
 
-    /// The columns of a saga of 1 to 6 steps in some order, mostly without a cycle, well in all else.
+    /// The columns of a saga of 1 to 6 steps in some order, mostly without a cycle, well in all
+    /// else.
     pub(crate) fn ordered_saga(&mut self) -> String {
         let names = ["a", "b", "c", "d", "e", "f"];
         let names = &names[..1 + self.below(names.len())];

@@ -1,5 +1,5 @@
-//! One table of bad input, `tests/cases/bad_input.json`, for three: the INSERT, the crate and `pgsaga check`; and random
-//! input beyond the table.
+//! One table of bad input, `tests/cases/bad_input.json`, for three: the INSERT, the crate and
+//! `pgsaga check`; and random input beyond the table.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use pgsaga_producer::Definition;
@@ -97,7 +97,8 @@ async fn the_insert_and_the_crate_agree_on_random_input() {
     assert!(good > rolls() / 50, "random input is so bad that it tests little: {good} good ones");
 }
 
-/// Random order, pivots and references in sagas that are well otherwise, against a third opinion as well.
+/// Random order, pivots and references in sagas that are well otherwise, against a third opinion as
+/// well.
 #[tokio::test]
 async fn the_insert_the_crate_and_a_model_agree_on_random_orders() {
     let db = Database::new().await;
@@ -146,8 +147,8 @@ fn a_url_parser_takes_every_url_that_a_step_may_have() {
     assert!(good > 10_000, "{good}");
 }
 
-/// What the rules are for: whatever a step may say, a URL parser finds the call at the participant and below its URL, and at no
-/// other's.
+/// What the rules are for: whatever a step may say, a URL parser finds the call at the participant
+/// and below its URL, and at no other's.
 #[test]
 fn a_named_url_stays_below_the_url_of_its_participant() {
     let mut dice = Dice::new(8);
@@ -172,8 +173,8 @@ fn a_named_url_stays_below_the_url_of_its_participant() {
     assert!(good > 10_000, "{good}");
 }
 
-/// What workers of earlier releases do not know is of a format that they leave alone, on both ways through the validation; and
-/// its participant is the one that workers see.
+/// What workers of earlier releases do not know is of a format that they leave alone, on both ways
+/// through the validation; and its participant is the one that workers see.
 #[tokio::test]
 async fn a_saga_that_names_a_participant_is_of_its_own_format_and_its_task_is_for_the_participant() {
     let db = Database::new().await;

@@ -1,8 +1,10 @@
-//! The rules of order, pivot and references once more, as plainly as they can be said and without words for errors.
+//! The rules of order, pivot and references once more, as plainly as they can be said and without
+//! words for errors.
 
 use serde_json::{Map, Value};
 
-/// `progress` and `answers` of a saga whose steps are well one by one; `None` when it is to be refused.
+/// `progress` and `answers` of a saga whose steps are well one by one; `None` when it is to be
+/// refused.
 pub(crate) fn row(saga: &str) -> Option<(Option<String>, bool)> {
     let saga: Value = serde_json::from_str(saga).unwrap();
     let steps = saga["steps"].as_array().unwrap();

@@ -1,4 +1,5 @@
-//! What the crate asks of the database beside submitting: a start by the database's clock, results, aborts.
+//! What the crate asks of the database beside submitting: a start by the database's clock, results,
+//! aborts.
 
 use std::time::Duration;
 

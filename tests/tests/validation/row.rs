@@ -148,7 +148,8 @@ async fn a_deadline_counts_from_the_later_of_insertion_and_start() {
     assert!(none, "without timeout_to_fail there is none");
 }
 
-/// Producers have no right to these columns; who has all rights, say a restore gone wrong, is not believed either.
+/// Producers have no right to these columns; who has all rights, say a restore gone wrong, is not
+/// believed either.
 #[tokio::test]
 async fn what_the_schema_itself_keeps_cannot_be_inserted() {
     let db = Database::new().await;

@@ -1,5 +1,5 @@
-//! The planner, shown in three ways: each rule by itself, every saga of up to three steps in every interleaving, and that
-//! each check of that search can fail.
+//! The planner, shown in three ways: each rule by itself, every saga of up to three steps in every
+//! interleaving, and that each check of that search can fail.
 
 mod canonical;
 mod checks;

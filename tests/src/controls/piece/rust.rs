@@ -1,4 +1,5 @@
-//! Pieces of Rust: what the parser says that they are, so that no layout and no rename changes them.
+//! Pieces of Rust: what the parser says that they are, so that no layout and no rename changes
+//! them.
 
 use std::ops::Range;
 

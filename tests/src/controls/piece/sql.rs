@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::Piece;
 
-/// The line that begins at `start`, and further lines until its parentheses are closed, or its condition has ended.
+/// The line that begins at `start`, and further lines until its parentheses are closed, or its
+/// condition has ended.
 pub(super) fn piece(source: &str, start: usize) -> Piece {
     let scan = Scan::new(&source[start..]);
     let at = |range: Range<usize>| start + range.start..start + range.end;

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 
 /// What goes wrong, where and how often: `Fault::cut_before_reply("-- Settles").times(3)`.
 ///
-/// A marker is a part of a statement's text; the statement strikes when it begins to run, not when it is prepared.
+/// A marker is a part of a statement's text; the statement strikes when it begins to run, not when
+/// it is prepared.
 #[derive(Clone, Debug)]
 pub struct Fault {
     kind: Kind,
@@ -40,8 +41,9 @@ impl Fault {
         Fault { kind, marker: marker.map(str::to_owned), after: false, reach: Reach::Times(1) }
     }
 
-    /// The statement reaches the server, which answers; the answer never comes, and both sides are closed. A statement
-    /// that commits itself, or `COMMIT`, is then committed, and its client cannot know.
+    /// The statement reaches the server, which answers; the answer never comes, and both sides are
+    /// closed. A statement that commits itself, or `COMMIT`, is then committed, and its client
+    /// cannot know.
     pub fn cut_before_reply(marker: &str) -> Fault {
         Fault::new(Kind::CutBeforeReply, Some(marker))
     }
@@ -66,12 +68,14 @@ impl Fault {
         Fault::new(Kind::Reset, None)
     }
 
-    /// Half-open: the server's side is closed, the client's stays open and silent. Lifted, the client gets a RST.
+    /// Half-open: the server's side is closed, the client's stays open and silent. Lifted, the
+    /// client gets a RST.
     pub fn server_gone() -> Fault {
         Fault::new(Kind::ServerGone, None)
     }
 
-    /// Half-open: the client's side is closed, the server's stays open and silent until the fault is lifted.
+    /// Half-open: the client's side is closed, the server's stays open and silent until the fault
+    /// is lifted.
     pub fn client_gone() -> Fault {
         Fault::new(Kind::ClientGone, None)
     }
@@ -83,7 +87,8 @@ impl Fault {
         self
     }
 
-    /// Only when such a statement is over and its client asks for a sign of life, as sqlx does before it keeps a connection.
+    /// Only when such a statement is over and its client asks for a sign of life, as sqlx does
+    /// before it keeps a connection.
     #[must_use]
     pub fn after(mut self, marker: &str) -> Fault {
         self.after = true;
@@ -97,7 +102,8 @@ impl Fault {
         self
     }
 
-    /// Every request until it is lifted; without a marker also every connection that is open or comes.
+    /// Every request until it is lifted; without a marker also every connection that is open or
+    /// comes.
     #[must_use]
     pub fn always(mut self) -> Fault {
         self.reach = Reach::Always;
@@ -140,7 +146,8 @@ impl State {
         self.fault.kind
     }
 
-    /// How it reaches the connections that are open already; `None` where it waits for their next request.
+    /// How it reaches the connections that are open already; `None` where it waits for their next
+    /// request.
     pub(super) fn reach_of_the_open(&self) -> Option<Reach> {
         match (self.fault.reach, self.kind(), &self.fault.marker) {
             (Reach::Now, ..) => Some(Reach::Now),

@@ -144,7 +144,8 @@ impl Line<'_> {
             Kind::CutBeforeReply | Kind::CutBeforeRequest => return Ok(Break(())),
             Kind::Delay(by) => sleep(by).await,
             Kind::Stall => {
-                // A client may give up meanwhile; what it has said still arrives, as from a kernel that sends again.
+                // A client may give up meanwhile; what it has said still arrives, as from a kernel
+                // that sends again.
                 while !self.client_gone {
                     tokio::select! {
                         () = fault.lifted() => return Ok(Continue(())),

@@ -8,7 +8,8 @@ use super::call::Call;
 const ACTION: u8 = 1;
 const COMPENSATE: u8 = 2;
 
-/// Which ops of which steps were done, as a hash of the step and two bits: runs of hours have millions.
+/// Which ops of which steps were done, as a hash of the step and two bits: runs of hours have
+/// millions.
 #[derive(Debug, Default)]
 pub(super) struct Barrier(HashMap<u64, u8>);
 

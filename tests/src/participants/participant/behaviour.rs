@@ -38,7 +38,8 @@ pub enum Behaviour {
     CloseAfter,
     /// [`Behaviour::Ok`] after so long.
     Slow(Duration),
-    /// Does the work, then answers 200 when the caller has waited twice as long as it said it would.
+    /// Does the work, then answers 200 when the caller has waited twice as long as it said it
+    /// would.
     Late,
     /// Answers this status and so many bytes; it did the work when that is a 2xx.
     Flood(u16, usize),
@@ -46,7 +47,8 @@ pub enum Behaviour {
     Gate(Gate),
     /// The other behaviour, once the gate is open.
     Behind(Gate, Box<Behaviour>),
-    /// One after the other, then [`Behaviour::Ok`]. Each stands for one call, so `Ongoing(1)` for one 425.
+    /// One after the other, then [`Behaviour::Ok`]. Each stands for one call, so `Ongoing(1)` for
+    /// one 425.
     Sequence(Vec<Behaviour>),
 }
 
@@ -72,7 +74,8 @@ impl Behaviour {
         Self::raw(status, &[("retry-after", &seconds.to_string())], "")
     }
 
-    /// Sends the caller elsewhere, who must not go: it would be one more call, of a path that the test knows.
+    /// Sends the caller elsewhere, who must not go: it would be one more call, of a path that the
+    /// test knows.
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::raw(status, &[("location", location)], "")
     }

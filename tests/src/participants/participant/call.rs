@@ -5,7 +5,8 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method};
 use pgsaga_test::call_log::Asked;
 
-/// One call as it arrived, and what became of it. Query parameters and headers that are missing are empty.
+/// One call as it arrived, and what became of it. Query parameters and headers that are missing are
+/// empty.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Call {

@@ -24,7 +24,8 @@ struct State {
 }
 
 impl Line {
-    /// From now on every read and write fails, so the server closes the connection without another byte.
+    /// From now on every read and write fails, so the server closes the connection without another
+    /// byte.
     pub(super) fn hang_up(&self) {
         self.0.broken.store(true, Ordering::Release);
         self.0.waker.wake();
@@ -93,7 +94,8 @@ pub(super) struct Stream {
 
 impl Stream {
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
-        // Registered first, so that a break in between still wakes us. One waker is enough: one task does both ways.
+        // Registered first, so that a break in between still wakes us. One waker is enough: one
+        // task does both ways.
         self.line.0.waker.register(context.waker());
         if self.line.0.broken.load(Ordering::Acquire) {
             Err(io::ErrorKind::ConnectionReset.into())

@@ -23,7 +23,8 @@ async fn a_committed_saga_runs_and_a_rolled_back_one_never_calls_anyone() {
     committed.commit().await.unwrap();
 
     scene.expect("order-1", "succeeded", None, &["stock action", "pay action"]).await;
-    // A later saga has been through the whole queue: what was rolled back would have been before it.
+    // A later saga has been through the whole queue: what was rolled back would have been before
+    // it.
     scene.saga("later").step("one").insert().await;
     scene.expect("later", "succeeded", None, &["one action"]).await;
     assert!(scene.participant.calls_for("never").is_empty());

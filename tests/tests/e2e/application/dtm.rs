@@ -1,4 +1,5 @@
-//! The behaviours that DTM's own tests cover, one test each, through the crate and in plain SQL: sagas and the barrier.
+//! The behaviours that DTM's own tests cover, one test each, through the crate and in plain SQL:
+//! sagas and the barrier.
 
 mod bank;
 mod barriers;

@@ -1,7 +1,8 @@
-//! Rows with extreme and unreadable values: what people read and decide with goes on, and says which rows they are.
+//! Rows with extreme and unreadable values: what people read and decide with goes on, and says
+//! which rows they are.
 //!
-//! No worker runs here. Each kind of saga is written down as a worker would leave it, and each column of its rows is given
-//! each value of [`pgsaga_tests::extremes`] that the database takes.
+//! No worker runs here. Each kind of saga is written down as a worker would leave it, and each
+//! column of its rows is given each value of [`pgsaga_tests::extremes`] that the database takes.
 
 mod commands;
 mod decisions;
@@ -81,7 +82,8 @@ pub(crate) async fn one_of_each() -> (Database, Vec<(&'static str, i64)>) {
     (db, sagas)
 }
 
-/// Gives a saga's rows the value inside the open transaction. What was refused leaves nothing behind.
+/// Gives a saga's rows the value inside the open transaction. What was refused leaves nothing
+/// behind.
 pub(crate) async fn applied(transaction: &mut PgConnection, extreme: &Extreme, saga_id: i64) -> bool {
     transaction.execute("savepoint applying").await.unwrap();
     let taken = apply(&mut *transaction, extreme.table, &extreme.column, &extreme.value, saga_id).await;
@@ -91,7 +93,8 @@ pub(crate) async fn applied(transaction: &mut PgConnection, extreme: &Extreme, s
     taken
 }
 
-/// Rows that are checked before they are written are of usual values: what doctor finds is the values' doing.
+/// Rows that are checked before they are written are of usual values: what doctor finds is the
+/// values' doing.
 #[tokio::test]
 async fn without_an_extreme_value_the_sagas_are_well() {
     let (db, _) = one_of_each().await;

@@ -33,7 +33,8 @@ async fn partitions(scene: &Scene) -> Vec<i64> {
     sqlx::query_scalar(query::HISTORY_PARTITIONS).fetch_all(scene.pool()).await.unwrap()
 }
 
-/// So many sagas of one step that succeeded some time ago, from this id on, and later ones get higher ids.
+/// So many sagas of one step that succeeded some time ago, from this id on, and later ones get
+/// higher ids.
 async fn succeeded(scene: &Scene, first_id: i64, count: i64, age: &str) {
     let mut session = connect(scene).await;
     let insert = format!(

@@ -12,8 +12,8 @@ async fn session(scene: &Scene, role: &str) -> PgConnection {
     connection
 }
 
-/// A URL that logs in as a new user who is a member of `role` and nothing else. Roles belong to the cluster, which other
-/// tests share: the name is the database's.
+/// A URL that logs in as a new user who is a member of `role` and nothing else. Roles belong to the
+/// cluster, which other tests share: the name is the database's.
 pub(crate) async fn login(scene: &Scene, role: &str) -> String {
     let database: String =
         sqlx::query_scalar("select current_database()::text").fetch_one(scene.pool()).await.unwrap();

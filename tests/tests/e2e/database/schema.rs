@@ -248,7 +248,8 @@ async fn a_worker_refuses_a_schema_that_does_not_fit_and_names_the_command_that_
     assert!(log.contains("absent") && log.contains("run `pgsaga migrate`"), "{log}");
 }
 
-/// What `pgsaga migrate --print` prints, run by a person, is what `pgsaga migrate` makes: a later run has nothing to do.
+/// What `pgsaga migrate --print` prints, run by a person, is what `pgsaga migrate` makes: a later
+/// run has nothing to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_script_makes_the_same_schema() {
     let cluster = Cluster::shared().await;

@@ -14,7 +14,8 @@ async fn run_isolated(connection: &mut sqlx::PgConnection, worker: i64, task: &C
     statement.fetch_optional(connection).await.unwrap().map(|row| row.get("epoch"))
 }
 
-/// docs/races.md, R1: an epoch that every write raises, also where the row is replaced: what was known of it before fits nothing.
+/// docs/races.md, R1: an epoch that every write raises, also where the row is replaced: what was
+/// known of it before fits nothing.
 #[tokio::test]
 async fn every_write_to_a_task_raises_its_epoch() {
     let scene = Scene::new().await;
@@ -64,7 +65,8 @@ async fn every_write_to_a_task_raises_its_epoch() {
     raised("the task that a rescue makes").await;
 }
 
-/// docs/races.md, R12 for the statements that move claimed rows: none commits after its worker was declared dead.
+/// docs/races.md, R12 for the statements that move claimed rows: none commits after its worker was
+/// declared dead.
 #[tokio::test]
 async fn no_settle_commits_after_its_workers_rescue() {
     let Claims { scene, mut session, worker, tasks } = claims(2, 2).await;
@@ -97,7 +99,8 @@ async fn no_settle_commits_after_its_workers_rescue() {
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
 
-/// docs/races.md, R6: what is written for a saga follows from the task that was locked, not from what the worker says.
+/// docs/races.md, R6: what is written for a saga follows from the task that was locked, not from
+/// what the worker says.
 #[tokio::test]
 async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;
@@ -110,7 +113,8 @@ async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
 
-/// docs/races.md, R5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does so behind his back.
+/// docs/races.md, R5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does
+/// so behind his back.
 #[tokio::test]
 async fn what_inserts_or_deletes_tasks_locks_the_saga_first() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;

@@ -1,4 +1,5 @@
-//! Parallel sagas: a settle writes only what was planned from the row as it stands (docs/races.md, R7).
+//! Parallel sagas: a settle writes only what was planned from the row as it stands (docs/races.md,
+//! R7).
 
 use pgsaga_sql::query::{self, NewTask, ParallelSaga, ParallelTask};
 use pgsaga_tests::scene::{Scene, broken};

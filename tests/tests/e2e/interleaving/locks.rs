@@ -1,4 +1,5 @@
-//! Settles and rescues wait for no row (docs/races.md, R8): what somebody has locked is left out, and done a moment later.
+//! Settles and rescues wait for no row (docs/races.md, R8): what somebody has locked is left out,
+//! and done a moment later.
 
 use std::time::Duration;
 

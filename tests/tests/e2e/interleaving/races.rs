@@ -1,5 +1,6 @@
-//! The interleavings of docs/races.md that sequential sagas can meet, as sessions that run the workers' own statements. Each
-//! rule has a control: the statement without the rule, which must go wrong.
+//! The interleavings of docs/races.md that sequential sagas can meet, as sessions that run the
+//! workers' own statements. Each rule has a control: the statement without the rule, which must go
+//! wrong.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::session::{
     rescue_sleeps, settle, settle_statement, settle_with, slow_rescue, step_of, without,
 };
 
-/// docs/races.md, R1: the settle commits, the reply to COMMIT is lost, the worker says the same again.
+/// docs/races.md, R1: the settle commits, the reply to COMMIT is lost, the worker says the same
+/// again.
 #[tokio::test]
 async fn a_repeated_settle_skips_no_step() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 3).await;
@@ -38,7 +40,8 @@ async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
     let mut scene = Scene::with_worker().await;
     let worker: i64 =
         sqlx::query_scalar("select id from pgsaga.worker").fetch_one(scene.pool()).await.unwrap();
-    // Inserted and claimed under that worker's id in one transaction, which it cannot see before it is over.
+    // Inserted and claimed under that worker's id in one transaction, which it cannot see before it
+    // is over.
     let steps = scene.saga("forgotten").step("pay").steps();
     let mut session = connect(&scene).await;
     let mut lost = session.begin().await.unwrap();
@@ -55,7 +58,8 @@ async fn a_forgotten_claim_under_a_live_lease_is_handed_back() {
     scene.workers.clear();
 }
 
-/// docs/races.md, R6 and R8: a settle never waits for a row; what somebody has locked goes into the next group.
+/// docs/races.md, R6 and R8: a settle never waits for a row; what somebody has locked goes into the
+/// next group.
 #[tokio::test]
 async fn one_open_psql_holds_up_one_saga_and_nobody_else() {
     let Claims { scene, mut session, worker, tasks } = claims(100, 1).await;
@@ -114,7 +118,8 @@ async fn a_worker_settles_a_locked_saga_once_the_lock_is_gone() {
     scene.expect("locked", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R9, the control: what `outcome::clean` takes out of an answer would fail the whole group.
+/// docs/races.md, R9, the control: what `outcome::clean` takes out of an answer would fail the
+/// whole group.
 #[tokio::test]
 async fn an_unclean_message_would_fail_its_whole_group() {
     let Claims { scene, mut session, worker, tasks } = claims(2, 1).await;
@@ -147,7 +152,8 @@ async fn the_worker_table_is_logged_and_its_ids_are_never_reused() {
     assert_ne!(register(&mut session).await, first);
 }
 
-/// docs/races.md, R12: a claim that commits after its worker's rescue would leave tasks of a dead id that nobody looks for.
+/// docs/races.md, R12: a claim that commits after its worker's rescue would leave tasks of a dead
+/// id that nobody looks for.
 #[tokio::test]
 async fn no_claim_commits_after_its_workers_rescue() {
     let scene = Scene::new().await;
@@ -193,8 +199,8 @@ async fn no_claim_commits_after_its_workers_rescue() {
     );
 }
 
-/// docs/races.md, R12 for a worker that signs off: its farewell waits for its own open claim, else the claim's task would be left to
-/// nobody.
+/// docs/races.md, R12 for a worker that signs off: its farewell waits for its own open claim, else
+/// the claim's task would be left to nobody.
 #[tokio::test]
 async fn a_farewell_waits_for_the_workers_own_open_claim() {
     let scene = Scene::new().await;
@@ -212,7 +218,8 @@ async fn a_farewell_waits_for_the_workers_own_open_claim() {
     }
 }
 
-/// A rescue must not take a row that its own snapshot did not see: it would record it and not delete it.
+/// A rescue must not take a row that its own snapshot did not see: it would record it and not
+/// delete it.
 #[tokio::test]
 async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
     let scene = Scene::new().await;
@@ -246,7 +253,8 @@ async fn a_rescue_leaves_alone_a_task_that_moved_under_it() {
         .unwrap();
 }
 
-/// docs/races.md, R11: after the clock stepped back a claimed row lies in the future; its worker's rescue must still find it.
+/// docs/races.md, R11: after the clock stepped back a claimed row lies in the future; its worker's
+/// rescue must still find it.
 #[tokio::test]
 async fn a_clock_that_steps_back_hides_no_task_from_the_rescue() {
     let scene = Scene::new().await;
@@ -297,7 +305,8 @@ async fn a_locked_saga_does_not_starve_under_load() {
     scene.workers.clear();
 }
 
-/// Not every error is in the values: one row's own trouble holds up nobody, and is over when the trouble is.
+/// Not every error is in the values: one row's own trouble holds up nobody, and is over when the
+/// trouble is.
 #[tokio::test]
 async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
     let scene = Scene::with_worker().await;
@@ -324,8 +333,8 @@ async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
     scene.expect("refused", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R18: an insert that commits late has an old run_at; a mark that had passed it would hide it. The lease is long,
-/// so that the mark's periodic backstop does not help.
+/// docs/races.md, R18: an insert that commits late has an old run_at; a mark that had passed it
+/// would hide it. The lease is long, so that the mark's periodic backstop does not help.
 #[tokio::test]
 async fn a_low_water_mark_does_not_pass_a_late_committer() {
     let mut scene = Scene::new().await;
@@ -355,8 +364,9 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     assert_eq!(claim(&mut session, worker, 10).await.len(), 1);
 }
 
-/// docs/races.md, R19: nobody is idle when an INSERT runs, so it does not notify; a worker looks, becomes idle, and looks again; then
-/// the producer commits. The wake-up is only a hint: the worker goes on looking.
+/// docs/races.md, R19: nobody is idle when an INSERT runs, so it does not notify; a worker looks,
+/// becomes idle, and looks again; then the producer commits. The wake-up is only a hint: the worker
+/// goes on looking.
 #[tokio::test]
 async fn an_insert_that_commits_after_the_worker_looked_does_not_wait_long() {
     let mut scene = Scene::new().await;
@@ -407,8 +417,8 @@ async fn a_row_of_an_unknown_format_is_left_to_a_newer_worker() {
     assert_eq!(claim_with(&mut session, &blind, worker, 10).await.len(), 1);
 }
 
-/// docs/races.md, R13 to 23 that need aborts, deadlines or repairs belong to a later version; these statements must not deadlock
-/// with each other today.
+/// docs/races.md, R13 to 23 that need aborts, deadlines or repairs belong to a later version; these
+/// statements must not deadlock with each other today.
 #[tokio::test]
 async fn a_rescue_and_a_late_settle_of_the_same_task_apply_once() {
     let Claims { scene, mut session, worker, tasks } = claims(50, 1).await;

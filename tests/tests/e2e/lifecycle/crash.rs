@@ -35,7 +35,8 @@ async fn four_workers_share_the_work_and_no_task_runs_twice_at_once() {
     scene.healthy().await;
 }
 
-/// docs/races.md, R4: the lost try is recorded as unknown, so the step is compensated although its second try was refused.
+/// docs/races.md, R4: the lost try is recorded as unknown, so the step is compensated although its
+/// second try was refused.
 #[tokio::test]
 async fn what_a_killed_worker_held_goes_on_elsewhere_within_the_lease_and_two_seconds() {
     let mut scene = Scene::new().await;
@@ -151,7 +152,8 @@ async fn a_crash_of_postgres_under_load_loses_nothing_and_workers_come_back_by_t
     }
 }
 
-/// docs/races.md, R11: silence counts only on an unbroken connection, so an outage longer than the lease makes nobody look dead.
+/// docs/races.md, R11: silence counts only on an unbroken connection, so an outage longer than the
+/// lease makes nobody look dead.
 #[tokio::test]
 async fn an_outage_longer_than_the_lease_makes_no_worker_look_dead() {
     let cluster = Cluster::own(false, false).await;
@@ -203,7 +205,8 @@ async fn a_worker_started_before_postgres_waits_and_says_so() {
     scene.expect("s", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R20: a task that lost three workers runs alone, so that it can kill nobody else's work.
+/// docs/races.md, R20: a task that lost three workers runs alone, so that it can kill nobody else's
+/// work.
 #[tokio::test]
 async fn a_suspect_runs_alone() {
     let mut scene = Scene::new().await;
@@ -251,8 +254,8 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     sqlx::raw_sql("update pgsaga.task set lost = 12, lost_isolated = 9").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
-    // This one waits for its turn while the worker dies: it has lost as many workers, and as many while it ran alone, but
-    // this death is not its own.
+    // This one waits for its turn while the worker dies: it has lost as many workers, and as many
+    // while it ran alone, but this death is not its own.
     scene.saga("unlucky").step("pay").insert().await;
     let held = "update pgsaga.task set lost = 12, lost_isolated = 9 where worker is not null and lost = 0 returning id";
     eventually(PATIENCE, "it is held", async || {

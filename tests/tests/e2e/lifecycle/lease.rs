@@ -10,8 +10,8 @@ fn heartbeat_failures(scene: &Scene) -> usize {
     scene.workers[0].log().iter().filter(|line| line.contains("\"doing\":\"heartbeat\"")).count()
 }
 
-/// Past its own lease a worker starts no call: somebody else may have been given the task. Here only its heartbeats are
-/// held up, so it could settle, chain and call.
+/// Past its own lease a worker starts no call: somebody else may have been given the task. Here
+/// only its heartbeats are held up, so it could settle, chain and call.
 #[tokio::test]
 async fn past_its_lease_a_worker_settles_and_starts_no_call() {
     let scene = Scene::with_worker().await;
@@ -42,7 +42,8 @@ async fn past_its_lease_a_worker_settles_and_starts_no_call() {
     scene.expect("s", "succeeded", None, &["pay action", "ship action"]).await;
 }
 
-/// docs/races.md, R11: judged by the database's clock, every worker would look dead after a step forward, or a restart.
+/// docs/races.md, R11: judged by the database's clock, every worker would look dead after a step
+/// forward, or a restart.
 #[tokio::test]
 async fn a_clock_that_steps_forward_makes_no_worker_look_dead() {
     let mut scene = Scene::with_worker().await;
@@ -71,8 +72,9 @@ async fn a_clock_that_steps_forward_makes_no_worker_look_dead() {
     assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0);
 }
 
-/// docs/races.md, R11: silence counts only on an unbroken connection. One worker is frozen, and seen to be; then Postgres is away for
-/// longer than the lease; then the frozen one has a whole lease again.
+/// docs/races.md, R11: silence counts only on an unbroken connection. One worker is frozen, and
+/// seen to be; then Postgres is away for longer than the lease; then the frozen one has a whole
+/// lease again.
 #[tokio::test]
 async fn silence_from_before_an_outage_does_not_count_after_it() {
     let cluster = Cluster::own(false, false).await;

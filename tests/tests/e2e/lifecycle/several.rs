@@ -1,4 +1,5 @@
-//! One worker process, several databases, here on two servers: each with its own limits, and none holds up another.
+//! One worker process, several databases, here on two servers: each with its own limits, and none
+//! holds up another.
 
 use pgsaga_tests::command::run_as;
 use pgsaga_tests::scene::{PATIENCE, Scene};
@@ -22,7 +23,8 @@ async fn one_process_serves_two_servers_and_an_outage_of_one_does_not_stop_the_o
     let (one, other) = tokio::join!(Cluster::own(false, false), Cluster::own(false, false));
     let mut here = Scene::on(&one).await;
     let there = Scene::on(&other).await;
-    // The lock that tells producers to notify, and everything else of a worker, is there once a database.
+    // The lock that tells producers to notify, and everything else of a worker, is there once a
+    // database.
     here.start_worker(&["--database-url", there.db.url(), "--concurrency", "3,5"]).await;
     for scene in [&here, &there] {
         scene.saga("s").step("pay").step("ship").action(Behaviour::Refuse("no".into())).insert().await;

@@ -76,8 +76,9 @@ async fn a_second_signal_ends_it_now() {
     assert_eq!(scene.workers[0].wait_exit(PATIENCE).await.code(), Some(130));
 }
 
-/// From before `main` on, in steps of a few hundred microseconds. A signal that comes before our first instruction kills
-/// the process by the kernel's default, and then nothing of ours ran; from `main` on it is held and honoured.
+/// From before `main` on, in steps of a few hundred microseconds. A signal that comes before our
+/// first instruction kills the process by the kernel's default, and then nothing of ours ran; from
+/// `main` on it is held and honoured.
 #[tokio::test]
 async fn a_signal_in_the_first_milliseconds_is_a_clean_exit() {
     let scene = Scene::new().await;

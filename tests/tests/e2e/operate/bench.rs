@@ -1,4 +1,5 @@
-//! `pgsaga bench` measures what it says. Nothing here is about time: a figure that was slow is as good as a fast one.
+//! `pgsaga bench` measures what it says. Nothing here is about time: a figure that was slow is as
+//! good as a fast one.
 
 use std::process::{Command, Stdio};
 
@@ -83,7 +84,8 @@ fn steady_composes_its_limit_of_what_it_measured() {
 }
 
 /// Each fails by itself where a saga does not come to its end. A small run leaves out the scenarios
-/// that measure what the machine can do beside what the workers do: they take all cores for a while.
+/// that measure what the machine can do beside what the workers do: they take all cores for a
+/// while.
 #[test]
 fn every_short_scenario_measures_its_figure() {
     if sized(false, true) {
@@ -100,7 +102,8 @@ fn every_short_scenario_measures_its_figure() {
     let idle = bench("idle", &["--workers", "2"]);
     assert!(number(&idle, "cores") > 0.0 && number(&idle, "statements_per_second") > 0.0);
     assert!(number(&bench("half-load", &[]), "p99_to_first_call_ms") > 0.0);
-    // Long enough that some sagas begin and end in it though those that nobody answers have most of the places, also on a busy machine.
+    // Long enough that some sagas begin and end in it though those that nobody answers have most of
+    // the places, also on a busy machine.
     let dead = bench_for(5, "dead-participant", &[]);
     assert!(number(&dead, "others_sagas_per_second") > 0.0);
 }

@@ -1,4 +1,5 @@
-//! What people decide: abort, force, retry, skip, resolve. Each takes effect before it returns, and is in the history.
+//! What people decide: abort, force, retry, skip, resolve. Each takes effect before it returns, and
+//! is in the history.
 
 use std::time::Duration;
 
@@ -144,7 +145,8 @@ async fn the_crate_aborts_as_well() {
     scene.expect("s", "failed", Some("a: aborted: changed my mind"), &["a action", "a compensate"]).await;
 }
 
-/// docs/races.md, R5 and R6, with real workers: aborts at random moments against advances, retries and ends; nothing is lost.
+/// docs/races.md, R5 and R6, with real workers: aborts at random moments against advances, retries
+/// and ends; nothing is lost.
 #[tokio::test]
 async fn aborts_race_with_advances_retries_and_ends_and_every_saga_is_all_done_or_all_undone() {
     let mut scene = Scene::new().await;
@@ -171,7 +173,8 @@ async fn aborts_race_with_advances_retries_and_ends_and_every_saga_is_all_done_o
     scene.healthy().await;
 }
 
-/// docs/races.md, R5, the control: a settle whose fence lacks the mark advances a saga that was aborted.
+/// docs/races.md, R5, the control: a settle whose fence lacks the mark advances a saga that was
+/// aborted.
 #[tokio::test]
 async fn a_fence_without_the_mark_would_advance_an_aborted_saga() {
     use crate::session::{Claims, Ends, claims, settle, settle_with, step_of, without};
@@ -302,7 +305,8 @@ async fn a_refusal_after_the_pivot_is_repaired_the_same_way() {
     scene.expect("skip", "succeeded", None, &["pay action", "ship action", "mail action"]).await;
 }
 
-/// docs/races.md, R22: a participant that remembers its refusal under the key answers it again for ever.
+/// docs/races.md, R22: a participant that remembers its refusal under the key answers it again for
+/// ever.
 #[tokio::test]
 async fn a_fresh_key_is_given_only_where_every_try_was_definitely_refused() {
     let scene = Scene::with_worker().await;
@@ -335,7 +339,8 @@ async fn a_fresh_key_is_given_only_where_every_try_was_definitely_refused() {
     assert_eq!(scene.participant.calls_for("refused")[3].header("saga-action-key"), "refused/a/action");
 }
 
-/// docs/races.md, R23: a call is in flight when a person decides; its answer is recorded first, then the decision applies.
+/// docs/races.md, R23: a call is in flight when a person decides; its answer is recorded first,
+/// then the decision applies.
 #[tokio::test]
 async fn a_late_answer_is_recorded_and_then_the_decision_applies() {
     let scene = Scene::with_worker().await;
@@ -438,7 +443,8 @@ async fn an_abort_after_a_skip_holds() {
     scene.expect("s", "failed", Some("a: aborted: y"), &["a action", "a compensate"]).await;
 }
 
-/// An abort commits between a rescue's snapshot and its locks: the lost try is recorded once, and has one successor.
+/// An abort commits between a rescue's snapshot and its locks: the lost try is recorded once, and
+/// has one successor.
 #[tokio::test]
 async fn a_rescue_that_races_an_abort_takes_a_task_once() {
     use crate::session::{claim, connect, insert, register, rescue, rescue_sleeps, slow_rescue, without};

@@ -3,7 +3,8 @@
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, eventually};
 
-/// The largest of a sampled metric over the running workers: all but one say 0, or nothing of a queue that they never saw.
+/// The largest of a sampled metric over the running workers: all but one say 0, or nothing of a
+/// queue that they never saw.
 async fn sampled(scene: &Scene, series: &str) -> f64 {
     let mut most = None;
     for worker in &scene.workers {

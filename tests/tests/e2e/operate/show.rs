@@ -318,7 +318,8 @@ async fn nobody_at_work_and_a_paused_queue_are_said() {
     assert_eq!(run(&scene.db, &["show", "no-such"]).code, Some(4));
 }
 
-/// A history that no worker has to make: tries of step `step` of the saga that are all `unknown 503`.
+/// A history that no worker has to make: tries of step `step` of the saga that are all `unknown
+/// 503`.
 async fn tries(scene: &Scene, gid: &str, step: usize, count: usize) {
     let insert = format!(
         "insert into pgsaga.history (saga_id, step, op, attempt, outcome, status_code, duration_us, message, at)

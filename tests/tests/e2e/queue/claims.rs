@@ -21,7 +21,8 @@ async fn found_from(session: &mut PgConnection, mark: DateTime<Utc>) -> usize {
     claim_from(session, query::Claim::SQL, worker, 10, mark).await.len()
 }
 
-/// docs/races.md, R18: the scan starts at the mark, so what becomes due must lie above every mark that there may be.
+/// docs/races.md, R18: the scan starts at the mark, so what becomes due must lie above every mark
+/// that there may be.
 #[tokio::test]
 async fn a_saga_whose_time_was_long_ago_is_queued_above_every_mark() {
     let scene = Scene::new().await;
@@ -70,12 +71,14 @@ async fn what_a_paused_queue_keeps_back_lies_above_every_mark() {
     assert_eq!(found_from(&mut held.session, mark).await, 1, "a release is raised to now");
 }
 
-/// docs/races.md, R2: rows are decoded one by one, so one that cannot be costs its own saga only, which becomes stuck.
+/// docs/races.md, R2: rows are decoded one by one, so one that cannot be costs its own saga only,
+/// which becomes stuck.
 #[tokio::test]
 async fn a_row_that_cannot_be_decoded_hides_no_other_of_its_claim() {
     let mut scene = Scene::new().await;
     insert(&scene, 12, 1).await;
-    // Neither is what an INSERT lets through: the first cannot be read, the second is no definition.
+    // Neither is what an INSERT lets through: the first cannot be read, the second is no
+    // definition.
     sqlx::raw_sql(
         "update pgsaga.saga set fresh_keys = '7' where gid = 's003';
          update pgsaga.saga set steps = '[{\"action\": 7}]' where gid = 's007'",

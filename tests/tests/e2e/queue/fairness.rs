@@ -112,7 +112,8 @@ async fn a_paused_queue_is_neither_claimed_nor_chained() {
     assert_eq!(unknown.message(), "no saga was ever in the queue \"nope\"; queues: \"bulk\", \"default\"");
 }
 
-/// A class comes before the next, and none is starved: with a steady flood of the first, the last still goes on.
+/// A class comes before the next, and none is starved: with a steady flood of the first, the last
+/// still goes on.
 #[tokio::test]
 async fn higher_classes_come_first_and_lower_ones_are_not_starved() {
     let mut scene = Scene::new().await;
@@ -155,7 +156,8 @@ async fn a_participants_limit_bounds_its_calls_at_once() {
     scene.start_worker(&["--participant-limit", &limit]).await;
     let gate = Gate::new();
     limited.on("/pay", "action", Ok.behind(&gate));
-    // Longer than the others may take on a busy machine: a call that times out is followed by another.
+    // Longer than the others may take on a busy machine: a call that times out is followed by
+    // another.
     let patient = (", request_timeout", ", '1 minute'");
     insert_many(&scene, "limited", 30, &limited.url("/pay"), patient.0, patient.1).await;
     limited.wait_for_calls(2, PATIENCE).await;
@@ -170,7 +172,8 @@ async fn a_participants_limit_bounds_its_calls_at_once() {
     scene.healthy().await;
 }
 
-/// A backlog for a participant at its limit is neither claimed again and again nor waits longer than it must.
+/// A backlog for a participant at its limit is neither claimed again and again nor waits longer
+/// than it must.
 #[tokio::test]
 async fn a_limit_costs_no_claims() {
     let mut scene = Scene::new().await;
@@ -186,7 +189,8 @@ async fn a_limit_costs_no_claims() {
     scene.healthy().await;
 }
 
-/// Opens only after 20 calls in a row without a sign of life; lets one call a second through; an answer closes it.
+/// Opens only after 20 calls in a row without a sign of life; lets one call a second through; an
+/// answer closes it.
 #[tokio::test]
 async fn a_breaker_opens_after_twenty_silent_calls_and_probes_once_a_second() {
     let mut scene = Scene::with_worker().await;
@@ -245,8 +249,8 @@ async fn bad_answers_do_not_open_a_breaker_nor_does_a_healthy_participant_wait()
     scene.healthy().await;
 }
 
-/// 50,000 due tasks for a participant that is dead, and as many for one that hangs: other sagas go on.
-/// A small run has 10,000.
+/// 50,000 due tasks for a participant that is dead, and as many for one that hangs: other sagas go
+/// on. A small run has 10,000.
 #[tokio::test]
 async fn a_backlog_for_a_dead_or_hanging_participant_does_not_slow_sagas_that_do_not_need_it() {
     let mut scene = Scene::new().await;

@@ -22,8 +22,8 @@ fn nodes<'a>(plan: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
     }
 }
 
-/// Prepares a statement, has it planned without its values (as workers do) or with them (as they do behind a pooler, where
-/// no statement is kept), and returns the plan.
+/// Prepares a statement, has it planned without its values (as workers do) or with them (as they do
+/// behind a pooler, where no statement is kept), and returns the plan.
 async fn plan(connection: &mut PgConnection, name: &str, sql: &str, with_values: bool) -> Value {
     connection.execute(AssertSqlSafe(format!("prepare p_{name} as {sql}"))).await.unwrap();
     let types: Vec<String> = sqlx::query_scalar(
@@ -84,7 +84,8 @@ async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {
         let mut found = Vec::new();
         nodes(&plan, &mut found);
         for (node, table) in found {
-            // A bitmap has no order: a claim would read and sort all that is due. Behind a pooler it knows how many it wants.
+            // A bitmap has no order: a claim would read and sort all that is due. Behind a pooler
+            // it knows how many it wants.
             let fine = matches!(node, "Index Scan" | "Index Only Scan" | "Tid Scan" | "ModifyTable")
                 || with_values && node == "Bitmap Heap Scan";
             assert!(fine || !matches!(table, "task" | "saga"), "{name}, {when}: {node} on {table}\n{plan:#}");
@@ -138,7 +139,8 @@ async fn the_hot_statements_use_index_loops_whatever_the_statistics_say() {
     assert_index_loops_at_every_moment(sized(50_000, 200_000), false).await;
 }
 
-/// Not so many rows that any plan would use the index: reading them all would cost less than a thousand look-ups.
+/// Not so many rows that any plan would use the index: reading them all would cost less than a
+/// thousand look-ups.
 #[tokio::test]
 async fn the_hot_statements_use_index_loops_also_when_they_are_planned_with_their_values() {
     assert_index_loops_at_every_moment(20_000, true).await;
@@ -167,7 +169,8 @@ async fn claims_and_settles_read_as_little_beside_a_million_finished_sagas() {
     session.execute("vacuum analyze pgsaga.saga").await.unwrap();
     assert_index_loops(&scene, false, "a million finished sagas, analysed").await;
     let known = buffers_of_a_turn(&mut session, worker).await;
-    // Each of the hundred sagas is looked up twice, in an index of up to two more levels. A scan would read twenty thousand.
+    // Each of the hundred sagas is looked up twice, in an index of up to two more levels. A scan
+    // would read twenty thousand.
     for (beside, when) in [(unknown, "unknown to the statistics"), (known, "analysed")] {
         for (beside, alone, what) in [(beside.0, alone.0, "a claim"), (beside.1, alone.1, "a settle")] {
             assert!(
@@ -205,7 +208,8 @@ async fn buffers_read(session: &mut PgConnection) -> i64 {
     .unwrap()
 }
 
-/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over them.
+/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over
+/// them.
 #[tokio::test]
 async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
     let scene = Scene::new().await;

@@ -18,7 +18,8 @@ async fn insert(pool: &PgPool, gid: &str) {
         .unwrap();
 }
 
-/// Whether inserting this saga notified. A notification of our own behind it shows that the queue was delivered that far.
+/// Whether inserting this saga notified. A notification of our own behind it shows that the queue
+/// was delivered that far.
 async fn notifies(listener: &mut PgListener, pool: &PgPool, gid: &str) -> bool {
     insert(pool, gid).await;
     sqlx::query("select pg_notify('pgsaga', $1)").bind(gid).execute(pool).await.unwrap();
@@ -54,8 +55,8 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
     assert!(notifies(&mut listener, scene.pool(), "idle").await);
     scene.ended("idle").await;
 
-    // Both of its places are taken by calls that do not end: it is not idle. (Killed, its last claim could still be run, and
-    // bring one of them to a worker that is gone.)
+    // Both of its places are taken by calls that do not end: it is not idle. (Killed, its last
+    // claim could still be run, and bring one of them to a worker that is gone.)
     scene.workers[0].terminate();
     scene.workers[0].wait_exit(PATIENCE).await;
     scene.workers.clear();
@@ -84,8 +85,9 @@ async fn an_insert_notifies_only_while_a_worker_is_idle() {
     scene.all_ended(PATIENCE).await;
 }
 
-/// docs/races.md, R19: an INSERT that was open when the worker looked is not announced. So the first looks follow each other at 2, 4,
-/// 8 … ms: eight take half a second, and eight seconds where each came a second after the last.
+/// docs/races.md, R19: an INSERT that was open when the worker looked is not announced. So the
+/// first looks follow each other at 2, 4, 8 … ms: eight take half a second, and eight seconds where
+/// each came a second after the last.
 #[tokio::test]
 async fn a_worker_that_has_just_become_idle_looks_again_soon() {
     let scene = Scene::with_worker().await;

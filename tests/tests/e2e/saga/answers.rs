@@ -60,7 +60,8 @@ async fn a_call_is_a_post_with_dtms_query_and_our_headers_on_every_try() {
     assert!(call.body.is_empty(), "no payload is an empty body");
 }
 
-/// docs/races.md, R9: each of these, unbounded or unclean, would fail the settle of the whole group, on every retry.
+/// docs/races.md, R9: each of these, unbounded or unclean, would fail the settle of the whole
+/// group, on every retry.
 #[tokio::test]
 async fn no_answer_can_break_a_settle() {
     let scene = Scene::with_worker().await;
@@ -97,7 +98,8 @@ async fn a_group_that_cannot_be_settled_is_halved_until_the_culprit_is_alone_and
         .execute(scene.pool())
         .await
         .unwrap();
-    // All are answered at one moment, so that they are settled together: alone each would show nothing.
+    // All are answered at one moment, so that they are settled together: alone each would show
+    // nothing.
     let gate = Gate::new();
     for n in 0..60 {
         let saga = scene.saga(&format!("s{n}")).column("request_timeout", "'60 seconds'").step("pay");
@@ -146,7 +148,8 @@ async fn retry_after_replaces_the_wait_shorter_and_longer() {
     assert!(calls[1].started - calls[0].started >= Duration::from_secs(1));
 }
 
-/// A participant that asks to be called again at once, or at a time that is past, is not called in a tight loop.
+/// A participant that asks to be called again at once, or at a time that is past, is not called in
+/// a tight loop.
 #[tokio::test]
 async fn retry_after_zero_or_in_the_past_waits_a_second_and_longer_where_it_is_refused_again() {
     const PAST: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
@@ -201,7 +204,8 @@ async fn dtms_own_words_in_a_json_answer_count_as_its_statuses() {
     scene.expect("client-error", "succeeded", None, &["pay action"; 2]).await;
 }
 
-/// One row a way to answer, each with the outcome that the contract gives it and whether the participant did the work.
+/// One row a way to answer, each with the outcome that the contract gives it and whether the
+/// participant did the work.
 #[tokio::test]
 async fn each_way_to_answer_has_the_outcome_of_the_contract() {
     let scene = Scene::with_worker().await;
@@ -232,7 +236,8 @@ async fn each_way_to_answer_has_the_outcome_of_the_contract() {
         ("late", Late, "unknown", true),
     ];
     for (gid, behaviour, ..) in &table {
-        // An answer that is later than the timeout is given at twice the timeout; nothing else takes so long.
+        // An answer that is later than the timeout is given at twice the timeout; nothing else
+        // takes so long.
         let timeout = if matches!(behaviour, Hang | Late) { "'300 milliseconds'" } else { "'20 seconds'" };
         let saga = scene.saga(gid).column("request_timeout", timeout).step("pay");
         saga.action(Sequence(vec![behaviour.clone()])).insert().await;

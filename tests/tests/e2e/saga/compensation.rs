@@ -154,7 +154,8 @@ async fn ongoing_is_asked_again_after_the_unchanged_interval_and_not_counted() {
     let calls = scene.participant.calls_for("s");
     let gaps: Vec<Duration> = calls.windows(2).map(|pair| pair[1].started - pair[0].started).collect();
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(78)), "{gaps:?}");
-    // Doubled, the third would be 320 ms at least and the fourth 640; one of them may have met a busy machine.
+    // Doubled, the third would be 320 ms at least and the fourth 640; one of them may have met a
+    // busy machine.
     assert!(gaps[2].min(gaps[3]) < Duration::from_millis(310), "{gaps:?}");
 }
 

@@ -1,4 +1,5 @@
-//! Steps in any order: forward by what they wait for, backward in its reverse, independent ones at the same time.
+//! Steps in any order: forward by what they wait for, backward in its reverse, independent ones at
+//! the same time.
 
 use std::time::Duration;
 
@@ -153,7 +154,8 @@ async fn one_branch_that_is_ongoing_holds_up_only_what_waits_for_it() {
     scene.healthy().await;
 }
 
-/// docs/races.md, R7: many pairs of steps that end at the same moment on two workers, each pair with a join: none is lost, none doubled.
+/// docs/races.md, R7: many pairs of steps that end at the same moment on two workers, each pair
+/// with a join: none is lost, none doubled.
 #[tokio::test]
 async fn two_steps_that_settle_at_the_same_moment_on_two_workers_neither_lose_nor_double_the_join() {
     let mut scene = Scene::new().await;
@@ -206,7 +208,8 @@ async fn a_thousand_parallel_steps_in_one_saga_work_forward_and_backward() {
     scene.healthy().await;
 }
 
-/// A worker that dies in the middle of a parallel saga: what it held goes on elsewhere, and the join comes once.
+/// A worker that dies in the middle of a parallel saga: what it held goes on elsewhere, and the
+/// join comes once.
 #[tokio::test]
 async fn a_parallel_saga_survives_the_death_of_a_worker() {
     let mut scene = Scene::with_worker().await;

@@ -78,7 +78,8 @@ async fn an_abort_that_waited_for_the_pivot_is_over_when_the_pivot_stands() {
     scene.expect("s", "succeeded", None, &["stock action", "pay action", "ship action"]).await;
 }
 
-/// A person's retry after the pivot, before a deadline that is void: the step is called until it answers.
+/// A person's retry after the pivot, before a deadline that is void: the step is called until it
+/// answers.
 #[tokio::test]
 async fn a_retry_after_the_pivot_knows_no_deadline() {
     let scene = Scene::with_worker().await;

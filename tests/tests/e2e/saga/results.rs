@@ -45,7 +45,8 @@ async fn a_later_step_uses_an_answer_digit_by_digit_and_the_result_is_the_last_a
     assert_eq!(result(&scene, "s").await, Some(json!({"receipt": 7})));
 }
 
-/// The first try comes from the chain, the second from a claim, the third from another worker: the same bytes.
+/// The first try comes from the chain, the second from a claim, the third from another worker: the
+/// same bytes.
 #[tokio::test]
 async fn a_body_with_answers_is_the_same_bytes_on_every_try_and_every_worker() {
     let mut scene = Scene::with_worker().await;

@@ -1,4 +1,5 @@
-//! Deadlines, starting times and the limits of compensations: all of them on the rows, so no restart changes any.
+//! Deadlines, starting times and the limits of compensations: all of them on the rows, so no
+//! restart changes any.
 
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,8 @@ async fn a_deadline_does_not_touch_a_saga_that_ends_in_time_nor_one_that_already
     scene.healthy().await;
 }
 
-/// docs/races.md, R3: only ever `ongoing`, then the deadline: the participant may finish later, so it is undone.
+/// docs/races.md, R3: only ever `ongoing`, then the deadline: the participant may finish later, so
+/// it is undone.
 #[tokio::test]
 async fn a_step_that_only_ever_said_ongoing_is_undone_after_the_deadline() {
     let scene = Scene::with_worker().await;

@@ -1,4 +1,5 @@
-//! A request that was never put on the wire did nothing, whatever kept it; a request that was may have.
+//! A request that was never put on the wire did nothing, whatever kept it; a request that was may
+//! have.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -38,7 +39,8 @@ async fn nothing_was_sent(scene: &Scene, url: &str) {
     scene.healthy().await;
 }
 
-/// Linux drops the SYN of whoever comes once the backlog is full, so connecting takes until somebody gives up.
+/// Linux drops the SYN of whoever comes once the backlog is full, so connecting takes until
+/// somebody gives up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_with_a_full_backlog_was_sent_nothing() {
     let scene = Scene::with_worker().await;

@@ -1,4 +1,5 @@
-//! What goes wrong. A new kind is a variant, its place in [`Fault::ALL`], and an arm of [`Fault::strike`].
+//! What goes wrong. A new kind is a variant, its place in [`Fault::ALL`], and an arm of
+//! [`Fault::strike`].
 
 use std::time::{Duration, Instant};
 

@@ -188,7 +188,8 @@ impl Fleet {
     }
 }
 
-/// That a participant's refusal needs a person is an error for whoever reads the log, and none of ours.
+/// That a participant's refusal needs a person is an error for whoever reads the log, and none of
+/// ours.
 fn errors(log: Vec<String>) -> impl Iterator<Item = String> {
     log.into_iter().filter(|line| {
         line.contains("panicked")
@@ -196,8 +197,8 @@ fn errors(log: Vec<String>) -> impl Iterator<Item = String> {
     })
 }
 
-/// What libfaketime keeps of processes that were killed with their tests: a worker with the number of one would have no clock of
-/// its own.
+/// What libfaketime keeps of processes that were killed with their tests: a worker with the number
+/// of one would have no clock of its own.
 fn forget_clocks() {
     let Ok(kept) = fs::read_dir("/dev/shm") else { return };
     for file in kept.map_while(Result::ok) {

@@ -1,4 +1,5 @@
-//! A person who decides about sagas at random: aborts and retries some of the latest, and sees to those that are stuck.
+//! A person who decides about sagas at random: aborts and retries some of the latest, and sees to
+//! those that are stuck.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +23,8 @@ pub(crate) async fn operate(
     let mut random = StdRng::seed_from_u64(!seed);
     let mut decisions = BTreeMap::new();
     while !*stopped.borrow() {
-        // Balances tell nothing of a transfer that a person ended as it stood: transfers are aborted and retried only.
+        // Balances tell nothing of a transfer that a person ended as it stood: transfers are
+        // aborted and retried only.
         let (decision, statement) = match random.random_range(0..20) {
             0..8 => (
                 "abort",
@@ -69,8 +71,8 @@ pub(crate) async fn operate(
     decisions
 }
 
-/// Tries again whatever is stuck, and skips what cannot even be sent: past its pivot, a step that refers to an answer
-/// which was none.
+/// Tries again whatever is stuck, and skips what cannot even be sent: past its pivot, a step that
+/// refers to an answer which was none.
 ///
 /// # Errors
 /// When Postgres does not answer.

@@ -15,7 +15,8 @@ const EVERY: Duration = Duration::from_millis(10);
 /// Clients that insert at once.
 pub(crate) const CLIENTS: usize = 12;
 
-/// Inserts one saga after the other until it is told to stop. Returns what it knows of each, by its number.
+/// Inserts one saga after the other until it is told to stop. Returns what it knows of each, by its
+/// number.
 pub(crate) async fn produce(
     seed: u64,
     pool: PgPool,

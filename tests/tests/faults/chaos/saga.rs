@@ -1,4 +1,5 @@
-//! The sagas of a run: the nth of a seed is always the same, and its participants do always the same with it.
+//! The sagas of a run: the nth of a seed is always the same, and its participants do always the
+//! same with it.
 
 use std::time::Duration;
 
@@ -181,8 +182,8 @@ impl Part {
     }
 }
 
-/// Money from an account of one bank to one of the other. Amounts are small: after hours no account is near its end,
-/// where undoing a deposit would have to wait for the next one.
+/// Money from an account of one bank to one of the other. Amounts are small: after hours no account
+/// is near its end, where undoing a deposit would have to wait for the next one.
 fn transfer(random: &mut StdRng) -> Vec<Part> {
     let from = random.random_range(0..2);
     let fate = random.random_range(0..100);

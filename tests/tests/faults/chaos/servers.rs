@@ -1,5 +1,5 @@
-//! The Postgres servers of a run: a primary and its synchronous standby for the sagas, and one for the banks, who do not
-//! follow a promotion.
+//! The Postgres servers of a run: a primary and its synchronous standby for the sagas, and one for
+//! the banks, who do not follow a promotion.
 
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,8 @@ impl Servers {
         }
     }
 
-    /// The primary is killed, or hangs and is killed later; either way it acknowledges nothing more.
+    /// The primary is killed, or hangs and is killed later; either way it acknowledges nothing
+    /// more.
     pub(crate) async fn lose_primary(&mut self, random: &mut StdRng) {
         // What was acknowledged while nobody waited for the standby would be lost with the primary.
         self.pair.follows(Replication::Synchronous).await;

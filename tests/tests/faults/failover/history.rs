@@ -1,4 +1,5 @@
-//! A standby that lacks the last of the primary's WAL: what it lacks is lost, and it gives the same numbers again.
+//! A standby that lacks the last of the primary's WAL: what it lacks is lost, and it gives the same
+//! numbers again.
 
 use std::collections::HashSet;
 
@@ -88,7 +89,8 @@ async fn what_an_asynchronous_standby_lacks_is_lost_whole_and_its_numbers_are_gi
     assert!(scene.workers[0].is_running());
 }
 
-/// A worker's memory of the lost part names (task, worker, epoch). Each of the three is given again.
+/// A worker's memory of the lost part names (task, worker, epoch). Each of the three is given
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fact_of_a_lost_history_settles_nothing_on_the_server_that_was_promoted() {
     let pair = Pair::new(Replication::Asynchronous).await;

@@ -84,7 +84,8 @@ impl Case {
             Situation::Draining => {
                 stage.start_mortal().await;
                 stage.called().await;
-                // Of another participant: the first is taken for silent once it has not answered for a second.
+                // Of another participant: the first is taken for silent once it has not answered
+                // for a second.
                 stage.other_participant.accept_again().await;
                 let url = stage.other_participant.url("/other");
                 stage.scene.saga("other").step("pay").with("action", json!(url)).insert().await;
@@ -208,8 +209,8 @@ impl Stage {
         stage
     }
 
-    /// Three steps. The call that the case is about waits at the gate; backward, the third step is refused after a try that
-    /// did its work, so that all three are undone.
+    /// Three steps. The call that the case is about waits at the gate; backward, the third step is
+    /// refused after a try that did its work, so that all three are undone.
     async fn insert(&self) {
         let Case { situation, step, direction, .. } = self.case;
         let first = match situation {
@@ -268,7 +269,8 @@ impl Stage {
         }
     }
 
-    /// Two sagas in a history partition that goes as a whole, and one in that of the saga to come. All finished a day ago.
+    /// Two sagas in a history partition that goes as a whole, and one in that of the saga to come.
+    /// All finished a day ago.
     async fn insert_old(&self) {
         self.sql(
             "begin;

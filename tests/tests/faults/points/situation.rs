@@ -23,7 +23,8 @@ pub(super) enum Situation {
     Deciding(&'static [&'static str]),
     /// A person decides about the stuck step.
     Repairing(&'static [&'static str]),
-    /// Somebody has changed the queued task by hand, so that no worker can read it, or no claim reaches it.
+    /// Somebody has changed the queued task by hand, so that no worker can read it, or no claim
+    /// reaches it.
     Changed(&'static str),
 }
 
@@ -34,7 +35,8 @@ use Situation::{
 impl Situation {
     pub(super) fn exists(self, step: usize, direction: Direction) -> bool {
         match (self, direction) {
-            // Only what follows the pivot, which is the first step here, is stuck when it is refused.
+            // Only what follows the pivot, which is the first step here, is stuck when it is
+            // refused.
             (Repairing(_), Direction::Forward) => step > 1,
             _ => true,
         }

@@ -1,4 +1,5 @@
-//! The whole link between a worker and Postgres stalls, breaks or half-opens, or one connection of it.
+//! The whole link between a worker and Postgres stalls, breaks or half-opens, or one connection of
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,8 @@ fn was_declared_dead(scene: &Scene, worker: usize) -> bool {
 async fn past_its_lease_a_stalled_worker_starts_no_call_another_takes_over_and_it_comes_back_by_itself() {
     let (mut scene, proxy) = scene().await;
     let gate = Gate::new();
-    // Before the worker, which claims both at once: of a participant that has not answered for a second it claims no more.
+    // Before the worker, which claims both at once: of a participant that has not answered for a
+    // second it claims no more.
     for gid in ["running", "held"] {
         let saga = scene.saga(gid).column("request_timeout", "'60 seconds'").step("pay");
         let once = Behaviour::Sequence(vec![Behaviour::Gate(gate.clone())]);
@@ -52,7 +54,8 @@ async fn past_its_lease_a_stalled_worker_starts_no_call_another_takes_over_and_i
     assert_eq!(why, "not ready: no heartbeat was acknowledged for a whole lease\n");
     let past = Instant::now();
     assert!(past - stalled >= LEASE / 2, "a lease cannot end {:?} after the stall", past - stalled);
-    // Its only turn is free from here on, and it holds a task: only the lease keeps it from calling.
+    // Its only turn is free from here on, and it holds a task: only the lease keeps it from
+    // calling.
     gate.open();
     let direct = Instant::now();
     scene.start_worker(&[]).await;
@@ -282,7 +285,8 @@ async fn stops_while_it_registers() {
     .await;
 }
 
-/// All connections are gone at once and without a word: that costs one timeout, not one for each of them.
+/// All connections are gone at once and without a word: that costs one timeout, not one for each of
+/// them.
 #[tokio::test]
 async fn a_link_that_died_without_a_word_costs_one_timeout_and_not_one_for_each_connection() {
     let (mut scene, proxy) = scene().await;
@@ -321,7 +325,8 @@ async fn the_server_asks_whether_its_workers_are_still_there_after_half_a_minute
     eventually(PATIENCE, "a keepalive timer below half a minute runs for each", async || {
         let clients: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(scene.pool()).await.unwrap();
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        // sl local_address rem_address st tx_queue:rx_queue tr:tm->when; timer 2 is keepalive, in hundredths.
+        // sl local_address rem_address st tx_queue:rx_queue tr:tm->when; timer 2 is keepalive, in
+        // hundredths.
         let timed = clients.iter().filter(|client| {
             table.lines().any(|line| {
                 let fields: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,5 @@
-//! Producers behind a bad link: the application does what the README tells it, and there is one saga, called once.
+//! Producers behind a bad link: the application does what the README tells it, and there is one
+//! saga, called once.
 
 use std::time::{Duration, Instant};
 
@@ -123,7 +124,8 @@ async fn what_commits_by_itself_is_repeated_after_a_lost_reply_too() {
     scene.healthy().await;
 }
 
-/// The README derives the gid from the application's own rows. Without one there is nothing to tell a repeat by.
+/// The README derives the gid from the application's own rows. Without one there is nothing to tell
+/// a repeat by.
 #[tokio::test]
 async fn without_a_gid_of_its_own_a_repeat_is_another_saga_but_the_gid_that_submit_gave_tells_whether_it_stands()
  {

@@ -1,5 +1,6 @@
-//! Every statement of a worker that writes loses its reply, its request, and its replies for longer than the lease: all
-//! ends by contract, nothing is called twice, and the worker goes on without a restart.
+//! Every statement of a worker that writes loses its reply, its request, and its replies for longer
+//! than the lease: all ends by contract, nothing is called twice, and the worker goes on without a
+//! restart.
 
 mod provocation;
 
@@ -20,7 +21,8 @@ struct Row {
     provoke: fn(Provocation<'_>) -> LocalBoxFuture<'_, ()>,
 }
 
-/// Statements that a running worker provokes from within; those of its start and its end have tests of their own.
+/// Statements that a running worker provokes from within; those of its start and its end have tests
+/// of their own.
 const RUNNING: &[Row] = &[
     Row { statement: "claim", doing: "claim", provoke: |round| round.saga_that_turns_back().boxed_local() },
     Row { statement: "settle", doing: "settle", provoke: |round| round.saga_that_turns_back().boxed_local() },
@@ -121,7 +123,8 @@ async fn survives(row: &Row) {
         let lasting = lost.clone();
         let lift = async move {
             if round == "replies" {
-                // Longer than the lease. What was committed although its reply was lost may not come again.
+                // Longer than the lease. What was committed although its reply was lost may not
+                // come again.
                 lasting.wait_until_struck(1, PATIENCE).await;
                 tokio::time::sleep(Duration::from_millis(2200)).await;
                 lasting.lift();
@@ -176,7 +179,8 @@ async fn what_a_lost_claim_forgot_comes_back_at_once_and_without_a_death() {
     assert_eq!(scene.metric("pgsaga_dead_workers_total").await, 0.0);
 }
 
-/// What it held under its old id it may have called: a rescue records that, and to hand it back would not.
+/// What it held under its old id it may have called: a rescue records that, and to hand it back
+/// would not.
 #[tokio::test]
 async fn a_worker_that_registers_anew_while_it_reconciles_hands_back_nothing_of_its_old_id() {
     let (mut scene, proxy) = scene().await;
@@ -231,7 +235,8 @@ async fn a_worker_whose_first_statements_are_lost_starts_in_the_end_and_leaves_n
 async fn goes_home(statement: &'static str, fault: Fault) {
     let (mut scene, proxy) = scene().await;
     let gate = pgsaga_tests::Gate::new();
-    // Before the worker, which claims both at once: of a participant that has not answered for a second it claims no more.
+    // Before the worker, which claims both at once: of a participant that has not answered for a
+    // second it claims no more.
     for gid in ["a", "b"] {
         let saga = scene.saga(gid).column("request_timeout", "'60 seconds'").step("pay");
         saga.action(Behaviour::Gate(gate.clone())).insert().await;
@@ -267,8 +272,8 @@ async fn a_worker_whose_last_statements_are_lost_goes_home_and_what_it_held_goes
     .await;
 }
 
-/// A breaker opens, and all that waits to call its participant goes back at once. Where that is lost, memory may not keep it:
-/// reconciling looks after what the worker does not know.
+/// A breaker opens, and all that waits to call its participant goes back at once. Where that is
+/// lost, memory may not keep it: reconciling looks after what the worker does not know.
 #[tokio::test]
 async fn a_task_whose_way_back_to_the_queue_is_lost_is_not_held_for_ever() {
     let marker = marker("release");

@@ -1,5 +1,5 @@
-//! A headless Chromium, spoken to in its DevTools protocol. A handful of its methods, as JSON: crates with all of the protocol as
-//! types take minutes to build.
+//! A headless Chromium, spoken to in its DevTools protocol. A handful of its methods, as JSON:
+//! crates with all of the protocol as types take minutes to build.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};

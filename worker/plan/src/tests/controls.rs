@@ -1,4 +1,5 @@
-//! Each check of the search can fail: on a planner broken on purpose, or with one of the rules around it taken away.
+//! Each check of the search can fail: on a planner broken on purpose, or with one of the rules
+//! around it taken away.
 
 use std::collections::BTreeSet;
 

@@ -11,7 +11,8 @@ pub(super) enum Invariant {
     NoTaskAfterEnd,
     /// An action has a task only if every step it waits for has succeeded.
     ForwardOrder,
-    /// A compensation has a task only if everything that depends on its step is undone or never took effect.
+    /// A compensation has a task only if everything that depends on its step is undone or never
+    /// took effect.
     BackwardOrder,
     /// What is ready has a task: no join is lost.
     NothingMissed,
@@ -50,8 +51,8 @@ pub(super) enum Invariant {
     /// Only the participant's own definite answer overrides that it accepted an op: a call that was
     /// not made overrides nothing.
     OnlyAnswersOverride,
-    /// After an abort or the deadline no action starts, but a pivot that was called; and the saga does not succeed,
-    /// unless its pivot did.
+    /// After an abort or the deadline no action starts, but a pivot that was called; and the saga
+    /// does not succeed, unless its pivot did.
     AbortHeard,
     /// A limit gives an op that many counted retries.
     Limited,

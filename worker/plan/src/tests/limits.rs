@@ -113,7 +113,8 @@ fn a_refusal_that_is_asked_once_more_counts_only_twice_in_a_row() {
     assert_eq!(saga.tasks(), "~a1");
 }
 
-/// The control of the two before: without the memory of the unknown try the refusal counts at once, and nothing is undone.
+/// The control of the two before: without the memory of the unknown try the refusal counts at once,
+/// and nothing is undone.
 #[test]
 fn a_forgotten_unknown_try_would_make_the_refusal_definite() {
     let mut saga = saga("a > b");

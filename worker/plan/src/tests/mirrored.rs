@@ -1,5 +1,6 @@
-//! The planner does not care in which order steps are told. So one saga of each class stands for all (`representatives`),
-//! and one state for those in which alike steps have changed places (`World::sort`).
+//! The planner does not care in which order steps are told. So one saga of each class stands for
+//! all (`representatives`), and one state for those in which alike steps have changed places
+//! (`World::sort`).
 
 use super::super::Outcome::*;
 use super::super::*;

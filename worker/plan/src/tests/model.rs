@@ -1,9 +1,10 @@
-//! The database and two workers, as far as one saga can see them: small enough that every state can be visited.
+//! The database and two workers, as far as one saga can see them: small enough that every state can
+//! be visited.
 //!
-//! What is left out makes no difference. The clock: every task that waits may be claimed at once. A call is not a state of
-//! its own: a claimed task that may be called either was or was not, until it settles or its worker dies. What comes
-//! between a statement's begin and its commit, because real statements hold locks then; where a lock or a fence is taken
-//! away ([`Rules`]), it is there.
+//! What is left out makes no difference. The clock: every task that waits may be claimed at once. A
+//! call is not a state of its own: a claimed task that may be called either was or was not, until
+//! it settles or its worker dies. What comes between a statement's begin and its commit, because
+//! real statements hold locks then; where a lock or a fence is taken away ([`Rules`]), it is there.
 
 use super::super::*;
 
@@ -23,9 +24,11 @@ pub(super) struct Rules {
     pub(super) mark: bool,
     /// A settle of a parallel saga names the version that it planned from.
     pub(super) version: bool,
-    /// Planning and settling are two moments. With the version a plan of the past writes nothing, so they may be one.
+    /// Planning and settling are two moments. With the version a plan of the past writes nothing,
+    /// so they may be one.
     pub(super) two_moments: bool,
-    /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see their tasks to mark them.
+    /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see
+    /// their tasks to mark them.
     pub(super) retries_raise_version: bool,
     /// Tasks and saga are written from the rows that both locks returned (docs/races.md, R6).
     pub(super) one_lock: bool,
@@ -37,8 +40,8 @@ pub(super) struct Rules {
     pub(super) rescue_records: bool,
     /// A rescued task keeps its mark.
     pub(super) rescue_keeps_mark: bool,
-    /// A step cannot be skipped forward once the saga unwinds: a task bears one mark, and a sequential saga knows of the
-    /// abort by it.
+    /// A step cannot be skipped forward once the saga unwinds: a task bears one mark, and a
+    /// sequential saga knows of the abort by it.
     pub(super) skip_spares_turn: bool,
     /// An answer is recorded before a decision applies (docs/races.md, R23).
     pub(super) answer_before_decision: bool,
@@ -104,8 +107,8 @@ pub(super) struct Row {
     pub(super) known: Option<Interrupt>,
     /// It was, at its claim, one to be called.
     pub(super) callable: bool,
-    /// Somebody who will mark tasks has looked before it was there; only without [`Rules::abort_locks`] or
-    /// [`Rules::retries_raise_version`].
+    /// Somebody who will mark tasks has looked before it was there; only without
+    /// [`Rules::abort_locks`] or [`Rules::retries_raise_version`].
     pub(super) unseen: bool,
 }
 
@@ -247,7 +250,8 @@ pub(super) struct Model {
     pub(super) left: Budget,
     pub(super) repeat: Option<Repeat>,
     pub(super) seen: [Option<Seen>; 2],
-    /// An abort has looked at the tasks and not yet marked them; only without [`Rules::abort_locks`].
+    /// An abort has looked at the tasks and not yet marked them; only without
+    /// [`Rules::abort_locks`].
     pub(super) aborts_now: bool,
 }
 
@@ -341,7 +345,8 @@ impl<'a> World<'a> {
         self.graph.pivot().is_some_and(|pivot| model.steps[pivot].action.success || self.pivot_skipped(model))
     }
 
-    /// The pivot counts as done from the moment its task is gone: until then it may still be called.
+    /// The pivot counts as done from the moment its task is gone: until then it may still be
+    /// called.
     fn pivot_skipped(&self, model: &Model) -> bool {
         self.graph.pivot().is_some_and(|pivot| {
             model.steps[pivot].action.skipped && model.steps[pivot].running() != Some(Op::Action)

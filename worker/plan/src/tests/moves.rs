@@ -26,9 +26,10 @@ pub(super) enum Move {
     HandBack(usize),
     /// A worker finds out what it has and does not know of.
     Reconcile(usize),
-    /// A worker is declared dead: at worst while its calls run, or before it could settle them. (That a call was not made
-    /// is a case of that it may not have happened.) Its late answers change nothing: they are refused because it is dead
-    /// until its tasks are rescued, and from then on because there are none with those ids.
+    /// A worker is declared dead: at worst while its calls run, or before it could settle them.
+    /// (That a call was not made is a case of that it may not have happened.) Its late answers
+    /// change nothing: they are refused because it is dead until its tasks are rescued, and from
+    /// then on because there are none with those ids.
     Die(Holder),
     Rescue {
         step: usize,
@@ -77,7 +78,8 @@ impl fmt::Display for Move {
 }
 
 impl Move {
-    /// The same settle, applied without its worker's knowledge, where that makes a difference: it made a task.
+    /// The same settle, applied without its worker's knowledge, where that makes a difference: it
+    /// made a task.
     pub(super) fn with_reply_lost(self, world: &World<'_>, before: &Model, after: &Model) -> Option<Move> {
         // A parallel saga has no chain: its worker holds nothing that it does not know of.
         if !world.graph.is_sequential() || before.left.lost_replies == 0 {

@@ -34,7 +34,8 @@ impl World<'_> {
         Event {
             now: row.now,
             outcome,
-            // A worker that does not know the mark is refused by the fence, looks, and plans with it.
+            // A worker that does not know the mark is refused by the fence, looks, and plans with
+            // it.
             interrupt: if self.rules.mark { row.mark } else { row.known },
             overdue: model.overdue && !void,
             fault: row.killer.then_some(Fault::Poison),
@@ -154,7 +155,8 @@ impl World<'_> {
             .map_err(|illegal| Broken { invariant: Invariant::Legal, what: illegal.to_string() })
     }
 
-    /// The fast path of a sequential saga: the next step's action in the same row, without a look at the saga's.
+    /// The fast path of a sequential saga: the next step's action in the same row, without a look
+    /// at the saga's.
     fn is_in_place(&self, plan: &Plan, events: &[Event]) -> bool {
         self.graph.is_sequential()
             && events.iter().all(|event| event.outcome == Some(Outcome::Success) && event.interrupt.is_none())
@@ -229,7 +231,8 @@ impl World<'_> {
         self.check_plan(before, after, plan, events)
     }
 
-    /// Somebody who looked before will not see a task that is made now, unless he is kept from going on.
+    /// Somebody who looked before will not see a task that is made now, unless he is kept from
+    /// going on.
     pub(super) fn is_unseen(&self, model: &Model) -> bool {
         model.aborts_now || !self.rules.retries_raise_version && model.seen.iter().any(Option::is_some)
     }

@@ -58,7 +58,8 @@ impl Draft {
         order
     }
 
-    /// As the INSERT allows it: no cycle, and every step is before the pivot, or after it and without a compensation.
+    /// As the INSERT allows it: no cycle, and every step is before the pivot, or after it and
+    /// without a compensation.
     fn is_legal(&self) -> bool {
         let depends = self.depends();
         let pivot_fits = |pivot: usize| {

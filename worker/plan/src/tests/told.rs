@@ -14,8 +14,8 @@ pub(super) struct Saga {
     overdue: bool,
 }
 
-/// Steps by name: `"a > b > c"` one after the other, or `"a, b after a, c after a b"` in any order. A name may be followed
-/// by `bare` (nothing to undo) or `pivot`.
+/// Steps by name: `"a > b > c"` one after the other, or `"a, b after a, c after a b"` in any order.
+/// A name may be followed by `bare` (nothing to undo) or `pivot`.
 pub(super) fn saga(told: &str) -> Saga {
     limited(told, None, None)
 }
@@ -135,7 +135,8 @@ impl Saga {
         self.tasks.get_mut(&step).unwrap().1 = Some(mark);
     }
 
-    /// The tasks in the order of the steps: `a1` is the first try of a's action, `~a1` of its compensation.
+    /// The tasks in the order of the steps: `a1` is the first try of a's action, `~a1` of its
+    /// compensation.
     pub(super) fn tasks(&self) -> String {
         let told = |(now, _): &(Attempt, Option<Interrupt>)| {
             let sign = if now.op == Op::Action { "" } else { "~" };

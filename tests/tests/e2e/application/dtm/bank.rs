@@ -1,5 +1,6 @@
-//! A participant that keeps its own books: an HTTP service with a database of its own, whose handlers move
-//! money behind the barrier, through the crate or through the function of barrier.sql.
+//! A participant that keeps its own books: an HTTP service with a database of its own, whose
+//! handlers move money behind the barrier, through the crate or through the function of
+//! barrier.sql.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,8 +34,8 @@ pub(super) enum Fault {
     AnswerLost,
 }
 
-/// The body of a call: cents for accounts, each moved behind its own use of the barrier and in its own
-/// transaction. The compensation moves them back.
+/// The body of a call: cents for accounts, each moved behind its own use of the barrier and in its
+/// own transaction. The compensation moves them back.
 #[derive(Serialize, Deserialize)]
 struct Order {
     moves: Vec<(String, i64)>,
@@ -187,7 +188,8 @@ impl Branch {
     }
 }
 
-/// An overdrawn account is a definite no; its transaction was rolled back, the barrier's row with it.
+/// An overdrawn account is a definite no; its transaction was rolled back, the barrier's row with
+/// it.
 fn answer(error: &Error) -> (StatusCode, String) {
     let overdrawn = match error {
         Error::Database(error) => error.as_database_error().is_some_and(|error| error.is_check_violation()),

@@ -37,7 +37,8 @@ async fn barrier_balances_after_rollback() {
     let scene = Scene::with_worker().await;
     for client in Client::both(&scene) {
         let bank = Bank::open(client.way).await;
-        // One repeated op each: were both of one step done twice, its balance would be none the worse.
+        // One repeated op each: were both of one step done twice, its balance would be none the
+        // worse.
         let twice = |op| [(op, 0, Fault::AnswerLost)];
         let saga =
             client.saga("s").step("out").at(bank.url()).payload(order(&[("out", -30)], &twice("action")));
@@ -124,7 +125,8 @@ async fn barrier_error_in_the_business_part_rolls_the_barrier_row_back() {
     rolls_the_barrier_row_back(Fault::Error).await;
 }
 
-/// With a row that stayed, the next try would do nothing; with a move that stayed, it would be done twice.
+/// With a row that stayed, the next try would do nothing; with a move that stayed, it would be done
+/// twice.
 async fn rolls_the_barrier_row_back(fault: Fault) {
     let scene = Scene::with_worker().await;
     for client in Client::both(&scene) {

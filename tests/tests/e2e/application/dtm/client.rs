@@ -1,5 +1,5 @@
-//! An application that writes sagas through the crate, and one that writes them in plain SQL. Both have a
-//! producer's rights and no others.
+//! An application that writes sagas through the crate, and one that writes them in plain SQL. Both
+//! have a producer's rights and no others.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,8 @@ impl<'a> Client<'a> {
         format!("{way}-{name}")
     }
 
-    /// Its step `pay` is served at `/GID/pay`, both ops. Retries come after 20 ms unless told otherwise.
+    /// Its step `pay` is served at `/GID/pay`, both ops. Retries come after 20 ms unless told
+    /// otherwise.
     pub(super) fn saga(&self, name: &str) -> Draft<'_> {
         Draft {
             client: self,

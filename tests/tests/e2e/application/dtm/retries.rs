@@ -32,7 +32,8 @@ async fn saga_retry_after_ongoing_keeps_the_interval() {
         client.expect("s", "succeeded", None, &["pay action"; 8]).await;
         let waits = waits(client, "s");
         assert!(waits.iter().all(|wait| *wait >= LEAST), "{waits:?}");
-        // Doubled, they would be 16 and 32, and the one after the error 64. A busy machine may hold up one.
+        // Doubled, they would be 16 and 32, and the one after the error 64. A busy machine may hold
+        // up one.
         assert!(waits[4].min(waits[5]) < 12.0, "{waits:?}");
         assert!(waits[6] < 40.0, "{waits:?}");
     }

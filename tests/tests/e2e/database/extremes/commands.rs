@@ -19,7 +19,8 @@ async fn one_for_each_value(db: &Database, all: &[Extreme]) -> Vec<(String, i64)
                 "stuck" => kind.starts_with("stuck"),
                 _ => true,
             };
-            // The statements read each value elsewhere: here a third of them for each kind, all of them for two.
+            // The statements read each value elsewhere: here a third of them for each kind, all of
+            // them for two.
             if is_of_it && (["sequential", "stuck"].contains(&kind) || number % 3 == 0) {
                 chosen.push((format!("{kind}-{number}"), kind, extreme));
             }

@@ -1,4 +1,5 @@
-//! Each value by itself: every statement that reads for people, for metrics, for retention and for doctor.
+//! Each value by itself: every statement that reads for people, for metrics, for retention and for
+//! doctor.
 
 use pgsaga_sql::{CHECKS, query};
 use pgsaga_tests::extremes::{Extreme, extremes};
@@ -8,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
 use super::{KINDS, OPEN, applied, one_of_each};
 
-/// Statements with the values that a person may give, as literals for EXECUTE; `$SAGA` is the saga's id.
+/// Statements with the values that a person may give, as literals for EXECUTE; `$SAGA` is the
+/// saga's id.
 const READS: &[(&str, &str, &str)] = &[
     ("list", query::List::SQL, "null, false, null, null, null, null, null, null, null, 100"),
     (
@@ -88,7 +90,8 @@ async fn prepare(connection: &mut PgConnection) {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
 }
 
-/// Runs everything, and answers what the check of rows names. What cannot be decoded here, the commands decode.
+/// Runs everything, and answers what the check of rows names. What cannot be decoded here, the
+/// commands decode.
 async fn read_all(connection: &mut PgConnection, saga_id: i64) -> Result<Vec<String>, String> {
     let gid: String = sqlx::query_scalar("select gid from pgsaga.saga where id = $1")
         .bind(saga_id)

@@ -14,7 +14,8 @@ use super::{OPEN, written};
 /// Sagas that nobody has touched.
 const GOOD: usize = 100;
 
-/// Writes the saga `gid` of this kind down, due now, with steps that the scene's participant serves.
+/// Writes the saga `gid` of this kind down, due now, with steps that the scene's participant
+/// serves.
 async fn write(scene: &Scene, kind: &str, gid: &str) -> i64 {
     let sql = written(kind, gid).replace("http://shop.example:8080/pay", &scene.participant.url("/pay"));
     scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
@@ -52,7 +53,8 @@ async fn good_ends(scene: &Scene, prefix: &str) {
     .await;
 }
 
-/// Nobody can know the saga of a task that names another one: that saga has no task any more, which `doctor` tells.
+/// Nobody can know the saga of a task that names another one: that saga has no task any more, which
+/// `doctor` tells.
 fn loses_its_saga(extreme: &Extreme) -> bool {
     (extreme.table, extreme.column.as_str()) == ("task", "saga_id")
 }
@@ -128,7 +130,7 @@ async fn no_value_of_a_row_costs_more_than_its_own_saga() {
     assert!(!said.out.contains("the check could not run"), "{}", said.out);
 }
 
-/// A CHECK refuses such words. Without it, as after a restore by hand, a worker names the word and
+/// CHECKs refuse such words. Without them, as after a restore by hand, a worker names the word and
 /// those that it knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_that_no_worker_knows_is_named() {
@@ -143,6 +145,7 @@ async fn a_word_that_no_worker_knows_is_named() {
         let id = write(&scene, "sequential", column).await;
         let sql = format!(
             "alter table pgsaga.task drop constraint task_{column}_check;
+             alter table pgsaga.stuck drop constraint if exists stuck_{column}_check;
              update pgsaga.task set {column} = 'later' where saga_id = {id}"
         );
         scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
@@ -176,7 +179,8 @@ const FAULTS: [&str; 8] = [
     "update pgsaga.saga set request_timeout = '178000000 years'",
 ];
 
-/// How long the saga `gid` takes from the moment its queue is resumed, behind `in_front` rows that no worker can read.
+/// How long the saga `gid` takes from the moment its queue is resumed, behind `in_front` rows that
+/// no worker can read.
 async fn time_behind(scene: &Scene, gid: &str, in_front: usize) -> Duration {
     let pool = scene.pool();
     let sql = format!(
@@ -228,7 +232,8 @@ async fn a_thousand_rows_that_no_worker_can_read_hold_up_no_good_saga_behind_the
     assert!(scene.workers[0].is_running());
 }
 
-/// A row is changed beside a worker that has claimed from its lane before, so that its mark lies behind.
+/// A row is changed beside a worker that has claimed from its lane before, so that its mark lies
+/// behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_time_is_set_back_by_hand_is_found_beside_a_running_worker() {
     let mut scene = Scene::with_worker().await;

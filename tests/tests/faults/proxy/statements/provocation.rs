@@ -144,7 +144,8 @@ impl Provocation<'_> {
     }
 }
 
-/// Two that retention leaves alone: one in a history partition that goes as a whole with it, one beside sagas to come.
+/// Two that retention leaves alone: one in a history partition that goes as a whole with it, one
+/// beside sagas to come.
 pub(super) async fn finished_sagas(scene: &Scene) {
     let passes = async || scene.metric("pgsaga_loop_ticks_total{loop=\"retention\"}").await;
     for _ in 0..2 {
@@ -157,8 +158,9 @@ pub(super) async fn finished_sagas(scene: &Scene) {
             select setval('pgsaga.saga_id_seq', n * 1000000) from part";
         sqlx::query(insert).execute(scene.pool()).await.unwrap();
         sqlx::raw_sql("select pgsaga.make_history_partitions()").execute(scene.pool()).await.unwrap();
-        // A pass that went by the first one's place before it was there may not meet the second: the next passes would begin
-        // at that one, and only after the time that sagas are kept from the beginning.
+        // A pass that went by the first one's place before it was there may not meet the second:
+        // the next passes would begin at that one, and only after the time that sagas are kept from
+        // the beginning.
         let before = passes().await;
         eventually(PATIENCE, "a pass of retention ends", async || (passes().await > before).then_some(()))
             .await;
@@ -166,10 +168,12 @@ pub(super) async fn finished_sagas(scene: &Scene) {
     scene.all_ended(PATIENCE).await;
 }
 
-/// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one has found it.
+/// Inserts a saga that the worker claims without knowing it: every claim's reply is lost until one
+/// has found it.
 pub(super) async fn claim_and_forget(scene: &Scene, proxy: &Proxy, gid: &str) {
     let forgotten = proxy.inject(Fault::cut_before_reply(marker("claim")).always());
-    // One may be under way, and its reply with it. An idle worker claims nothing unless it is told to.
+    // One may be under way, and its reply with it. An idle worker claims nothing unless it is told
+    // to.
     eventually(PATIENCE, "a claim is lost", async || {
         sqlx::raw_sql("notify pgsaga").execute(scene.pool()).await.unwrap();
         (forgotten.struck() > 0).then_some(())
