@@ -22,7 +22,7 @@ use modules::Module;
 const ALLOWED: [(&str, usize); 13] = [
     ("crates that import what they may not", 0),
     ("packages that a crate is to do without", 0),
-    ("modules in an import cycle", 6),
+    ("modules in an import cycle", 0),
     ("files over 400 lines", 0),
     ("tests' files over 400 lines", 2),
     ("functions over 60 lines", 0),

@@ -21,10 +21,10 @@ use pgsaga_worker::execute::address::Addresses;
 use pgsaga_worker::execute::client;
 use pgsaga_worker::execute::http::{self, HttpExecutor};
 use pgsaga_worker::execute::registry::Registry;
+use pgsaga_worker::execute::trace::Traces;
 use pgsaga_worker::flow::queues;
 use pgsaga_worker::telemetry::listener as http_listener;
 use pgsaga_worker::telemetry::metrics::{self, Series};
-use pgsaga_worker::telemetry::trace::Traces;
 use pgsaga_worker::{Options, Worker, WorkerStatus, not_ready};
 use systemd::Systemd;
 

@@ -7,6 +7,7 @@ pub mod http;
 pub mod outcome;
 pub mod registry;
 pub(crate) mod task;
+pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;

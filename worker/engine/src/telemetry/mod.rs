@@ -1,5 +1,4 @@
-//! Metrics, traces, and the HTTP listener for metrics and health checks.
+//! Metrics, and the HTTP listener for metrics and health checks.
 
 pub mod listener;
 pub mod metrics;
-pub mod trace;
