@@ -22,11 +22,6 @@ impl Op {
             Op::Compensate => "compensate",
         }
     }
-
-    /// The inverse of [`Op::as_str`].
-    pub fn parse(word: &str) -> Option<Op> {
-        Op::ALL.into_iter().find(|op| op.as_str() == word)
-    }
 }
 
 /// An attempt at one op of one step, with what the earlier attempts came to.
@@ -105,11 +100,6 @@ impl Interrupt {
             Interrupt::Skip => "skip",
             Interrupt::End => "end",
         }
-    }
-
-    /// The inverse of [`Interrupt::as_str`].
-    pub fn parse(word: &str) -> Option<Interrupt> {
-        Interrupt::ALL.into_iter().find(|interrupt| interrupt.as_str() == word)
     }
 }
 

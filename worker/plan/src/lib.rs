@@ -8,6 +8,7 @@ mod progress;
 mod status;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use event::{Attempt, Event, Fault, Interrupt, Op};
 pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
@@ -17,3 +18,4 @@ pub use planner::{
 };
 pub use progress::{Progress, State};
 pub use status::{SagaStatus, StatusChange};
+pub use word::Word;

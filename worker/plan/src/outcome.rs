@@ -28,9 +28,4 @@ impl Outcome {
             Outcome::Unsent => "unsent",
         }
     }
-
-    /// The inverse of [`Outcome::as_str`].
-    pub fn parse(word: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word)
-    }
 }

@@ -35,11 +35,6 @@ impl SagaStatus {
             SagaStatus::Failed => "failed",
         }
     }
-
-    /// The inverse of [`SagaStatus::as_str`].
-    pub fn parse(word: &str) -> Option<SagaStatus> {
-        SagaStatus::ALL.into_iter().find(|status| status.as_str() == word)
-    }
 }
 
 /// What a settle does to a saga's status.

@@ -17,8 +17,7 @@ use crate::execute::task::bounds::within;
 use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
 use crate::telemetry::metrics::QueueMetrics;
-use pgsaga_plan::Outcome;
-use pgsaga_plan::{Attempt, Interrupt, Op};
+use pgsaga_plan::{Attempt, Interrupt, Op, Word};
 
 /// Upper bound on the steps of a saga, as in the INSERT.
 const STEPS_MAX: i16 = 1_000;
@@ -105,17 +104,10 @@ impl<'r> Reader<'r> {
     }
 
     /// A word of an enum. `None` where the column is null.
-    fn word<T: Copy>(
-        &self,
-        column: &str,
-        at: usize,
-        all: &[T],
-        as_str: fn(T) -> &'static str,
-    ) -> Result<Option<T>, String> {
+    fn word<T: Word>(&self, column: &str, at: usize) -> Result<Option<T>, String> {
         let Some(found) = self.get::<Option<&str>>(at)? else { return Ok(None) };
-        let value = all.iter().copied().find(|value| as_str(*value) == found);
-        value.map(Some).ok_or_else(|| {
-            let allowed: Vec<_> = all.iter().map(|value| as_str(*value)).collect();
+        T::of(found).map(Some).ok_or_else(|| {
+            let allowed: Vec<_> = T::VALUES.iter().map(|value| value.word()).collect();
             format!("{}: found {found:?}; allowed: {}", self.place(column), allowed.join(", "))
         })
     }
@@ -142,14 +134,14 @@ impl<'r> Reader<'r> {
     fn attempt(&self) -> Result<Attempt, String> {
         let at = self.at;
         let step: usize = self.small("step", at.step, 1..=STEPS_MAX)?.unsigned_abs().into();
-        let op = self.word("op", at.op, &Op::ALL, Op::as_str)?;
+        let op: Option<Op> = self.word("op", at.op)?;
         Ok(Attempt {
             step: step - 1,
             op: op.ok_or_else(|| format!("{}: found none", self.place("op")))?,
             attempt: self.number("attempt", at.attempt, 1..=ATTEMPTS_MAX)?,
             counted: self.number("counted", at.counted, 0..=ATTEMPTS_MAX)?,
             unknown_before: self.get(at.unknown_before)?,
-            last: self.word("last_outcome", at.last_outcome, &Outcome::ALL, Outcome::as_str)?,
+            last: self.word("last_outcome", at.last_outcome)?,
         })
     }
 
@@ -206,7 +198,7 @@ impl Row {
             lost: reader.small("lost", at.lost, 0..=LOST_MAX)?,
             lost_isolated: reader.small("lost_isolated", at.lost_isolated, 0..=LOST_MAX)?,
             bytes: reader.number("bytes", at.bytes, 0..=BYTES_MAX)? as usize,
-            interrupt: reader.word("interrupt", at.interrupt, &Interrupt::ALL, Interrupt::as_str)?,
+            interrupt: reader.word("interrupt", at.interrupt)?,
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,
             age: reader.ago("created_at".to_owned(), at.age)?,

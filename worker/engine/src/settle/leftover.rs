@@ -9,7 +9,7 @@ use crate::db::PoolKind;
 use crate::execute::finished::Finished;
 use crate::execute::task::Task;
 use crate::settle::Settler;
-use pgsaga_plan::Interrupt;
+use pgsaga_plan::{Interrupt, Word as _};
 
 /// Rows of the left-out tasks that this worker still holds.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Leftover {
                 let interrupt: Option<&str> = row.try_get("interrupt")?;
                 let there = HeldRow {
                     epoch: row.try_get("epoch")?,
-                    interrupt: interrupt.and_then(Interrupt::parse),
+                    interrupt: interrupt.and_then(Interrupt::of),
                     at: (row.try_get("step")?, row.try_get("op")?, row.try_get("attempt")?),
                 };
                 held.insert(row.try_get("id")?, there);

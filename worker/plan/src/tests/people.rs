@@ -178,10 +178,10 @@ fn what_does_not_fit_the_saga_is_an_error_and_not_a_panic() {
 #[test]
 fn every_word_and_letter_can_be_read_back() {
     for op in Op::ALL {
-        assert_eq!(Op::parse(op.as_str()), Some(op));
+        assert_eq!(Op::of(op.as_str()), Some(op));
     }
     for interrupt in Interrupt::ALL {
-        assert_eq!(Interrupt::parse(interrupt.as_str()), Some(interrupt));
+        assert_eq!(Interrupt::of(interrupt.as_str()), Some(interrupt));
     }
     let all = Progress { steps: State::ALL.to_vec(), abort_requested: true };
     assert_eq!(Progress::parse(&all.text(), true), Some(all));

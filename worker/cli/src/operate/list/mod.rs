@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use comfy_table::{Cell, Table};
-use pgsaga_plan::SagaStatus;
+use pgsaga_plan::{SagaStatus, Word as _};
 use pgsaga_sql::query;
 use sqlx::postgres::PgPool;
 
@@ -75,7 +75,7 @@ pub(crate) struct List {
 
 fn statuses() -> impl clap::builder::TypedValueParser<Value = SagaStatus> {
     PossibleValuesParser::new(SagaStatus::ALL.map(SagaStatus::as_str))
-        .try_map(|word| SagaStatus::parse(&word).ok_or("no such status"))
+        .try_map(|word| SagaStatus::of(&word).ok_or("no such status"))
 }
 
 impl List {

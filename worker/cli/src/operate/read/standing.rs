@@ -43,10 +43,10 @@ mod tests {
     use crate::operate::read::parts::Tries;
 
     fn step(acted: &str, undone: &str, skipped: bool) -> Step {
-        use pgsaga_plan::{Attempt, Outcome};
+        use pgsaga_plan::{Attempt, Outcome, Word as _};
         let tries = |words: &str| {
             let outcomes: Vec<Outcome> =
-                words.split_whitespace().map(|word| Outcome::parse(word).unwrap()).collect();
+                words.split_whitespace().map(|word| Outcome::of(word).unwrap()).collect();
             let last =
                 outcomes.iter().fold(Attempt::first(0, Op::Action), |now, &outcome| now.after(Some(outcome)));
             Tries {

@@ -1,31 +1,9 @@
 //! Words of the schema as enums, in rows and in JSON.
 
-use pgsaga_plan::{Interrupt, Op, Outcome, SagaStatus};
+use pgsaga_plan::Word;
 use serde::Serializer;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-
-/// An enum whose values are words in a column.
-pub(crate) trait Word: Copy {
-    fn word(self) -> &'static str;
-    fn of(word: &str) -> Option<Self>;
-}
-
-macro_rules! words {
-    ($($name:ident)*) => { $(
-        impl Word for $name {
-            fn word(self) -> &'static str {
-                self.as_str()
-            }
-
-            fn of(word: &str) -> Option<Self> {
-                $name::parse(word)
-            }
-        }
-    )* };
-}
-
-words!(EventKind Interrupt Op Outcome SagaStatus);
 
 /// What an event of a saga's history is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +13,15 @@ pub(crate) enum EventKind {
     Deadline,
 }
 
-impl EventKind {
-    pub(crate) fn as_str(self) -> &'static str {
+impl Word for EventKind {
+    const VALUES: &'static [EventKind] = &[EventKind::Attempt, EventKind::Decision, EventKind::Deadline];
+
+    fn word(self) -> &'static str {
         match self {
             EventKind::Attempt => "attempt",
             EventKind::Decision => "decision",
             EventKind::Deadline => "deadline",
         }
-    }
-
-    fn parse(word: &str) -> Option<EventKind> {
-        let all = [EventKind::Attempt, EventKind::Decision, EventKind::Deadline];
-        all.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

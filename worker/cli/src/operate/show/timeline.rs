@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use pgsaga_plan::{Op, Outcome};
+use pgsaga_plan::{Op, Outcome, Word as _};
 use pgsaga_worker::db::Time;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 
@@ -62,7 +62,7 @@ fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
         cells.extend([
             Cell::new("◆").fg(Color::Cyan),
             Cell::new(name),
-            Cell::new(line.kind.as_str()).fg(Color::Cyan),
+            Cell::new(line.kind.word()).fg(Color::Cyan),
         ]);
         cells.extend([Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(text).fg(Color::Cyan)]);
         return cells;
