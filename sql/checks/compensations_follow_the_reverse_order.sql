@@ -7,10 +7,11 @@ with recursive can_be_undone as materialized (
 ), may_have_taken_effect as materialized (
   select h.saga_id, h.step, c.sequential
   from pgsaga.history h join can_be_undone c on c.saga_id = h.saga_id and c.step = h.step
+  left join pgsaga.outcome o using (outcome)
   where h.op = 'action'
   group by h.saga_id, h.step, c.sequential
-  having bool_or(h.outcome in ('success', 'unknown'))
-    or (array_agg(h.outcome order by h.seq desc) filter (where h.outcome <> 'unsent'))[1] = 'ongoing'
+  having bool_or(o.effect in ('done', 'maybe'))
+    or (array_agg(o.effect order by h.seq desc) filter (where o.sent))[1] = 'pending'
 ), direct as materialized (
   select o.saga_id, o.step, o.waits_for from pgsaga.step_order o join pgsaga.saga s on s.id = o.saga_id where s.progress is not null
 ), waits as (

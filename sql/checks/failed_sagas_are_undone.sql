@@ -3,9 +3,9 @@
 select s.gid, 'step ' || e.step || ' may have taken effect and was not compensated' as found
 from pgsaga.saga s
 join (
-  select saga_id, step from pgsaga.history
+  select saga_id, step from pgsaga.history left join pgsaga.outcome o using (outcome)
   where op = 'action' group by saga_id, step
-  having bool_or(outcome in ('success', 'unknown')) or (array_agg(outcome order by seq desc) filter (where outcome <> 'unsent'))[1] = 'ongoing'
+  having bool_or(o.effect in ('done', 'maybe')) or (array_agg(o.effect order by seq desc) filter (where o.sent))[1] = 'pending'
 ) e on e.saga_id = s.id
 where s.status = 'failed' and s.steps -> (e.step - 1) ? 'compensate'
   and not exists (

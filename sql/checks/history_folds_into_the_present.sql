@@ -8,9 +8,8 @@ select s.gid, 'task ' || t.id || ' is try ' || t.attempt || ' of ' || t.op || ' 
 from pgsaga.task t
 join pgsaga.saga s on s.id = t.saga_id
 cross join lateral (
-  select count(*) as tries, count(*) filter (where outcome <> 'ongoing') as counted,
-    coalesce(bool_or(outcome = 'unknown'), false) as unknown
-  from pgsaga.history h
+  select count(*) as tries, count(*) filter (where o.counted) as counted, coalesce(bool_or(o.effect = 'maybe'), false) as unknown
+  from pgsaga.history h left join pgsaga.outcome o using (outcome)
   where h.saga_id = t.saga_id and h.step = t.step and h.op = t.op and h.kind = 'attempt'
 ) h
 cross join lateral (

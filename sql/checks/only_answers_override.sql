@@ -6,6 +6,7 @@ from pgsaga.history h
 join pgsaga.saga s on s.id = h.saga_id
 cross join lateral (
   select min(b.seq) as seq from pgsaga.history b
-  where b.saga_id = h.saga_id and b.step = h.step and b.op = h.op and b.seq < h.seq and b.outcome in ('ongoing', 'unknown')
+  where b.saga_id = h.saga_id and b.step = h.step and b.op = h.op and b.seq < h.seq 
+    and b.outcome in (select o.outcome from pgsaga.outcome o where o.effect in ('pending', 'maybe'))
 ) p
 where h.kind = 'attempt' and h.outcome = 'failure' and h.status_code is null and p.seq is not null

@@ -158,6 +158,17 @@ comment on column pgsaga.history.at is 'The end of the try, by the database''s c
 comment on column pgsaga.history.duration_us is 'Microseconds, measured by the worker; null when the worker was lost.';
 comment on column pgsaga.history.answer is 'The JSON that a successful action answered, where the saga refers to it.';
 
+-- What each outcome of a try means. `Outcome` of pgsaga-plan says the same; a test compares both.
+--   sent     the call left the worker and was read: any other try says nothing about earlier ones
+--   counted  the try counts against retry_limit
+--   effect   of the op, as the try knows it: done; none, and none will come; pending; or maybe
+create view pgsaga.outcome (outcome, sent, counted, effect) as values
+  ('success', true, true, 'done'),
+  ('failure', true, true, 'none'),
+  ('ongoing', true, false, 'pending'),
+  ('unknown', true, true, 'maybe'),
+  ('unsent', false, true, 'none');
+
 -- Sagas that cannot go on without a person. A stuck step remembers its next try, so that a person's
 -- retry goes on from there.
 create table pgsaga.stuck (
@@ -329,7 +340,7 @@ grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers,
   timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
 grant select (gid, status, reason, result) on pgsaga.saga to pgsaga_producer;
 
-grant select on pgsaga.saga, pgsaga.history, pgsaga.stuck, pgsaga.queue, pgsaga.lane, pgsaga.migration, pgsaga.queues,
+grant select on pgsaga.saga, pgsaga.history, pgsaga.stuck, pgsaga.queue, pgsaga.lane, pgsaga.migration, pgsaga.outcome, pgsaga.queues,
   pgsaga.saga_stats, pgsaga.worker_stats, pgsaga.table_stats, pgsaga.open_transactions to pgsaga_worker;
 grant update (status, reason, result, finished_at, version, progress, abort_reason, ending) on pgsaga.saga to pgsaga_worker;
 grant select, insert, update, delete on pgsaga.task, pgsaga.worker to pgsaga_worker;

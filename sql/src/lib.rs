@@ -21,33 +21,11 @@ pub struct Check {
     pub sql: &'static str,
 }
 
-macro_rules! checks {
-    ($($file:literal),* $(,)?) => {
-        /// All invariants; `pgsaga doctor` runs them in one REPEATABLE READ snapshot.
-        pub const CHECKS: &[Check] = &[$(Check {
-            name: $file,
-            sql: include_str!(concat!("../checks/", $file, ".sql")),
-        }),*];
-    };
+impl Check {
+    const fn new(name: &'static str, sql: &'static str) -> Check {
+        Check { name, sql }
+    }
 }
 
-checks! {
-    "aborted_sagas_do_not_succeed",
-    "attempts_are_numbered_without_gap",
-    "compensations_follow_the_reverse_order",
-    "failed_sagas_are_undone",
-    "history_folds_into_the_present",
-    "no_task_of_a_finished_saga",
-    "nothing_is_undone_after_the_pivot",
-    "nothing_runs_again_after_success",
-    "open_sagas_can_go_on",
-    "one_unwind",
-    "only_answers_override",
-    "progress_is_what_the_history_says",
-    "rows_can_be_read",
-    "sequences_are_ahead",
-    "steps_run_in_order",
-    "stuck_sagas_have_a_reason",
-    "succeeded_sagas_are_done",
-    "tasks_do_not_multiply",
-}
+/// All invariants; `pgsaga doctor` runs them in one REPEATABLE READ snapshot.
+pub const CHECKS: &[Check] = &include!(concat!(env!("OUT_DIR"), "/checks"));

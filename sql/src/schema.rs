@@ -168,23 +168,7 @@ versions! {
     1 "baseline" "0001_baseline.sql",
 }
 
-macro_rules! functions {
-    ($($folder:literal: $($name:literal)*;)*) => {
-        const FUNCTIONS: &[Function] = &[$($(
-            Function::new($name, include_str!(concat!("../functions/", $folder, "/", $name, ".sql")))
-        ),*),*];
-    };
-}
-
-functions! {
-    "insert": "check_plain_saga" "check_saga" "check_order" "open_lane" "queue_sagas";
-    "decide": "abort" "force" "pause" "resolve" "resume" "retry" "skip";
-    "decision": "at_once" "check_comment" "check_goes_on" "check_not_ending" "decider" "end_saga" "lock_saga"
-        "record_decision" "unstick" "unstuck_status";
-    "step": "is_past_pivot" "pivot_of" "standing_at" "step_name" "steps_of" "stuck_position";
-    "retention": "drop_history_partition" "make_history_partitions" "purge_history" "purge_sagas"
-        "refuse_delete_of_open_saga";
-}
+const FUNCTIONS: &[Function] = &include!(concat!(env!("OUT_DIR"), "/functions"));
 
 /// What this release makes of a database.
 pub const RELEASE: Release = Release { versions: VERSIONS, functions: FUNCTIONS };

@@ -38,7 +38,7 @@ begin
     if fresh_key then
       -- control: fresh-key-refused
       if exists (select from pgsaga.history h where h.saga_id = s.id and h.step = k.position and h.op = k.op
-                 and h.kind = 'attempt' and h.outcome not in ('failure', 'unsent')) then
+                 and h.kind = 'attempt' and h.outcome not in (select o.outcome from pgsaga.outcome o where o.effect = 'none')) then
         raise exception using errcode = 'object_not_in_prerequisite_state',
           message = format('step %s: some %s of it was not definitely refused: a fresh key could do it twice', to_json(k.step), k.op);
       end if;

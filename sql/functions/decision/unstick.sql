@@ -23,8 +23,9 @@ begin
     case when k.attempt between 1 and 1000000000 then k.attempt else 1 + (
       select count(*) from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op and h.kind = 'attempt') end,
     coalesce(k.unknown_before, exists (
-      select from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op and h.outcome = 'unknown')),
-    case when k.last_outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent') then k.last_outcome end, s.format, s.bytes,
+      select from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op
+        and h.outcome in (select o.outcome from pgsaga.outcome o where o.effect = 'maybe'))),
+    case when k.last_outcome in (select o.outcome from pgsaga.outcome o) then k.last_outcome end, s.format, s.bytes,
     pgsaga.open_lane(s.queue, s.priority),
     coalesce(split_part(split_part(u.url, '/', case when u.url like 'participant:%' then 1 else 3 end), '?', 1), ''),
     -- An abort that waits for the pivot goes on waiting for it.

@@ -42,9 +42,10 @@ with input as materialized (
     least(greatest(l.epoch, 0), 1000000000), true
   from locked l
   cross join lateral (
-    select count(*)::int as tries, coalesce(bool_or(outcome = 'unknown'), false) as unknown,
-      (array_agg(outcome order by seq desc) filter (where outcome <> 'unsent'))[1] as last_outcome
-    from pgsaga.history where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
+    select count(*)::int as tries, coalesce(bool_or(o.effect = 'maybe'), false) as unknown,
+      (array_agg(outcome order by seq desc) filter (where o.sent))[1] as last_outcome
+    from pgsaga.history left join pgsaga.outcome o using (outcome)
+    where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
   ) h
   where l.ending is null
   -- Of two tasks of one step, the second adds nothing.

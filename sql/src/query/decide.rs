@@ -1,16 +1,14 @@
 statements! {
     folder "decide";
 
-    /// `pgsaga abort`.
-    const DECIDE_ABORT = "decide_abort";
-    /// `pgsaga force`.
-    const DECIDE_FORCE = "decide_force";
-    /// `pgsaga resolve`.
-    const DECIDE_RESOLVE = "decide_resolve";
-    /// `pgsaga retry`.
-    const DECIDE_RETRY = "decide_retry";
-    /// `pgsaga skip`.
-    const DECIDE_SKIP = "decide_skip";
+    /// `pgsaga abort`, `force`, `resolve`, `retry` and `skip`.
+    struct Decide<'a> = "decide" {
+        gid: &'a str,
+        decision: &'a str,
+        step: Option<&'a str>,
+        comment: Option<&'a str>,
+    }
+
     /// `pgsaga pause`.
     const PAUSE = "pause";
     /// `pgsaga resume`.

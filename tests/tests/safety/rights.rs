@@ -115,6 +115,7 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
         "select setval('pgsaga.saga_id_seq', 1)",
         "select pgsaga.force('victim', 'x')",
         "select pgsaga.skip('victim', 'a', 'x')",
+        "select pgsaga.decide('victim', 'skip', 'a', 'x')",
         "select pgsaga.resolve('victim', 'succeeded', 'x')",
         "select pgsaga.retry('victim')",
         "select pgsaga.purge_sagas('1 hour', 0, 100, 100)",

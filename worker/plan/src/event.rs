@@ -1,6 +1,6 @@
 //! What the planner hears: a task that came back, and how its attempts ended.
 
-use crate::outcome::Outcome;
+use crate::outcome::{Effect, Outcome};
 
 /// An operation of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,14 +50,14 @@ impl Attempt {
     /// The attempt that follows this one. Without an outcome this one was not made, and stays.
     pub fn after(self, outcome: Option<Outcome>) -> Attempt {
         let Some(outcome) = outcome else { return self };
+        let facts = outcome.facts();
         Attempt {
             attempt: self.attempt.saturating_add(1),
-            counted: self.counted.saturating_add(u32::from(outcome != Outcome::Ongoing)),
+            counted: self.counted.saturating_add(u32::from(facts.is_counted)),
             // control: try-unknown-before
-            unknown_before: self.unknown_before || outcome == Outcome::Unknown,
-            // An attempt that never left says nothing about the earlier ones.
+            unknown_before: self.unknown_before || facts.effect == Effect::Maybe,
             // control: try-last-outcome
-            last: if outcome == Outcome::Unsent { self.last } else { Some(outcome) },
+            last: if facts.was_sent { Some(outcome) } else { self.last },
             ..self
         }
     }
@@ -66,7 +66,7 @@ impl Attempt {
     /// this process ended ongoing.
     pub fn may_have_taken_effect(self) -> bool {
         // control: may-have-happened
-        self.unknown_before || self.last == Some(Outcome::Ongoing)
+        self.unknown_before || self.last.is_some_and(|last| last.facts().effect == Effect::Pending)
     }
 
     /// The outcome of an attempt whose request cannot be built: a refusal, unless an earlier

@@ -12,7 +12,7 @@ mod word;
 
 pub use event::{Attempt, Event, Fault, Interrupt, Op};
 pub use graph::{Cyclic, STEPS_MAX, StepGraph, StepPolicy};
-pub use outcome::Outcome;
+pub use outcome::{Effect, Facts, Outcome};
 pub use planner::{
     AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan, retry_limit,
 };

@@ -13,19 +13,52 @@ pub enum Outcome {
     Unsent,
 }
 
+/// What an attempt tells about the effect of its op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The op took effect.
+    Done,
+    /// This attempt had no effect and never will.
+    None,
+    /// The participant works on the op. Its next response says how that ended.
+    Pending,
+    /// Nobody knows, and no later refusal changes that.
+    Maybe,
+}
+
+/// What an outcome means for the attempts after it. The view `pgsaga.outcome` says the same; a test
+/// compares both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The word in SQL, metrics and logs.
+    pub word: &'static str,
+    /// The participant read the call. Any other attempt says nothing about earlier ones.
+    pub was_sent: bool,
+    /// The attempt counts against the retry limit.
+    pub is_counted: bool,
+    /// What is known of the op's effect.
+    pub effect: Effect,
+}
+
 impl Outcome {
     /// All outcomes, for metrics that start at 0 and for exhaustive tests.
     pub const ALL: [Outcome; 5] =
         [Outcome::Success, Outcome::Failure, Outcome::Ongoing, Outcome::Unknown, Outcome::Unsent];
 
+    /// The table of outcomes.
+    pub fn facts(self) -> Facts {
+        let facts = |word, was_sent, is_counted, effect| Facts { word, was_sent, is_counted, effect };
+        match self {
+            Outcome::Success => facts("success", true, true, Effect::Done),
+            Outcome::Failure => facts("failure", true, true, Effect::None),
+            Outcome::Ongoing => facts("ongoing", true, false, Effect::Pending),
+            Outcome::Unknown => facts("unknown", true, true, Effect::Maybe),
+            Outcome::Unsent => facts("unsent", false, true, Effect::None),
+        }
+    }
+
     /// The word in SQL, metrics and logs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Ongoing => "ongoing",
-            Outcome::Unknown => "unknown",
-            Outcome::Unsent => "unsent",
-        }
+        self.facts().word
     }
 }

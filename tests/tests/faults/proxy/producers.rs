@@ -154,7 +154,7 @@ async fn an_abort_whose_reply_is_lost_is_repeated_by_a_program_and_by_a_person()
     abort(&pool, "program", "no stock").await.unwrap_err();
     assert_eq!(abort(&pool, "program", "no stock").await.unwrap(), "aborting");
 
-    proxy.inject(Fault::cut_before_reply(marker("decide_abort")));
+    proxy.inject(Fault::cut_before_reply(marker("decide")));
     let url = proxy.url().to_owned();
     let abort = move || run_as(&url, &["abort", "person", "--reason", "no stock"]);
     let said = tokio::task::spawn_blocking(abort.clone()).await.unwrap();

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
+use pgsaga_plan::{Effect, Outcome};
 use pgsaga_worker::db::Time;
 
 use super::App;
@@ -156,7 +157,18 @@ pub(crate) fn table(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Ma
     }
 }
 
-/// A saga's status, or how a try ended.
+/// How a try ended, in the colour of what that means.
+pub(crate) fn outcome_badge(outcome: Outcome) -> Markup {
+    let facts = outcome.facts();
+    let class = match facts.effect {
+        Effect::Done => "good",
+        Effect::None if facts.was_sent => "bad",
+        Effect::None | Effect::Pending | Effect::Maybe => "warn",
+    };
+    html! { span class={ "badge " (class) } { (facts.word) } }
+}
+
+/// A saga's or a worker's status.
 pub(crate) fn badge(word: &str) -> Markup {
     let class = if word.bytes().all(|byte| byte.is_ascii_lowercase()) { word } else { "" };
     html! { span class={ "badge " (class) } { (word) } }

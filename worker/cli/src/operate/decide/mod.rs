@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use pgsaga_plan::SagaStatus;
 use pgsaga_sql::{fail, query};
 use pgsaga_worker::db::sqlstate;
-use sqlx::PgExecutor;
+use sqlx::{FromRow as _, PgExecutor};
 
 use crate::error::Error;
 use crate::operate::read::row;
@@ -32,7 +32,7 @@ pub(crate) enum Decision {
 
 /// One row of the table of decisions.
 pub(crate) struct Facts {
-    /// The word in links and forms.
+    /// The word in links, forms and `pgsaga.decide`.
     pub(crate) word: &'static str,
     /// The name on buttons.
     pub(crate) title: &'static str,
@@ -47,7 +47,6 @@ pub(crate) struct Facts {
     pub(crate) is_of_step: bool,
     /// What to do when nobody knows whether the decision was taken.
     pub(crate) repeating: &'static str,
-    statement: &'static str,
 }
 
 /// What most decisions have in common.
@@ -60,7 +59,6 @@ const COMMON: Facts = Facts {
     needs_comment: true,
     is_of_step: false,
     repeating: "look with `pgsaga show` before you repeat it",
-    statement: "",
 };
 
 const RETRY: Facts = Facts {
@@ -70,7 +68,6 @@ const RETRY: Facts = Facts {
     explained: "What is stuck is tried again under the same idempotency keys. For a participant that was repaired.",
     helps: Some(("retry GID", "tries what is stuck again")),
     needs_comment: false,
-    statement: query::DECIDE_RETRY,
     ..COMMON
 };
 
@@ -81,7 +78,6 @@ const RETRY_FRESH: Facts = Facts {
     explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused where some \
         try was not definitely refused, as the new key could do it twice.",
     needs_comment: false,
-    statement: query::DECIDE_RETRY,
     ..COMMON
 };
 
@@ -92,7 +88,6 @@ const SKIP: Facts = Facts {
     explained: "The step's action or compensation counts as done without a call. For what you have done by hand.",
     helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
     is_of_step: true,
-    statement: query::DECIDE_SKIP,
     ..COMMON
 };
 
@@ -102,7 +97,6 @@ const RESOLVE_SUCCEEDED: Facts = Facts {
     about: "resolve as succeeded",
     explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
     helps: Some(("resolve GID succeeded|failed --comment TEXT", "ends the saga as you have seen to it")),
-    statement: query::DECIDE_RESOLVE,
     ..COMMON
 };
 
@@ -111,7 +105,6 @@ const RESOLVE_FAILED: Facts = Facts {
     title: "Resolve as failed",
     about: "resolve as failed",
     explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that nothing stands.",
-    statement: query::DECIDE_RESOLVE,
     ..COMMON
 };
 
@@ -122,7 +115,6 @@ const ABORT: Facts = Facts {
     explained: "The saga rolls back: what was done is compensated, in reverse order.",
     helps: Some(("abort GID --reason TEXT", "rolls the saga back")),
     repeating: "repeating it is safe",
-    statement: query::DECIDE_ABORT,
     ..COMMON
 };
 
@@ -132,7 +124,6 @@ const FORCE: Facts = Facts {
     about: "force",
     explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
     helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
-    statement: query::DECIDE_FORCE,
     ..COMMON
 };
 
@@ -200,22 +191,16 @@ impl Request<'_> {
     }
 
     pub(crate) async fn take(&self, database: impl PgExecutor<'_>, gid: &str) -> Result<Taken, Error> {
-        let sql = self.decision.facts().statement;
-        let statement = sqlx::query_as(sql).bind(gid);
-        let statement = match self.decision {
-            Decision::Retry => statement.bind(self.comment).bind(false),
-            Decision::RetryFresh => statement.bind(self.comment).bind(true),
-            Decision::Skip => statement.bind(self.step).bind(self.comment),
-            Decision::ResolveSucceeded => statement.bind(SagaStatus::Succeeded.as_str()).bind(self.comment),
-            Decision::ResolveFailed => statement.bind(SagaStatus::Failed.as_str()).bind(self.comment),
-            Decision::Abort | Decision::Force => statement.bind(self.comment),
-        };
-        fail::before(sql);
-        let taken = statement.fetch_one(database).await.map_err(|error| match error.as_database_error() {
-            None => Error::Unanswered { error, advice: self.decision.facts().repeating },
-            Some(_) => refusal(error),
-        })?;
-        fail::after(sql);
+        let facts = self.decision.facts();
+        let statement = query::Decide { gid, decision: facts.word, step: self.step, comment: self.comment };
+        fail::before(query::Decide::SQL);
+        let row = statement.query().fetch_one(database).await;
+        let taken =
+            row.and_then(|row| Taken::from_row(&row)).map_err(|error| match error.as_database_error() {
+                None => Error::Unanswered { error, advice: facts.repeating },
+                Some(_) => refusal(error),
+            })?;
+        fail::after(query::Decide::SQL);
         Ok(taken)
     }
 }

@@ -13,7 +13,7 @@ use crate::operate::read::saga::{Head, Saga, Step, Tries};
 use crate::operate::show::{next, standing};
 use crate::ui::App;
 use crate::ui::access::visitor::Visitor;
-use crate::ui::layout::{NavItem, badge, show, table, time};
+use crate::ui::layout::{NavItem, badge, outcome_badge, show, table, time};
 use crate::ui::params::{Params, link, unknown};
 use crate::ui::text::{folded, text};
 use crate::words::{counted, span_us};
@@ -180,7 +180,7 @@ fn op(url: Option<&str>, tries: &Tries) -> Markup {
         @if tries.tries > 0 {
             div {
                 (counted(tries.tries, "try", "tries")) ", the last "
-                (badge(tries.outcome.unwrap_or(Outcome::Unknown).as_str()))
+                (outcome_badge(tries.outcome.unwrap_or(Outcome::Unknown)))
                 @if let Some(code) = tries.status_code { " " (code) }
                 @if let Some(message) = &tries.message { " " (folded(message)) }
             }

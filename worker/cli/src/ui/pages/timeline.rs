@@ -7,7 +7,7 @@ use sqlx::postgres::PgPool;
 use crate::operate::read::history::{self, Event};
 use crate::operate::read::saga::Saga;
 use crate::operate::read::words::EventKind;
-use crate::ui::layout::{badge, table, time};
+use crate::ui::layout::{outcome_badge, table, time};
 use crate::ui::params::link;
 use crate::ui::text::{CHARS_MAX, folded, folded_first, text};
 use crate::words::{count, span_us};
@@ -61,7 +61,7 @@ fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
         what,
         html! { @if let Some(attempt) = event.attempt { "try " (count(attempt.into())) } },
         html! {
-            @if let Some(outcome) = event.outcome { (badge(outcome.as_str())) }
+            @if let Some(outcome) = event.outcome { (outcome_badge(outcome)) }
             @if let Some(code) = event.status_code { " " (code) }
         },
         html! { @if let Some(us) = event.duration_us { (span_us(us.into())) } },

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::error::Error;
 use crate::execute::outcome::CallResult;
 use crate::execute::task::Task;
-use pgsaga_plan::Outcome;
+use pgsaga_plan::Effect;
 
 /// Service name without OTEL_SERVICE_NAME.
 const SERVICE: &str = "pgsaga";
@@ -107,7 +107,7 @@ impl CallSpan {
         if let Some(status_code) = ended.status_code {
             span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status_code)));
         }
-        if !matches!(ended.outcome, Outcome::Success | Outcome::Ongoing) {
+        if !matches!(ended.outcome.facts().effect, Effect::Done | Effect::Pending) {
             span.set_status(Status::error(ended.message.clone().unwrap_or_default()));
         }
         span.end();

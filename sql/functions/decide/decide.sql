@@ -1,0 +1,20 @@
+-- version 1: expands
+
+-- Takes a decision by its word, for the commands and the web page, and returns the status. Whoever
+-- calls it needs the right to execute the function of that decision.
+create or replace function pgsaga.decide(gid text, decision text, step text, comment text) returns text
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  case decision
+    when 'retry' then return pgsaga.retry(gid, comment);
+    when 'retry-fresh' then return pgsaga.retry(gid, comment, true);
+    when 'skip' then return pgsaga.skip(gid, step, comment);
+    when 'resolve-succeeded' then return pgsaga.resolve(gid, 'succeeded', comment);
+    when 'resolve-failed' then return pgsaga.resolve(gid, 'failed', comment);
+    when 'abort' then return pgsaga.abort(gid, comment);
+    when 'force' then return pgsaga.force(gid, comment);
+  end case;
+end
+$$;
+revoke all on function pgsaga.decide from public;
+grant execute on function pgsaga.decide to pgsaga_producer, pgsaga_operator;
