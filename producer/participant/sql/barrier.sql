@@ -31,6 +31,11 @@ comment on column dtm_barrier.barrier.reason is 'The op that inserted the row: a
 -- ran: there is nothing to undo, and the forward op, should it still come, finds its place taken
 -- and does nothing. A call that meets another transaction with the same key waits for that one's
 -- end.
+--
+-- A handler that does several pieces of work enters once for each, with another barrier_id: 01, 02.
+-- A second `enter` with one key in one transaction raises: as a repeated call, its work would be
+-- left out. The keys of the transaction are kept in a setting that ends, as the rows do, with the
+-- transaction or with the savepoint that is rolled back.
 create or replace function dtm_barrier.enter(
   trans_type text, gid text, branch_id text, op text, barrier_id text default '01'
 ) returns boolean
@@ -39,6 +44,8 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   forward constant text := case enter.op
     when 'compensate' then 'action' when 'cancel' then 'try' when 'rollback' then 'action' end;
+  key constant text := json_build_array(enter.gid, enter.branch_id, enter.op, enter.barrier_id)::text;
+  entered constant text := coalesce(current_setting('dtm_barrier.entered', true), '');
 begin
   if enter.op is null or enter.op not in ('action', 'compensate', 'try', 'confirm', 'cancel', 'commit', 'rollback') then
     raise exception using errcode = 'invalid_parameter_value',
@@ -50,6 +57,13 @@ begin
     raise exception using errcode = 'invalid_parameter_value',
       message = 'trans_type, gid, branch_id, barrier_id: found nothing in one; allowed: the values of the call''s query';
   end if;
+  -- control: barrier-entered-twice
+  if strpos(entered, key) > 0 then
+    raise exception using errcode = 'object_not_in_prerequisite_state',
+      message = format('barrier_id: found %s again for the %s of branch %s in one transaction; allowed: another barrier_id for each use: 01, 02, …',
+                       to_json(enter.barrier_id), enter.op, to_json(enter.branch_id));
+  end if;
+  perform set_config('dtm_barrier.entered', entered || key, true);
   -- control: barrier-forward-first
   if forward is not null then
     insert into dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason, create_time, update_time)

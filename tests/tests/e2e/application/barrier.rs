@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgsaga_participant::{Barrier, Error, Verdict};
 use pgsaga_tests::Database;
-use sqlx::PgPool;
+use sqlx::{Acquire as _, PgConnection, PgPool};
 
 #[tokio::test]
 async fn the_barrier_lets_each_op_do_its_work_once_and_nothing_be_undone_that_was_not_done() {
@@ -47,6 +47,53 @@ async fn the_barrier_lets_each_op_do_its_work_once_and_nothing_be_undone_that_wa
     .await
     .unwrap();
     assert_eq!(rows, ["saga g action 01 compensate", "saga g compensate 01 compensate"]);
+}
+
+/// A second use under one key would look like a repeated call, and half of the work would be left
+/// out.
+#[tokio::test]
+async fn a_second_enter_with_one_key_in_one_transaction_raises() {
+    let db = Database::new().await;
+    let pool = db.pool();
+    Barrier::install(pool).await.unwrap();
+    let enter = async |connection: &mut PgConnection, op: &str, barrier_id: &str| -> Result<bool, String> {
+        sqlx::query_scalar("select dtm_barrier.enter('saga', 'g', 'pay', $1, $2)")
+            .bind(op)
+            .bind(barrier_id)
+            .fetch_one(connection)
+            .await
+            .map_err(|error: sqlx::Error| error.as_database_error().unwrap().message().to_owned())
+    };
+    let again = "barrier_id: found \"01\" again for the action of branch \"pay\" in one transaction; allowed: another \
+        barrier_id for each use: 01, 02, …";
+
+    let mut tx = pool.begin().await.unwrap();
+    assert_eq!(enter(&mut tx, "action", "01").await, Ok(true));
+    assert_eq!(enter(&mut tx, "action", "02").await, Ok(true), "another use");
+    assert_eq!(enter(&mut tx, "compensate", "01").await, Ok(true), "another op");
+    assert_eq!(enter(&mut tx, "action", "01").await, Err(again.to_owned()));
+    tx.rollback().await.unwrap();
+
+    // What a savepoint takes back was not entered.
+    let mut tx = pool.begin().await.unwrap();
+    let mut savepoint = tx.begin().await.unwrap();
+    assert_eq!(enter(&mut savepoint, "action", "01").await, Ok(true));
+    savepoint.rollback().await.unwrap();
+    let mut savepoint = tx.begin().await.unwrap();
+    assert_eq!(enter(&mut savepoint, "action", "01").await, Ok(true));
+    savepoint.commit().await.unwrap();
+    let mut savepoint = tx.begin().await.unwrap();
+    assert_eq!(enter(&mut savepoint, "action", "01").await, Err(again.to_owned()), "of an outer transaction");
+    savepoint.rollback().await.unwrap();
+    tx.commit().await.unwrap();
+
+    // A repeated call is another transaction, also on the same connection.
+    let mut connection = pool.acquire().await.unwrap();
+    for _ in 0..2 {
+        let mut tx = connection.begin().await.unwrap();
+        assert_eq!(enter(&mut tx, "action", "01").await, Ok(false));
+        tx.commit().await.unwrap();
+    }
 }
 
 #[tokio::test]
