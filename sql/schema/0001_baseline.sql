@@ -94,8 +94,8 @@ create table pgsaga.task (
   counted        int not null default 0,
   bytes          int not null default 0,
   lost           smallint not null default 0,
-  lost_isolated     smallint not null default 0,
-  alone          boolean not null default false,
+  lost_isolated  smallint not null default 0,
+  isolated       boolean not null default false,
   unknown_before boolean not null default false,
   op             text not null default 'action' check (op in ('action', 'compensate')),
   last_outcome   text check (last_outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent')),
@@ -121,8 +121,8 @@ comment on column pgsaga.task.step is 'Position in saga.steps, from 1.';
 comment on column pgsaga.task.attempt is 'The number of this try of the op, from 1, tries of lost workers included.';
 comment on column pgsaga.task.counted is 'Earlier tries that count against retry_limit: all but ongoing ones.';
 comment on column pgsaga.task.bytes is 'Size of saga.steps as text: a worker bounds by it what it holds in memory.';
-comment on column pgsaga.task.lost is 'Workers that died while they held this task; from 3 on it runs alone.';
-comment on column pgsaga.task.lost_isolated is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
+comment on column pgsaga.task.lost is 'Workers that died while they held this task; from 3 on it runs isolated.';
+comment on column pgsaga.task.lost_isolated is 'Workers that died while this task ran isolated; at 10 the saga is stuck.';
 comment on column pgsaga.task.unknown_before is 'Some earlier try of this op ended unknown: it may have taken effect.';
 comment on column pgsaga.task.participant is 'Whom it calls: host and port as the URL writes them. Claims leave out those that do not answer.';
 comment on column pgsaga.task.deadline is 'The saga''s, while it can still roll back: no wait is longer.';

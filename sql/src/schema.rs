@@ -179,9 +179,9 @@ macro_rules! functions {
 functions! {
     "insert": "check_plain_saga" "check_saga" "check_order" "open_lane" "queue_sagas";
     "decide": "abort" "force" "pause" "resolve" "resume" "retry" "skip";
-    "decision": "at_once" "check_comment" "check_goes_on" "check_not_ending" "decider" "end_saga" "lock_saga"
+    "decision": "check_comment" "check_goes_on" "check_not_ending" "decider" "due_now" "end_saga" "lock_saga"
         "record_decision" "unstick" "unstuck_status";
-    "step": "is_past_pivot" "pivot_of" "standing_at" "step_name" "steps_of" "stuck_position";
+    "step": "current_step_name" "is_past_pivot" "pivot_of" "step_name" "steps_of" "stuck_position";
     "retention": "drop_history_partition" "make_history_partitions" "purge_history" "purge_sagas"
         "refuse_delete_of_open_saga";
 }

@@ -2,7 +2,7 @@
 -- (details.sql adds the rest).
 --   $1 worker  $2 how many  $3 newest row format that this worker knows
 --   $4 bytes of definitions; the first task is claimed whatever its size
---   $5 lanes and $6 their watermarks; a lane without a mark is scanned from the beginning
+--   $5 lanes and $6 their watermarks; a lane without a watermark is scanned from the beginning
 --   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an
 --     interrupt, the deadline)
 --   $8 queues to serve, null = all  $9 how many of each
@@ -13,14 +13,14 @@
 --   $15 interrupted or overdue tasks to skip: this worker may not make the call that they need
 -- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
 --
--- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the
+-- Lanes are walked in the order of their class, each by run_at from its watermark on; every so often the
 -- worker asks for the reverse order, so that no class starves. A paused queue has no lanes. Index:
 -- task_lane_run_at. `run_at <= (select clock_timestamp())` is an index condition; the bare volatile
 -- call is not (a million future rows: 9,116 buffers a poll against 14). The claim is MATERIALIZED,
 -- or more rows than the limit could be updated. Sagas are fetched by a lateral with OFFSET 0, which
 -- cannot become a hash join over the table.
 --
--- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with
+-- The watermark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with
 -- the running transactions and xmax the worker knows when every one that could still commit an
 -- older run_at has ended (worker/engine/src/wake/watermark/mod.rs).
 --
@@ -33,12 +33,12 @@
 -- and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task,
 -- so a task may be locked before it.
 with lanes as materialized (
-  select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
+  select l.id, l.queue, coalesce(m.watermark, '-infinity') as watermark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,
                        (l.id + $10) % (select count(*) from pgsaga.lane)) as place
   from pgsaga.lane l
   join pgsaga.queue q on q.name = l.queue and q.paused_at is null
-  left join unnest($5::int[], $6::timestamptz[]) as m (lane, mark) on m.lane = l.id
+  left join unnest($5::int[], $6::timestamptz[]) as m (lane, watermark) on m.lane = l.id
   left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
   where ($8::text[] is null or s.queue is not null) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time()
 ), due as materialized (
@@ -46,8 +46,8 @@ with lanes as materialized (
   from (select * from lanes order by place) l
   cross join lateral (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
-    -- control: claim-mark
-    where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
+    -- control: claim-watermark
+    where t.lane = l.id and t.run_at >= l.watermark and t.run_at <= (select clock_timestamp())
       -- control: claim-format
       and t.worker is null and t.format <= $3
       and (t.participant <> all ($7::text[])
@@ -90,7 +90,7 @@ with lanes as materialized (
     exists (select from me)
       or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
-select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
+select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.watermark,
   -- Within the range of a worker's clock.
   case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
@@ -102,8 +102,8 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
   null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
 from header h
 left join lateral (
-  select s.id as lane, s.queue, greatest(s.mark, 'epoch') as mark,
-    (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.mark and worker is null order by run_at limit 1) as lowest,
+  select s.id as lane, s.queue, greatest(s.watermark, 'epoch') as watermark,
+    (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.watermark and worker is null order by run_at limit 1) as lowest,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
        and (participant <> all ($7::text[]) or interrupt is not null)
      order by run_at limit 1) as next_due

@@ -8,10 +8,10 @@
 -- task_lane_run_at.
 with found as materialized (
   select t.row_id
-  from unnest($3::int[], $4::timestamptz[]) as l (lane, mark)
+  from unnest($3::int[], $4::timestamptz[]) as l (lane, watermark)
   cross join lateral (
     select ctid as row_id from pgsaga.task
-    where lane = l.lane and run_at >= l.mark and run_at <= (select clock_timestamp() - interval '2 seconds') and worker is null
+    where lane = l.lane and run_at >= l.watermark and run_at <= (select clock_timestamp() - interval '2 seconds') and worker is null
       and participant = any ($1::text[]) and (not $6 or (select bool_and(coalesce(denied ? ($1::text[])[1], false)) from pgsaga.worker where not dead))
       and interrupt is null and (deadline is null or deadline > (select clock_timestamp()))
     order by run_at limit $5

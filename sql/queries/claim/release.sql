@@ -13,7 +13,7 @@ with returned as materialized (
 ), updated as (
   update pgsaga.task t
   -- control: release-epoch
-  set worker = null, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
+  set worker = null, isolated = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
       -- control: release-time
       run_at = least(clock_timestamp() + r.delay_us * interval '1 microsecond',
                      case when t.deadline > clock_timestamp() then t.deadline end)

@@ -42,7 +42,7 @@ with lost as materialized (
   -- control: rescue-next-try
   select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
     -- control: rescue-deaths
-    least(lost + died::int, 30000), least(lost_isolated + (died and alone)::int, 30000), format, bytes,
+    least(lost + died::int, 30000), least(lost_isolated + (died and isolated)::int, 30000), format, bytes,
     -- control: rescue-next-task
     lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked

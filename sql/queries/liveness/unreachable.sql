@@ -1,5 +1,5 @@
 -- Tasks of open sagas that no claim reaches, up to $1 a lane, and in words why: a time that never
--- comes or that lies before all marks, a lane that is none, a format that no release wrote ($2 is
+-- comes or that lies before all watermarks, a lane that is none, a format that no release wrote ($2 is
 -- the newest that schema version $3 knows; where a newer schema is there, a newer release may have
 -- written it). Only somebody who changed the row by hand leaves a task so; its saga would wait for
 -- ever without a word.

@@ -78,7 +78,7 @@ with kept as materialized (
   update pgsaga.task t
   set step = least(t.step, 32766) + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
       -- control: settle-advance-epoch
-      lost = 0, lost_isolated = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
+      lost = 0, lost_isolated = 0, isolated = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
       -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,

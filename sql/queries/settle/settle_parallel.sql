@@ -118,7 +118,8 @@ with kept as materialized (
       result = (select results from kept) -> s.id::text,
       finished_at = case when p.saga_status in ('succeeded', 'failed', 'ending') then clock_timestamp() end
   from saga p
-  -- Also where only tasks were replaced: a settle that turns the saga must see them to mark them.
+  -- Also where only tasks were replaced: a settle that unwinds the saga must see the new tasks, or it
+  -- could not interrupt them.
   where s.id = any (array(select saga_id from saga)) and p.saga_id = s.id
 )
 select saga_id, (select count(*) from queued) as queued from saga

@@ -12,7 +12,7 @@
 -- already (`ending`), the task goes, and the last one ends it.
 --
 -- Locks the saga, then the task, and waits for neither. The row that the lock returns may be newer
--- than the snapshot, since an abort marks a task without raising its epoch: so tasks are deleted by
+-- than the snapshot, since an abort interrupts a task without raising its epoch: so tasks are deleted by
 -- id, which follows the newer version. A name is cut, because no index holds a long one. Indexes:
 -- task_pkey, saga_pkey, and the primary key of one partition of the history.
 with input as materialized (

@@ -51,7 +51,7 @@ statements! {
         tasks: ReleasedTasks<'a>,
     }
 
-    /// Marks a task as running alone.
+    /// Marks a task as isolated.
     const RUN_ISOLATED = "run_isolated";
 }
 

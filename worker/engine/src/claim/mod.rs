@@ -211,11 +211,11 @@ impl Claimer {
     async fn peek(&self, asked: usize) -> Result<Option<Claimed>, sqlx::Error> {
         let _moving = self.membership.gate.read().await;
         self.metrics.breakers_open.set(self.participants.blocked().open as f64);
-        let (lanes, marks) = self.watermarks.all();
+        let (lanes, watermarks) = self.watermarks.all();
         let (queues, _) = self.queues.rooms(asked).unzip();
         let peek = query::Peek {
             lanes: &lanes,
-            watermarks: &marks,
+            watermarks: &watermarks,
             queues: queues.as_deref(),
             server_started_at: self.membership.identity().server,
         };

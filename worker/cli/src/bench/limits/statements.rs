@@ -105,7 +105,7 @@ struct Session {
     shape: Shape,
     groups: Groups,
     worker: i64,
-    mark: DateTime<Utc>,
+    watermark: DateTime<Utc>,
     ended: Arc<AtomicU64>,
 }
 
@@ -121,7 +121,7 @@ impl Session {
         };
         let row = register.query().fetch_one(&mut connection).await?;
         let worker = row.try_get("id")?;
-        Ok(Session { connection, shape, groups, worker, mark: DateTime::UNIX_EPOCH, ended })
+        Ok(Session { connection, shape, groups, worker, watermark: DateTime::UNIX_EPOCH, ended })
     }
 
     async fn run(mut self) -> Result<(), Error> {
@@ -147,7 +147,7 @@ impl Session {
             format_max: pgsaga_sql::FORMAT,
             definition_bytes_max: i64::MAX,
             lanes: &[1],
-            watermarks: &[self.mark],
+            watermarks: &[self.watermark],
             ..query::Claim::default()
         };
         let rows = claim.query().fetch_all(&mut self.connection).await?;
@@ -162,7 +162,7 @@ impl Session {
                     compensates: row.try_get::<&str, _>("op")? == Op::Compensate.as_str(),
                 }),
                 // Nobody inserts meanwhile: what is older than the oldest is gone.
-                None => self.mark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.mark),
+                None => self.watermark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.watermark),
             }
         }
         Ok(claimed)

@@ -17,8 +17,8 @@ use crate::words::{count, counted, newer_format, printable, some_names, span, sp
 const LINES_MAX: usize = 20;
 /// Upper bound on the names of steps in one line.
 const NAMES_MAX: usize = 6;
-/// Workers lost during one try, from which on it runs alone.
-const ALONE_AFTER_LOST: i16 = 3;
+/// Workers lost during one try, from which on it runs isolated.
+const ISOLATED_AFTER_LOST: i16 = 3;
 
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out("\nNext")?;
@@ -120,9 +120,9 @@ fn queued(saga: &Saga, task: &Task) -> String {
             line += &step.and_then(|step| after_that(saga, step, task)).unwrap_or_default();
         }
     }
-    if task.lost >= ALONE_AFTER_LOST {
+    if task.lost >= ISOLATED_AFTER_LOST {
         line += &format!(
-            "; {} were lost while they held it, so it runs alone",
+            "; {} were lost while they held it, so it runs isolated",
             counted(task.lost.into(), "worker", "workers")
         );
     }
