@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Returns when a task is due that must run at once: no later than now, and no earlier than claims
--- look for it.
+-- Returns the `run_at` of a task that must run immediately: not later than now, and not earlier
+-- than 1970, where claims start to look.
 create or replace function pgsaga.due_now(run_at timestamptz) returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Ends a saga: at once where no call is in flight, else when the last call has ended. A task whose
--- worker has no row does not count as running, because no one would ever report its end.
+-- Ends a saga: immediately if no call is in flight, else when the last call has ended. A task whose
+-- worker has no row does not count as a call in flight, because no worker would report its end.
 create or replace function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,6 +1,6 @@
 -- version 1: expands
 
--- Returns the name of the first step that runs or is stuck, for the reasons of people's decisions.
+-- Returns the name of the first step that is queued or stuck. Reasons of decisions begin with it.
 create or replace function pgsaga.current_step_name(s pgsaga.saga) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin

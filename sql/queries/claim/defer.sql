@@ -1,10 +1,12 @@
--- Puts off what is due for participants that get no call now, so that no claim has to walk over it:
--- $1 participants,
--- $2 delay in microseconds, $3 lanes and $4 their watermarks, $5 how many a lane, $6 only where
---   every
--- living worker says that it may not call the first of them. Never beyond the deadline, and not
--- what needs no call. What was due for less than two seconds stays: a worker that can call may take
--- it. The delay varies by a half, because all tasks would come back at once otherwise. Index:
+-- Defers due tasks of participants that get no call now, so that no claim has to walk over them.
+--   $1 participants
+--   $2 delay in microseconds
+--   $3 lanes and $4 their watermarks
+--   $5 upper bound on the tasks of each lane
+--   $6 only if every living worker may not call the first participant of $1
+-- Never defers a task beyond its deadline, nor a task that needs no call. A task that has been due
+-- for less than two seconds stays, because a worker that can make the call may claim it. The delay
+-- varies by half, because all tasks would become due at the same time otherwise. Index:
 -- task_lane_run_at.
 with found as materialized (
   select t.row_id

@@ -1,6 +1,8 @@
--- Marks a task that lost several workers as isolated: only a death from here on counts towards
--- the limit that makes its saga stuck (docs/races.md, R20). $1 worker, $2 task, $3 epoch; returns
--- the new epoch. Holds the worker's row, so that it cannot move the task under a rescue.
+-- Marks a task that lost several workers as isolated. Only deaths from then on count towards the
+-- limit that makes its saga stuck (docs/races.md, R20).
+--   $1 worker  $2 task  $3 epoch
+-- Returns the new epoch. Locks the worker's row, so that the worker cannot move the task during a
+-- rescue.
 with me as materialized (
   -- control: isolate-worker
   select id from pgsaga.worker where id = $1 and not dead for key share

@@ -1,4 +1,3 @@
--- Counts the op at which step $2 of saga $1 stands as done, for the reason $3.
--- `before` is read in the statement's snapshot, which the function's own changes are not in. Index:
--- saga_gid_key.
+-- Counts the current op of step $2 of saga $1 as done, with the comment $3. `before` comes from the
+-- statement's snapshot, which does not contain the function's own changes. Index: saga_gid_key.
 select (select status from pgsaga.saga where gid = $1) as before, pgsaga.skip($1, $2, $3) as after
