@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use sqlx::Row as _;
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 

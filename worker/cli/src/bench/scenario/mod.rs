@@ -10,7 +10,7 @@ pub(crate) mod steady;
 
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 
 use super::Bench;
 use super::load::{Pace, Plan, Shape};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use tokio::net::TcpListener;
 
 use super::super::Bench;

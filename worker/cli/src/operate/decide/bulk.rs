@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow as _, Row as _};
@@ -13,7 +13,6 @@ use sqlx::{FromRow as _, Row as _};
 use super::Request;
 use crate::error::Error;
 use crate::operate::filter::{self, Label, duration, label, micros, participant};
-use crate::operate::read::words::word;
 use crate::operate::read::{self, row};
 use crate::output::out;
 use crate::words::{counted, printable, span_us};
@@ -77,7 +76,7 @@ row! {
     /// A saga that was chosen, with those of its stuck steps that were.
     Chosen {
         gid: String,
-        status: SagaStatus => word,
+        status: SagaStatus,
         since_us: i64,
         stuck: Vec<StuckStep> => crate::operate::read::words::later,
     }

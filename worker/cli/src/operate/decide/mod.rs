@@ -7,14 +7,13 @@ pub(crate) mod consequences;
 use std::fmt;
 
 use clap::{Subcommand, ValueEnum};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::{fail, query};
 use pgsaga_worker::db::sqlstate;
 use sqlx::PgExecutor;
 
 use crate::error::Error;
 use crate::operate::read::row;
-use crate::operate::read::words::{optional, word};
 use crate::operate::{Database, connect};
 use crate::output::out;
 use bulk::{Open, Stuck};
@@ -176,8 +175,8 @@ row! {
     /// A saga's status before a decision and after it.
     #[derive(Debug)]
     Taken {
-        before: Option<SagaStatus> => optional,
-        after: SagaStatus => word,
+        before: Option<SagaStatus>,
+        after: SagaStatus,
     }
 }
 

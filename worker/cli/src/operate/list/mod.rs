@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use comfy_table::{Cell, Table};
-use pgsaga_plan::{SagaStatus, Word as _};
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::postgres::PgPool;
 

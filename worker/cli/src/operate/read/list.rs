@@ -1,6 +1,7 @@
 //! Sagas in a list.
 
-use pgsaga_plan::{Op, SagaStatus};
+use pgsaga_plan::Op;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_worker::db::Time;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -25,8 +26,7 @@ row! {
         priority: i16,
         queue: String,
         reason: Option<String>,
-        #[serde(serialize_with = "serialize")]
-        status: SagaStatus => word,
+        status: SagaStatus,
         steps: i32,
         tasks: i64,
     }
@@ -52,7 +52,7 @@ row! {
     Summary {
         id: i64,
         gid: String,
-        status: SagaStatus => word,
+        status: SagaStatus,
         reason: Option<String>,
         queue: String,
         labels: Option<String>,

@@ -1,6 +1,6 @@
 //! What the newest sagas came to, the queues and the workers.
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use pgsaga_worker::db::Time;
 use sqlx::Row as _;

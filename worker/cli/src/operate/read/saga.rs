@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use pgsaga_plan::{Op, Progress, SagaStatus, State, StepGraph, StepPolicy};
-use pgsaga_sql::contract::default_step_name;
+use pgsaga_plan::{Op, Progress, State, StepGraph, StepPolicy};
+use pgsaga_sql::contract::{SagaStatus, default_step_name};
 use pgsaga_sql::query;
 use serde::Serialize;
 use sqlx::postgres::{PgPool, PgRow};

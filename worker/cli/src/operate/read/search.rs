@@ -1,6 +1,6 @@
 //! Sagas page by page, from the newest backwards. A page looks at a bounded number of sagas.
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;

@@ -2,7 +2,8 @@
 
 use comfy_table::{Attribute, Cell};
 use console::style;
-use pgsaga_plan::{SagaStatus, State};
+use pgsaga_plan::State;
+use pgsaga_sql::contract::SagaStatus;
 
 use super::gaps::{GAP, print_with_gaps};
 use super::{next, standing, timeline};

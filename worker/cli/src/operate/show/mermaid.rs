@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use pgsaga_plan::{Outcome, SagaStatus, State};
+use pgsaga_plan::{Outcome, State};
+use pgsaga_sql::contract::SagaStatus;
 
 use super::standing;
 use crate::error::Error;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use console::style;
-use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State, Wait, retry_limit};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, State, Wait, retry_limit};
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 use pgsaga_worker::flow::backoff::nominal_retry_delay;
 

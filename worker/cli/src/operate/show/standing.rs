@@ -1,7 +1,8 @@
 //! How it is said and drawn where a step stands.
 
 use comfy_table::Color;
-use pgsaga_plan::{Outcome, SagaStatus, State};
+use pgsaga_plan::{Outcome, State};
+use pgsaga_sql::contract::SagaStatus;
 
 use crate::operate::read::saga::Saga;
 

@@ -3,7 +3,8 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use pgsaga_plan::{Outcome, SagaStatus};
+use pgsaga_plan::Outcome;
+use pgsaga_sql::contract::SagaStatus;
 use sqlx::postgres::PgPool;
 
 use super::timeline::{self, Timeline};
