@@ -1,19 +1,12 @@
 statements! {
     folder "decide";
 
-    /// `pgsaga abort`.
     const DECIDE_ABORT = "decide_abort";
-    /// `pgsaga force`.
     const DECIDE_FORCE = "decide_force";
-    /// `pgsaga resolve`.
     const DECIDE_RESOLVE = "decide_resolve";
-    /// `pgsaga retry`.
     const DECIDE_RETRY = "decide_retry";
-    /// `pgsaga skip`.
     const DECIDE_SKIP = "decide_skip";
-    /// `pgsaga pause`.
     const PAUSE = "pause";
-    /// `pgsaga resume`.
     const RESUME = "resume";
 
     /// Chooses the sagas of a bulk abort; a filter that is `None` lets all pass.

@@ -31,7 +31,6 @@ const BACK_PER_SECOND: i64 = 5_000;
 /// Upper bound on the tasks released by one statement.
 const GROUP_MAX: usize = 1000;
 
-/// The loop that defers.
 pub(crate) struct Defer {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,

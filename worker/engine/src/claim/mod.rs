@@ -42,7 +42,6 @@ const IDLE_AFTER: u32 = 3;
 /// Interval at which a claim starts before the watermark.
 const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
 
-/// What one claim did.
 struct Claimed {
     found: usize,
     asked: usize,
@@ -51,7 +50,6 @@ struct Claimed {
     next_due: Option<Duration>,
 }
 
-/// The loop that claims.
 pub(crate) struct Claimer {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,

@@ -1,4 +1,4 @@
-//! How it is said and drawn where a step stands.
+//! The state of a step, in words and colours.
 
 use comfy_table::Color;
 use pgsaga_plan::{Outcome, State};
@@ -30,7 +30,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     }
 }
 
-/// Where a step stands, as a mark and its colour.
+/// The symbol of a state, and its colour.
 pub(crate) fn mark(state: State) -> (&'static str, Color) {
     match state {
         State::Waiting => ("·", Color::Reset),
