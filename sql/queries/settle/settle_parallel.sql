@@ -119,7 +119,7 @@ with kept as materialized (
       result = (select results from kept) -> s.id::text,
       finished_at = case when p.saga_status in ('succeeded', 'failed', 'ending') then clock_timestamp() end
   from saga p
-  -- Also where only tasks were replaced: a settle that unwinds the saga must see the new tasks, or it
+  -- Also if only tasks were replaced: a settle that unwinds the saga must see the new tasks, or it
   -- could not interrupt them.
   where s.id = any (array(select saga_id from saga)) and p.saga_id = s.id
 )

@@ -111,7 +111,8 @@ async fn nothing_stalls_beside_transactions_that_stay_open() {
         (kept > 1000.0 && age > seconds as f64 / 2.0).then_some(kept)
     })
     .await;
-    // What the holder wrote before all this is found at once, although every watermark has passed it.
+    // What the holder wrote before all this is found at once, although every watermark has passed
+    // it.
     let committed = Instant::now();
     raw_sql("commit").execute(&mut holder).await.unwrap();
     assert_eq!(scene.ended("late").await.0, "succeeded");

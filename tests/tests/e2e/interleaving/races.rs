@@ -333,8 +333,8 @@ async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
     scene.expect("refused", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R18: an insert that commits late has an old run_at; a watermark that had passed it
-/// would hide it. The lease is long, so that the watermark's periodic backstop does not help.
+/// docs/races.md, R18: an insert that commits late has an old run_at; a watermark that had passed
+/// it would hide it. The lease is long, so that the watermark's periodic backstop does not help.
 #[tokio::test]
 async fn a_watermark_does_not_pass_a_late_committer() {
     let mut scene = Scene::new().await;

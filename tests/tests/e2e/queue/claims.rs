@@ -21,8 +21,8 @@ async fn found_from(session: &mut PgConnection, watermark: DateTime<Utc>) -> usi
     claim_from(session, query::Claim::SQL, worker, 10, watermark).await.len()
 }
 
-/// docs/races.md, R18: the scan starts at the watermark, so what becomes due must lie above every watermark
-/// that there may be.
+/// docs/races.md, R18: the scan starts at the watermark, so what becomes due must lie above every
+/// watermark that there may be.
 #[tokio::test]
 async fn a_saga_whose_time_was_long_ago_is_queued_above_every_watermark() {
     let scene = Scene::new().await;

@@ -208,8 +208,8 @@ async fn buffers_read(session: &mut PgConnection) -> i64 {
     .unwrap()
 }
 
-/// With an old snapshot held open every dead row stays; the watermark keeps a claim from walking over
-/// them.
+/// With an old snapshot held open every dead row stays; the watermark keeps a claim from walking
+/// over them.
 #[tokio::test]
 async fn a_claim_from_the_watermark_does_not_walk_over_what_a_held_snapshot_keeps() {
     let scene = Scene::new().await;

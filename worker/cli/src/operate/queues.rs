@@ -65,7 +65,7 @@ impl Pause {
 impl Resume {
     pub(crate) async fn run(self) -> Result<(), Error> {
         switch(query::RESUME, &self.database, &self.queue).await?;
-        out(format_args!("queue {} goes on", self.queue))
+        out(format_args!("queue {} is resumed", self.queue))
     }
 }
 

@@ -115,7 +115,7 @@ fn of_database(error: &sqlx::Error, words: String) -> Failure {
         // Such as a NUL character, which Postgres cannot store in a text.
         Some(code) if code.starts_with("22") => Failure::bad(words),
         _ if Class::of(error) == Class::Connection => {
-            Failure::away(format!("{words}. This page goes on by itself once the database is back."))
+            Failure::away(format!("{words}. This page recovers by itself once the database is back."))
         }
         _ => Failure::broken(words),
     }

@@ -34,8 +34,8 @@ impl World<'_> {
         Event {
             now: row.now,
             outcome,
-            // A worker that does not know the interrupt is refused by the fence, looks, and plans with
-            // it.
+            // A worker that does not know the interrupt is refused by the fence, looks, and plans
+            // with it.
             interrupt: if self.rules.interrupt { row.interrupt } else { row.known },
             overdue: model.overdue && !void,
             fault: row.killer.then_some(Fault::Poison),

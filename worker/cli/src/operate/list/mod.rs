@@ -54,8 +54,8 @@ pub(crate) struct List {
     /// writes it, with the port if the URL has one
     #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
     participant: Option<String>,
-    /// Only unfinished sagas that make no progress: for at least this long, the participant answered
-    /// every attempt of a queued op with 404, or that the op is ongoing (425, 202)
+    /// Only unfinished sagas that make no progress: for at least this long, the participant
+    /// answered every attempt of a queued op with 404, or that the op is ongoing (425, 202)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
     no_progress: Option<Duration>,
     /// Upper bound on the number of sagas, 1 to 10,000
@@ -64,8 +64,8 @@ pub(crate) struct List {
     /// Print one JSON object for each saga
     #[arg(long)]
     json: bool,
-    /// Repeat the list at this interval, 1 to 3,600 seconds, until a signal arrives or the output is
-    /// closed. A terminal shows the table anew; any other output gets the sagas that are new or
+    /// Repeat the list at this interval, 1 to 3,600 seconds, until a signal arrives or the output
+    /// is closed. A terminal shows the table anew; any other output gets the sagas that are new or
     /// changed. Continues while the database cannot be reached
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,

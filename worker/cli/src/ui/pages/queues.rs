@@ -31,7 +31,7 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
         };
         Ok(html! {
             h1 { "Queues" }
-            p.muted { "A paused queue: none of its tries is claimed, and none of its sagas goes on to its next step. Class 0 goes first." }
+            p.muted { "Workers claim no task of a paused queue, and its sagas do not continue with their next step. Class 0 comes first." }
             @match &counted {
                 Ok((_, at)) => p.muted { "Counted at " (time(*at)) " UTC" },
                 Err(failure) => (not_counted(failure)),
