@@ -1,3 +1,5 @@
+use pgsaga_sql::contract::SagaStatus;
+
 use crate::validate::Invalid;
 
 /// Why a saga cannot be submitted, awaited or aborted.
@@ -13,7 +15,7 @@ pub enum Error {
     InvalidInBatch {
         /// Position in the slice, from 0.
         index: usize,
-        /// Why it is refused.
+        /// Why this saga is refused.
         invalid: Invalid,
     },
 
@@ -50,8 +52,9 @@ pub enum Error {
     Deadline {
         /// The gid waited for.
         gid: String,
-        /// Its status at the last look; `None` when no look succeeded.
-        status: Option<String>,
+        /// The saga's status at the last look. `None` when no look succeeded, or when only a newer
+        /// release of this crate knows the status.
+        status: Option<SagaStatus>,
         /// Why the last look failed, if it did.
         database: Option<String>,
     },
@@ -85,7 +88,7 @@ pub enum Error {
 /// Why waiting ended without a result, usually [`Error::Unknown`] or [`Error::Deadline`].
 pub type WaitError = Error;
 
-fn last_seen(status: &Option<String>, database: &Option<String>) -> String {
+fn last_seen(status: &Option<SagaStatus>, database: &Option<String>) -> String {
     let mut text = status.as_ref().map_or(String::new(), |status| format!(": {status} when last seen"));
     if let Some(database) = database {
         text.push_str("; the last look at the database failed: ");

@@ -13,6 +13,7 @@ mod wait;
 
 pub use definition::Definition;
 pub use error::{Error, WaitError};
+pub use pgsaga_sql::contract::SagaStatus;
 pub use saga::{AnswerOf, Literal, Saga, Step, answer_of, literal};
 pub use submit::{Producer, Status, Submitted, abort, status, submit_many};
 pub use validate::{Columns, Invalid};

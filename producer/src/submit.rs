@@ -1,3 +1,4 @@
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::fail;
 use pgsaga_sql::query::{self, NewSaga};
 use serde::Deserialize;
@@ -19,11 +20,11 @@ pub struct Submitted {
     pub created: bool,
 }
 
-/// Status of a saga.
+/// Status of a saga, with its reason or its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// `submitted`, `aborting`, `succeeded`, `failed` or `stuck`.
-    pub status: String,
+    /// Where the saga is in its life.
+    pub status: SagaStatus,
     /// Why the saga is aborting, failed or stuck; starts with a step's name.
     pub reason: Option<String>,
     /// Result of a saga that succeeded, as Postgres prints the JSON: the last step's answer if that
@@ -134,11 +135,12 @@ impl Producer {
         executor: impl PgExecutor<'e>,
         gid: &str,
     ) -> Result<Option<Status>, Error> {
-        let row: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(query::PRODUCER_STATUS)
-            .bind(gid)
-            .persistent(self.persistent)
-            .fetch_optional(executor)
-            .await?;
+        let row: Option<(SagaStatus, Option<String>, Option<String>)> =
+            sqlx::query_as(query::PRODUCER_STATUS)
+                .bind(gid)
+                .persistent(self.persistent)
+                .fetch_optional(executor)
+                .await?;
         Ok(row.map(|(status, reason, result)| Status { status, reason, result }))
     }
 
@@ -148,7 +150,7 @@ impl Producer {
         executor: impl PgExecutor<'e>,
         gid: &str,
         reason: &str,
-    ) -> Result<String, Error> {
+    ) -> Result<SagaStatus, Error> {
         fail::before(query::PRODUCER_ABORT);
         let status = sqlx::query_scalar(query::PRODUCER_ABORT)
             .bind(gid)
@@ -184,16 +186,17 @@ pub async fn status<'e>(executor: impl PgExecutor<'e>, gid: &str) -> Result<Opti
     Producer::default().status(executor, gid).await
 }
 
-/// Aborts a saga, and returns its status afterwards: `aborting`; or `submitted` while its pivot was
-/// called and the outcome is awaited. An aborting saga may be aborted again. Once this has
-/// committed, no new step starts; calls in flight end first, then the steps that may have taken
-/// effect are compensated. The saga's reason contains `reason`.
+/// Aborts a saga, and returns its status afterwards: [`SagaStatus::Aborting`], or
+/// [`SagaStatus::Submitted`] while the outcome of a pivot that was called is awaited. An aborting
+/// saga may be aborted again. Once the abort has committed, no new step starts; calls in flight end
+/// first, then the steps that may have taken effect are compensated. The saga's reason contains
+/// `reason`.
 ///
 /// # Errors
 /// [`Error::NoSaga`]; [`Error::TooLate`] when the saga has ended or its pivot has succeeded;
 /// [`Error::Reason`] when the reason is empty. As in Postgres, each error aborts the transaction
 /// that it happens in.
-pub async fn abort<'e>(executor: impl PgExecutor<'e>, gid: &str, reason: &str) -> Result<String, Error> {
+pub async fn abort<'e>(executor: impl PgExecutor<'e>, gid: &str, reason: &str) -> Result<SagaStatus, Error> {
     Producer::default().abort(executor, gid, reason).await
 }
 

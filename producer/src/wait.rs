@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::{Notify, watch};
@@ -62,7 +63,8 @@ struct Awaited {
 enum Seen {
     NotLooked,
     Absent,
-    Open(String),
+    /// `None`: a newer schema knows the status. The other sagas of the look are not held up.
+    Open(Option<SagaStatus>),
 }
 
 impl Waiter {
@@ -122,7 +124,7 @@ impl Shared {
         let database = state.failure.clone();
         match state.awaited.get(&gid).map(|awaited| &awaited.seen) {
             Some(Seen::Absent) if database.is_none() => WaitError::Unknown { gid },
-            Some(Seen::Open(status)) => WaitError::Deadline { gid, status: Some(status.clone()), database },
+            Some(Seen::Open(status)) => WaitError::Deadline { gid, status: *status, database },
             _ => WaitError::Deadline { gid, status: None, database },
         }
     }
@@ -249,12 +251,17 @@ impl Shared {
             }
         }
         for (gid, status, reason, result, ended) in rows {
-            if ended {
-                if let Some(awaited) = state.awaited.remove(&gid) {
-                    awaited.ended.send_replace(Some(Status { status, reason, result }));
+            match SagaStatus::of(&status) {
+                Some(status) if ended => {
+                    if let Some(awaited) = state.awaited.remove(&gid) {
+                        awaited.ended.send_replace(Some(Status { status, reason, result }));
+                    }
                 }
-            } else if let Some(awaited) = state.awaited.get_mut(&gid) {
-                awaited.seen = Seen::Open(status);
+                status => {
+                    if let Some(awaited) = state.awaited.get_mut(&gid) {
+                        awaited.seen = Seen::Open(status);
+                    }
+                }
             }
         }
         state.failure.take().is_some()

@@ -1,7 +1,7 @@
 -- The tables, views and rights of pgsaga. Functions and triggers lie in sql/functions.
 
--- One row a saga. An application inserts it; workers update it at its few changes of status.
--- No index names a column that changes, so that these updates stay HOT.
+-- One row for each saga. An application inserts the row, and workers update it at its few changes
+-- of status. No index has a column that changes, so that these updates stay HOT.
 create table pgsaga.saga (
   id                     bigint generated always as identity primary key,
   -- The default is a time-ordered UUID (version 7, RFC 9562), because random keys cost index
@@ -44,26 +44,26 @@ create table pgsaga.saga (
   constraint reason_when_not_well check ((reason is not null) = (status in ('aborting', 'failed', 'stuck'))),
   constraint finished_at_when_finished check ((finished_at is not null) = (status in ('succeeded', 'failed')))
 ) with (
-  -- Half a page stays free for the last version of each row. At 70 the table grew as large in the
-  -- end, its indexes twice as large.
+  -- Half a page stays free for the last version of each row. With fillfactor 70 the table became as
+  -- large in the end, and its indexes twice as large.
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.05,
   autovacuum_analyze_scale_factor = 0.1
 );
-comment on table pgsaga.saga is 'One row a saga. Applications insert gid and steps; workers do the rest.';
+comment on table pgsaga.saga is 'One row for each saga. Applications insert gid and steps; workers do the rest.';
 comment on column pgsaga.saga.status is 'submitted -> succeeded, or -> aborting -> failed; or stuck, which needs a person.';
 comment on column pgsaga.saga.result is 'The last step''s JSON answer, or what result_mapping makes of all answers.';
 comment on column pgsaga.saga.deadline is 'timeout_to_fail after the later of insertion and run_at. Never changes.';
 comment on column pgsaga.saga.bytes is 'Size of steps as text.';
 comment on column pgsaga.saga.answers is 'Some payload, or the result, refers to a step''s answer.';
-comment on column pgsaga.saga.version is 'Raised by every change of progress or direction: a settle of a parallel saga names the one that it planned from.';
-comment on column pgsaga.saga.progress is 'One character a step, of parallel sagas only: . waiting, a its action has a task, d done, v ended without effect, '
+comment on column pgsaga.saga.version is 'Raised by every change of progress or direction. A settle of a parallel saga names the version of its plan.';
+comment on column pgsaga.saga.progress is 'One character for each step, in parallel sagas only: . waiting, a its action has a task, d done, v ended without effect, '
   'm may have taken effect, c its compensation has a task, u undone, s action stuck, x compensation stuck.';
 comment on column pgsaga.saga.abort_reason is 'Why the saga rolled back, or rolls back unless its pivot, which was called, succeeds.';
-comment on column pgsaga.saga.ending is 'What an operator decided (force, resolve) while calls were in flight: applied when the last one has ended.';
-comment on column pgsaga.saga.fresh_keys is 'How often retry gave an op a fresh idempotency key, as {"<step>/<op>": 1}.';
+comment on column pgsaga.saga.ending is 'The end that a person decided (force, resolve) while calls were in flight: it applies when the last call has ended.';
+comment on column pgsaga.saga.fresh_keys is 'The number of fresh idempotency keys that retry gave to each op, as {"<step>/<op>": 1}.';
 
--- Queues exist from their first use. A lane is one priority class of one queue: a claim walks each
+-- Queues exist from their first use. A lane is one priority class of one queue. A claim walks each
 -- lane by run_at, from the watermark of the lane.
 create table pgsaga.queue (
   name      text collate "C" primary key,
@@ -79,9 +79,9 @@ create table pgsaga.lane (
 insert into pgsaga.queue (name) values ('default');
 insert into pgsaga.lane (queue, priority) values ('default', 1);
 
--- The hot table: only what is due, waiting or running. It has no foreign key and no payload. No
--- indexed column changes while a saga is healthy, and a page has room for three versions of each
--- row, so that claims and advances are HOT updates.
+-- The hot table: it holds only attempts that are due, waiting or running. It has no foreign key and
+-- no payload. No indexed column changes while a saga is healthy, and a page has room for three
+-- versions of each row, so that claims and advances are HOT updates.
 create table pgsaga.task (
   id             bigint generated always as identity primary key,
   saga_id        bigint not null,
@@ -94,8 +94,8 @@ create table pgsaga.task (
   counted        int not null default 0,
   bytes          int not null default 0,
   lost           smallint not null default 0,
-  lost_isolated     smallint not null default 0,
-  alone          boolean not null default false,
+  lost_isolated  smallint not null default 0,
+  isolated       boolean not null default false,
   unknown_before boolean not null default false,
   op             text not null default 'action' check (op in ('action', 'compensate')),
   last_outcome   text check (last_outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent')),
@@ -116,20 +116,20 @@ create table pgsaga.task (
 -- control: claim-index
 create index task_lane_run_at on pgsaga.task (lane, run_at);
 create index task_saga on pgsaga.task (saga_id);
-comment on table pgsaga.task is 'One queued try of one op of one step; a claim is (worker, epoch), and every write raises the epoch.';
+comment on table pgsaga.task is 'One queued attempt of one op of one step. A claim is (worker, epoch), and every write raises the epoch.';
 comment on column pgsaga.task.step is 'Position in saga.steps, from 1.';
-comment on column pgsaga.task.attempt is 'The number of this try of the op, from 1, tries of lost workers included.';
-comment on column pgsaga.task.counted is 'Earlier tries that count against retry_limit: all but ongoing ones.';
-comment on column pgsaga.task.bytes is 'Size of saga.steps as text: a worker bounds by it what it holds in memory.';
-comment on column pgsaga.task.lost is 'Workers that died while they held this task; from 3 on it runs alone.';
-comment on column pgsaga.task.lost_isolated is 'Workers that died while they ran this task alone; at 10 the saga is stuck.';
-comment on column pgsaga.task.unknown_before is 'Some earlier try of this op ended unknown: it may have taken effect.';
-comment on column pgsaga.task.participant is 'Whom it calls: host and port as the URL writes them. Claims leave out those that do not answer.';
-comment on column pgsaga.task.deadline is 'The saga''s, while it can still roll back: no wait is longer.';
-comment on column pgsaga.task.interrupt is 'The worker that meets it plans anew instead of calling: the saga rolls back, the op counts as done, or the saga is ended.';
+comment on column pgsaga.task.attempt is 'The number of this attempt of the op, from 1, including attempts of lost workers.';
+comment on column pgsaga.task.counted is 'Earlier attempts that count towards retry_limit: all except ongoing ones.';
+comment on column pgsaga.task.bytes is 'Size of saga.steps as text. Workers bound the sum of the tasks that they hold.';
+comment on column pgsaga.task.lost is 'Workers that died while they held this task. From 3 on the task runs isolated.';
+comment on column pgsaga.task.lost_isolated is 'Workers that died while this task ran isolated. At 10 the saga becomes stuck.';
+comment on column pgsaga.task.unknown_before is 'An earlier attempt of this op ended unknown, so the op may have taken effect.';
+comment on column pgsaga.task.participant is 'The participant that the task calls: host and port as the URL writes them. Claims leave out participants that do not respond.';
+comment on column pgsaga.task.deadline is 'The saga''s deadline while the saga can still roll back. No wait exceeds it.';
+comment on column pgsaga.task.interrupt is 'The worker that claims the task plans again instead of calling: the saga rolls back, the op counts as done, or the saga ends.';
 
--- What happened, append-only. `seq` orders the events of a saga: each is taken under the lock of
--- the saga or of its only task. Functions make, fill and drop the partitions
+-- The events of sagas, append-only. `seq` orders the events of a saga, because each is taken under
+-- the lock of the saga or of its only task. Functions create and drop the partitions
 -- (sql/functions/retention).
 create sequence pgsaga.history_seq;
 create table pgsaga.history (
@@ -153,15 +153,15 @@ create table pgsaga.history (
     or (step is not null and op is not null and attempt is not null and outcome is not null)),
   constraint decision_is_a_decision check (decision is null or kind = 'decision')
 ) partition by range (saga_id);
-comment on table pgsaga.history is 'Append-only: one row a finished try (attempt) or a decision of a person.';
-comment on column pgsaga.history.at is 'The end of the try, by the database''s clock.';
+comment on table pgsaga.history is 'Append-only: one row for each finished attempt, each decision of a person, and a deadline that rolled the saga back.';
+comment on column pgsaga.history.at is 'The end of the attempt, by the database''s clock.';
 comment on column pgsaga.history.duration_us is 'Microseconds, measured by the worker; null when the worker was lost.';
-comment on column pgsaga.history.answer is 'The JSON that a successful action answered, where the saga refers to it.';
+comment on column pgsaga.history.answer is 'The JSON that a successful action returned, if the saga refers to it.';
 
--- What each outcome of a try means. `Outcome` of pgsaga-plan says the same; a test compares both.
---   sent     the call left the worker and was read: any other try says nothing about earlier ones
---   counted  the try counts against retry_limit
---   effect   of the op, as the try knows it: done; none, and none will come; pending; or maybe
+-- What each outcome of an attempt means. `Outcome` of pgsaga-plan says the same; a test compares both.
+--   sent     the call left the worker and was read: any other attempt says nothing about earlier ones
+--   counted  the attempt counts against retry_limit
+--   effect   of the op, as the attempt knows it: done; none, and none will come; pending; or maybe
 create view pgsaga.outcome (outcome, sent, counted, effect) as values
   ('success', true, true, 'done'),
   ('failure', true, true, 'none'),
@@ -169,8 +169,8 @@ create view pgsaga.outcome (outcome, sent, counted, effect) as values
   ('unknown', true, true, 'maybe'),
   ('unsent', false, true, 'none');
 
--- Sagas that cannot go on without a person. A stuck step remembers its next try, so that a person's
--- retry goes on from there.
+-- Steps that cannot continue without a person. A stuck step keeps its next attempt, with which a
+-- person's retry continues.
 create table pgsaga.stuck (
   saga_id        bigint,
   step           text not null,
@@ -185,7 +185,7 @@ create table pgsaga.stuck (
   unreadable     boolean not null default false,
   primary key (saga_id, step)
 );
-comment on column pgsaga.stuck.unreadable is 'The row itself cannot be read: a person must mend or end the saga.';
+comment on column pgsaga.stuck.unreadable is 'Workers cannot read the row. A person must repair or end the saga.';
 
 -- Workers and their heartbeats. The table is logged and ids are never used again. An UNLOGGED table
 -- would be empty after a crash and its identity would restart: a new worker would own a dead
@@ -204,9 +204,9 @@ create table pgsaga.worker (
   started_at timestamptz not null default clock_timestamp(),
   denied     jsonb
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-comment on column pgsaga.worker.beat is 'A counter. Whoever sees it unchanged for a lease of its own time may declare the worker dead.';
-comment on column pgsaga.worker.denied is 'Participants that this worker may not call, or does not know, and why: their tasks wait for another worker.';
-comment on column pgsaga.worker.seen_at is 'For people only: no decision is taken by comparing clocks.';
+comment on column pgsaga.worker.beat is 'A counter. A worker that sees it unchanged for a lease, by its own clock, may declare this worker dead.';
+comment on column pgsaga.worker.denied is 'Participants that this worker may not call or does not know, and why. Their tasks wait for another worker.';
+comment on column pgsaga.worker.seen_at is 'For people only. No decision compares clocks.';
 
 -- What `pgsaga migrate` has applied.
 create table pgsaga.migration (
@@ -216,7 +216,7 @@ create table pgsaga.migration (
   applied_at timestamptz not null default clock_timestamp()
 );
 comment on table pgsaga.migration is 'The applied versions of the schema.';
-comment on column pgsaga.migration.name is 'Workers of the release before go on beside expand_…, and stop beside contract_….';
+comment on column pgsaga.migration.name is 'Workers of the release before continue beside expand_…, and stop beside contract_….';
 comment on column pgsaga.migration.digest is 'SHA-256 of the version''s text; null where only functions changed.';
 create table pgsaga.function (
   name       text primary key,
@@ -236,9 +236,9 @@ create view pgsaga.saga_timeline as
          h.decision, h.decided_by, h.answer
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
--- For doctor and people: which step waits for which, of every saga. Names are looked up in an
--- object that is made once a saga. Steps that are no array, in a row that was changed by hand,
--- count as none.
+-- For doctor and people: the steps that each step waits for, in every saga. Names are looked up in
+-- an object that is made once for each saga. If `steps`, changed by hand, holds no array, the saga
+-- counts as having no steps.
 create view pgsaga.step_order as
   select s.id as saga_id, step.position::int as step,
          coalesce((positions.by_name ->> after.name)::int, step.position - 1)::int as waits_for
@@ -256,11 +256,11 @@ create view pgsaga.step_order as
     case when s.progress is not null and jsonb_typeof(step.body -> 'after') = 'array' then step.body -> 'after' end) as after (name) on true
   where case when s.progress is not null and step.body ? 'after' then after.name is not null else step.position > 1 end;
 
--- The views from here on are for people, exporters and the workers' metrics. Times of a row that
--- was changed by hand may be infinite, and infinite times cannot be subtracted: the views take none
--- before 1970 or after now.
+-- The views from here on are for people, exporters and the workers' metrics. A row that was changed
+-- by hand may hold infinite times, which cannot be subtracted, so the views bound all times to
+-- between 1970 and now.
 
--- The queue in one row. Reads the hot table only.
+-- All queues in one row. Reads only the hot table.
 create view pgsaga.queue_stats as
   select count(*) filter (where worker is null and run_at <= t.now) as due,
          count(*) filter (where worker is null and run_at > t.now) as waiting,
@@ -284,7 +284,7 @@ create view pgsaga.queues as
   group by l.queue, l.priority, q.paused_at, q.paused_by, now.at;
 
 -- An open saga has a task and is not stuck. The oldest open saga is the one that was inserted
--- first, also where its run_at is later. A task whose saga does not exist is passed over.
+-- first, even if its run_at is later. A task whose saga does not exist is left out.
 create view pgsaga.saga_stats as
   select
     (select count(*) from (
@@ -298,15 +298,15 @@ create view pgsaga.saga_stats as
                order by o.saga_id limit 1), interval '0') as oldest_open_age,
     coalesce(now.at - (select greatest(least(min(k.at), now.at), 'epoch') from pgsaga.stuck k having count(*) > 0), interval '0') as longest_stuck_age
   from (select clock_timestamp() as at) now;
-comment on view pgsaga.saga_stats is 'Sagas that are not finished, in one row.';
+comment on view pgsaga.saga_stats is 'Counts and ages of the unfinished sagas, in one row.';
 
--- Silence is by the database's clock. Workers do not decide by it: they watch each other's
+-- Silence is measured by the database's clock. Workers do not use it: they watch each other's
 -- counters.
 create view pgsaga.worker_stats as
   select w.id, w.host, w.pid, w.version, w.started_at, now.at - greatest(least(w.seen_at, '9999-12-31'), 'epoch') as silent_for, w.lease_ms * interval '1 millisecond' as lease,
     not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond' as alive
   from pgsaga.worker w cross join (select clock_timestamp() as at) now;
-comment on view pgsaga.worker_stats is 'Workers that registered and were neither signed off nor buried.';
+comment on view pgsaga.worker_stats is 'Workers that have a row, with the time since their last heartbeat.';
 
 -- All partitions of the history count as one table.
 create view pgsaga.table_stats as
@@ -316,7 +316,7 @@ create view pgsaga.table_stats as
   left join pg_stat_user_tables c
     on c.schemaname = 'pgsaga' and (c.relname = t.name or t.name = 'history' and c.relname like 'history\_%')
   group by t.name;
-comment on view pgsaga.table_stats is 'Dead rows, as the statistics count them, and size with indexes and TOAST.';
+comment on view pgsaga.table_stats is 'Dead rows according to the statistics, and size including indexes and TOAST.';
 
 -- What keeps vacuum from removing dead rows. Only members of pg_read_all_stats see other roles'
 -- sessions.
@@ -330,7 +330,7 @@ create view pgsaga.open_transactions as
   select 'prepared', null, p.gid, p.owner::text, null, null, p.prepared, clock_timestamp() - p.prepared
   from pg_prepared_xacts p
   where p.database = current_database();
-comment on view pgsaga.open_transactions is 'Transactions that keep vacuum from removing what died since they began.';
+comment on view pgsaga.open_transactions is 'Transactions that keep vacuum from removing rows that died after their start.';
 
 -- Rights, as few as possible. Rights on a function stand in the function's file.
 revoke all on schema pgsaga from public;

@@ -47,7 +47,7 @@ pub fn after(sql: &str) {
     let _ = sql;
 }
 
-/// Any other place.
+/// A place that is not beside a statement.
 #[inline]
 pub fn point(name: &str) {
     #[cfg(feature = "fail-points")]

@@ -155,7 +155,6 @@ fn refuse_cycle(steps: &[Step<'_>], mut cycle: Vec<usize>) -> Invalid {
     )
 }
 
-/// A set of positions.
 #[derive(Debug, Clone)]
 struct Set(Vec<u64>);
 

@@ -1,5 +1,3 @@
-//! One step by itself.
-
 use std::borrow::Cow;
 use std::collections::HashSet;
 

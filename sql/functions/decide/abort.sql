@@ -27,11 +27,11 @@ begin
   end if;
   -- control: abort-awaits-pivot
   awaited := coalesce(at = pivot, false);
-  why := pgsaga.standing_at(s) || ': aborted: ' || reason;
+  why := pgsaga.current_step_name(s) || ': aborted: ' || reason;
   perform pgsaga.record_decision(s, 'abort', null, reason);
   perform pgsaga.unstick(s, null, 'unwind');
   update pgsaga.task t
-    set interrupt = 'unwind', run_at = case when t.worker is null then pgsaga.at_once(t.run_at) else t.run_at end
+    set interrupt = 'unwind', run_at = case when t.worker is null then pgsaga.due_now(t.run_at) else t.run_at end
     -- control: abort-interrupts
     where t.saga_id = s.id and t.op = 'action';
   perform pgsaga.check_goes_on(s);

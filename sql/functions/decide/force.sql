@@ -10,7 +10,7 @@ begin
   s := pgsaga.lock_saga(gid);
   perform pgsaga.check_not_ending(s);
   perform pgsaga.record_decision(s, 'force', null, comment);
-  return pgsaga.end_saga(s, 'failed', pgsaga.standing_at(s) || ': stopped without compensating: ' || comment);
+  return pgsaga.end_saga(s, 'failed', pgsaga.current_step_name(s) || ': stopped without compensating: ' || comment);
 end
 $$;
 revoke all on function pgsaga.force from public;

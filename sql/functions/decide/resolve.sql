@@ -14,7 +14,7 @@ begin
   s := pgsaga.lock_saga(gid);
   perform pgsaga.check_not_ending(s);
   perform pgsaga.record_decision(s, 'resolve', null, status || ': ' || comment);
-  return pgsaga.end_saga(s, status, pgsaga.standing_at(s) || ': resolved: ' || comment);
+  return pgsaga.end_saga(s, status, pgsaga.current_step_name(s) || ': resolved: ' || comment);
 end
 $$;
 revoke all on function pgsaga.resolve from public;

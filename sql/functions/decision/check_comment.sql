@@ -1,6 +1,6 @@
 -- version 1: expands
 
--- Refuses a comment that says nothing or too much, with 22023.
+-- Refuses a comment that is empty or too long, with SQLSTATE 22023.
 create or replace function pgsaga.check_comment(comment text, what text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin

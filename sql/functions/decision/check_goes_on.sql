@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Refuses, with 55000, a decision that would leave a saga with nothing queued and nothing stuck:
--- the saga would be open for ever.
+-- Refuses, with SQLSTATE 55000, a decision that would leave a saga without a task and without a
+-- stuck step: the saga would stay open for ever.
 create or replace function pgsaga.check_goes_on(s pgsaga.saga) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin

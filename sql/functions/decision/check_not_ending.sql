@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Refuses, with 55000, a saga that a person has ended already and of which a call is still in
--- flight.
+-- Refuses, with SQLSTATE 55000, a decision about a saga that a person has already ended and that
+-- waits for a call in flight.
 create or replace function pgsaga.check_not_ending(s pgsaga.saga) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin

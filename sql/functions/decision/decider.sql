@@ -1,8 +1,8 @@
 -- version 1: expands
 
--- Returns who decides: the session user, and in front of it the name of a person where a program
--- gives one, as in `Ann Lee (pgsaga_ui)`. Many people may share the login of a program such as
--- `pgsaga ui`; it sets pgsaga.decided_by in its transaction. No setting replaces the session user.
+-- Returns the decider: the session user, preceded by the name of a person if the program gives one,
+-- as in `Ann Lee (pgsaga_ui)`. Many people may share the login of a program such as `pgsaga ui`,
+-- which sets pgsaga.decided_by in its transaction. No setting replaces the session user.
 create or replace function pgsaga.decider() returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare

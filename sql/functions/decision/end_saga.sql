@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Ends a saga: at once where no call is in flight, else when the last call has ended. A task whose
--- worker has no row does not count as running, because no one would ever report its end.
+-- Ends a saga: immediately if no call is in flight, else when the last call has ended. A task whose
+-- worker has no row does not count as a call in flight, because no worker would report its end.
 create or replace function pgsaga.end_saga(s pgsaga.saga, status text, why text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -9,7 +9,7 @@ begin
   -- control: end-waits-for-call
   if exists (select from pgsaga.task t join pgsaga.worker w on w.id = t.worker where t.saga_id = s.id) then
     update pgsaga.task
-      set interrupt = 'end', run_at = case when worker is null then pgsaga.at_once(run_at) else run_at end
+      set interrupt = 'end', run_at = case when worker is null then pgsaga.due_now(run_at) else run_at end
       where saga_id = s.id;
     update pgsaga.saga
       set ending = end_saga.status, abort_reason = case when end_saga.status = 'failed' then why else abort_reason end,

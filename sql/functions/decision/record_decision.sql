@@ -1,8 +1,8 @@
 -- version 1: expands
 
--- Records a person's decision in the history, and wakes workers. Raises `version`, so that what was
--- planned before the decision is planned again. A `version` that was set to the largest integer by
--- hand begins again at 0, so that the decision does not fail.
+-- Records a person's decision in the history, and wakes workers. Raises `version`, so that a plan
+-- from before the decision does not apply. After the largest integer, which only an edit by hand
+-- reaches, `version` starts again at 0, because the decision must not fail.
 create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

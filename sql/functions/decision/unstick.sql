@@ -1,9 +1,9 @@
 -- version 1: expands
 
--- Queues stuck steps again, from where they stopped; all of the saga's where `stuck_step` is null.
--- Where a stuck step lacks a value, or has one that no worker can read, the definition and the
--- history say the value.
-create or replace function pgsaga.unstick(s pgsaga.saga, stuck_step text, mark text) returns int
+-- Queues stuck steps again with the attempt at which they stopped: the step `stuck_step`, or all
+-- stuck steps of the saga if `stuck_step` is null. If a stuck step lacks a value, or holds a value
+-- that no worker can read, the value is taken from the definition and the history.
+create or replace function pgsaga.unstick(s pgsaga.saga, stuck_step text, interrupt text) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   moved int;
@@ -28,9 +28,9 @@ begin
     case when k.last_outcome in (select o.outcome from pgsaga.outcome o) then k.last_outcome end, s.format, s.bytes,
     pgsaga.open_lane(s.queue, s.priority),
     coalesce(split_part(split_part(u.url, '/', case when u.url like 'participant:%' then 1 else 3 end), '?', 1), ''),
-    -- An abort that waits for the pivot goes on waiting for it.
-    coalesce(mark, case when u.op = 'action' and s.abort_reason is not null and not pgsaga.is_past_pivot(s, u.position) then 'unwind' end),
-    -- Without a deadline that has passed meanwhile, which would end the retry before its call.
+    -- An abort that waits for the pivot continues to wait.
+    coalesce(unstick.interrupt, case when u.op = 'action' and s.abort_reason is not null and not pgsaga.is_past_pivot(s, u.position) then 'unwind' end),
+    -- A deadline that has passed is left out, because it would end the retry before its call.
     case when u.op = 'action' and s.deadline > clock_timestamp() and not pgsaga.is_past_pivot(s, u.position) then s.deadline end,
     case when k.epoch between 0 and 2000000000 then k.epoch else 0 end, clock_timestamp()
   from unstuck k

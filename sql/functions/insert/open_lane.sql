@@ -1,8 +1,8 @@
 -- version 1: expands
 
--- Returns the lane of a queue and a priority class, and makes the lane when it is used for the
--- first time. Each INSERT names its conflict target. Without the target, an id that lane_id_seq
--- gives twice would be taken for a lane that exists; with it, such an id is an error.
+-- Returns the lane of a queue and a priority class, and creates the lane at its first use. Each
+-- INSERT names its conflict target. Without the target, an id that lane_id_seq returns twice would
+-- count as an existing lane; with the target, such an id is an error.
 create or replace function pgsaga.open_lane(queue text, priority smallint) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column

@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Inserts the first tasks of each saga that was really inserted: those of the steps that wait for
--- nothing. After `on conflict (gid) do nothing` the transition table lacks the skipped rows.
+-- Inserts the first tasks of each inserted saga: those of the steps that wait for no other step.
+-- After `on conflict (gid) do nothing` the transition table lacks the skipped rows.
 --
 -- Notifies workers only when one of them is idle, because a NOTIFY in every INSERT would cost nine
 -- tenths of the insert rate. An idle worker holds the advisory lock 8101820131131281 exclusively,

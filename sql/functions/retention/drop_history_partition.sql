@@ -1,9 +1,9 @@
 -- version 1: expands
 
--- Drops a history partition when no saga of it is left and none can come. Returns false where that
--- is not so, and where a session is in the way: an INSERT of a saga that began before this look, or
--- a lock on the history that lasts longer than a moment. Settles queue behind the lock that this
--- function waits for, so it waits 200 ms at most.
+-- Drops a history partition if none of its sagas exists any more and no new saga can get such an
+-- id. Otherwise returns false. Also returns false if a session is in the way: an older INSERT of a
+-- saga that has not committed, or a lock on the history. Settles queue behind the lock that this
+-- function waits for, so it waits for at most 200 ms.
 create or replace function pgsaga.drop_history_partition(part bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
@@ -14,7 +14,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'invalid_transaction_state', message = 'drop_history_partition needs READ COMMITTED';
   end if;
-  -- The sequence still gives ids of this partition, or the partition does not exist.
+  -- The sequence can still return ids of this partition, or the partition does not exist.
   -- control: drop-partition-ahead
   if (select q.last_value from pgsaga.saga_id_seq q) < (part + 1) * width
      or to_regclass(format('pgsaga.history_%s', part)) is null

@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Keeps eight history partitions of a million sagas ready ahead of the newest saga id. Returns how
--- many partitions it made. ATTACH takes only SHARE UPDATE EXCLUSIVE on the parent, so running
+-- Keeps eight history partitions of a million sagas ahead of the newest saga id. Returns the number
+-- of partitions that it created. ATTACH takes only SHARE UPDATE EXCLUSIVE on the parent, so running
 -- settles do not wait; CREATE … PARTITION OF would block them.
 create or replace function pgsaga.make_history_partitions() returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -12,8 +12,8 @@ declare
   made int := 0;
 begin
   select last_value / width into newest from pgsaga.saga_id_seq;
-  -- From the last partition on, without a gap: millions of sagas may have been inserted while no
-  -- worker ran.
+  -- Starts after the last partition and leaves no gap, because millions of sagas may have been
+  -- inserted while no worker ran.
   select coalesce(max(substring(c.relname from '[0-9]+$')::bigint) + 1, 0) into first
     from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'pgsaga.history'::regclass;
   for n in first .. newest + 8 loop

@@ -1,14 +1,14 @@
 -- version 1: expands
 
--- Deletes rows of one history partition whose saga is gone, up to saga `last_id`. Looks at the
--- first `most` rows behind (`after_id`, `after_seq`) only. Does nothing where the whole partition
--- will soon be dropped: no saga of it is left, or the newest one that is left is as old as its
--- history may get, give or take a tenth.
+-- Deletes rows of one history partition whose saga no longer exists, up to saga `last_id`. Examines
+-- only the first `most` rows after (`after_id`, `after_seq`). Does nothing if the whole partition
+-- is about to be dropped: none of its sagas exists, or the newest one is within a tenth of the age
+-- at which it will be deleted.
 create or replace function pgsaga.purge_history(
   older_than interval, part bigint, after_id bigint, after_seq bigint, last_id bigint, most int,
   out purged int,
-  out walked int,      -- rows looked at; fewer than `most` at the end, null before a drop
-  out walked_id bigint, out walked_seq bigint, -- the last row looked at
+  out walked int,      -- rows examined: fewer than `most` at the end, null before a drop
+  out walked_id bigint, out walked_seq bigint, -- the last row examined
   out kept_id bigint   -- the first saga whose history stays
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -1,21 +1,21 @@
 -- version 1: expands
 
 -- Deletes finished sagas with ids from `after` (exclusive) to `below` (exclusive) that ended longer
--- ago than `older_than`. Looks at the first `most` of them only (saga_pkey). Skips locked rows.
+-- ago than `older_than`. Examines only the first `most` of them (saga_pkey). Skips locked rows.
 --
 -- Retention deletes a saga first and its history afterwards. A reader may see history without its
--- saga, which belongs to nothing, but never a finished saga without its history.
+-- saga, which is harmless, but never a finished saga without its history.
 create or replace function pgsaga.purge_sagas(
   older_than interval, after bigint, below bigint, most int,
   out purged int,     -- sagas deleted
-  out walked int,     -- sagas looked at: fewer than `most` at the end
+  out walked int,     -- sagas examined: fewer than `most` at the end
   out last_id bigint, -- the last saga looked at
   out kept_id bigint, -- the first saga that stays
   out young boolean   -- all were inserted too late, and so were those behind them
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  -- A role that may call this function may still not delete what has just ended.
+  -- Even a role that may call this function cannot delete sagas that have just ended.
   least_age constant interval := interval '1 minute';
   cutoff constant timestamptz := clock_timestamp() - older_than;
 begin

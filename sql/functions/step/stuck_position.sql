@@ -1,7 +1,7 @@
 -- version 1: expands
 
--- Returns the position of a stuck step: the one that was recorded, else the position of the step
--- with that name, else 1.
+-- Returns the position of a stuck step: the recorded position if it is valid, else the position of
+-- the step with the recorded name, else 1.
 create or replace function pgsaga.stuck_position(s pgsaga.saga, stuck_step text, stuck_position int) returns smallint
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare

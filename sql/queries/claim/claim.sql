@@ -1,44 +1,51 @@
--- Claims up to $2 due tasks for worker $1, with all that the planner needs of a sequential saga
--- (details.sql adds the rest).
---   $1 worker  $2 how many  $3 newest row format that this worker knows
+-- Claims up to $2 due tasks for worker $1, and returns all that the planner needs of a sequential
+-- saga (details.sql adds the rest).
+--   $1 worker
+--   $2 number of tasks
+--   $3 newest row format that this worker knows
 --   $4 bytes of definitions; the first task is claimed whatever its size
---   $5 lanes and $6 their watermarks; a lane without a mark is scanned from the beginning
---   $7 participants that get no call now: their tasks stay, unless nobody has to be called (an
---     interrupt, the deadline)
---   $8 queues to serve, null = all  $9 how many of each
---   $10 a number that differs each time: lanes of one class take turns  $11 lowest class first
---   $12 participants that get only a few more, and $13 how many
---   $14 the server that this worker knows, null = any: on another one nothing is claimed
+--   $5 lanes and $6 their watermarks; a lane without a watermark is scanned from the beginning
+--   $7 participants that get no call now: their tasks stay, unless an interrupt or the deadline
+--     makes the call unnecessary
+--   $8 queues to serve, null = all; and $9 the number of tasks for each
+--   $10 a number that differs each time, so that the lanes of one class take turns
+--   $11 start with the lowest class
+--   $12 participants that get few more calls, and $13 how many
+--   $14 the server that this worker knows, null = any: on another server nothing is claimed
 --     (worker/engine/src/liveness/identity.rs)
---   $15 interrupted or overdue tasks to skip: this worker may not make the call that they need
--- Answers one row a lane (at least one in all) whose task columns are null, then one row a task.
+--   $15 interrupted or overdue tasks to skip, because this worker may not make the call that they
+--     need
+-- Returns one row for each lane, at least one row in all, whose task columns are null. Then one row
+-- for each task.
 --
--- Lanes are walked in the order of their class, each by run_at from its mark on; every so often the
--- worker asks for the reverse order, so that no class starves. A paused queue has no lanes. Index:
--- task_lane_run_at. `run_at <= (select clock_timestamp())` is an index condition; the bare volatile
--- call is not (a million future rows: 9,116 buffers a poll against 14). The claim is MATERIALIZED,
--- or more rows than the limit could be updated. Sagas are fetched by a lateral with OFFSET 0, which
--- cannot become a hash join over the table.
+-- Walks the lanes in the order of their class, and each lane by run_at from its watermark. Now and
+-- then the worker asks for the reverse order, so that no class starves. A paused queue has no
+-- lanes. Index: task_lane_run_at. `run_at <= (select clock_timestamp())` is an index condition; a
+-- bare call of the volatile function is not (with a million future rows, 9,116 buffers a poll
+-- instead of 14). The claim is MATERIALIZED, because more rows than the limit could be updated
+-- otherwise. A lateral with OFFSET 0 fetches the sagas, because it cannot become a hash join over
+-- the table.
 --
--- The mark (docs/races.md, R18): `lowest` is the lane's first row unclaimed in this snapshot; with
--- the running transactions and xmax the worker knows when every one that could still commit an
--- older run_at has ended (worker/engine/src/wake/watermark/mod.rs).
+-- About the watermark (docs/races.md, R18): `lowest` is the lane's first row that is unclaimed in
+-- this snapshot. From the running transactions and xmax the worker knows when every transaction
+-- that could still commit an older run_at has ended (worker/engine/src/wake/watermark/mod.rs).
 --
--- Times leave as float8 seconds: no value of a column makes that fail for the other rows, and
--- extract() would give numeric, at several times the cost. The worker judges what it reads.
+-- Times are returned as float8 seconds. No value of a column makes this conversion fail for the
+-- other rows, and extract() would return numeric, at several times the cost. The worker checks what
+-- it reads.
 --
--- The worker's own row is held FOR KEY SHARE, so that its rescue cannot pass a claim that is about
--- to commit (docs/races.md, R12). Only where something is due, which on another server nothing is:
--- a claim that finds nothing, as of the workers that were woken and came second, writes nothing,
--- and its commit does not wait for the disk. Nobody holds a worker's row and waits for a task,
--- so a task may be locked before it.
+-- Holds the worker's own row FOR KEY SHARE, so that its rescue cannot pass a claim that is about to
+-- commit (docs/races.md, R12), but only if something is due. A claim that finds nothing therefore
+-- writes nothing, and its commit does not wait for the disk. That is the case on another server,
+-- and for workers that were woken and came too late. No session holds a worker's row while it waits
+-- for a task, so a task may be locked before the worker's row.
 with lanes as materialized (
-  select l.id, l.queue, coalesce(m.mark, '-infinity') as mark, coalesce(s.room, $2) as room,
+  select l.id, l.queue, coalesce(m.watermark, '-infinity') as watermark, coalesce(s.room, $2) as room,
     row_number() over (order by case when $11 then -l.priority else l.priority end,
                        (l.id + $10) % (select count(*) from pgsaga.lane)) as place
   from pgsaga.lane l
   join pgsaga.queue q on q.name = l.queue and q.paused_at is null
-  left join unnest($5::int[], $6::timestamptz[]) as m (lane, mark) on m.lane = l.id
+  left join unnest($5::int[], $6::timestamptz[]) as m (lane, watermark) on m.lane = l.id
   left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
   where ($8::text[] is null or s.queue is not null) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time()
 ), due as materialized (
@@ -46,8 +53,8 @@ with lanes as materialized (
   from (select * from lanes order by place) l
   cross join lateral (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
-    -- control: claim-mark
-    where t.lane = l.id and t.run_at >= l.mark and t.run_at <= (select clock_timestamp())
+    -- control: claim-watermark
+    where t.lane = l.id and t.run_at >= l.watermark and t.run_at <= (select clock_timestamp())
       -- control: claim-format
       and t.worker is null and t.format <= $3
       and (t.participant <> all ($7::text[])
@@ -86,12 +93,12 @@ with lanes as materialized (
   select clock_timestamp() as now, date_part('epoch', clock_timestamp()) as now_seconds,
     array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x) as running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax,
-    -- Where nothing is due, the heartbeat tells whether the worker lives.
+    -- If nothing is due, the worker learns from its heartbeat whether it is alive.
     exists (select from me)
       or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
-select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
-  -- Within the range of a worker's clock.
+select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.watermark,
+  -- Bounded to the range of a worker's clock.
   case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
@@ -102,8 +109,8 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.mark,
   null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
 from header h
 left join lateral (
-  select s.id as lane, s.queue, greatest(s.mark, 'epoch') as mark,
-    (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.mark and worker is null order by run_at limit 1) as lowest,
+  select s.id as lane, s.queue, greatest(s.watermark, 'epoch') as watermark,
+    (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.watermark and worker is null order by run_at limit 1) as lowest,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
        and (participant <> all ($7::text[]) or interrupt is not null)
      order by run_at limit 1) as next_due
@@ -116,7 +123,7 @@ select null, null, null, null, c.lane, null, null, null, null, null,
   c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
   s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,
   s.fresh_keys, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at
--- Left: a task whose saga is gone is told as well.
+-- A left join, because a task whose saga is gone is returned as well.
 from header h cross join claimed c left join lateral (
   select gid, date_part('epoch', created_at) as created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
     compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,

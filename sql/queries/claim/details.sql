@@ -1,6 +1,6 @@
--- What a claim leaves out of the sagas $1: the steps of parallel ones (once a saga, however many of
--- its tasks were claimed), and what references are resolved from. Indexes: saga_pkey, and the
--- primary key of the one partition of the history.
+-- Returns the parts of the sagas $1 that a claim leaves out: the steps of a parallel saga, once
+-- however many of its tasks were claimed, and the answers that references are resolved from.
+-- Indexes: saga_pkey, and the primary key of one partition of the history.
 select s.id, case when s.progress is not null then s.steps::text end as steps, s.result_mapping::text as result_mapping,
   case when s.answers or s.progress is not null then (
     select jsonb_object_agg(h.step::text, h.answer)::text from pgsaga.history h where h.saga_id = s.id and h.step is not null and h.answer is not null

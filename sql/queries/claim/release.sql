@@ -1,7 +1,9 @@
--- Gives tasks back unstarted: $1 worker, $2 tasks, $3 their epochs, $4 delays in microseconds, $5
--- whom they call (null = not known). run_at is raised to now, or a watermark could have passed it
--- (docs/races.md, R18), and no wait is longer than a deadline that is still to come. Wakes idle
--- workers where something is due. Index: task_pkey.
+-- Releases tasks that were claimed and not called.
+--   $1 worker  $2 tasks  $3 their epochs  $4 delays in microseconds
+--   $5 participants that they call, null = unknown
+-- Raises run_at to now, because a watermark could have passed it (docs/races.md, R18). No wait
+-- exceeds a deadline that has not passed. Notifies idle workers if a released task is due. Index:
+-- task_pkey.
 with returned as materialized (
   select t.id, i.delay_us, i.participant
   from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i(task_id, epoch, delay_us, participant)
@@ -13,12 +15,12 @@ with returned as materialized (
 ), updated as (
   update pgsaga.task t
   -- control: release-epoch
-  set worker = null, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
+  set worker = null, isolated = false, epoch = t.epoch + (t.epoch < 2147483647)::int, participant = coalesce(r.participant, ''),
       -- control: release-time
       run_at = least(clock_timestamp() + r.delay_us * interval '1 microsecond',
                      case when t.deadline > clock_timestamp() then t.deadline end)
   from returned r
-  -- By id: an interrupt may have made a newer version, which the lock has found.
+  -- By id, because an interrupt may have made a newer row version, which the lock has found.
   where t.id = any (array(select id from returned)) and t.id = r.id
   returning t.id
 ), woken as materialized (

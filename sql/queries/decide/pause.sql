@@ -1,2 +1,2 @@
--- Nothing of queue $1 is claimed any more.
+-- Pauses queue $1: no worker claims its tasks.
 select pgsaga.pause($1)

@@ -1,2 +1,2 @@
--- Queue $1 goes on.
+-- Resumes queue $1.
 select pgsaga.resume($1)

@@ -1,10 +1,12 @@
--- Whom a bulk abort is for: unfinished sagas, the oldest first, that do not roll back yet and pass
--- every filter; a null filter lets all pass.
---   $1 participant that some op of theirs calls, as the URL writes it  $2 queue  $3 label keys  $4
---     their values, null = any
---   $5 created so many microseconds ago  $6 how many
--- Unfinished sagas are those with a task or a stuck step: reads the hot table and those sagas, by
--- saga_pkey, not the finished ones; where a participant is asked for, their definitions too.
+-- Selects the sagas of a bulk abort: unfinished sagas that do not roll back yet and pass every
+-- filter, the oldest first. A null filter lets all sagas pass.
+--   $1 participant that some op calls, as the URL writes it
+--   $2 queue
+--   $3 label keys and $4 their values, null = any
+--   $5 created at least this many microseconds ago
+--   $6 number of sagas
+-- Unfinished sagas have a task or a stuck step. Reads all tasks and, by saga_pkey, their sagas, but
+-- no finished saga; with $1 it also reads the definitions.
 select s.gid, s.status, greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', s.created_at)) * 1e6, 9e18), -9e18)::bigint as since_us
 from (select saga_id from pgsaga.task union select saga_id from pgsaga.stuck) u
 join pgsaga.saga s on s.id = u.saga_id

@@ -1,9 +1,10 @@
--- Whom a bulk retry, skip or resolve is for: stuck sagas, the longest stuck first, each with those
--- of its stuck steps that pass every filter; a null filter lets all pass.
---   $1 participant: host and port of the stuck op, as its URL writes them  $2 queue  $3 stuck for
---     so many microseconds  $4 how many
--- Reads all stuck steps and, by saga_pkey, their sagas; where a participant is asked for, their
--- definitions too.
+-- Selects the sagas of a bulk retry, skip or resolve: stuck sagas, the longest stuck first, each
+-- with its stuck steps that pass every filter. A null filter lets all steps pass.
+--   $1 participant of the stuck op: host and port as its URL writes them
+--   $2 queue
+--   $3 stuck for at least this many microseconds
+--   $4 number of sagas
+-- Reads all stuck steps and, by saga_pkey, their sagas; with $1 it also reads the definitions.
 select s.gid, s.status, array_agg(k.step order by k.position) as steps, array_agg(coalesce(k.op, 'action') order by k.position) as ops,
   array_agg(k.reason order by k.position) as reasons,
   greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', min(k.at))) * 1e6, 9e18), -9e18)::bigint as since_us

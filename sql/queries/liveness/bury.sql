@@ -1,5 +1,5 @@
--- Removes the row of the dead worker $1 once nothing is claimed under its id. Looks at the whole
--- hot table, not only at what is due: after the clock stepped back, claimed rows lie in the future
+-- Removes the row of the dead worker $1 once no task is claimed under its id. Reads the whole table
+-- of tasks, not only due tasks: after the clock stepped back, claimed rows lie in the future
 -- (docs/races.md, R11).
 delete from pgsaga.worker w
 -- control: bury-holds-nothing

@@ -1,11 +1,12 @@
--- Raises worker $1's counter and shows all counters, in one statement: workers watch each other.
--- Need not survive a crash, so it does not wait for the disk. `alive` is false when this worker was
--- declared dead meanwhile. `server` says which server this is: on another one than the worker
--- knows, it must look first whether its memory is of this history. `pgsaga show` reads $3, the
--- participants that this worker may not call and why; null = none. Also whether a release newer
--- than schema version $2 has migrated the database under this worker: `newer` is the newest version
--- that does not promise that this worker may go on, `expanded` the newest that does
--- (sql/src/schema.rs). A handful of rows.
+-- Raises the counter of worker $1 and returns the counters of all workers, because workers watch
+-- each other. The statement does not wait for the disk: a lost counter does no harm.
+--   $1 worker
+--   $2 schema version that this worker knows
+--   $3 participants that this worker may not call, and why, for `pgsaga show`; null = none
+-- `alive` is false if this worker was declared dead. `server` identifies the server. If a worker
+-- does not know that server, it must first find out whether its memory belongs to this history.
+-- `newer` is the newest applied version after $2 that does not promise to let this worker continue,
+-- and `expanded` the newest one that does (sql/src/schema.rs). Reads a handful of rows.
 with quick as materialized (
   select set_config('synchronous_commit', 'off', true) as off
 ), beaten as (

@@ -1,9 +1,9 @@
--- What worker $1 compares with what it knows (reconcile). One row a lane, whose task columns are
--- null: `lowest` is the first unclaimed `run_at` that is due, by which a watermark that has
--- passed it is corrected. Then one row a task: what $1 holds, of which it reads what it does not
--- know once more with still_held before it hands it back (docs/races.md, R2); and what is claimed
--- by workers that have no row. Only somebody who changed a row by hand leaves a task so, and nobody
--- else would ever rescue it. Claimed rows were due, so the ranges of task_lane_run_at leave out
+-- Returns what worker $1 compares with its memory (reconcile). First one row for each lane, whose
+-- task columns are null: `lowest` is the first unclaimed `run_at` that is due, and corrects a
+-- watermark that has passed it. Then one row for each task that $1 holds. The worker reads a task
+-- that it does not know once more with still_held before it releases the task (docs/races.md, R2).
+-- Last, tasks that are claimed by workers without a row: only an edit by hand leaves such a task,
+-- and no rescue would find it. Claimed tasks were due, so the ranges of task_lane_run_at leave out
 -- everything that waits for the future.
 select l.id as lane, (
     select greatest(run_at, 'epoch') from pgsaga.task

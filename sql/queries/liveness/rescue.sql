@@ -1,11 +1,15 @@
--- Requeues up to $2 tasks of the dead worker $1, of row formats up to $3: a newer one may have
--- columns that are lost here. The lost try is recorded as `unknown` in the statement that queues
--- the next one (docs/races.md, R4). A rescued task is a new row: a late settle of the dead worker
--- finds nothing. Locks saga, then task, and waits for neither. Runs only after declare_dead
--- committed, so its snapshot has every claim. The epoch and the interrupt pin the version of the
--- row that the snapshot saw: a newer one could be recorded and not deleted. A worker that signed
--- off (`retired`) did not die: what it left is unknown, but speaks against nobody. Scans the hot
--- table, once for each dead worker: an index on the worker would cost every claim.
+-- Queues up to $2 tasks of the dead worker $1 again. Leaves tasks of a row format above $3 alone,
+-- because this statement could lose their new columns.
+--
+-- The statement that queues the next attempt also records the lost attempt as `unknown`
+-- (docs/races.md, R4). A rescued task is a new row, so that a late settle of the dead worker finds
+-- nothing. A worker that retired (`retired`) did not die: the outcomes of its tasks are unknown,
+-- but their `lost` is not raised.
+--
+-- Locks the saga, then the task, and waits for neither. Runs only after declare_dead has committed,
+-- so that its snapshot contains every claim. Epoch and interrupt pin the row version that the
+-- snapshot saw: a newer version could be recorded without being deleted. Scans the table of tasks
+-- once for each dead worker, because an index on the worker would make every claim more expensive.
 with lost as materialized (
   -- control: rescue-scan
   select id, saga_id, epoch, interrupt from pgsaga.task where worker = $1 and format <= $3 limit $2
@@ -42,12 +46,12 @@ with lost as materialized (
   -- control: rescue-next-try
   select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
     -- control: rescue-deaths
-    least(lost + died::int, 30000), least(lost_isolated + (died and alone)::int, 30000), format, bytes,
+    least(lost + died::int, 30000), least(lost_isolated + (died and isolated)::int, 30000), format, bytes,
     -- control: rescue-next-task
     lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
-  -- Its tasks are new rows now, so a plan that was made meanwhile is made anew.
+  -- The tasks are new rows now, so a plan that was made before must be made again.
   -- control: rescue-version
   update pgsaga.saga s set version = case when s.version < 2147483647 then s.version + 1 else 0 end
   where s.progress is not null and s.id = any (array(select saga_id from locked))

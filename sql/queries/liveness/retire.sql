@@ -1,7 +1,7 @@
--- A worker's own farewell: whatever it still holds (calls cut off by the end of the grace) is
--- rescued at once by the others, without waiting for a lease, and does not count as a death. FOR
--- UPDATE, like declare_dead: it waits for the worker's own open claims and settles, so that none
--- commits after the rescue (docs/races.md, R12).
+-- Ends a worker that shuts down. Other workers rescue the tasks that it still holds, whose calls
+-- the end of the grace period cut off, at once instead of after a lease, and count no death. FOR
+-- UPDATE, as in declare_dead, waits for the worker's own open claims and settles, so that none of
+-- them commits after the rescue (docs/races.md, R12).
 update pgsaga.worker w set dead = true, retired = true
 -- control: retire-lock
 where w.id = (select id from pgsaga.worker where id = $1 for update)

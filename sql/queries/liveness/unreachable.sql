@@ -1,11 +1,11 @@
--- Tasks of open sagas that no claim reaches, up to $1 a lane, and in words why: a time that never
--- comes or that lies before all marks, a lane that is none, a format that no release wrote ($2 is
--- the newest that schema version $3 knows; where a newer schema is there, a newer release may have
--- written it). Only somebody who changed the row by hand leaves a task so; its saga would wait for
--- ever without a word.
+-- Returns up to $1 tasks of each lane that no claim can reach although their saga is open, and says
+-- why in words: a `run_at` that never comes or lies before all watermarks, a lane that does not
+-- exist, or a row format that no release wrote. $2 is the newest format of schema version $3; if
+-- the schema is newer, a newer release may have written the format. Only an edit by hand leaves
+-- such a task, and its saga would wait for ever unnoticed.
 --
--- The ends of each lane are looked at: the far future, the far past, and what has been due for
--- longest. Lanes that are none are found by a walk over the lanes in use. Index: task_lane_run_at.
+-- Examines the ends of each lane: the far future, the far past, and the tasks that have been due
+-- for longest. A walk over the lanes in use finds lanes that do not exist. Index: task_lane_run_at.
 with recursive used (lane) as (
   select min(lane) from pgsaga.task
   union all

@@ -1,2 +1,3 @@
--- Whether pgsaga was ever migrated here. Fails never, so it can be asked inside a transaction.
+-- Whether pgsaga was ever migrated in this database. Never fails, so it can run inside a
+-- transaction.
 select to_regclass('pgsaga.migration') is not null as migrated

@@ -1,2 +1,2 @@
--- The functions that migrate has applied, with the digests of their files.
+-- Returns the functions that `pgsaga migrate` has applied, with the digests of their files.
 select name, digest from pgsaga.function

@@ -1,3 +1,3 @@
--- Takes the lock of migrations until the transaction ends: roles.sql and printed scripts take it as
--- well.
+-- Takes the lock of migrations until the transaction ends. roles.sql and printed scripts take the
+-- same lock.
 select pg_advisory_xact_lock(8101820131131283)

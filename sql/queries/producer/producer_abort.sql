@@ -1,4 +1,3 @@
--- Rolls a saga back, by the unique index saga_gid_key; answers its status afterwards. The function
--- lies in sql/functions.
--- $1 gid, $2 reason
+-- Rolls saga $1 back for the reason $2, and returns its status afterwards. The function is in
+-- sql/functions. Index: saga_gid_key.
 select pgsaga.abort($1, $2)

@@ -1,3 +1,3 @@
--- One saga's status, by the unique index saga_gid_key. No row: no such gid, or not committed yet.
--- $1 gid
+-- Returns the status of saga $1. Returns no row if there is no such gid, or its transaction has not
+-- committed. Index: saga_gid_key.
 select status, reason, result::text from pgsaga.saga where gid = $1

@@ -1,11 +1,10 @@
--- Inserts one saga. With a gid: idempotent by the unique index saga_gid_key, no row when the gid
--- exists. Without one: the column's default makes it; only an INSERT that does not name gid can use
--- a default, hence two.
--- $1 gid, $2 steps, $3 retry_interval, $4 retry_limit, $5 request_timeout, $6 headers, $7 labels,
---   $8 queue, $9 priority,
--- $10 run_at, $11 run_after (added to this clock), $12 timeout_to_fail, $13 compensate_retry_limit,
---   $14 result_mapping;
--- null = the default.
+-- Inserts one saga. An INSERT with a gid is idempotent by the unique index saga_gid_key, and
+-- returns no row if the gid exists. Without a gid, the column's default generates it. There are two
+-- INSERTs because a default applies only if the INSERT does not name the column.
+--   $1 gid  $2 steps  $3 retry_interval  $4 retry_limit  $5 request_timeout  $6 headers  $7 labels
+--   $8 queue  $9 priority  $10 run_at  $11 run_after (added to the database's clock)
+--   $12 timeout_to_fail  $13 compensate_retry_limit  $14 result_mapping
+--   null = the default
 with given as (
   insert into pgsaga.saga (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels,
                            queue, priority, run_at, timeout_to_fail, compensate_retry_limit, result_mapping)

@@ -1,13 +1,14 @@
--- Inserts many sagas in one statement and answers for each, in the order given: its gid, and
--- whether it was created now. Idempotent by the unique index saga_gid_key. A gid given twice is
--- created once, for its first place. Given gids go in sorted, so that two producers with the same
--- gids wait for each other instead of deadlocking. Made gids come back in the order of the
--- insertion, which is the input's: row_number() pairs them.
--- $1 gids, $2 steps, $3 retry_intervals, $4 retry_limits, $5 request_timeouts, $6 headers, $7
---   labels, $8 queues,
--- $9 priorities, $10 run_ats, $11 run_afters (added to this clock), $12 timeouts_to_fail, $13
---   compensate_retry_limits,
--- $14 result_mappings; null = the default.
+-- Inserts many sagas in one statement. Returns for each, in the order of the input, its gid and
+-- whether it was created. Idempotent by the unique index saga_gid_key. A gid that occurs twice is
+-- created once, for its first occurrence. Gids are inserted in sorted order, so that two producers
+-- with the same gids wait for each other instead of deadlocking. Generated gids are returned in the
+-- order of insertion, which is the order of the input, so row_number() pairs them.
+--   arrays with one element for each saga:
+--   $1 gids  $2 steps  $3 retry_intervals  $4 retry_limits  $5 request_timeouts  $6 headers  $7
+--     labels
+--   $8 queues  $9 priorities  $10 run_ats  $11 run_afters (added to the database's clock)
+--   $12 timeouts_to_fail  $13 compensate_retry_limits  $14 result_mappings
+--   null = the default
 with input as materialized (
   select t.gid, t.steps::jsonb as steps, coalesce(t.retry_interval, '10 seconds') as retry_interval, t.retry_limit,
          coalesce(t.request_timeout, '3 seconds') as request_timeout, t.headers::jsonb as headers,

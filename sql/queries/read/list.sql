@@ -1,18 +1,21 @@
--- `pgsaga list`: the newest sagas that pass every filter; a null filter lets all pass.
---   $1 statuses  $2 only unfinished ones  $3 created at least, $4 at most so many microseconds ago
---     $5 queue
---   $6 label keys  $7 their values, null = any  $8 participant that some op calls, as the URL
---     writes it
---   $9 no progress for so many microseconds: the answers to an op that is queued, over at least
---     that time and up to the last,
---      were all 404 or ongoing, without another outcome between them
---   $10 how many
--- Whoever changed a row by hand may have written anything: what is no array counts as none, and
--- times may be infinite, so that differences are made of numbers and end at 9e18.
--- Walks saga_pkey backwards until the limit is reached: with filters that few sagas pass, over all
--- of them. A million finished two-step sagas that none passes take 0.2 s by status or queue, 0.6 s
--- by age, 1.2 s by label, 4.2 s by participant. The costly filters come last: $8 reads the
--- definition of each saga that passed the others, $9 the history of each unfinished one.
+-- `pgsaga list`: returns the newest sagas that pass every filter. A null filter lets all sagas
+-- pass.
+--   $1 statuses
+--   $2 only unfinished sagas
+--   $3 created at least, and $4 at most this many microseconds ago
+--   $5 queue
+--   $6 label keys and $7 their values, null = any
+--   $8 participant that some op calls, as the URL writes it
+--   $9 no progress for this many microseconds: the answers to a queued op, over at least that time
+--     and up to the last answer, were all 404 or ongoing, without another outcome between them
+--   $10 number of sagas
+-- A row that was changed by hand may hold any value: a value that is no array counts as an empty
+-- array, and times may be infinite, so differences are computed with numbers and end at 9e18.
+--
+-- Walks saga_pkey backwards until the limit is reached. If few sagas pass the filters, it walks
+-- over all of them: a million finished two-step sagas of which none passes take 0.2 s by status or
+-- queue, 0.6 s by age, 1.2 s by label, 4.2 s by participant. The expensive filters come last: $8
+-- reads the definition of each saga that passed the others, $9 the history of each unfinished saga.
 select s.gid, s.status, s.reason, s.queue, s.priority, s.labels::text as labels, s.created_at, s.finished_at, jsonb_array_length(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as steps,
   coalesce(s.steps -> (t.step - 1) ->> 'name', lpad(t.step::text, greatest(2, length(t.step::text)), '0')) as step,
   t.op, t.attempt, t.worker, t.format, t.due_ms, coalesce(t.tasks, 0) as tasks

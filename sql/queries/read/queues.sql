@@ -1,4 +1,4 @@
--- `pgsaga queues`: each queue and class. Reads the whole hot table.
+-- `pgsaga queues`: returns one row for each queue and class. Reads all tasks.
 select queue, priority, paused_at, paused_by, due, waiting, running,
   (extract(epoch from oldest_due_age) * 1000000)::bigint as oldest_due_us
 from pgsaga.queues order by queue, priority

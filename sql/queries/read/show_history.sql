@@ -1,6 +1,6 @@
--- `pgsaga show --json`: the next $4 events of saga $1 from $2 on, up to $3, where the history ended
--- in the snapshot that the rest was read in. In pages, so that a slow reader holds back neither a
--- snapshot nor memory. Index: the partition's primary key.
+-- `pgsaga show --json`: returns the next $4 events of saga $1, from event $2 to event $3. $3 is the
+-- end of the history in the snapshot that show_saga read. Pages keep a slow reader from holding a
+-- snapshot or memory. Index: the partition's primary key.
 select seq, at, kind, step, op, attempt, outcome, status_code, duration_us, message, worker, decision, decided_by, answer::text as answer
 from pgsaga.history where saga_id = $1 and seq >= $2 and seq <= $3
 order by seq limit $4

@@ -1,8 +1,8 @@
--- `pgsaga show`: the saga $1, whole where $2, else without its steps and with long JSON cut to what
--- a line can hold. `workers` counts those heard from within their lease; `last_seq` is where its
--- history ends in this snapshot. Times may be infinite and intervals as long as Postgres allows:
--- differences are made of numbers and end at 9e18. Indexes: saga_gid_key, queue_pkey, and the
--- primary key of the one partition of the history.
+-- `pgsaga show`: returns the saga $1. If not $2, leaves out its steps and cuts long JSON to the
+-- length of a line. `workers` counts the workers that sent a heartbeat within their lease.
+-- `last_seq` is the end of the saga's history in this snapshot. Times may be infinite and intervals
+-- as long as Postgres allows, so differences are computed with numbers and end at 9e18. Indexes:
+-- saga_gid_key, queue_pkey, and the primary key of one partition of the history.
 select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created_at, s.run_at, s.deadline, s.finished_at,
   s.retry_interval::text as retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout::text as request_timeout,
   s.timeout_to_fail::text as timeout_to_fail, s.abort_reason, s.ending, s.version, s.progress,

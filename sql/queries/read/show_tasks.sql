@@ -1,6 +1,6 @@
--- `pgsaga show`: what is queued for saga $1, the earliest first; at most one task a step. When a
--- task was claimed is written nowhere: it was after it became due and, in a sequential saga, after
--- the last event. Indexes: task_saga, worker_pkey.
+-- `pgsaga show`: returns the tasks of saga $1, the earliest first; a step has at most one task. No
+-- column holds the time of a claim. A task was claimed after it became due and, in a sequential
+-- saga, after the last event. Indexes: task_saga, worker_pkey.
 select t.step, t.op, t.attempt, t.counted, t.worker, t.format, t.lost, t.interrupt, t.participant, w.host, w.pid, t.run_at,
   greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', w.seen_at)) * 1e6, 9e18), -9e18)::bigint as seen_us,
   greatest(least((date_part('epoch', t.run_at) - date_part('epoch', clock_timestamp())) * 1e3, 9e18), -9e18)::bigint as due_ms,

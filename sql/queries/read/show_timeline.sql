@@ -1,11 +1,12 @@
--- `pgsaga show`: the history of saga $1 as lines, about $2 of them however long it is.
+-- `pgsaga show`: returns the history of saga $1 as about $2 lines, however long the history is.
 --
--- Tries of one op that ended alike, one after the other, are a run; of a run longer than three the
--- first is a line and the rest another. A person's decision and the deadline end every run, so
--- lines stand in the order of what happened. A quarter of the lines is for the beginning, half for
--- the end, and a quarter for the first that are no success. What is left out shows in the numbers:
--- `place` is a line's own, `tries_so_far` and `successes_so_far` count to its end. Only the last
--- message of each line is fetched. Index: the primary key of the one partition of the history.
+-- Successive attempts of one op with the same outcome are a run. A run of more than three attempts
+-- becomes two lines: its first attempt, and all others. A decision or the deadline ends every run,
+-- so that the lines are in the order of the events. A quarter of the lines is for the beginning,
+-- half for the end, and a quarter for the first attempts that did not succeed. The numbers show
+-- what is left out: `place` is the place of a line among all lines, and `tries_so_far` and
+-- `successes_so_far` count up to the end of the line. Reads only the last message of each line.
+-- Index: the primary key of one partition of the history.
 with event as (
   select seq, at, kind, step, op, attempt, outcome, status_code, duration_us,
     greatest(least((date_part('epoch', lead(at) over tries) - date_part('epoch', at)) * 1e6, 9e18), -9e18)::bigint - lead(duration_us) over tries as wait_us,

@@ -1,4 +1,4 @@
--- Where the parallel sagas $1 stand, before a settle is planned from it. Index: saga_pkey.
+-- Returns the progress of the parallel sagas $1, from which a settle is planned. Index: saga_pkey.
 select s.id, s.version, s.progress, s.abort_reason is not null as requested
 from unnest($1::bigint[]) as i (saga_id)
 -- control: progress-loop

@@ -1,35 +1,34 @@
 -- Settles a group of sequential sagas: records each outcome and does what the planner decided, in
 -- one statement that commits itself.
 --   $1 worker
---   arrays, one element a task, ascending by saga; one that would hold only nulls may be null
---   itself:
---   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in
---     microseconds  $8 message
---   $9 in place: the next step's action in the same row (a HOT update that leaves the saga row
---     alone)
---   $10 next step (null for an advance in place)  $11 next op  $12 its attempt  $13 tries counted
---     $14 unknown before  $15 last outcome
---   $16 delay in microseconds; null = claimed by this worker at once (the chain), unless the queue
---     is paused
---   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = it
---     rolls back unless its pivot succeeds
+--   arrays with one element for each task, ascending by saga; an array of nulls may be null itself:
+--   $2 task  $3 epoch  $4 saga
+--   $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
+--   $9 advance in place: the next step's action takes the same row (a HOT update that does not
+--     change the saga's row)
+--   $10 next step (null for an advance in place)  $11 next op  $12 its attempt
+--   $13 counted attempts  $14 unknown before  $15 last outcome
+--   $16 delay in microseconds; null = this worker claims the next task at once (the chain), unless
+--     the queue is paused
+--   $17 the saga's new status, null = unchanged; 'ending' = as a person decided; 'awaiting' = the
+--     saga rolls back unless its pivot succeeds
 --   $18 its reason  $19 name of the step, for stuck sagas
---   $20 the interrupt that the planner knew of  $21 whom the next task calls  $22 it bears the
---     interrupt `unwind`
---   $23 it keeps the deadline  $24 the deadline rolls the saga back
---   $25 answers that are kept, by task  $26 results, by saga
---   $27 the server that this worker knows, null = any: on another one nothing is settled
+--   $20 the interrupt that the planner knew  $21 participant of the next task
+--   $22 the next task has the interrupt `unwind`  $23 the next task keeps the deadline
+--   $24 the deadline rolls the saga back
+--   $25 answers to keep, by task  $26 results, by saga
+--   $27 the server that this worker knows, null = any: on another server nothing is settled
 --     (worker/engine/src/liveness/identity.rs)
 --
--- The order of locks is worker, saga, task. Nothing here waits for a saga or a task (SKIP LOCKED):
--- what somebody else has locked is left out and settled with the next group (docs/races.md, R8).
--- Every write comes from `settled`, the rows that both locks returned, never from the input
--- (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the task row, so
--- the later lookups by ctid find what was locked; sagas are looked up by id, because theirs may be
--- newer than the snapshot. The laterals with OFFSET 0 drive from the input whatever the statistics
--- say: saga_pkey, task_pkey.
+-- The order of locks is worker, saga, task. The statement waits for no saga and no task (SKIP
+-- LOCKED): what another session has locked is left out and settled with the next group
+-- (docs/races.md, R8). Every write comes from `settled`, the rows that both locks returned, never
+-- from the input (docs/races.md, R6). The fence (worker, epoch, interrupt) pins the version of the
+-- task row, so that the later lookups by ctid find the locked row. Sagas are looked up by id,
+-- because the locked version may be newer than the snapshot. The laterals with OFFSET 0 start from
+-- the input whatever the statistics say. Indexes: saga_pkey, task_pkey.
 with kept as materialized (
-  -- Read once: a cast of a parameter in a row's expression is repeated for every row.
+  -- Cast once: in an expression of a row, the cast would be repeated for every row.
   select $25::jsonb as answers, $26::jsonb as results
 ), input as materialized (
   select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[], $6::smallint[], $7::int[], $8::text[],
@@ -53,7 +52,8 @@ with kept as materialized (
     select id from pgsaga.saga where id = i.saga_id and finished_at is null offset 0 for no key update skip locked
   ) s
 ), settled as materialized (
-  -- What many scans filter by comes first: reading a row stops at the last column that is needed.
+  -- Columns that many scans filter by come first, because reading a row stops at the last column
+  -- that is needed.
   -- control: settle-outcome
   select t.row_id, i.in_place, i.saga_status, i.saga_id, i.overdue, i.outcome, i.task_id,
     t.step, t.op, t.attempt, i.status_code, i.duration_us, i.message, i.next_step, i.saga_reason, i.step_name,
@@ -78,12 +78,12 @@ with kept as materialized (
   update pgsaga.task t
   set step = least(t.step, 32766) + 1, attempt = 1, counted = 0, unknown_before = false, last_outcome = null,
       -- control: settle-advance-epoch
-      lost = 0, lost_isolated = 0, alone = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
-      -- Whom the next step calls is not known here; nobody is taken for blocked without a name.
+      lost = 0, lost_isolated = 0, isolated = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
+      -- The participant of the next step is not known here. An empty name never counts as blocked.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
-      -- Released, it is raised to now, or a watermark could have passed it; unchanged, the update
-      -- stays HOT.
+      -- A released task gets the current time, because a watermark could have passed its old one.
+      -- Without a release run_at does not change, so that the update stays HOT.
       -- control: settle-paused-time
       run_at = case when t.lane = any ((select lanes from paused)::int[]) then clock_timestamp() else t.run_at end
   where t.ctid = any (array(select row_id from settled where in_place))
@@ -98,7 +98,7 @@ with kept as materialized (
     next_participant, case when next_unwinds then 'unwind' end, case when keep_deadline then deadline end,
     -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,
-    -- Never before now: a watermark could have passed it (docs/races.md, R18).
+    -- Never before the current time, which a watermark could have passed (docs/races.md, R18).
     -- control: settle-next-time
     greatest(clock_timestamp(), least(clock_timestamp() + coalesce(delay_us, 0) * interval '1 microsecond',
                                       case when keep_deadline then deadline end))
@@ -114,7 +114,6 @@ with kept as materialized (
       reason = case
         when t.saga_status = 'stuck' then t.saga_reason
         when t.saga_status = 'awaiting' or t.saga_status = 'ending' and s.ending = 'succeeded' then null
-        -- A worker of 0.1 that was not stopped for the upgrade knows no abort_reason.
         else coalesce(s.abort_reason, t.saga_reason, s.reason) end,
       abort_reason = case when t.saga_status = 'stuck' then s.abort_reason else coalesce(s.abort_reason, t.saga_reason) end,
       finished_at = case when t.saga_status in ('failed', 'ending') then clock_timestamp() end

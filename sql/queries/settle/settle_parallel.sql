@@ -1,31 +1,32 @@
--- Settles events of parallel sagas, all of a saga's or none, in one statement that commits itself.
+-- Settles events of parallel sagas in one statement that commits itself: all events of a saga, or
+-- none.
 --   $1 worker
---   arrays, one element a task:
---   $2 task  $3 epoch  $4 saga  $5 outcome, null = not called  $6 status code  $7 duration in
---     microseconds  $8 message
---   $9 the interrupt that the planner knew of
---   $10 the next try's attempt, null = the op is over  $11 its tries counted  $12 unknown before
---     $13 last outcome
---   $14 delay in microseconds  $15 it bears the interrupt `unwind`  $16 stuck: its reason  $17 the
---     step's name, for stuck ones
---   arrays, one element a saga:
---   $18 saga  $19 the version that was planned from  $20 new progress, null = unchanged
+--   arrays with one element for each task:
+--   $2 task  $3 epoch  $4 saga
+--   $5 outcome, null = not called  $6 status code  $7 duration in microseconds  $8 message
+--   $9 the interrupt that the planner knew
+--   $10 attempt of the retry, null = the op is over  $11 counted attempts  $12 unknown before
+--   $13 last outcome  $14 delay in microseconds  $15 the retry has the interrupt `unwind`
+--   $16 reason of a stuck step  $17 its name
+--   arrays with one element for each saga:
+--   $18 saga  $19 the version that the plan is based on  $20 new progress, null = unchanged
 --   $21 new status, null = unchanged; 'ending' and 'awaiting' as in settle.sql  $22 its reason
---   $23 it rolls back: every other action of it is interrupted  $24 the step at which the deadline
---     rolls it back
---   $25 it may still roll back: its tasks keep the deadline
---   arrays, one element a task that is new:
+--   $23 the saga rolls back: its other actions are interrupted
+--   $24 the step at which the deadline rolls the saga back
+--   $25 the saga may still roll back: its tasks keep the deadline
+--   arrays with one element for each new task:
 --   $26 saga  $27 step  $28 op  $29 participant
---   $30 answers that are kept, by task  $31 results, by saga
---   $32 the server that this worker knows, null = any: a version that was read in another history
---     says nothing here
+--   $30 answers to keep, by task  $31 results, by saga
+--   $32 the server that this worker knows, null = any: a version of another history says nothing
+--     here
 --
--- The version is only compared for equality, so it may begin again where it ends.
--- Two steps that settle at the same moment on two workers must neither lose nor double the join
--- (docs/races.md, R7): whoever locks the saga at the version it planned from wins, the other plans
--- anew. Nothing waits. As in settle.sql every write comes from rows that the locks returned.
+-- Two steps that settle at the same moment on two workers must neither lose the join nor run it
+-- twice (docs/races.md, R7). The worker that locks the saga at the version of its plan wins, and
+-- the other plans again. The version is only compared for equality, so it may start again at 0
+-- after its largest value. The statement waits for no lock. As in settle.sql, every write comes
+-- from rows that the locks returned.
 with kept as materialized (
-  -- Read once: a cast of a parameter in a row's expression is repeated for every row.
+  -- Cast once: in an expression of a row, the cast would be repeated for every row.
   select $30::jsonb as answers, $31::jsonb as results
 ), input as materialized (
   select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[], $6::smallint[], $7::int[], $8::text[], $9::text[],
@@ -97,7 +98,7 @@ with kept as materialized (
   set interrupt = 'unwind', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
   where t.id = any (array(select id from others))
 ), unstuck as (
-  -- An action that was stuck is undone with the rest.
+  -- A stuck action may have taken effect, so it is compensated like the others.
   delete from pgsaga.stuck k where k.op = 'action' and k.saga_id = any (array(select saga_id from saga where unwinds))
 ), stuck as (
   insert into pgsaga.stuck (saga_id, step, reason, position, op, attempt, unknown_before, last_outcome, epoch)
@@ -118,7 +119,8 @@ with kept as materialized (
       result = (select results from kept) -> s.id::text,
       finished_at = case when p.saga_status in ('succeeded', 'failed', 'ending') then clock_timestamp() end
   from saga p
-  -- Also where only tasks were replaced: a settle that turns the saga must see them to mark them.
+  -- Also if only tasks were replaced: a settle that unwinds the saga must see the new tasks, or it
+  -- could not interrupt them.
   where s.id = any (array(select saga_id from saga)) and p.saga_id = s.id
 )
 select saga_id, (select count(*) from queued) as queued from saga

@@ -1,20 +1,20 @@
--- Makes the sagas of tasks stuck, because a row of theirs cannot be read: it holds a value that no
--- INSERT takes.
---   $1 the worker that has claimed the tasks, null = nobody has
---   arrays, one element a task: $2 task  $3 epoch  $4 saga  $5 what is wrong, in words
---   $6 the server that this worker knows, null = any: on another one nothing is changed
+-- Makes sagas stuck if a row of theirs holds a value that no INSERT accepts, so that workers cannot
+-- read the row.
+--   $1 the worker that has claimed the tasks, null = no worker
+--   arrays with one element for each task: $2 task  $3 epoch  $4 saga  $5 the fault, in words
+--   $6 the server that this worker knows, null = any: on another server nothing is changed
 --     (worker/engine/src/liveness/identity.rs)
--- Answers for each task whether its saga is stuck now, and whether there is no open saga that could
--- be: `hopeless`. Neither is said of a task whose saga somebody else has locked.
+-- Returns for each task whether its saga is stuck now, and `hopeless`: there is no open saga that
+-- could become stuck. Returns nothing for a task whose saga another session has locked.
 --
--- A person mends the row or ends the saga. A retry goes on from the next try that the history
--- gives: what the task's own columns said is not believed. Where a person has ended the saga
--- already (`ending`), the task goes, and the last one ends it.
+-- A person repairs the row or ends the saga. A retry continues with the next attempt after those of
+-- the history, because the task's own columns are not trusted. If a person has already ended the
+-- saga (`ending`), the task is deleted, and the last task ends the saga.
 --
 -- Locks the saga, then the task, and waits for neither. The row that the lock returns may be newer
--- than the snapshot, since an abort marks a task without raising its epoch: so tasks are deleted by
--- id, which follows the newer version. A name is cut, because no index holds a long one. Indexes:
--- task_pkey, saga_pkey, and the primary key of one partition of the history.
+-- than the snapshot, because an abort interrupts a task without raising its epoch. Tasks are
+-- therefore deleted by id, which finds the newer version. A name is cut, because no index can hold
+-- a long one. Indexes: task_pkey, saga_pkey, and the primary key of one partition of the history.
 with input as materialized (
   select * from unnest($2::bigint[], $3::int[], $4::bigint[], $5::text[]) as i (task_id, epoch, saga_id, why)
 ), locked_saga as materialized (
@@ -48,7 +48,7 @@ with input as materialized (
     where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
   ) h
   where l.ending is null
-  -- Of two tasks of one step, the second adds nothing.
+  -- If a step has two tasks, the first one decides.
   on conflict (saga_id, step) do nothing
 ), touched as materialized (
   select l.saga_id, min(l.step_name || ': ' || l.why) as reason, min(l.ending) as ending,

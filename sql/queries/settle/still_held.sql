@@ -1,6 +1,6 @@
--- Of the tasks $2, which does worker $1 still hold, at which epoch, and with which interrupt? Tells
--- a settle that met another's lock (try again) or an interrupt (plan anew) from one whose task is
--- gone. Index: task_pkey.
+-- Returns which of the tasks $2 worker $1 still holds, with epoch and interrupt. After a settle
+-- that did not apply, the worker learns whether another session held a lock (settle again), the
+-- task was interrupted (plan again) or the task is gone. Index: task_pkey.
 select t.id, t.epoch, t.interrupt, t.step, t.op, t.attempt
 from unnest($2::bigint[]) as i(task_id)
 -- control: still-held-loop

@@ -1,5 +1,5 @@
--- `pgsaga ui`: the last $3 events of saga $1 up to the event $2, and of each answer the first $4
--- characters, with how many it has. Index: the partition's primary key, backwards.
+-- `pgsaga ui`: returns the last $3 events of saga $1 up to the event $2. Of each answer it returns
+-- the first $4 characters and the length. Index: the partition's primary key, backwards.
 select seq, at, kind, step, op, attempt, outcome, status_code, duration_us, message, worker, decision, decided_by,
   left(answer, $4) as answer, length(answer) as answer_chars
 from (

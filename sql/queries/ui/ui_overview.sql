@@ -1,5 +1,5 @@
--- `pgsaga ui`: what the newest $1 sagas came to, and how many are stuck of all. Index: saga_pkey,
--- backwards; and all of pgsaga.stuck.
+-- `pgsaga ui`: counts the newest $1 sagas by status, and all stuck sagas. Index: saga_pkey,
+-- backwards. Reads all of pgsaga.stuck.
 select count(*) as sagas,
   count(*) filter (where status = 'submitted') as submitted,
   count(*) filter (where status = 'aborting') as aborting,

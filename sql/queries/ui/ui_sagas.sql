@@ -1,8 +1,12 @@
--- `pgsaga ui`: the newest sagas before the id $1 that pass every filter; a null filter lets all
--- pass.
---   $2 statuses  $3 queue  $4 label keys  $5 their values, null = any  $6 text within the gid
---   $7 how many are looked at, whatever passes  $8 how many are shown at most
--- Walks saga_pkey backwards and stops at the first of both limits.
+-- `pgsaga ui`: returns the newest sagas before the id $1 that pass every filter. A null filter lets
+-- all sagas pass.
+--   $2 statuses
+--   $3 queue
+--   $4 label keys and $5 their values, null = any
+--   $6 text within the gid
+--   $7 upper bound on the sagas to examine, whether they pass or not
+--   $8 upper bound on the sagas to return
+-- Walks saga_pkey backwards and stops at whichever bound is reached first.
 select s.id, s.gid, s.status, left(s.reason, 300) as reason, s.queue, left(s.labels::text, 300) as labels, s.created_at, s.finished_at
 from (
   select * from pgsaga.saga where id < coalesce($1::bigint, 9223372036854775807) order by id desc limit $7

@@ -1,6 +1,6 @@
--- `pgsaga ui`: how far ui_sagas looked before the id $1, at $2 sagas at most; or, where $3,
--- ui_sagas_open, with ($4) or without tasks: at $2 `entries`, of which a saga may have several.
--- Indexes: as theirs.
+-- `pgsaga ui`: returns how far ui_sagas examines before the id $1 if it examines at most $2 sagas.
+-- If $3, returns the same for ui_sagas_open, with tasks if $4 and without tasks otherwise, and $2
+-- counts entries, of which a saga may have several. Indexes: those of the two statements.
 select count(*) as entries, count(distinct s.id) as looked_at, min(s.id) as last_id from (
   (select id from pgsaga.saga where not $3::boolean and id < coalesce($1::bigint, 9223372036854775807) order by id desc limit $2)
   union all

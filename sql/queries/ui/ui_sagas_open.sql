@@ -1,7 +1,7 @@
--- `pgsaga ui`: as ui_sagas, among those that have a task ($9) or are stuck: all that are not over,
--- however old they are. $7 is how many tasks and stuck steps are looked at, of which a saga may
--- have several. Indexes: task_saga and stuck_pkey, backwards, then saga_pkey for each. Without the
--- inner limits all tasks were read.
+-- `pgsaga ui`: like ui_sagas, but examines only sagas that have a task ($9) or are stuck, which are
+-- all unfinished sagas, however old. $7 is the upper bound on the tasks and stuck steps to examine,
+-- of which a saga may have several. Indexes: task_saga and stuck_pkey, backwards, then saga_pkey
+-- for each saga. Without the inner limits it would read all tasks.
 select s.id, s.gid, s.status, left(s.reason, 300) as reason, s.queue, left(s.labels::text, 300) as labels, s.created_at, s.finished_at
 from (
   select distinct o.saga_id from (

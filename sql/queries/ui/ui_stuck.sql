@@ -1,5 +1,6 @@
--- `pgsaga ui`: $4 steps that wait for a person, the longest first, from the beginning or behind
--- (the time $1, saga $2, step $3). Reads all of pgsaga.stuck, and their sagas by saga_pkey.
+-- `pgsaga ui`: returns $4 steps that wait for a person, the longest waiting first, after the
+-- position (time $1, saga $2, step $3) or from the beginning. Reads all of pgsaga.stuck, and their
+-- sagas by saga_pkey.
 select s.gid, s.queue, k.saga_id, k.step, k.op, left(k.reason, 2000) as reason, k.at,
   greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', k.at)) * 1e6, 9e18), -9e18)::bigint as since_us
 from (

@@ -1,5 +1,5 @@
--- The history's partitions, in the order of their sagas: partition n has those from id n ×
--- 1,000,000 on.
+-- Returns the partitions of the history, in the order of their saga ids. Partition n starts at saga
+-- id n × 1,000,000.
 select substring(c.relname from '[0-9]+$')::bigint as part
 from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'pgsaga.history'::regclass
 order by part

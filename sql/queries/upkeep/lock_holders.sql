@@ -1,6 +1,7 @@
--- Who may keep a migration waiting: other sessions whose transaction is over a second old and holds
--- a lock on something in the schema pgsaga, or the lock of migrations, the oldest first, in words.
--- What others do is shown only to a user who may see it.
+-- Returns, in words and the oldest first, the sessions that may keep a migration waiting: other
+-- sessions whose transaction is more than a second old and holds either the lock of migrations or a
+-- lock on an object of the schema pgsaga. Postgres shows a session's statement only to a user who
+-- may see it.
 select 'process ' || a.pid || coalesce(' of ' || a.usename, '') || coalesce(' (' || nullif(a.application_name, '') || ')', '')
   || coalesce(', ' || a.state, '') || coalesce(', in a transaction for ' || extract(epoch from clock_timestamp() - a.xact_start)::int || ' s', '') as holder
 from pg_stat_activity a

@@ -1,2 +1,2 @@
--- Keeps history partitions ready ahead of the newest saga.
+-- Creates the history partitions that the next sagas will need.
 select pgsaga.make_history_partitions() as made

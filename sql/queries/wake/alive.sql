@@ -1,2 +1,2 @@
--- Asks a server on whose connection nothing else is said for a sign of life.
+-- Asks the server for a sign of life, on a connection that carries no other statement.
 select true as alive

@@ -1,3 +1,3 @@
--- The worker has work again: producers stop paying for NOTIFY, and somebody else looks. A lock may
--- have been taken twice.
+-- Releases both locks when the worker has work again: producers no longer pay for NOTIFY, and
+-- another worker looks every second. Releases all, because a lock may have been taken twice.
 select pg_advisory_unlock_all()

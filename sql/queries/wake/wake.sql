@@ -1,2 +1,2 @@
--- Wakes idle workers: something is due that this worker left to them.
+-- Notifies idle workers that a task is due which this worker leaves to them.
 select pg_notify('pgsaga', '')

@@ -1,8 +1,9 @@
 //! The rules that a producer's check, the INSERT and a worker must all know: what a name, a URL, a
-//! header and a number may be, and how large JSON is once Postgres prints it.
+//! header and a number may be, how large JSON is once Postgres prints it, and the statuses of a
+//! saga.
 //!
-//! Pure Rust, without a database. The INSERT has the same rules in SQL, and `pgsaga-tests` compares
-//! the two (`tests/tests/validation`).
+//! Nothing here asks a database. SQL has the same rules, and `pgsaga-tests` compares the two
+//! (`tests/tests/validation`).
 
 mod header;
 mod json;
@@ -10,6 +11,7 @@ mod limit;
 mod name;
 mod named_url;
 mod number;
+mod status;
 mod url;
 
 pub use header::{RESERVED_HEADERS, is_header_name, is_header_value, is_reserved_header};
@@ -18,4 +20,5 @@ pub use limit::*;
 pub use name::{Name, default_step_name};
 pub use named_url::NamedUrl;
 pub use number::Number;
+pub use status::SagaStatus;
 pub use url::{RESERVED_QUERY_KEYS, has_reserved_query_key, is_url, participant};

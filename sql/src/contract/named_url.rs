@@ -12,7 +12,7 @@ impl<'a> NamedUrl<'a> {
     /// What a named URL starts with.
     pub const SCHEME: &'static str = "participant:";
 
-    /// What [`is_name`](Self::is_name) allows.
+    /// The rule of [`is_name`](Self::is_name), in the words of messages.
     pub const NAMES: &'static str =
         "1 to 64 of a-z 0-9 . _ -, the first a letter or a digit, and not digits alone";
 

@@ -3,7 +3,6 @@ use chrono::{DateTime, Utc};
 statements! {
     folder "claim";
 
-    /// Claims due tasks.
     struct Claim<'a> = "claim" {
         worker_id: i64,
         tasks_max: i64,
@@ -13,12 +12,12 @@ statements! {
         watermarks: &'a [DateTime<Utc>],
         blocked_participants: &'a [String],
         queues: Option<&'a [&'a str]>,
-        /// One a queue.
+        /// One element for each queue.
         queue_tasks_max: Option<&'a [i64]>,
         rotation: i32,
         lowest_class_first: bool,
         limited_participants: &'a [String],
-        /// One a limited participant.
+        /// One element for each limited participant.
         participant_tasks_max: &'a [i64],
         server_started_at: Option<DateTime<Utc>>,
         denied_task_ids: &'a [i64],
@@ -45,13 +44,12 @@ statements! {
         server_started_at: Option<DateTime<Utc>>,
     }
 
-    /// Gives unstarted tasks back.
     struct Release<'a> = "release" {
         worker_id: i64,
         tasks: ReleasedTasks<'a>,
     }
 
-    /// Marks a task as running alone.
+    /// Marks a task as isolated.
     const RUN_ISOLATED = "run_isolated";
 }
 

@@ -9,9 +9,7 @@ statements! {
         comment: Option<&'a str>,
     }
 
-    /// `pgsaga pause`.
     const PAUSE = "pause";
-    /// `pgsaga resume`.
     const RESUME = "resume";
 
     /// Chooses the sagas of a bulk abort; a filter that is `None` lets all pass.

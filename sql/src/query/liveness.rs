@@ -7,10 +7,9 @@ statements! {
     const DECLARE_DEAD = "declare_dead";
     /// Raises a worker's counter and reads all counters.
     const HEARTBEAT = "heartbeat";
-    /// What a worker holds.
+    /// The tasks that a worker holds according to the database.
     const HELD = "held";
 
-    /// Registers a worker.
     struct Register<'a> = "register" {
         lease_ms: i32,
         host: &'a str,
@@ -20,7 +19,7 @@ statements! {
 
     /// Requeues a dead worker's tasks.
     const RESCUE = "rescue";
-    /// A worker's farewell.
+    /// Ends a worker that shuts down; its tasks are rescued without a death.
     const RETIRE = "retire";
     /// Which server this is, and of which history.
     const SERVER_HISTORY = "server_history";

@@ -4,9 +4,7 @@ use sqlx::postgres::types::PgInterval;
 statements! {
     folder "producer";
 
-    /// Aborts a saga.
     const PRODUCER_ABORT = "producer_abort";
-    /// One saga's status.
     const PRODUCER_STATUS = "producer_status";
 
     /// Inserts one saga, idempotently by gid.

@@ -15,7 +15,6 @@ statements! {
         sagas_max: i64,
     }
 
-    /// `pgsaga queues`.
     const QUEUES = "queues";
 
     /// `pgsaga show --json`: a page of its history.
@@ -26,13 +25,11 @@ statements! {
         events_max: i64,
     }
 
-    /// `pgsaga show`: the saga.
     const SHOW_SAGA = "show_saga";
     /// `pgsaga show`: its steps and what they came to.
     const SHOW_STEPS = "show_steps";
     /// `pgsaga show`: what of it waits for a person.
     const SHOW_STUCK = "show_stuck";
-    /// `pgsaga show`: its tasks.
     const SHOW_TASKS = "show_tasks";
     /// `pgsaga show`: its history as lines.
     const SHOW_TIMELINE = "show_timeline";

@@ -3,7 +3,6 @@ use chrono::{DateTime, Utc};
 statements! {
     folder "settle";
 
-    /// Where parallel sagas stand.
     const PROGRESS = "progress";
 
     /// Settles a group of sequential sagas.

@@ -6,7 +6,7 @@ use sqlx::{Encode, Postgres, Type};
 /// A statement with its values bound.
 pub type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
-/// A file of `queries/`.
+/// One statement, which is one file of `queries/`.
 #[derive(Debug, Clone, Copy)]
 pub struct Statement {
     /// The folder within `queries/`, which says the purpose.
@@ -171,7 +171,6 @@ macro_rules! columns {
                 $(self.$field.reserve(additional);)*
             }
 
-            /// Adds a row.
             pub fn push(&mut self, row: $Row $(<$life>)?) {
                 $(self.$field.push(row.$field);)*
             }

@@ -53,7 +53,6 @@ statements! {
         steps_max: i64,
     }
 
-    /// `pgsaga ui`: the workers.
     const UI_WORKERS = "ui_workers";
 }
 

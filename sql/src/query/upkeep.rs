@@ -3,11 +3,9 @@ statements! {
 
     /// Drops a history partition of which no saga is left.
     const DROP_HISTORY_PARTITION = "drop_history_partition";
-    /// The history's partitions.
     const HISTORY_PARTITIONS = "history_partitions";
     /// Who may keep a migration waiting.
     const LOCK_HOLDERS = "lock_holders";
-    /// Makes history partitions ahead.
     const MAKE_HISTORY_PARTITIONS = "make_history_partitions";
 
     /// Deletes history whose saga is gone.

@@ -3,9 +3,9 @@ statements! {
 
     /// Asks for a sign of life.
     const ALIVE = "alive";
-    /// Asks producers to notify.
+    /// Takes the lock that makes producers notify.
     const IDLE_LOCK = "idle_lock";
-    /// Asks producers to stop notifying.
+    /// Releases the lock, so that producers stop notifying.
     const IDLE_UNLOCK = "idle_unlock";
     /// Notifies idle workers that something is due.
     const WAKE = "wake";

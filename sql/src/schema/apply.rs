@@ -19,12 +19,12 @@ pub enum ApplyError {
     /// The database cannot be asked.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// A step failed.
+    /// One step failed, and the whole migration was rolled back.
     #[error("migrate failed at {at}: {}; nothing of the database was changed{advice}", words(source))]
     Step {
         /// The version of the schema, or the function.
         at: String,
-        /// The database's answer.
+        /// The error that the database returned.
         source: sqlx::Error,
         /// What helps, behind a semicolon; empty where nothing is known.
         advice: &'static str,
@@ -44,12 +44,12 @@ pub(super) struct Step {
     pub(super) sql: String,
 }
 
-/// What a step applies.
+/// The object that one step of a migration applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A version of the schema, with its name.
     Version(i64, &'static str),
-    /// A function.
+    /// A function, with its name.
     Function(&'static str),
 }
 

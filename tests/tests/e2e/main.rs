@@ -29,7 +29,7 @@ mod database {
 
 /// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.
 mod interleaving {
-    /// Epochs, marks and locks keep a worker from writing what is not its own any more.
+    /// Epochs, interrupts and locks keep a worker from writing to a task that it has lost.
     mod fences;
     /// A settle of a parallel saga writes only what was planned from the newest row.
     mod joins;

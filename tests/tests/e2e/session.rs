@@ -41,9 +41,9 @@ pub(crate) async fn claim_from(
     sql: &str,
     worker: i64,
     limit: i64,
-    mark: DateTime<Utc>,
+    watermark: DateTime<Utc>,
 ) -> Vec<Claimed> {
-    claim_on(connection, sql, worker, limit, mark, None).await
+    claim_on(connection, sql, worker, limit, watermark, None).await
 }
 
 /// The same for a worker that knows a server; `None` takes any.
@@ -52,7 +52,7 @@ pub(crate) async fn claim_on(
     sql: &str,
     worker: i64,
     limit: i64,
-    mark: DateTime<Utc>,
+    watermark: DateTime<Utc>,
     server: Option<DateTime<Utc>>,
 ) -> Vec<Claimed> {
     let claim = query::Claim {
@@ -61,7 +61,7 @@ pub(crate) async fn claim_on(
         format_max: pgsaga_sql::FORMAT,
         definition_bytes_max: i64::MAX,
         lanes: &[1],
-        watermarks: &[mark],
+        watermarks: &[watermark],
         server_started_at: server,
         ..query::Claim::default()
     };

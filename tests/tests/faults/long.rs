@@ -13,7 +13,7 @@ use sqlx::{Connection as _, raw_sql};
 /// How often a batch of sagas comes.
 const BATCH_EVERY: Duration = Duration::from_millis(100);
 const BATCH: i32 = 20;
-/// A debug build on a busy machine; without the mark's progress a claim takes longer than that
+/// A debug build on a busy machine; without the watermark's progress a claim takes longer than that
 /// after a while.
 const SAGA_MAX: Duration = Duration::from_secs(5);
 
@@ -111,7 +111,8 @@ async fn nothing_stalls_beside_transactions_that_stay_open() {
         (kept > 1000.0 && age > seconds as f64 / 2.0).then_some(kept)
     })
     .await;
-    // What the holder wrote before all this is found at once, although every mark has passed it.
+    // What the holder wrote before all this is found at once, although every watermark has passed
+    // it.
     let committed = Instant::now();
     raw_sql("commit").execute(&mut holder).await.unwrap();
     assert_eq!(scene.ended("late").await.0, "succeeded");

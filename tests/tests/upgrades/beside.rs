@@ -126,13 +126,13 @@ async fn rows_of_a_newer_format_are_left_alone_and_people_are_told_why() {
     for gid in newer {
         scene.saga(gid).step("pay").insert().await;
     }
-    let mark = |format: i16| {
+    let set_format = |format: i16| {
         format!(
             "update pgsaga.saga set format = {format} where gid like 'newer%';
              update pgsaga.task set format = {format} where saga_id in (select id from pgsaga.saga where gid like 'newer%')"
         )
     };
-    sql(&scene, mark(FORMAT + 1)).await;
+    sql(&scene, set_format(FORMAT + 1)).await;
     held_by_the_dead(&scene, "newer-of-the-dead").await;
     let (_, held, _) = stands(&scene, "newer-of-the-dead").await;
     scene.saga("known-of-the-dead").step("pay").insert().await;
@@ -162,7 +162,7 @@ async fn rows_of_a_newer_format_are_left_alone_and_people_are_told_why() {
     assert_eq!(listed.matches(&why).count(), 2, "{listed}");
 
     // A worker that knows them: this one, once they are of its format.
-    sql(&scene, mark(FORMAT)).await;
+    sql(&scene, set_format(FORMAT)).await;
     for gid in newer {
         scene.expect(gid, "succeeded", None, &["pay action"]).await;
     }

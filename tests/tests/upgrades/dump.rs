@@ -85,7 +85,7 @@ async fn the_dump_shows_every_kind_of_change() {
         "alter function pgsaga.abort reset search_path",
         "alter function pgsaga.abort owner to current_user",
         "alter table pgsaga.saga owner to current_user",
-        "drop function pgsaga.at_once",
+        "drop function pgsaga.due_now",
         "create function pgsaga.abort(gid text) returns void language sql as ''",
         "alter role pgsaga_reader bypassrls",
         "insert into pgsaga.queue (name) values ('more')",

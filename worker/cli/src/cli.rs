@@ -31,10 +31,10 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-/// How to log. Logs go to standard error.
+/// Options of the log, which goes to standard error.
 #[derive(Debug, Args)]
 struct Log {
-    /// Form of the log
+    /// Format of the log on standard error
     #[arg(
         long,
         global = true,
@@ -51,9 +51,9 @@ struct Log {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// For people
+    /// Lines for people
     Text,
-    /// One object a line
+    /// One JSON object for each line
     Json,
 }
 
@@ -76,27 +76,27 @@ enum Command {
     Doctor(operate::doctor::Doctor),
     Health(operate::health::Health),
     Ui(ui::Ui),
-    /// Run a participant that answers, for trying things
+    /// Run a participant that accepts every call, to try pgsaga without services of your own
     Echo(echo::Echo),
-    /// Watch real sagas succeed and compensate, in an environment of its own
+    /// Run sagas that succeed and compensate, in a temporary environment
     Demo(demo::Demo),
-    /// Measure speed and costs beside what this machine could do at best
+    /// Measure throughput, latency and cost, and compare them with this machine's limits
     Bench(bench::Bench),
-    /// Runs the demo's Postgres
+    /// Run the private Postgres of a demo or a bench
     #[command(hide = true)]
     PostgresChild(embedded::ChildArgs),
-    /// Runs one of the demo's banks
+    /// Run one of the demo's two banks
     #[command(hide = true)]
     DemoBank(demo::bank::Bank),
 }
 
-/// Runs the command of this process and gives its exit code.
+/// Runs the command of this process and returns its exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
+        // The reader of the output has closed it, which is no error.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
@@ -106,12 +106,13 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Error> {
-    // Before any thread is started: the server's life is tied to the thread that starts it.
+    // Before any thread is started, because the server's life is bound to the thread that starts
+    // it.
     if let Command::PostgresChild(child) = command {
         return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
     }
-    // A provider-less TLS build needs one before the first client is made; a second install is not
-    // an error here.
+    // The TLS build has no default provider, so one must be installed before the first client is
+    // built. A second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let handles_signals = match &command {
         Command::Work(_)
@@ -153,7 +154,7 @@ fn run(command: Command) -> Result<(), Error> {
     })
 }
 
-/// Kubernetes sets these in every pod for a Service that is named `pgsaga` or `pgsaga-…`.
+/// Kubernetes sets these variables in every pod for a Service named `pgsaga` or `pgsaga-…`.
 fn is_service_link(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -161,7 +162,7 @@ fn is_service_link(name: &str) -> bool {
         || name.contains("_PORT_")
 }
 
-/// A misspelt variable would silently leave a default in force.
+/// Refuses unknown variables, because a misspelt variable would silently leave a default in force.
 fn unknown_variables() -> Result<(), Error> {
     let mut known = BTreeSet::from(["PGSAGA_PG_BIN".to_owned(), ui::TOKEN_VARIABLE.to_owned()]);
     let command = Cli::command();
@@ -191,7 +192,7 @@ fn start_log(log: &Log) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
         Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
     })?;
-    // Its warnings are whole span stacks, and the error itself is reported.
+    // Its warnings contain whole span stacks, and the error itself is reported.
     let filter = match "reqwest_retry=off".parse() {
         Ok(quiet) => filter.add_directive(quiet),
         Err(_) => filter,
@@ -204,12 +205,12 @@ fn start_log(log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Standard error for lines of JSON. A log is read on terminals, too, and what participants said is
-/// in it.
+/// Standard error for JSON lines. People read logs on terminals, and a log contains text of
+/// participants.
 struct JsonLog;
 
 impl std::io::Write for JsonLog {
-    /// A whole event each.
+    /// Each call writes one whole event.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
         let event_shown = words::printable_json(&String::from_utf8_lossy(event));
         std::io::stderr().write_all(event_shown.as_bytes()).map(|()| event.len())

@@ -1,4 +1,4 @@
-//! `pgsaga echo`: a participant that answers, for trying things.
+//! `pgsaga echo`: a participant for experiments.
 
 use std::net::SocketAddr;
 
@@ -14,17 +14,16 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::output::out;
 
-/// Answers every call by its path: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never,
-/// /status/N that status; anything else 200. Prints each call.
+/// Answers every call by its path: /ok with 200, /refuse with 409, /ongoing with 425, /error with
+/// 500, /hang never, /status/N with that status, and every other path with 200. Prints each call.
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
-    /// Where it listens
+    /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "PGSAGA_ECHO_LISTEN")]
     listen: SocketAddr,
 }
 
 impl Echo {
-    /// Answers until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let listen = |source| Error::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
@@ -50,7 +49,7 @@ async fn answer(
     let path = path.map(|Path(path)| path).unwrap_or_default();
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or("-");
     let attempt = headers.get("saga-attempt").and_then(|value| value.to_str().ok()).unwrap_or("-");
-    // Nobody reads: it still answers.
+    // If nobody reads the output, the participant still answers.
     let _ = out(format_args!(
         "POST /{path}?{} key={key} attempt={attempt} body={}",
         query.unwrap_or_default(),

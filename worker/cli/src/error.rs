@@ -1,30 +1,28 @@
-//! What can go wrong, as a person reads it.
+//! Errors of the command line, in words for a person.
 
 use pgsaga_sql::schema::{ApplyError, Misfit};
 use pgsaga_worker::db::sqlstate;
 
-/// Errors of the command line. Each text says what was found and what to do.
+/// An error of the command line. Each text says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The database answered with an error, or not at all.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The worker cannot be set up, or stopped working.
+    /// The worker could not be set up, or stopped working.
     #[error(transparent)]
     Worker(pgsaga_worker::Error),
-    /// The answer to a decision never came.
+    /// The result of a decision is unknown.
     #[error("the database: {error}; it may have been decided all the same: {advice}")]
     Unanswered {
-        /// Why not.
         error: sqlx::Error,
-        /// What helps.
         advice: &'static str,
     },
-    /// A step of a migration failed; nothing of it remains.
+    /// A step of a migration failed, and the migration was rolled back.
     #[error(transparent)]
     Migrate(ApplyError),
-    /// Others held locks for as long as a migration was willing to wait. Nothing was changed by the
-    /// migration that waited.
+    /// Other sessions held locks for as long as the migration was willing to wait. The migration
+    /// changed nothing.
     #[error(
         "the migration waited {waited_seconds} s for locks: {holders}; end that session or let it finish, or wait longer with --lock-wait-seconds"
     )]
@@ -33,26 +31,25 @@ pub(crate) enum Error {
     #[error("listen on {address}: {source}; choose another with --listen")]
     Listen {
         address: std::net::SocketAddr,
-        /// Why not.
         source: std::io::Error,
     },
-    /// A flag, a variable or a file that is not as it must be.
+    /// An invalid flag, variable or file.
     #[error("{0}")]
     Usage(String),
     #[error("no saga has the gid {0:?} in this database")]
     NotFound(String),
-    /// No such saga, step or queue, in the database's words.
+    /// The saga, step or queue does not exist; the message is the database's.
     #[error("{0}")]
     Absent(String),
-    /// The state of a saga does not allow what was decided about it, in the database's words.
+    /// The state of the saga does not allow the decision; the message is the database's.
     #[error("{0}")]
     Refused(String),
-    /// A command found something wrong; it has said what.
+    /// A command found a fault, and has reported it.
     #[error("{0}")]
     Found(String),
     #[error("{doing}: {source}")]
     Io { doing: String, source: std::io::Error },
-    /// A private Postgres server or a scratch database could not be had.
+    /// A private Postgres server or a scratch database could not be started.
     #[error(transparent)]
     Test(pgsaga_test::Error),
     #[error(transparent)]
@@ -66,7 +63,7 @@ impl Error {
         move |source| Error::Io { doing: doing.into(), source }
     }
 
-    /// Wraps any other error as one of input or output.
+    /// Wraps any other error as an I/O error.
     pub(crate) fn other(
         doing: impl Into<String>,
         why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -74,18 +71,18 @@ impl Error {
         Error::Io { doing: doing.into(), source: std::io::Error::other(why) }
     }
 
-    /// A signal came before the command was done.
+    /// A signal arrived before the command had ended.
     pub(crate) fn stopped(doing: &str) -> Error {
         let source = std::io::Error::new(std::io::ErrorKind::Interrupted, "stopped by a signal");
         Error::Io { doing: doing.to_owned(), source }
     }
 
-    /// Whether the database gave a statement up because it took too long.
+    /// Whether the database cancelled a statement because it took too long.
     pub(crate) fn is_too_long(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("57014" | "55P03"))
     }
 
-    /// Whether others changed the same rows meanwhile, so that nothing was done.
+    /// Whether other sessions changed the same rows, so that nothing was done.
     pub(crate) fn is_overtaken(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
     }

@@ -1,4 +1,4 @@
-//! `pgsaga`: only wires. See `pgsaga --help`.
+//! `pgsaga`: wires the parts together. See `pgsaga --help`.
 
 mod bench;
 mod cli;
@@ -14,8 +14,8 @@ mod work;
 
 use std::process::ExitCode;
 
-/// What one thread allocates for a call another one frees: under glibc's malloc they wait for each
-/// other's arenas.
+/// Memory that one thread allocates for a call is freed by another thread. With glibc's malloc, the
+/// threads wait for each other's arenas.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

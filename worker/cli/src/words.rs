@@ -1,4 +1,4 @@
-//! How things are said to a person.
+//! Values in words for a person.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) fn time(at: Time) -> String {
     at.to_string()
 }
 
-/// How long something takes: two units at most.
+/// Formats a duration with at most two units.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -32,7 +32,8 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// The same of microseconds; the database's clock may step back, which is no time at all.
+/// Formats a duration in microseconds. Negative values, which appear after the database's clock
+/// stepped back, are shown as zero.
 pub(crate) fn span_us(us: i64) -> String {
     span(Duration::from_micros(us.try_into().unwrap_or(0)))
 }
@@ -50,8 +51,7 @@ pub(crate) fn when(worker: Option<i64>, due_ms: i64) -> String {
     }
 }
 
-/// Why workers of this release leave a task alone, where its row is of a newer format than they
-/// know.
+/// Why workers of this release do not run a task, if its row format is newer than they know.
 pub(crate) fn newer_format(format: i16) -> Option<String> {
     (format > FORMAT).then(|| {
         format!("its row has format {format}, workers of this release know formats up to {FORMAT}: a newer `pgsaga work` runs it")
@@ -74,7 +74,7 @@ pub(crate) fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Up to `names_max` names, and how many more there are.
+/// Up to `names_max` names, and the number of further names.
 pub(crate) fn some_names(names: &[&str], names_max: usize) -> String {
     let more = match names.len().saturating_sub(names_max) {
         0 => String::new(),
@@ -87,11 +87,11 @@ fn has<P: BinaryProperty>(character: char) -> bool {
     CodePointSetData::new::<P>().contains(character)
 }
 
-/// Whether a character moves the cursor, changes colours, turns the direction of writing, or takes
-/// no place or an empty one. Joiners, and what chooses among the forms of the character before it,
-/// belong to what is seen.
+/// Whether a character moves the cursor, changes colours, changes the direction of writing, or has
+/// no visible shape. Joiners and variation selectors belong to the visible character before them.
 pub(crate) fn is_unprintable(character: char) -> bool {
-    // The blank braille pattern is a symbol, and the separators of lines and paragraphs are spaces.
+    // The blank braille pattern has the category of symbols, and the separators of lines and
+    // paragraphs have that of spaces.
     let is_blank = matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}');
     let is_ignorable = has::<DefaultIgnorableCodePoint>(character);
     let chooses_form = || has::<VariationSelector>(character) || character == '\u{34f}';
@@ -101,8 +101,8 @@ pub(crate) fn is_unprintable(character: char) -> bool {
         || is_ignorable && !has::<JoinControl>(character) && !chooses_form()
 }
 
-/// Whether something of a text is seen: more than spaces, and than what joins or changes other
-/// characters.
+/// Whether a text contains a visible character, besides spaces and characters that only join or
+/// modify others.
 pub(crate) fn is_seen(text: &str) -> bool {
     let changes_others = |character| {
         let category = CodePointMapData::<GeneralCategory>::new().get(character);
@@ -113,8 +113,8 @@ pub(crate) fn is_seen(text: &str) -> bool {
     })
 }
 
-/// Text from outside on one line of a terminal, at most `chars_max` characters: spaces for what is
-/// unprintable.
+/// Outside text as one line for a terminal, of at most `chars_max` characters. Unprintable
+/// characters become spaces.
 pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(chars_max * 4));
     for (nth, character) in text.chars().enumerate() {
@@ -132,13 +132,13 @@ pub(crate) fn printable_lines(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// The same JSON, which can be shown on a terminal as well: what is unprintable, and JSON leaves as
-/// it is, is escaped.
+/// Returns the same JSON in a form that is safe on a terminal. Escapes unprintable characters that
+/// JSON allows unescaped.
 pub(crate) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
-        // Below a space only the white space between the values is left. Beyond the basic plane an
-        // escape is a pair.
+        // JSON has no character below the space except white space between values. Beyond the basic
+        // plane an escape is a pair.
         if character > '~' && is_unprintable(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 shown.push_str(&format!("\\u{unit:04x}"));

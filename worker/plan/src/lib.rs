@@ -17,5 +17,5 @@ pub use planner::{
     AbortCause, Illegal, Plan, SagaEnd, TaskPlan, Wait, may_call, nominal_delay, plan, retry_limit,
 };
 pub use progress::{Progress, State};
-pub use status::{SagaStatus, StatusChange};
+pub use status::StatusChange;
 pub use word::Word;

@@ -27,7 +27,7 @@ pub enum Wait {
 /// What becomes of an event's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskPlan {
-    /// Its op is over.
+    /// The op is over and is not attempted again.
     Done,
     /// The same op is attempted again later.
     Retry {

@@ -31,7 +31,7 @@ pub struct Fleet {
     children: Vec<Process>,
 }
 
-/// A child.
+/// A child process, with its output in a file.
 #[derive(Debug)]
 pub struct Process {
     name: String,

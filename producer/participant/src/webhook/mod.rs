@@ -124,7 +124,7 @@ pub fn sign(id: &str, timestamp: u64, body: &[u8], secrets: &[Secret]) -> String
     signatures
 }
 
-/// A genuine call.
+/// A call whose signature is genuine and recent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<'a> {
     /// Value of the header [`ID`].

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgsaga_producer::{Error, Saga, Step, Waiter, status, submit_many};
+use pgsaga_producer::{Error, Saga, SagaStatus, Step, Waiter, status, submit_many};
 use pgsaga_tests::Database;
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn submitting_again_changes_nothing_and_a_rolled_back_saga_never_was() {
 
     assert!(saga.submit(db.pool()).await.unwrap().created);
     assert!(!saga.submit(db.pool()).await.unwrap().created);
-    assert_eq!(status(db.pool(), "order-42").await.unwrap().unwrap().status, "submitted");
+    assert_eq!(status(db.pool(), "order-42").await.unwrap().unwrap().status, SagaStatus::Submitted);
     let row: String = sqlx::query_scalar(
         "select concat_ws(' ', retry_interval, request_timeout, retry_limit, headers, labels) from pgsaga.saga",
     )
@@ -117,7 +117,7 @@ async fn a_thousand_waiters_each_get_their_answer() {
         })
         .collect();
     assert!(
-        matches!(waiter.wait("g1", Duration::from_millis(100)).await, Err(Error::Deadline { status: Some(status), .. }) if status == "submitted")
+        matches!(waiter.wait("g1", Duration::from_millis(100)).await, Err(Error::Deadline { status: Some(SagaStatus::Submitted), .. }))
     );
     assert!(
         matches!(waiter.wait("absent", Duration::from_millis(100)).await, Err(Error::Unknown { gid }) if gid == "absent")
@@ -132,11 +132,12 @@ async fn a_thousand_waiters_each_get_their_answer() {
         .unwrap();
     for (n, wait) in waits.into_iter().enumerate() {
         let ended = wait.await.unwrap().unwrap();
-        let expected = if n == 7 { ("stuck", Some("pay: no")) } else { ("succeeded", None) };
-        assert_eq!((ended.status.as_str(), ended.reason.as_deref()), expected);
+        let expected =
+            if n == 7 { (SagaStatus::Stuck, Some("pay: no")) } else { (SagaStatus::Succeeded, None) };
+        assert_eq!((ended.status, ended.reason.as_deref()), expected);
     }
     // Nobody waits any more; the next one starts the looking anew.
-    assert_eq!(waiter.wait("g3", Duration::from_secs(60)).await.unwrap().status, "succeeded");
+    assert_eq!(waiter.wait("g3", Duration::from_secs(60)).await.unwrap().status, SagaStatus::Succeeded);
 
     db.pool().close().await;
     assert!(matches!(

@@ -83,7 +83,7 @@ async fn no_settle_commits_after_its_workers_rescue() {
 
     let mut open = session.begin().await.unwrap();
     assert!(run_isolated(&mut open, worker, &tasks[1]).await.is_some());
-    assert_eq!(declare_dead(&mut rescuer, worker).await, 0, "nor while it marks a task as running alone");
+    assert_eq!(declare_dead(&mut rescuer, worker).await, 0, "nor while it marks a task as isolated");
     open.commit().await.unwrap();
 
     assert_eq!(declare_dead(&mut rescuer, worker).await, 1);
@@ -113,8 +113,8 @@ async fn a_settle_of_a_task_that_is_anothers_finishes_nothing() {
     assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
 }
 
-/// docs/races.md, R5: whoever replaces, deletes or marks tasks holds the saga, so that nobody does
-/// so behind his back.
+/// docs/races.md, R5: whatever replaces, deletes or interrupts tasks locks the saga, so that no two
+/// sessions do so at a time.
 #[tokio::test]
 async fn what_inserts_or_deletes_tasks_locks_the_saga_first() {
     let Claims { scene, mut session, worker, tasks } = claims(1, 1).await;

@@ -111,7 +111,7 @@ async fn what_was_planned_before_a_rescue_is_planned_anew() {
     assert_eq!(broken(join.scene.pool()).await, Vec::<String>::new());
 }
 
-/// A retry that a person asks for marks no task: only the version tells of it.
+/// A retry that a person asks for interrupts no task: only the version tells of it.
 #[tokio::test]
 async fn what_was_planned_before_a_decision_is_planned_anew() {
     let mut join = Join::claimed_by_two().await;

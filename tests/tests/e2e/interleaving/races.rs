@@ -333,10 +333,10 @@ async fn a_row_that_the_database_refuses_to_change_holds_up_nobody() {
     scene.expect("refused", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R18: an insert that commits late has an old run_at; a mark that had passed it
-/// would hide it. The lease is long, so that the mark's periodic backstop does not help.
+/// docs/races.md, R18: an insert that commits late has an old run_at; a watermark that had passed
+/// it would hide it. The lease is long, so that the watermark's periodic backstop does not help.
 #[tokio::test]
-async fn a_low_water_mark_does_not_pass_a_late_committer() {
+async fn a_watermark_does_not_pass_a_late_committer() {
     let mut scene = Scene::new().await;
     scene.start_worker(&["--lease-seconds", "3600"]).await;
     let late_steps = scene.saga("late").step("pay").steps();
@@ -355,7 +355,7 @@ async fn a_low_water_mark_does_not_pass_a_late_committer() {
     late.commit().await.unwrap();
     scene.expect("late", "succeeded", None, &["pay action"]).await;
 
-    // The control: a mark that had passed the late row would hide it.
+    // The control: a watermark that had passed the late row would hide it.
     scene.workers.clear();
     scene.saga("hidden").step("pay").insert().await;
     let worker = register(&mut session).await;

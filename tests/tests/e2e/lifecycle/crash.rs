@@ -205,10 +205,10 @@ async fn a_worker_started_before_postgres_waits_and_says_so() {
     scene.expect("s", "succeeded", None, &["pay action"]).await;
 }
 
-/// docs/races.md, R20: a task that lost three workers runs alone, so that it can kill nobody else's
-/// work.
+/// docs/races.md, R20: a task that lost three workers runs isolated, so that no other
+/// task loses its call when this one kills the worker.
 #[tokio::test]
-async fn a_suspect_runs_alone() {
+async fn an_isolated_task_runs_alone() {
     let mut scene = Scene::new().await;
     let gate = Gate::new();
     let saga = scene.saga("suspect").column("request_timeout", "'60 seconds'").step("pay");
@@ -216,11 +216,11 @@ async fn a_suspect_runs_alone() {
     sqlx::raw_sql("update pgsaga.task set lost = 3").execute(scene.pool()).await.unwrap();
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
-    let alone: bool = sqlx::query_scalar("select alone from pgsaga.task where lost = 3")
+    let isolated: bool = sqlx::query_scalar("select isolated from pgsaga.task where lost = 3")
         .fetch_one(scene.pool())
         .await
         .unwrap();
-    assert!(alone, "the row says so before the call, for whoever rescues it");
+    assert!(isolated, "the row says so before the call, for whoever rescues it");
     for n in 0..20 {
         scene.saga(&format!("other-{n}")).step("pay").insert().await;
     }
@@ -236,16 +236,16 @@ async fn a_suspect_runs_alone() {
         (scene.metric("pgsaga_heartbeats_total").await >= beats + 2.0).then_some(())
     })
     .await;
-    assert_eq!(scene.participant.calls().len(), 1, "others are called beside a suspect");
+    assert_eq!(scene.participant.calls().len(), 1, "others are called beside an isolated task");
     gate.open();
     scene.all_ended(PATIENCE).await;
     assert_eq!(scene.participant.calls().len(), 21);
     scene.healthy().await;
 }
 
-/// docs/races.md, R20, the limit: ten deaths while alone.
+/// docs/races.md, R20, the limit: ten deaths in isolated runs.
 #[tokio::test]
-async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck() {
+async fn a_task_that_killed_ten_workers_while_it_ran_isolated_makes_its_saga_stuck() {
     let mut scene = Scene::new().await;
     let gate = Gate::new();
     let saga = scene.saga("poison").column("request_timeout", "'60 seconds'");
@@ -255,7 +255,7 @@ async fn a_task_that_killed_ten_workers_while_it_ran_alone_makes_its_saga_stuck(
     scene.start_worker(&[]).await;
     scene.participant.wait_for_calls(1, PATIENCE).await;
     // This one waits for its turn while the worker dies: it has lost as many workers, and as many
-    // while it ran alone, but this death is not its own.
+    // while it ran isolated, but this death is not its own.
     scene.saga("unlucky").step("pay").insert().await;
     let held = "update pgsaga.task set lost = 12, lost_isolated = 9 where worker is not null and lost = 0 returning id";
     eventually(PATIENCE, "it is held", async || {

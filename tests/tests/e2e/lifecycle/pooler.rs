@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use pgsaga_producer::{Producer, Saga, Step, Waiter};
+use pgsaga_producer::{Producer, Saga, SagaStatus, Step, Waiter};
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, Worker, eventually, tool};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -145,7 +145,7 @@ async fn producers_work_behind_a_transaction_pooler() {
                 let submitted = producer.submit(&mut *transaction, &saga).await.unwrap();
                 assert!(submitted.created);
                 transaction.commit().await.unwrap();
-                assert_eq!(waiter.wait(submitted.gid, PATIENCE).await.unwrap().status, "succeeded");
+                assert_eq!(waiter.wait(submitted.gid, PATIENCE).await.unwrap().status, SagaStatus::Succeeded);
             }
         })
     });

@@ -229,7 +229,7 @@ async fn a_paused_queue_stands_still_and_queues_shows_it() {
             .any(|line| line.contains("bulk") && line.contains("since 20") && line.contains("by postgres")),
         "{table}"
     );
-    assert_eq!(run(db, &["resume", "bulk"]).fine(), "queue bulk goes on\n");
+    assert_eq!(run(db, &["resume", "bulk"]).fine(), "queue bulk is resumed\n");
     scene.ended("held").await;
     assert!(!run(db, &["queues"]).fine().contains("since 20"));
 }

@@ -173,10 +173,10 @@ async fn aborts_race_with_advances_retries_and_ends_and_every_saga_is_all_done_o
     scene.healthy().await;
 }
 
-/// docs/races.md, R5, the control: a settle whose fence lacks the mark advances a saga that was
-/// aborted.
+/// docs/races.md, R5, the control: a settle whose fence lacks the interrupt advances an aborted
+/// saga.
 #[tokio::test]
-async fn a_fence_without_the_mark_would_advance_an_aborted_saga() {
+async fn a_fence_without_the_interrupt_would_advance_an_aborted_saga() {
     use crate::session::{Claims, Ends, claims, settle, settle_with, step_of, without};
     let Claims { scene, mut session, worker, tasks } = claims(1, 2).await;
     assert_eq!(decide(&scene, "pgsaga.abort('s000', 'x')").await, Result::Ok("aborting".into()));

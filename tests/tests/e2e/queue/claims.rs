@@ -11,64 +11,64 @@ use crate::session::{
     Ends, claim_from, claims, connect, declare_dead, hand_back, insert, register, rescue, settle,
 };
 
-/// A low-water mark that has just moved: every transaction that began before has ended.
-async fn mark(session: &mut PgConnection) -> DateTime<Utc> {
+/// A watermark that has just moved: every transaction that began before has ended.
+async fn watermark(session: &mut PgConnection) -> DateTime<Utc> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(session).await.unwrap()
 }
 
-async fn found_from(session: &mut PgConnection, mark: DateTime<Utc>) -> usize {
+async fn found_from(session: &mut PgConnection, watermark: DateTime<Utc>) -> usize {
     let worker = register(session).await;
-    claim_from(session, query::Claim::SQL, worker, 10, mark).await.len()
+    claim_from(session, query::Claim::SQL, worker, 10, watermark).await.len()
 }
 
-/// docs/races.md, R18: the scan starts at the mark, so what becomes due must lie above every mark
-/// that there may be.
+/// docs/races.md, R18: the scan starts at the watermark, so what becomes due must lie above every
+/// watermark that there may be.
 #[tokio::test]
-async fn a_saga_whose_time_was_long_ago_is_queued_above_every_mark() {
+async fn a_saga_whose_time_was_long_ago_is_queued_above_every_watermark() {
     let scene = Scene::new().await;
     let mut session = connect(&scene).await;
-    let mark = mark(&mut session).await;
+    let watermark = watermark(&mut session).await;
     scene.saga("s").step("pay").column("run_at", "clock_timestamp() - interval '1 hour'").insert().await;
-    assert_eq!(found_from(&mut session, mark).await, 1, "an insert is raised to now");
+    assert_eq!(found_from(&mut session, watermark).await, 1, "an insert is raised to now");
 }
 
 #[tokio::test]
-async fn what_was_handed_back_lies_above_every_mark() {
+async fn what_was_handed_back_lies_above_every_watermark() {
     let mut held = claims(1, 1).await;
-    let mark = mark(&mut held.session).await;
+    let watermark = watermark(&mut held.session).await;
     hand_back(&mut held.session, held.worker, &held.tasks).await;
-    assert_eq!(found_from(&mut held.session, mark).await, 1, "a hand-back is raised to now");
+    assert_eq!(found_from(&mut held.session, watermark).await, 1, "a hand-back is raised to now");
 }
 
 #[tokio::test]
-async fn what_was_rescued_lies_above_every_mark() {
+async fn what_was_rescued_lies_above_every_watermark() {
     let mut held = claims(1, 1).await;
     assert_eq!(declare_dead(&mut held.session, held.worker).await, 1);
-    let mark = mark(&mut held.session).await;
+    let watermark = watermark(&mut held.session).await;
     assert_eq!(rescue(&mut held.session, held.worker).await, 1);
-    assert_eq!(found_from(&mut held.session, mark).await, 1, "a rescue is raised to now");
+    assert_eq!(found_from(&mut held.session, watermark).await, 1, "a rescue is raised to now");
 }
 
 #[tokio::test]
-async fn a_try_whose_deadline_has_passed_lies_above_every_mark() {
+async fn a_try_whose_deadline_has_passed_lies_above_every_watermark() {
     let mut held = claims(1, 1).await;
     sqlx::raw_sql("update pgsaga.task set deadline = clock_timestamp() - interval '1 hour'")
         .execute(&mut held.session)
         .await
         .unwrap();
-    let mark = mark(&mut held.session).await;
+    let watermark = watermark(&mut held.session).await;
     assert_eq!(settle(&mut held.session, held.worker, &held.tasks, Ends::Again).await.len(), 1);
-    assert_eq!(found_from(&mut held.session, mark).await, 1, "a retry is raised to now");
+    assert_eq!(found_from(&mut held.session, watermark).await, 1, "a retry is raised to now");
 }
 
 #[tokio::test]
-async fn what_a_paused_queue_keeps_back_lies_above_every_mark() {
+async fn what_a_paused_queue_keeps_back_lies_above_every_watermark() {
     let mut held = claims(1, 2).await;
     sqlx::raw_sql("select pgsaga.pause('default')").execute(&mut held.session).await.unwrap();
-    let mark = mark(&mut held.session).await;
+    let watermark = watermark(&mut held.session).await;
     assert_eq!(settle(&mut held.session, held.worker, &held.tasks, Ends::Advances).await.len(), 1);
     sqlx::raw_sql("select pgsaga.resume('default')").execute(&mut held.session).await.unwrap();
-    assert_eq!(found_from(&mut held.session, mark).await, 1, "a release is raised to now");
+    assert_eq!(found_from(&mut held.session, watermark).await, 1, "a release is raised to now");
 }
 
 /// docs/races.md, R2: rows are decoded one by one, so one that cannot be costs its own saga only,

@@ -208,10 +208,10 @@ async fn buffers_read(session: &mut PgConnection) -> i64 {
     .unwrap()
 }
 
-/// With an old snapshot held open every dead row stays; the mark keeps a claim from walking over
-/// them.
+/// With an old snapshot held open every dead row stays; the watermark keeps a claim from walking
+/// over them.
 #[tokio::test]
-async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
+async fn a_claim_from_the_watermark_does_not_walk_over_what_a_held_snapshot_keeps() {
     let scene = Scene::new().await;
     let mut holder = PgConnection::connect(scene.db.url()).await.unwrap();
     holder.execute("begin isolation level repeatable read").await.unwrap();
@@ -223,9 +223,9 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
         "insert into pgsaga.worker (lease_ms, host, pid, version) values (1000, 'x', 1, 'x') returning id";
     let worker: i64 = sqlx::query_scalar(insert).fetch_one(&mut session).await.unwrap();
     session.execute(AssertSqlSafe(format!("prepare claim as {}", query::Claim::SQL))).await.unwrap();
-    let mut buffers = async |mark: &str| -> i64 {
+    let mut buffers = async |watermark: &str| -> i64 {
         let explain = format!(
-            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{mark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}')"
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{watermark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}')"
         );
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
             .persistent(false)
@@ -236,8 +236,8 @@ async fn a_claim_from_the_mark_does_not_walk_over_what_a_held_snapshot_keeps() {
             + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap()
     };
     let from_the_beginning = buffers("'-infinity'").await;
-    let from_the_mark = buffers("clock_timestamp()").await;
-    assert!(from_the_beginning > 200, "the control: {from_the_beginning} buffers without a mark");
-    assert!(from_the_mark < 100, "{from_the_mark} buffers from the mark, {from_the_beginning} without");
+    let from_the_watermark = buffers("clock_timestamp()").await;
+    assert!(from_the_beginning > 200, "the control: {from_the_beginning} buffers without a watermark");
+    assert!(from_the_watermark < 100, "{from_the_watermark} buffers from the watermark, {from_the_beginning} without");
     holder.execute("rollback").await.unwrap();
 }

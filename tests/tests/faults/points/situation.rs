@@ -11,7 +11,7 @@ pub(super) enum Situation {
     Meanwhile,
     /// It rescues what a worker held that was killed during the call.
     Rescuing,
-    /// The same, and the task has lost so many workers that it runs alone.
+    /// The same, and the task has lost so many workers that it runs isolated.
     Suspect,
     /// It was told to stop during the call, and holds another task that was not started.
     Draining,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pgsaga_producer::{Error, Saga, Step, Waiter, abort, status, submit_many};
+use pgsaga_producer::{Error, Saga, SagaStatus, Step, Waiter, abort, status, submit_many};
 use pgsaga_tests::command::run_as;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Fault, Gate, Proxy};
@@ -152,7 +152,7 @@ async fn an_abort_whose_reply_is_lost_is_repeated_by_a_program_and_by_a_person()
     scene.participant.wait_for_calls(2, PATIENCE).await;
     proxy.inject(Fault::cut_before_reply(marker("producer_abort")));
     abort(&pool, "program", "no stock").await.unwrap_err();
-    assert_eq!(abort(&pool, "program", "no stock").await.unwrap(), "aborting");
+    assert_eq!(abort(&pool, "program", "no stock").await.unwrap(), SagaStatus::Aborting);
 
     proxy.inject(Fault::cut_before_reply(marker("decide")));
     let url = proxy.url().to_owned();
@@ -199,7 +199,7 @@ async fn waiters_end_at_their_own_deadline_on_a_stalled_link_and_get_their_answe
     stalled.lift();
     let whole = Instant::now();
     for ended in patient {
-        assert_eq!(ended.await.unwrap().unwrap().status, "succeeded");
+        assert_eq!(ended.await.unwrap().unwrap().status, SagaStatus::Succeeded);
     }
     assert!(whole.elapsed() < Duration::from_secs(5), "{:?}", whole.elapsed());
 }
@@ -220,7 +220,7 @@ async fn a_waiter_whose_connection_is_cut_between_two_looks_or_in_one_looks_agai
         cut.wait_until_struck(1, PATIENCE).await;
     }
     gate.open();
-    assert_eq!(waiting.await.unwrap().unwrap().status, "succeeded");
+    assert_eq!(waiting.await.unwrap().unwrap().status, SagaStatus::Succeeded);
 }
 
 /// Its pool has one connection: a look that hangs must not keep it.
@@ -233,7 +233,7 @@ async fn a_look_that_hangs_gives_its_connection_up() {
     let gone = proxy.inject(Fault::server_gone().on(marker("producer_wait")));
     let started = Instant::now();
     let ended = Waiter::new(pool).wait("s", PATIENCE).await.unwrap();
-    assert_eq!((ended.status.as_str(), gone.struck()), ("succeeded", 1));
+    assert_eq!((ended.status, gone.struck()), (SagaStatus::Succeeded, 1));
     let took = started.elapsed();
     assert!(took < Duration::from_secs(15), "a look is given up after ten seconds: {took:?}");
 }

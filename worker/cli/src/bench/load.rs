@@ -1,4 +1,4 @@
-//! The producers: insert sagas through the crate, as fast as they end, or at a rate.
+//! The producers, which insert sagas through the crate: as fast as sagas end, or at a rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use super::stub::Stub;
 use super::times::Times;
 use crate::error::Error;
 
-/// Pause after which a producer that was too fast looks again.
+/// Pause of a producer that has inserted enough for now.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// What a saga of the bench is like.
+/// The definition of the bench's sagas.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     pub(crate) steps: usize,
     pub(crate) payload_bytes: usize,
-    /// Whether the last step refuses, and what was done is undone.
+    /// Whether the last step refuses, so that the earlier steps are compensated.
     pub(crate) refused: bool,
 }
 
@@ -32,7 +32,7 @@ impl Shape {
         if self.refused { 2 * self.steps - 1 } else { self.steps }
     }
 
-    /// The saga of this number, checked. `dead` is called instead of the stub.
+    /// The saga with this number, validated. Calls `dead` instead of the stub.
     pub(crate) fn saga(&self, stub: &Stub, number: u64, dead: Option<&str>) -> Result<Definition, Error> {
         let mut saga = Saga::new().gid(Times::gid(number)).map_err(pgsaga_producer::Error::from)?;
         let payload = "x".repeat(self.payload_bytes);
@@ -62,9 +62,9 @@ impl Shape {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// So many are open at once.
+    /// Number of sagas that are open at the same time.
     Open(u64),
-    /// So many a second in all, whatever becomes of them.
+    /// Number of sagas per second, whether earlier ones have ended or not.
     Rate(f64),
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     pub(crate) pace: Pace,
     pub(crate) producers: usize,
-    /// Sagas of one INSERT; 1 is the crate's single INSERT.
+    /// Sagas in one INSERT; 1 uses the crate's INSERT of one saga.
     pub(crate) batch: usize,
     /// A URL that every fifth saga calls.
     pub(crate) dead: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Plan {
 impl Plan {
     const DEAD_EVERY: u64 = 5;
 
-    /// How many of the first `sagas` sagas call somebody who answers.
+    /// Number of the first `sagas` sagas whose participant answers.
     pub(crate) fn alive(&self, sagas: u64) -> u64 {
         if self.dead.is_some() { sagas - sagas.div_ceil(Self::DEAD_EVERY) } else { sagas }
     }
@@ -108,7 +108,7 @@ struct Counts {
 }
 
 impl Load {
-    /// Starts producers, each with a connection of its own.
+    /// Starts producers, each with its own connection.
     pub(crate) async fn start(url: &str, plan: Plan, stub: Arc<Stub>) -> Result<Load, Error> {
         let options = sqlx::ConnectOptions::disable_statement_logging(db::choose(url).await?);
         let pool = PgPoolOptions::new().max_connections(plan.producers as u32);
@@ -132,7 +132,7 @@ impl Load {
         self.counts.commits.load(Ordering::Relaxed)
     }
 
-    /// Ends the load. Everything that was begun is inserted.
+    /// Ends the load, after the sagas that were begun are inserted.
     pub(crate) async fn stop(&mut self) -> Result<(), Error> {
         self.stop.cancel();
         while let Some(ended) = self.producers.join_next().await {
@@ -163,10 +163,11 @@ impl OneProducer {
         let mut tick = match self.plan.pace {
             Pace::Rate(rate) => {
                 let every = Duration::from_secs_f64(batch as f64 * self.plan.producers as f64 / rate);
-                // Producers do not insert in step.
+                // A random offset, so that the producers do not insert at the same moments.
                 let offset = every.mul_f64(rand::random::<f64>());
                 let mut tick = tokio::time::interval_at(Instant::now() + offset, every);
-                // What was missed is made up for: the load does not wait for the system under test.
+                // Missed ticks are made up for, because the load must not wait for the system under
+                // test.
                 tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
                 Some(tick)
             }

@@ -1,4 +1,4 @@
-//! The result: for a person as a table, for a machine as one flat object.
+//! The result, as a table for people or as one flat JSON object.
 
 use clap::ValueEnum as _;
 use comfy_table::CellAlignment;
@@ -52,7 +52,7 @@ struct Line {
     bar: Option<Bar>,
 }
 
-/// The result of a scenario. The first line with a bar is *the* figure of the scenario.
+/// The result of a scenario. The first figure with a bar is the main figure of the scenario.
 #[derive(Debug)]
 pub(crate) struct Report {
     scenario: String,
@@ -65,7 +65,7 @@ impl Report {
         Report { scenario: scenario.unwrap_or_default(), lines: Vec::new() }
     }
 
-    /// A figure that is held against a bar.
+    /// Adds a figure that is compared with a bar.
     pub(crate) fn bar(&mut self, name: &str, value: f64, bar: Bar, meaning: &str) {
         self.figure(name, value, Some(bar), meaning);
     }
@@ -74,7 +74,7 @@ impl Report {
         self.figure(name, value, None, meaning);
     }
 
-    /// A figure; `None` where it cannot be measured here.
+    /// Adds a figure; `None` if it cannot be measured on this machine.
     pub(crate) fn figure(
         &mut self,
         name: &str,
@@ -124,7 +124,7 @@ impl Report {
         }
     }
 
-    /// Those that are not met.
+    /// The bars that were missed.
     pub(crate) fn missed(&self) -> Vec<String> {
         let missed = |line: &&Line| match (line.bar, line.value) {
             (Some(bar), Some(value)) => !bar.holds(value),
@@ -181,7 +181,7 @@ impl Report {
     }
 }
 
-/// Three digits after the point are more than is known.
+/// Rounded to three decimals, because more digits would claim too much precision.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

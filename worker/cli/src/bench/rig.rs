@@ -1,4 +1,4 @@
-//! What everything is measured on: a server, databases on it, and workers.
+//! The environment of a measurement: a server, its databases, and workers.
 
 use std::time::Duration;
 
@@ -13,8 +13,7 @@ use super::usage;
 use crate::error::Error;
 use crate::operate::migrate::migrate;
 
-/// Settings of a server of our own: as in production on a machine like this. Durability is not
-/// touched.
+/// Settings of a private server, as in production on such a machine. Durability stays on.
 const SETTINGS: [(&str, &str); 6] = [
     ("synchronous_commit", "on"),
     ("shared_buffers", "1GB"),
@@ -29,8 +28,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A server of our own, or the given one. Ours counts the buffers of statements if
-    /// `counts_buffers`.
+    /// Uses the given server or starts a private one. The private server counts the buffers of
+    /// statements if `counts_buffers`.
     pub(crate) async fn set_up(server_url: Option<String>, counts_buffers: bool) -> Result<Rig, Error> {
         let counts = counts_buffers.then_some(("shared_preload_libraries", "pg_stat_statements"));
         let settings: Vec<_> = SETTINGS.into_iter().chain(counts).collect();
@@ -41,12 +40,12 @@ impl Rig {
         &self.server.description
     }
 
-    /// The process of a server of our own.
+    /// The process of a private server.
     pub(crate) fn postmaster(&self) -> Option<u32> {
         self.server.postmaster()
     }
 
-    /// Measures in a migrated database of its own, and drops the database whatever happens.
+    /// Measures in a migrated database of its own, and drops the database in any case.
     pub(crate) async fn in_database<T>(
         &self,
         measure: impl AsyncFnOnce(&Database) -> Result<T, Error>,
@@ -57,7 +56,8 @@ impl Rig {
             migrate(&url, false).await?;
             let database = Database { pool: db::connect(&url).await?, url };
             if self.postmaster().is_some() {
-                // Full-page images are written once a checkpoint: each measurement has its own.
+                // A checkpoint for each measurement, because full-page images are written once
+                // after each checkpoint.
                 sqlx::raw_sql("checkpoint").execute(&database.pool).await?;
             }
             let measured = measure(&database).await;
@@ -82,13 +82,13 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Inserts so many due sagas with these steps at once.
+    /// Inserts this many due sagas with these steps in one statement.
     pub(crate) async fn fill(&self, steps: &str, sagas: i64) -> Result<(), Error> {
         sqlx::query(include_str!("sql/setup/fill.sql")).bind(steps).bind(sagas).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// After a bulk insert: analysed, and its pages written, as they would be after a while.
+    /// Analyses the tables and writes their pages, as would happen some time after a bulk insert.
     pub(crate) async fn settle_down(&self) -> Result<(), Error> {
         for statement in include_str!("sql/setup/settle_down.sql").split(';') {
             sqlx::raw_sql(statement).execute(&self.pool).await?;
@@ -96,7 +96,7 @@ impl Database {
         Ok(())
     }
 
-    /// Measures with so many workers, and stops them whatever happens.
+    /// Measures with this many workers, and stops them in any case.
     pub(crate) async fn with_workers<T>(
         &self,
         workers: usize,
@@ -168,7 +168,7 @@ impl Workers {
         Ok(all)
     }
 
-    /// Tasks of a claim and of a settle, on average since an earlier reading.
+    /// Average tasks of a claim and of a settle since an earlier reading.
     pub(crate) async fn groups(&self, before: &[Metrics]) -> Result<Groups, Error> {
         let now = self.read().await?;
         let sum =
@@ -189,12 +189,12 @@ impl Workers {
         self.pids.iter().map(|pid| usage::cpu_seconds(*pid)).sum()
     }
 
-    /// The most memory in bytes that one worker has had.
+    /// Peak memory in bytes of the worker that used most.
     pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
         self.pids.iter().filter_map(|pid| usage::peak_memory_bytes(*pid)).max()
     }
 
-    /// The most memory in bytes that one worker has now.
+    /// Current memory in bytes of the worker that uses most.
     pub(crate) fn memory_now_bytes(&self) -> Option<u64> {
         self.pids.iter().filter_map(|pid| usage::memory_now_bytes(*pid)).max()
     }
@@ -214,7 +214,7 @@ pub(crate) struct Groups {
 pub(crate) struct Metrics(String);
 
 impl Metrics {
-    /// A metric without labels; 0 where it is not there yet.
+    /// A metric without labels; 0 if the worker has not reported it yet.
     fn value(&self, name: &str) -> f64 {
         self.0
             .lines()
@@ -224,8 +224,8 @@ impl Metrics {
     }
 }
 
-/// Waits while a phase runs, and looks every so often whether all is well and how many sagas or
-/// calls there were.
+/// Waits until a phase ends, and regularly checks the workers and shows the number of sagas or
+/// calls.
 pub(crate) async fn pass(
     screen: &mut Screen,
     phase: &str,

@@ -1,9 +1,9 @@
-//! One load on one database with some workers, measured.
+//! One measured load on one database, with some workers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use sqlx::Row as _;
 use tokio::time::Instant;
 
@@ -15,11 +15,12 @@ use super::times::{Percentiles, Times};
 use super::usage::{Wal, Work, postgres_cpu_seconds};
 use crate::error::Error;
 
-/// Upper bound on the time until caches are warm, groups have their size and connections are made.
+/// Upper bound on the time of the warm-up, in which caches fill, groups reach their size and
+/// connections open.
 const WARM_UP_MAX: Duration = Duration::from_secs(5);
-/// Upper bound on the time that the last sagas take once no more come.
+/// Upper bound on the time until the last sagas have ended after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
-/// More than a machine of this size can do. The number of kept times depends on it.
+/// More than such a machine can do. The number of kept times follows from it.
 const SAGAS_PER_SECOND_MAX: u64 = 30_000;
 
 #[derive(Debug, Clone)]
@@ -29,12 +30,11 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     pub(crate) flags: Vec<String>,
     pub(crate) duration: Duration,
-    /// What the sagas come to.
+    /// The status in which every saga must end.
     pub(crate) status: SagaStatus,
 }
 
-/// What was measured between the end of the warm-up and the end of the load. Costs are those of one
-/// saga.
+/// Figures between the end of the warm-up and the end of the load. Costs are costs of one saga.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     pub(crate) sagas_per_second: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Measured {
     pub(crate) groups: Groups,
     pub(crate) wal_bytes: f64,
     pub(crate) full_page_bytes: Option<f64>,
-    /// The part of the WAL that is the steps, as they are stored.
+    /// The part of the WAL that holds the stored steps.
     pub(crate) steps_bytes: f64,
     pub(crate) worker_commits: f64,
     pub(crate) dead_rows: f64,
@@ -85,7 +85,7 @@ pub(crate) async fn run_in(
     with_load(rig, database, setup, async |run| run.measure(screen).await).await
 }
 
-/// Starts workers and a load on them, measures, and stops the workers whatever happens.
+/// Starts workers and a load, measures, and stops the workers in any case.
 pub(crate) async fn with_load<T>(
     rig: &Rig,
     database: &Database,
@@ -129,7 +129,7 @@ impl Run<'_> {
         .await
     }
 
-    /// Sagas ended a second, within a while from now.
+    /// Sagas that end per second, measured from now on.
     pub(crate) async fn rate(
         &mut self,
         screen: &mut Screen,
@@ -151,7 +151,7 @@ impl Run<'_> {
         })
     }
 
-    /// Ends the load, and waits until every saga has ended that can, as it should.
+    /// Ends the load, and waits until every saga whose participant answers has ended as it should.
     pub(crate) async fn end(&mut self, screen: &mut Screen) -> Result<(), Error> {
         self.load.stop().await?;
         let (expected, status) = (self.setup.plan.alive(self.load.inserted()), self.setup.status.as_str());
@@ -163,7 +163,7 @@ impl Run<'_> {
             self.workers.check()?;
             screen.show(&phase, started.elapsed(), None, self.stub.ended());
             if self.stub.ended() >= expected {
-                // The last settle is on its way.
+                // The last settle may not have committed yet.
                 let row = sqlx::query(include_str!("sql/read/ended.sql")).bind(status);
                 let row = row.fetch_one(&self.database.pool).await?;
                 let (ended, as_expected): (i64, i64) = (row.try_get("ended")?, row.try_get("as_expected")?);
@@ -215,11 +215,11 @@ impl Run<'_> {
         })
     }
 
-    /// Microseconds from the commit to the final state, of sagas that were committed between two
+    /// Microseconds from the commit to the final state of the sagas that were committed between two
     /// moments.
     async fn finals_us(&self, from: &Moment, to: &Moment) -> Result<Vec<u64>, Error> {
-        // Our clock runs beside the database's: both were read at the same moment, or a round trip
-        // apart.
+        // The offset between this process's clock and the database's: both were read at the same
+        // moment, or a round trip apart.
         let offset_us = to.work.at_us - to.us as i64;
         let times = self.stub.times();
         let finals = sqlx::query_as(include_str!("sql/read/finals.sql")).bind(from.work.at_us);

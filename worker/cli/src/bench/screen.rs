@@ -1,5 +1,5 @@
-//! What a person sees while the bench runs. All on standard error: standard output is for the
-//! result.
+//! The progress that a person sees during a bench. It goes to standard error, because standard
+//! output is for the result.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::words::{count, span};
 
-/// Where a spinner cannot be drawn, a line is written this often.
+/// Interval between lines if a spinner cannot be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Screen {
         }
     }
 
-    /// How far a phase is, and how many sagas (or calls) it has seen.
+    /// Shows the progress of a phase, and its number of sagas or calls.
     pub(crate) fn show(&mut self, phase: &str, passed: Duration, of: Option<Duration>, seen: u64) {
         let of = of.map_or_else(String::new, |of| format!(" of {}", span(of)));
         let seconds = Duration::from_secs(passed.as_secs());

@@ -1,7 +1,6 @@
-//! The participant of the bench: it does nothing, as fast as it can, and remembers when it was
-//! called.
+//! The participant of the bench: it answers as fast as possible and records when it was called.
 //!
-//! It has a thread of its own, so that it waits behind nobody else's work in this process.
+//! It has a thread of its own, so that it does not wait for other work of this process.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::times::Times;
 use crate::error::Error;
 
-/// A running stub. It ends when this is dropped.
+/// A running stub, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Stub {
     address: SocketAddr,
@@ -66,13 +65,13 @@ impl Stub {
         self.address
     }
 
-    /// What a step calls, by a name as applications do: `ok` is a success, `end` the success that
+    /// The URL of a step, whose name selects the answer: `ok` is a success, `end` the success that
     /// ends its saga, `refuse` a definite no.
     pub(crate) fn url(&self, answer: &str, step: usize) -> String {
         format!("http://localhost:{}/{answer}/{step}", self.address.port())
     }
 
-    /// When its sagas were committed and called first.
+    /// Times of the commits and of the first calls.
     pub(crate) fn times(&self) -> &Times {
         &self.seen.times
     }
@@ -81,7 +80,7 @@ impl Stub {
         self.seen.calls.load(Ordering::Relaxed)
     }
 
-    /// Sagas whose last call was answered so far.
+    /// Number of sagas whose last call was answered.
     pub(crate) fn ended(&self) -> u64 {
         self.seen.ended.load(Ordering::Relaxed)
     }
@@ -90,7 +89,7 @@ impl Stub {
 async fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
-        // A failed accept, for want of descriptors say, is a call that fails, which the bench
+        // A failed accept, such as without free descriptors, is a failed call, which the bench
         // counts.
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(converse(stream, Arc::clone(&seen)));
@@ -101,7 +100,7 @@ async fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
 async fn converse(stream: TcpStream, seen: Arc<Seen>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| answer(request, Arc::clone(&seen)));
-    // What ends a connection is the client's business.
+    // A broken connection is the client's concern.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -118,7 +117,7 @@ async fn answer(
         seen.times.called(saga);
     }
     let (ends, refuses) = (kind == "end", kind == "refuse");
-    // A participant reads what it is sent; a body that breaks off is the client's business.
+    // A participant reads the whole request. A body that breaks off is the client's concern.
     let _ = request.body_mut().collect().await;
     if ends {
         seen.ended.fetch_add(1, Ordering::Relaxed);

@@ -1,16 +1,16 @@
-//! When sagas were committed and first called, by this process's own clock.
+//! Times of commits and first calls, by this process's clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Gids are this and a number with zeros, so that they are in the order of their insertion, like an
-/// order number or a UUID of version 7.
+/// Prefix of the gids. A number with leading zeros follows, so that gids are in the order of their
+/// insertion, like order numbers or UUIDs of version 7.
 const PREFIX: &str = "bench-";
-/// Upper bound on the sagas whose times are kept; of more sagas, evenly chosen ones.
+/// Upper bound on the sagas whose times are kept. Of more sagas, evenly distributed ones are kept.
 const KEPT_MAX: u64 = 1_000_000;
 
-/// The times of sagas by their number, in microseconds from an origin; 0 before it happened.
+/// Times of sagas by their number, in microseconds from an origin; 0 before the event.
 #[derive(Debug, Clone)]
 pub(crate) struct Times(Arc<Kept>);
 
@@ -49,7 +49,7 @@ impl Times {
         Times::saga(query.split('&').find_map(|pair| pair.strip_prefix("gid="))?)
     }
 
-    /// Where the times of the saga are; `None` where they are not kept.
+    /// The times of a saga; `None` if they are not kept.
     fn kept(&self, saga: u64) -> Option<&Saga> {
         let place = saga.is_multiple_of(self.0.every).then_some(saga / self.0.every)?;
         self.0.sagas.get(usize::try_from(place).ok()?)
@@ -60,14 +60,14 @@ impl Times {
         self.0.origin.elapsed().as_micros() as u64 + 1
     }
 
-    /// The commit of the saga's INSERT was acknowledged.
+    /// Records that the commit of the saga's INSERT was acknowledged.
     pub(crate) fn committed(&self, saga: u64) {
         if let Some(saga) = self.kept(saga) {
             saga.committed_us.store(self.now_us(), Ordering::Relaxed);
         }
     }
 
-    /// The saga's first step is called. Only the first call counts.
+    /// Records the first call of the saga's first step. Later calls do not count.
     pub(crate) fn called(&self, saga: u64) {
         if let Some(saga) = self.kept(saga) {
             let now = self.now_us();
@@ -80,8 +80,8 @@ impl Times {
         (us > 0).then_some(us)
     }
 
-    /// Microseconds from the commit to the first call, of each saga that was committed between two
-    /// times and called. A call may come before its commit is acknowledged: that is 0.
+    /// Microseconds from the commit to the first call, for each called saga that was committed
+    /// between two times. A call may come before the commit is acknowledged, which counts as 0.
     pub(crate) fn first_calls_us(&self, from_us: u64, to_us: u64) -> Vec<u64> {
         let took = self.0.sagas.iter().filter_map(|saga| {
             let committed = saga.committed_us.load(Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Times {
     }
 }
 
-/// The middle and the slow end of many durations.
+/// The median and the slow end of many durations.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Percentiles {
     pub(crate) p50_ms: f64,
@@ -102,7 +102,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of microseconds, by the nearest rank. `None` of no durations.
+    /// Percentiles of durations in microseconds, by the nearest rank. `None` without durations.
     pub(crate) fn of(mut us: Vec<u64>) -> Option<Percentiles> {
         us.sort_unstable();
         let at = |share: f64| {

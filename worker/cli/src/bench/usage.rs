@@ -1,4 +1,4 @@
-//! What processes and the database have used.
+//! Resources that processes and the database have used.
 
 use pgsaga_worker::db;
 use sqlx::postgres::PgPool;
@@ -16,7 +16,7 @@ mod process {
 
     pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
         let tasks = process(pid)?.tasks().ok()?.flatten();
-        // A thread that has ended meanwhile had little to do with the load.
+        // A thread that has ended had little to do with the load.
         let nanoseconds: u64 = tasks.filter_map(|task| Some(task.schedstat().ok()?.sum_exec_runtime)).sum();
         Some(nanoseconds as f64 / 1e9)
     }
@@ -39,7 +39,7 @@ mod process {
     }
 }
 
-/// Other systems do not say.
+/// Other systems do not report it.
 #[cfg(not(target_os = "linux"))]
 mod process {
     pub(crate) fn cpu_seconds(_: u32) -> Option<f64> {
@@ -56,21 +56,21 @@ mod process {
 
 /// Seconds of CPU that all threads of a process have used.
 pub(crate) use process::cpu_seconds;
-/// Bytes of memory that a process has now.
+/// Bytes of memory that a process uses now.
 pub(crate) use process::memory_now_bytes;
-/// The most bytes of memory that a process has had.
+/// Peak bytes of memory of a process.
 pub(crate) use process::peak_memory_bytes;
-/// Seconds of CPU of a Postgres server: its postmaster, all children that run, and those that have
+/// CPU seconds of a Postgres server: its postmaster and all children, including those that have
 /// ended.
 pub(crate) use process::postgres_cpu_seconds;
 
 row! {
-    /// What a database has done until a moment.
+    /// Work that a database has done up to a moment.
     #[derive(Debug, Clone)]
     Work {
         at_us: i64,
         commits: i64,
-        /// Versions of rows in the tables of pgsaga that were left dead.
+        /// Row versions in pgsaga's tables that became dead.
         dead_rows: i64,
         wal_lsn: String,
     }
@@ -90,8 +90,7 @@ impl Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wal {
     pub(crate) all: i64,
-    /// Bytes of full-page images after a checkpoint; `None` where the extension pg_walinspect is
-    /// not there.
+    /// Bytes of full-page images after a checkpoint; `None` without the extension pg_walinspect.
     pub(crate) full_pages: Option<i64>,
 }
 
@@ -101,7 +100,7 @@ impl Wal {
         let all = bytes(include_str!("sql/read/wal.sql")).await?;
         let full_pages = match sqlx::raw_sql(include_str!("sql/setup/walinspect.sql")).execute(pool).await {
             Ok(_) => Some(bytes(include_str!("sql/read/full_pages.sql")).await?),
-            // Postgres 14, a server without contrib modules, or a user who may not.
+            // Postgres 14, a server without contrib modules, or a user without the right.
             Err(error) if matches!(db::sqlstate(&error).as_deref(), Some("0A000" | "58P01" | "42501")) => {
                 tracing::info!(%error, "full-page images are not told apart");
                 None
@@ -125,7 +124,7 @@ mod tests {
             assert!(started.elapsed().as_secs() < 60, "work was not counted");
             std::hint::black_box((0..100_000u64).sum::<u64>());
         }
-        // In this order: other tests of this process take more meanwhile.
+        // In this order, because other tests of this process allocate memory meanwhile.
         let now = memory_now_bytes(pid).unwrap();
         assert!(peak_memory_bytes(pid).unwrap() >= now);
         assert!(postgres_cpu_seconds(pid).is_some());

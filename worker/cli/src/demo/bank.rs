@@ -1,5 +1,5 @@
-//! One of the demo's banks: a participant that is a service of its own, behind a barrier, and
-//! misbehaves on purpose.
+//! One of the demo's banks: a participant in a process of its own, with a barrier, which misbehaves
+//! on purpose.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -31,10 +31,9 @@ use pgsaga_worker::db;
 
 /// Accounts of a bank, numbered from 1.
 pub(crate) const ACCOUNTS: i32 = 100;
-/// Every n-th account is frozen: nothing goes in or out.
+/// Every n-th account is frozen: its balance cannot change.
 pub(crate) const FROZEN_EVERY: i32 = 10;
 pub(crate) const BALANCE: i64 = 1_000;
-/// Local transactions at once.
 const CONNECTIONS_MAX: u32 = 12;
 
 /// Runs one of the demo's banks; prints its URL and serves until a signal.
@@ -42,18 +41,17 @@ const CONNECTIONS_MAX: u32 = 12;
 pub(crate) struct Bank {
     #[command(flatten)]
     database: Database,
-    /// Which bank; its tables are in a schema of this name
+    /// Name of the bank, and of the schema with its tables
     #[arg(long, value_enum)]
     name: Name,
-    /// Chooses which calls go wrong
+    /// Seed that selects the calls that go wrong
     #[arg(long)]
     seed: u64,
-    /// Write each call to this file, and to the disk, before it is answered
+    /// Write each call to this file, and flush the file to disk, before the answer
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
 }
 
-/// The two banks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Name {
@@ -77,7 +75,7 @@ struct Books {
 }
 
 impl Bank {
-    /// Opens the accounts, unless they are open, and serves until `stop`.
+    /// Opens the accounts unless they exist, and serves until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let io = || Error::io("serve a bank");
         let options = db::choose(&self.database.database_url)
@@ -108,21 +106,21 @@ impl Bank {
     }
 }
 
-/// The connection of a call, to hang up on the caller.
+/// The connection of a call, to close it without an answer.
 #[derive(Debug, Clone)]
 struct Line(Option<Arc<Socket>>);
 
 impl Connected<IncomingStream<'_, TcpListener>> for Line {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
         let socket = SockRef::from(stream.io());
-        // Nagle's 40 ms would be taken for the worker's.
+        // Nagle's delay of 40 ms would look like a delay of the worker.
         let _ = socket.set_tcp_nodelay(true);
         Line(socket.try_clone().ok().map(Arc::new))
     }
 }
 
 impl Line {
-    /// Whatever is written from now on goes nowhere.
+    /// Makes all further writes go nowhere.
     fn hang_up(&self) {
         if let Some(socket) = &self.0 {
             let _ = socket.shutdown(Shutdown::Both);
@@ -136,7 +134,7 @@ struct Movement {
     amount: i64,
 }
 
-/// What a path means: how the balance changes, and whether the bank may refuse.
+/// The change of the balance that a path means, and whether the bank may refuse it.
 fn change(path: &str, amount: i64) -> Option<(i64, bool)> {
     match path {
         "/withdraw" => Some((-amount, false)),
@@ -176,7 +174,7 @@ async fn answer(
     answer
 }
 
-/// What a call asks for; what its query does not say is empty.
+/// The request of a call; parts that its query lacks are empty.
 fn asked(barrier: &Result<Barrier, pgsaga_participant::Error>, key: &str, attempt: u32) -> Asked {
     let of = |part: fn(&Barrier) -> &str| barrier.as_ref().map(part).unwrap_or_default().to_owned();
     let (gid, step, op) = (of(Barrier::gid), of(Barrier::branch_id), of(Barrier::op));
@@ -212,8 +210,8 @@ async fn decide(
     let Some((change, undo)) = change(path, movement.amount) else {
         return say(StatusCode::NOT_FOUND, "allowed: /withdraw, /withdraw/undo, /deposit, /deposit/undo");
     };
-    // A task of its own: the server drops this handler when the caller hangs up, and a transaction
-    // must not be dropped.
+    // A task of its own, because the server drops this handler when the caller hangs up, and a
+    // transaction must not be dropped.
     let (books, entry) = (Arc::clone(books), entry.clone());
     let work = tokio::spawn(async move { books.work(barrier, movement, change, undo, entry).await });
     match work.await {
@@ -229,9 +227,9 @@ fn say(status: StatusCode, message: &str) -> Response {
 }
 
 impl Books {
-    /// The local transaction: the barrier's row and the balance commit together. The inner error is
-    /// a refusal, which leaves nothing behind, not even the barrier's row: a later try is decided
-    /// anew.
+    /// The local transaction, in which the barrier's row and the balance commit together. The inner
+    /// error is a refusal. A refusal leaves no trace, not even the barrier's row, so that a later
+    /// attempt is decided again.
     async fn work(
         &self,
         mut barrier: Barrier,
@@ -240,7 +238,7 @@ impl Books {
         undo: bool,
         entry: Option<Entry>,
     ) -> Result<Result<(), String>, Error> {
-        // Waited for with the line of the answer.
+        // The line of the answer waits for it.
         let note = |did| drop(entry.as_ref().map(|entry| entry.note(did)));
         let mut transaction = self.pool.begin().await?;
         if barrier.enter(&mut transaction).await? == Verdict::Skip {

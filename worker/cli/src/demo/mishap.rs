@@ -1,25 +1,24 @@
-//! What goes wrong on purpose: the same calls of the same seed, on every run.
+//! Faults on purpose. The same seed selects the same calls on every run.
 
 use sha2::{Digest as _, Sha256};
 
-/// A way in which a bank mistreats a call.
+/// A way in which a bank mishandles a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
-    /// It answers 500 and has done nothing.
+    /// The bank does nothing and answers 500.
     Error,
-    /// It does nothing for longer than the caller waits.
+    /// The bank does nothing for longer than the caller waits.
     Hang,
-    /// It does the work, then closes the connection without an answer.
+    /// The bank does the work, then closes the connection without an answer.
     Drop,
     Early,
 }
 
-/// Tries from here on are treated well, so that every saga ends.
+/// From this attempt on, calls are handled well, so that every saga ends.
 const LAST_ATTEMPT: u32 = 2;
 
 impl Mishap {
-    /// What happens to this try of a call, if anything does: to about one first or second try in
-    /// ten.
+    /// The fault of this attempt, if any. About a tenth of the first and second attempts have one.
     pub(crate) fn of(seed: u64, key: &str, attempt: u32) -> Option<Mishap> {
         if attempt > LAST_ATTEMPT {
             return None;
@@ -34,8 +33,8 @@ impl Mishap {
     }
 }
 
-/// A number that depends on nothing but these. The standard library's hash may be another in the
-/// next release.
+/// A number that depends only on these values. The standard library's hash may differ in its next
+/// release.
 fn hash(seed: u64, key: &str, attempt: u32) -> u32 {
     let digest = Sha256::digest(format!("{seed}/{key}/{attempt}"));
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])

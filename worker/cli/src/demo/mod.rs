@@ -1,4 +1,4 @@
-//! `pgsaga demo`: real sagas between two banks, with everything going wrong that can.
+//! `pgsaga demo`: real sagas between two banks, with every kind of fault.
 
 use std::time::{Duration, Instant};
 
@@ -29,26 +29,27 @@ use screen::Screen;
 use transfer::Urls;
 use watch::Watch;
 
-/// So that all of it, cleaning up included, takes less than a minute.
+/// Upper bound on the time of the demo, so that with cleaning up it takes less than a minute.
 const DEADLINE_SECONDS: u64 = 55;
-/// Up to here the deadline is the same; each further transfer may take so many milliseconds.
+/// Up to this number of transfers the deadline is the same. Each further transfer adds this many
+/// milliseconds.
 const DEADLINE_TRANSFERS: u64 = 5_000;
 const DEADLINE_MS_PER_TRANSFER: u64 = 10;
 const WORKERS: usize = 2;
 const WORKERS_READY_SECONDS_MAX: u64 = 15;
 
 /// Runs thousands of transfers between two banks that fail in every way, kills a worker halfway,
-/// and checks that no money is lost and no invariant broken.
+/// and checks that no money is lost and no invariant is broken.
 ///
-/// Needs no preparation: it starts a Postgres of its own, two banks and two workers, and removes it
-/// all at the end. With DATABASE_URL it makes a scratch database there instead, and drops it; the
-/// roles pgsaga_* stay, for the databases of a server share them.
+/// Needs no preparation: the demo starts a private Postgres, two banks and two workers, and removes
+/// everything at the end. With DATABASE_URL it creates a scratch database on that server and drops
+/// it afterwards. The roles pgsaga_* stay, because all databases of a server share them.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How many transfers, 100 to 1,000,000
+    /// Number of transfers, 100 to 1,000,000
     #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     transfers: u64,
-    /// Chooses the transfers and what goes wrong; by default another one each time
+    /// Seed that selects the transfers and the faults; random by default
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Print one flat JSON object as the last line instead of a table
@@ -57,14 +58,14 @@ pub(crate) struct Demo {
     /// Keep everything running until a signal, to look around
     #[arg(long)]
     keep: bool,
-    /// A Postgres server to use instead of one of its own, such as
+    /// A Postgres server to use instead of a private one, such as
     /// postgres://user:password@host:5432/name; the user may create databases and roles
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 }
 
 impl Demo {
-    /// Runs the demo and cleans up, whatever happens.
+    /// Runs the demo and cleans up in any case.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
@@ -82,10 +83,10 @@ impl Demo {
     ) -> Result<(), Error> {
         let mut fleet = Fleet::new(&scratch.url)?;
         let result = tokio::select! {
-            // First: in `--keep` the signal is how it ends well.
+            // First, because with `--keep` the signal is the normal end.
             biased;
             result = self.play(scratch, &mut fleet, started, stop) => result,
-            // What is dropped unfinished here is dropped with its whole database.
+            // Unfinished work that is dropped here is dropped together with its database.
             () = stop.cancelled() => Err(Error::stopped("run the demo to its end")),
         };
         fleet.stop().await;
@@ -105,7 +106,7 @@ impl Demo {
         migrate(&scratch.url, false).await?;
         let pool = db::connect(&scratch.url).await?;
         sqlx::raw_sql(include_str!("sql/orders_table.sql")).execute(&pool).await?;
-        // One after the other: both make the barrier's schema.
+        // One after the other, because both create the barrier's schema.
         let (pid_a, bank_a) = start_bank(fleet, Name::BankA, seed).await?;
         let (pid_b, bank_b) = start_bank(fleet, Name::BankB, seed).await?;
         screen.say(&format!("bank_a: process {pid_a} at {bank_a}; bank_b: process {pid_b} at {bank_b}"));
@@ -190,8 +191,8 @@ async fn start_bank(fleet: &mut Fleet, bank: Name, seed: u64) -> Result<(u32, St
 
 /// Starts a worker and does not wait for it. Returns its process id.
 fn start_worker(fleet: &mut Fleet) -> Result<u32, Error> {
-    // More calls at once would queue up in the banks until they time out. With the shortest lease a
-    // dead worker is noticed soonest.
+    // More concurrent calls would queue in the banks until they time out. The shortest lease makes
+    // the death of a worker visible soonest.
     Ok(fleet.start_worker(&["--concurrency", "48", "--lease-seconds", "2", "--grace-seconds", "1"])?.pid)
 }
 
@@ -211,7 +212,7 @@ async fn start_workers(fleet: &mut Fleet, pool: &PgPool) -> Result<[u32; WORKERS
     Ok(pids)
 }
 
-/// Returns only when a child ended by itself.
+/// Returns only if a child ends by itself.
 async fn watch_over(fleet: &mut Fleet) -> Error {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {

@@ -1,5 +1,5 @@
-//! Those who submit sagas: half of them through the crate, half in plain SQL, each in the
-//! transaction of its order.
+//! The producers: one half submits sagas through the crate, the other half in plain SQL, each in
+//! the transaction of its order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// Sagas in one `submit_many`.
 const BATCH: usize = 25;
-/// Every n-th single order is also made a second time, under another name, and rolled back.
+/// Every n-th single order is also submitted a second time, under another name, and rolled back.
 const ROLLED_BACK_EVERY: u64 = 10;
 
 #[derive(Debug)]
@@ -23,13 +23,13 @@ pub(crate) struct Producers {
     pub(crate) pool: PgPool,
     pub(crate) urls: Urls,
     pub(crate) seed: u64,
-    /// Asked between two transactions, for none may be dropped in the middle.
+    /// Checked between two transactions, because no transaction may be dropped in the middle.
     pub(crate) stop: CancellationToken,
 }
 
 impl Producers {
-    /// Submits so many transfers, in five tasks at once. Returns how many further ones were rolled
-    /// back on purpose.
+    /// Submits this many transfers in five concurrent tasks. Returns the number of further
+    /// transfers that were rolled back on purpose.
     pub(crate) async fn submit(self, transfers: u64) -> Result<u64, Error> {
         let (quarter, half) = (transfers / 4, transfers / 2);
         let producers = Arc::new(self);
@@ -52,7 +52,8 @@ impl Producers {
             let transfer = Transfer::nth(self.seed, n);
             self.order_with_saga(&transfer).await?.commit().await?;
             if n % ROLLED_BACK_EVERY == 0 {
-                // An application that changes its mind: neither the order nor the saga ever was.
+                // An application that changes its mind: neither the order nor the saga exists
+                // afterwards.
                 let transfer = Transfer { gid: format!("rolled-back-{n}"), ..transfer };
                 self.order_with_saga(&transfer).await?.rollback().await?;
                 rolled_back += 1;

@@ -1,8 +1,8 @@
-//! The result: what happened, and whether all is as it must be.
+//! The result: what happened, and whether everything is correct.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 
@@ -21,21 +21,21 @@ row! {
         stuck: i64,
         /// Neither finished nor stuck at the deadline.
         unfinished: i64,
-        /// Tries after the first.
+        /// Attempts after the first one.
         retried: i64,
-        /// Tasks that a dead worker held.
+        /// Tasks that were rescued from a dead worker.
         rescued: i64,
         compensations: i64,
         p50_ms: f64,
         p99_ms: f64,
         per_second: f64,
-        /// Accounts that do not hold what the succeeded transfers say.
+        /// Accounts whose balance differs from that of the succeeded transfers.
         wrong_accounts: i64,
         /// Traces of sagas that were rolled back.
         ghosts: i64,
         /// Orders without a saga, or sagas without an order.
         torn: i64,
-        /// A saga worth a look.
+        /// Gid of a saga that is worth a look.
         #[serde(skip)]
         gid: Option<String>,
     }
@@ -62,7 +62,7 @@ pub(crate) async fn money(pool: &PgPool) -> Result<i64, Error> {
 }
 
 impl Report {
-    /// Asks the database; all has ended, or should have.
+    /// Reads the result from the database, after all sagas have ended or should have.
     pub(crate) async fn make(
         pool: &PgPool,
         url: &str,
@@ -82,7 +82,7 @@ impl Report {
         self.seconds = (seconds * 1000.0).round() / 1000.0;
     }
 
-    /// A saga worth a look.
+    /// Gid of a saga that is worth a look.
     pub(crate) fn gid(&self) -> Option<&str> {
         self.stats.gid.as_deref()
     }
@@ -91,7 +91,7 @@ impl Report {
         serde_json::json!(self).to_string()
     }
 
-    /// What is wrong, in words; empty when all is well.
+    /// The faults, in words; empty if everything is correct.
     pub(crate) fn wrongs(&self) -> Vec<String> {
         let stats = &self.stats;
         let mut wrongs = Vec::new();
@@ -140,7 +140,7 @@ impl Report {
         table.to_string()
     }
 
-    /// The verdict, for a person: what was checked and how it turned out.
+    /// The verdict for a person: what was checked, and the result.
     pub(crate) fn verdict(&self) -> String {
         let checks = pgsaga_sql::CHECKS.len();
         let (before, after) = (count(self.money_before), count(self.money_after));

@@ -1,5 +1,5 @@
-//! What a person sees while the demo runs. All on standard error: standard output is for the
-//! result.
+//! The progress that a person sees during the demo. It goes to standard error, because standard
+//! output is for the result.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::operate::read::row;
 use crate::words::count;
 
-/// Where bars cannot be drawn, a line is written this often.
+/// Interval between lines if bars cannot be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
 row! {
-    /// Number of sagas by what they have come to.
+    /// Number of sagas by their state.
     #[derive(Debug, Clone, Copy)]
     Progress { submitted: i64, succeeded: i64, failed: i64, stuck: i64, }
 }
 
 impl Progress {
-    /// Those that will not change any more.
+    /// Number of sagas that will not change any more.
     pub(crate) fn ended(&self) -> u64 {
         (self.succeeded + self.failed + self.stuck).max(0).cast_unsigned()
     }
@@ -69,7 +69,7 @@ impl Screen {
         }
     }
 
-    /// The bars stay as they are; the text goes on below.
+    /// Leaves the bars as they are, and continues below them.
     pub(crate) fn finish(&self) {
         self.submitted.abandon();
         self.ended.abandon();

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::bank::{ACCOUNTS, FROZEN_EVERY, Name};
 
-/// More than any account ever holds.
+/// More money than any account ever holds.
 const TOO_MUCH: i64 = 1_000_000;
-/// Short, or the demo would mostly wait.
+/// Short, because the demo would mostly wait otherwise.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// A hanging call costs so much; a bank under load needs less.
+/// The cost of a hanging call. A bank under load needs less time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Money to move from an account of one bank to one of the other.
@@ -54,7 +54,7 @@ impl Urls {
 }
 
 impl Transfer {
-    /// The nth transfer of a seed. A few ask for more than there is, and a few go to a frozen
+    /// The nth transfer of a seed. A few transfers exceed the balance, and a few go to a frozen
     /// account.
     pub(crate) fn nth(seed: u64, n: u64) -> Transfer {
         let mut random = StdRng::seed_from_u64(seed.rotate_left(32) ^ n);
@@ -74,7 +74,7 @@ impl Transfer {
         Transfer { gid: format!("transfer-{n}"), from, to, amount }
     }
 
-    /// The saga that moves the money: take it, then bring it.
+    /// The saga that withdraws the money and then deposits it.
     pub(crate) fn saga(&self, urls: &Urls) -> Result<Saga, Invalid> {
         let step = |name: &str, account: Account| {
             let url = format!("{}/{name}", urls.of(account.bank));

@@ -1,4 +1,4 @@
-//! While the sagas run: shows how far they are, and kills a worker halfway.
+//! Shows the progress of the sagas, and kills a worker halfway.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use super::screen::{Progress, Screen};
 use super::start_worker;
 use crate::error::Error;
 
-/// How often the bars move.
+/// Interval at which the bars move.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What is watched, and where it is shown.
+/// The sagas to watch, and the screen.
 pub(crate) struct Watch<'a> {
     pub(crate) fleet: &'a mut Fleet,
     pub(crate) pool: &'a PgPool,
@@ -29,8 +29,8 @@ struct Killed {
 }
 
 impl Watch<'_> {
-    /// Watches until all has ended or the deadline has come. Returns how many transfers were rolled
-    /// back, or 0 when the producers are not done.
+    /// Watches until all sagas have ended or the deadline has passed. Returns the number of
+    /// transfers that were rolled back, or 0 if the producers have not finished.
     pub(crate) async fn until(
         self,
         deadline: Instant,
@@ -59,7 +59,7 @@ impl Watch<'_> {
             if rolled_back.is_some() && progress.ended() >= self.transfers && quiet {
                 break;
             }
-            // A look reads all sagas: with a million it is slow, and must not take a large part of
+            // Reading all sagas is slow when there are a million, and must not use a large part of
             // the machine.
             tokio::time::sleep(LOOK_EVERY.max(looked * 4)).await;
         }
@@ -80,8 +80,8 @@ impl Killed {
     }
 }
 
-/// Kills the worker that holds the most tasks, and starts another, as a supervisor would. None
-/// while nobody holds any.
+/// Kills the worker that holds the most tasks, and starts another one, as a supervisor would.
+/// `None` while no worker holds a task.
 async fn kill_busiest(fleet: &mut Fleet, pool: &PgPool, screen: &Screen) -> Result<Option<Killed>, Error> {
     let busiest = sqlx::query_as(include_str!("sql/workers.sql")).fetch_optional(pool).await?;
     let busiest: Option<(i64, i32, i64)> = busiest;

@@ -1,5 +1,3 @@
-//! `pgsaga check FILE`.
-
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -9,11 +7,11 @@ use pgsaga_producer::Definition;
 use crate::error::Error;
 use crate::output::out;
 
-/// Validates a file without a database, in the words of the INSERT. The file holds what goes into
-/// `steps` (a JSON array), or an object with `steps` and other columns.
+/// Validates a file without a database, with the messages of the INSERT. The file contains the
+/// column `steps` (a JSON array), or an object with `steps` and other columns.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The file; - for standard input
+    /// The file to validate; - for standard input
     file: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! `pgsaga doctor`: every invariant, in one snapshot.
+//! `pgsaga doctor`: checks every invariant in one snapshot.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ use crate::output::{out, out_json};
 use crate::words::printable;
 use pgsaga_worker::db::Class;
 
-/// Characters of what is broken, with the check and the saga.
+/// Upper bound on the characters of one finding, with its check and its saga.
 const TEXT_CHARS_MAX: usize = 4_000;
 
-/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas; on a large database it
-/// takes minutes.
+/// Checks every invariant in one REPEATABLE READ snapshot. Reads all sagas, which takes minutes on
+/// a large database.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     database: Database,
-    /// Print one JSON object a broken place
+    /// Print one JSON object for each finding
     #[arg(long)]
     json: bool,
 }
@@ -30,12 +30,12 @@ pub(crate) struct Doctor {
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Broken {
     pub(crate) check: &'static str,
-    /// The saga; null where no single saga is at fault, or the check itself failed.
+    /// The saga's gid; null if no single saga is at fault, or the check itself failed.
     pub(crate) gid: Option<String>,
     pub(crate) found: String,
 }
 
-/// One line for a person. Someone who changed a row by hand may have written anything.
+/// One line for a person. The row may hold any text, if a person changed it by hand.
 impl fmt::Display for Broken {
     fn fmt(&self, line: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(line, "{}: ", self.check)?;
@@ -66,17 +66,17 @@ impl Doctor {
     }
 }
 
-/// Runs all checks in one snapshot. A check whose statement fails is a broken place itself, and
-/// keeps no other from its turn.
+/// Runs all checks in one snapshot. A check whose statement fails is a finding itself, and does not
+/// prevent the other checks.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Broken>, Error> {
     let pool = super::connect(url).await?;
     let mut snapshot = pool.begin().await?;
     snapshot.execute("set transaction isolation level repeatable read, read only").await?;
-    // What the checks cost is overestimated, and compiling them takes seconds.
+    // The planner overestimates the checks, and compiling them would take seconds.
     snapshot.execute("set local jit = off").await?;
     let mut broken = Vec::new();
     for check in CHECKS {
-        // A savepoint: what fails takes the transaction with it.
+        // A savepoint, because a failed statement ends its transaction.
         let mut part = snapshot.begin().await?;
         match run(check, &mut part).await {
             Ok(places) => {

@@ -1,8 +1,8 @@
-//! What sagas are chosen by, in `pgsaga list` and in decisions for many.
+//! Filters of sagas, for `pgsaga list` and for decisions about many sagas.
 
 use std::time::Duration;
 
-/// The longest time that a filter takes: beyond it the database's clock has no such moment.
+/// Upper bound on an age. The database's clock has no moment beyond it.
 const YEARS_MAX: u64 = 1000;
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -31,7 +31,7 @@ pub(crate) fn participant(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) key: String,
-    /// `None`: any.
+    /// `None` lets every value pass.
     pub(crate) value: Option<String>,
 }
 
@@ -47,7 +47,8 @@ pub(crate) fn label(text: &str) -> Result<Label, String> {
     Ok(Label { key: key.to_owned(), value })
 }
 
-/// Labels as the statements take them: keys and, in their order, values. None without labels.
+/// Labels as the statements take them: keys, and their values in the same order. `None` without
+/// labels.
 pub(crate) fn labels(labels: &[Label]) -> (Option<Vec<String>>, Vec<Option<String>>) {
     let keys: Vec<String> = labels.iter().map(|label| label.key.clone()).collect();
     ((!keys.is_empty()).then_some(keys), labels.iter().map(|label| label.value.clone()).collect())

@@ -1,4 +1,4 @@
-//! `pgsaga health`: asks a worker how it is, for containers that have no shell and no curl.
+//! `pgsaga health`: asks a worker for its health, in containers that have no shell and no curl.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,23 +16,24 @@ use crate::error::Error;
 use crate::output::out;
 use crate::words::printable;
 
-/// A worker says a line; whoever says more is somebody else.
+/// A worker answers with a line. A program that answers with more is no worker.
 const ANSWER_BYTES_MAX: usize = 1024;
-/// How much of another program's answer is shown.
+/// Upper bound on the characters that are shown of another program's answer.
 const SHOWN_CHARS_MAX: usize = 100;
 
-/// Ask a worker on this machine whether it runs, or with --ready whether it may start work: exit
-/// code 0, or 1 and a line that says why not
+/// Ask a worker on this machine whether it runs, or with --ready whether it may start work. Exits
+/// with code 0, or with 1 and a line that says why not
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// The worker's --listen. Where that is every address (0.0.0.0 or `[::]`), it is asked at
-    /// loopback
+    /// The --listen of the worker. If that is every address (0.0.0.0 or `[::]`), the loopback
+    /// address is asked
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Ask /readyz instead of /healthz: not ready is also who waits for Postgres, or drains
+    /// Ask /readyz instead of /healthz. A worker that waits for Postgres or drains is not ready
+    /// either
     #[arg(long)]
     ready: bool,
-    /// How long the answer may take, 1 to 60 seconds
+    /// Upper bound on the time until the answer, 1 to 60 seconds
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout_seconds: u64,
 }
@@ -56,7 +57,7 @@ impl Health {
     }
 }
 
-/// The status and the first line of the answer.
+/// Returns the status and the first line of the answer.
 async fn ask(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     let stream = TcpStream::connect(&reached_at(address)[..])
         .await
@@ -78,8 +79,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     Ok((status, String::from_utf8_lossy(&body).lines().next().unwrap_or_default().trim().to_owned()))
 }
 
-/// Who listens at every address listens at loopback. A machine may have IPv6 and no `[::1]`; who
-/// listens at `[::]` there is reached at 127.0.0.1.
+/// A program that listens at every address also listens at loopback. A machine with IPv6 may have
+/// no `[::1]`; `[::]` then also accepts 127.0.0.1.
 fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
@@ -90,7 +91,7 @@ fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// A worker's own words, good or bad; everything else was said by another program.
+/// Accepts only the answers of a worker. Any other answer comes from another program.
 fn judge(ready: bool, status: u16, said: &str) -> Result<&'static str, String> {
     match (ready, status, said) {
         (false, 200, "ok") => Ok("ok"),

@@ -1,5 +1,5 @@
-//! `pgsaga migrate`: a command of its own, because replicas that migrate at start can deadlock with
-//! each other's DDL.
+//! `pgsaga migrate`: a command of its own, because replicas that migrate when they start can
+//! deadlock with each other's DDL.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -14,13 +14,14 @@ use crate::error::Error;
 use crate::output::out;
 use pgsaga_worker::db::sqlstate;
 
-/// Creates or upgrades the schema `pgsaga`. Idempotent; run it before the workers of a new release
-/// are started.
+/// Creates or upgrades the schema `pgsaga`. Idempotent. Run it before you start workers of a new
+/// release.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// The Postgres database, such as postgres://user:password@host:5432/name; of several hosts,
-    /// such as host1:5432,host2:5432, the one that takes writes is used. The user may create roles
-    /// and schemas, or a person has run roles.sql (see --print) and granted pgsaga_owner to it
+    /// The Postgres database, such as postgres://user:password@host:5432/name. With several hosts,
+    /// such as host1:5432,host2:5432, the command uses the host that accepts writes. The user may
+    /// create roles and schemas, or a person has run roles.sql (see --print) and granted
+    /// pgsaga_owner to the user
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -29,28 +30,29 @@ pub(crate) struct Migrate {
         required_unless_present = "print"
     )]
     database_url: Option<String>,
-    /// Print the SQL instead of running it, for databases where only a person may change the
-    /// schema: pipe it to `psql -v ON_ERROR_STOP=1 --single-transaction`
+    /// Print the SQL instead of running it, for databases whose schema only a person may change:
+    /// pipe the SQL to `psql -v ON_ERROR_STOP=1 --single-transaction`
     #[arg(long)]
     print: bool,
-    /// With --print: the schema version that the database has, 0 for none. The script refuses a
-    /// database at another version
+    /// With --print: the schema version of the database, 0 for none. The script refuses a database
+    /// at another version
     #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "print",
         value_parser = clap::value_parser!(i64).range(0..=SCHEMA_VERSION))]
     from: i64,
-    /// Do not create roles: a person has run roles.sql
+    /// Do not create roles, because a person has run roles.sql
     #[arg(long)]
     skip_roles: bool,
-    /// How long to go on trying where others' transactions hold locks, 0 to 3,600 seconds. It waits
-    /// for two seconds at a time, so that those who come after it are not held up for longer
+    /// Upper bound on the time to retry while other transactions hold locks, 0 to 3,600 seconds.
+    /// Each attempt waits for two seconds at most, so that statements which queue behind it are not
+    /// delayed for longer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
     lock_wait_seconds: u64,
 }
 
-/// The pause between two waits for locks, in which everybody who queued behind the first one gets
-/// on.
+/// Pause between two attempts to lock, in which statements that queued behind the first attempt
+/// continue.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
-/// `migrate` of the demo and others that have the database to themselves.
+/// Patience of the demo and other callers that have the database to themselves.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 impl Migrate {
@@ -67,7 +69,7 @@ impl Migrate {
     }
 }
 
-/// Says what was applied. Of a new database the functions are only counted.
+/// Reports what was applied. For a new database, only the number of functions.
 fn report(applied: &[Kind]) -> Result<(), Error> {
     let mut functions = Vec::new();
     for kind in applied {
@@ -89,8 +91,8 @@ pub(crate) async fn migrate(url: &str, skip_roles: bool) -> Result<(), Error> {
     patiently(url, skip_roles, LOCK_WAIT).await.map(drop)
 }
 
-/// Tries again while others hold locks: an ALTER TABLE that waits holds up everybody who comes
-/// after it, and a wait without a bound outlives the process that asked for it.
+/// Retries while other sessions hold locks. An ALTER TABLE that waits for a lock delays all
+/// statements behind it, and a wait without a bound outlives its process.
 async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<Vec<Kind>, Error> {
     let options = pgsaga_worker::db::choose(url).await?;
     let started = Instant::now();
@@ -127,14 +129,15 @@ async fn once(connection: &mut PgConnection, skip_roles: bool) -> Result<Vec<Kin
         sqlx::raw_sql(ROLES).execute(&mut *connection).await?;
         fail::point("migrate:roles");
     }
-    // Objects belong to pgsaga_owner, not to whoever migrates.
+    // Objects belong to pgsaga_owner, whatever user migrates.
     sqlx::raw_sql("set role pgsaga_owner").execute(&mut *connection).await?;
     let applied = schema::apply(connection, &RELEASE).await?;
     fail::point("migrate:after");
     Ok(applied)
 }
 
-/// A lock did not come in time, or two migrations of releases old and new met in another order.
+/// A lock did not become free in time, or an older and a newer release migrated at the same time
+/// and deadlocked.
 fn is_locked_out(error: &Error) -> bool {
     let (Error::Database(error) | Error::Migrate(ApplyError::Step { source: error, .. })) = error else {
         return false;
@@ -142,7 +145,7 @@ fn is_locked_out(error: &Error) -> bool {
     matches!(sqlstate(error).as_deref(), Some("55P03" | "40P01"))
 }
 
-/// Looked up after the wait, so whoever held a lock for just that long may be gone.
+/// Runs after the wait, so a session that held the lock may be gone.
 async fn lock_holders(options: &PgConnectOptions) -> Result<Vec<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let holders = sqlx::query_scalar(query::LOCK_HOLDERS).fetch_all(&mut connection).await?;

@@ -1,4 +1,4 @@
-//! What operators do: look at sagas, decide about them, look after a database.
+//! The work of operators: look at sagas, decide about them, maintain a database.
 
 pub(crate) mod check;
 pub(crate) mod decide;
@@ -20,18 +20,17 @@ use sqlx::postgres::PgPool;
 
 use crate::error::Error;
 
-/// Where the database is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Database {
     /// The Postgres database, such as postgres://user:password@host:5432/name. Several hosts may be
-    /// named as libpq allows, such as host1:5432,host2:5432: the one that takes writes is used
-    /// (target_session_attrs=any, read-write or primary). Only `work --pooled` may go through a
-    /// pooler in transaction mode
+    /// named as libpq allows, such as host1:5432,host2:5432: the command uses the host that accepts
+    /// writes (target_session_attrs=any, read-write or primary). Only `work --pooled` may connect
+    /// through a pooler in transaction mode
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: String,
 }
 
-/// Connects for a person, to a schema that this release's statements fit.
+/// Connects, and checks that this release's statements fit the schema.
 async fn connect(url: &str) -> Result<PgPool, Error> {
     let pool = db::connect(url).await?;
     check_schema(&pool).await?;
@@ -40,7 +39,7 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
 
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
     let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(database).await;
-    // Who may abort need not be allowed to read that.
+    // A user who may abort sagas need not have the right to read the version.
     if rows.as_ref().is_err_and(|error| db::sqlstate(error).as_deref() == Some("42501")) {
         return Ok(());
     }

@@ -14,38 +14,38 @@ use crate::words::{count, printable, span_us, time};
 
 /// Pause a queue
 ///
-/// Nothing of it is claimed, and no saga of it goes on to its next step. Calls in flight end;
-/// deadlines wait too.
+/// No worker claims a task of the queue, and no saga of the queue continues with its next step.
+/// Calls in flight end. Deadlines are not enforced until the queue is resumed.
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
-    /// The queue
+    /// Name of the queue to pause
     queue: String,
     #[command(flatten)]
     database: Database,
 }
 
-/// Let a paused queue go on
+/// Resume a paused queue
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
-    /// The queue
+    /// Name of the queue to resume
     queue: String,
     #[command(flatten)]
     database: Database,
 }
 
-/// Show each queue and class of priority: what is due, waits and runs
+/// Show how many tasks of each queue and priority are due, wait and run
 ///
-/// Reads the whole table of queued tries, which holds no finished saga.
+/// Reads the whole table of tasks, which holds no finished saga.
 #[derive(Debug, Args)]
 pub(crate) struct Queues {
     #[command(flatten)]
     database: Database,
-    /// Print one JSON object a queue and class
+    /// Print one JSON object for each queue and priority
     #[arg(long)]
     json: bool,
 }
 
-/// Pauses or resumes, in a statement of its own.
+/// Pauses or resumes the queue, in one statement.
 async fn switch(sql: &'static str, database: &Database, queue: &str) -> Result<(), Error> {
     let pool = connect(&database.database_url).await?;
     fail::before(sql);
@@ -65,7 +65,7 @@ impl Pause {
 impl Resume {
     pub(crate) async fn run(self) -> Result<(), Error> {
         switch(query::RESUME, &self.database, &self.queue).await?;
-        out(format_args!("queue {} goes on", self.queue))
+        out(format_args!("queue {} is resumed", self.queue))
     }
 }
 

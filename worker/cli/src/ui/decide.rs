@@ -157,7 +157,6 @@ impl Asked {
     }
 }
 
-/// GET /decide
 pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let params = Params::read(query.as_deref().unwrap_or_default());
     if visitor.may_log_in && visitor.session.is_none() {
@@ -175,7 +174,6 @@ pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query
     show(&app, &visitor, NavItem::Elsewhere, "Decide", body)
 }
 
-/// POST /decide
 pub(crate) async fn take(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
     let asked = visitor.session_of(&params).and_then(|session| Ok((session, Asked::read(&params)?)));

@@ -1,11 +1,11 @@
-//! Why a page cannot be shown, in words for whoever asked for it.
+//! Why a page cannot be shown, in words for the visitor.
 
 use axum::http::StatusCode;
 
 use crate::error::Error;
 use pgsaga_worker::db::{Class, sqlstate};
 
-/// The heading of what was given up.
+/// Heading if a read was given up.
 const TOO_LONG: &str = "It took too long";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,22 +21,22 @@ impl Failure {
         Failure { status, what, why: why.into() }
     }
 
-    /// A filter or a field that is not as it must be.
+    /// An invalid filter or field.
     pub(crate) fn bad(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, "That cannot be asked", why)
     }
 
-    /// Nothing of that name.
     pub(crate) fn absent(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::NOT_FOUND, "Not found", why)
     }
 
-    /// Somebody may not do that.
+    /// The visitor may not do this.
     pub(crate) fn forbidden(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::FORBIDDEN, "Not allowed", why)
     }
 
-    /// The state of a saga does not allow it, or is not what was shown.
+    /// The saga's state does not allow the decision, or differs from the state that the page
+    /// showed.
     pub(crate) fn conflict(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::CONFLICT, "Not done", why)
     }
@@ -45,7 +45,7 @@ impl Failure {
         Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens", why)
     }
 
-    /// Whether the database was at it until it was given up.
+    /// Whether the database was still working when the request was given up.
     pub(crate) fn is_too_long(&self) -> bool {
         self.what == TOO_LONG
     }
@@ -58,7 +58,7 @@ impl Failure {
         )
     }
 
-    /// The database does not answer.
+    /// The database cannot be reached.
     pub(crate) fn away(why: impl Into<String>) -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer", why)
     }
@@ -112,10 +112,10 @@ fn of_database(error: &sqlx::Error, words: String) -> Failure {
             "The database does not allow it",
             format!("{words}. This page's user needs the role pgsaga_reader; to decide, pgsaga_operator."),
         ),
-        // Such as a NUL, which no text in Postgres has.
+        // Such as a NUL character, which Postgres cannot store in a text.
         Some(code) if code.starts_with("22") => Failure::bad(words),
         _ if Class::of(error) == Class::Connection => {
-            Failure::away(format!("{words}. This page goes on by itself once the database is back."))
+            Failure::away(format!("{words}. This page recovers by itself once the database is back."))
         }
         _ => Failure::broken(words),
     }

@@ -1,4 +1,4 @@
-//! What all pages have: head, navigation, landmarks, tables, and how a failure looks.
+//! The parts that all pages share: head, navigation, landmarks, tables, and failures.
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -32,7 +32,7 @@ const NAVIGATION: [(NavItem, &str, &str); 5] = [
     (NavItem::Workers, "/workers", "Workers"),
 ];
 
-/// A whole page, or what is to be said instead of it.
+/// A whole page with `body`, or with the failure instead.
 pub(crate) fn show(
     app: &App,
     visitor: &Visitor,
@@ -47,7 +47,7 @@ pub(crate) fn show(
     show_as(app, visitor, at, title, status, body)
 }
 
-/// The same with a status of its own.
+/// Like [`show`], with an HTTP status of its own.
 pub(crate) fn show_as(
     app: &App,
     visitor: &Visitor,
@@ -125,14 +125,13 @@ fn failed(visitor: &Visitor, failure: &Failure) -> Markup {
     }
 }
 
-/// Where nothing is.
 pub(crate) async fn nowhere(State(app): State<App>, visitor: Visitor, uri: Uri) -> Response {
     let why = format!("There is no page {:?}.", uri.path().chars().take(200).collect::<String>());
     show(&app, &visitor, NavItem::Elsewhere, "Not found", Err(Failure::absent(why)))
 }
 
-/// A table, each row headed by its first cell. The roles keep it a table where the style sheet lays
-/// it out otherwise.
+/// A table whose first column heads each row. The ARIA roles keep it a table for screen readers
+/// where the style sheet changes its layout.
 pub(crate) fn table(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         table role="table" {
@@ -157,7 +156,7 @@ pub(crate) fn table(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Ma
     }
 }
 
-/// How a try ended, in the colour of what that means.
+/// The outcome of an attempt, in the colour of its effect.
 pub(crate) fn outcome_badge(outcome: Outcome) -> Markup {
     let facts = outcome.facts();
     let class = match facts.effect {
@@ -168,7 +167,7 @@ pub(crate) fn outcome_badge(outcome: Outcome) -> Markup {
     html! { span class={ "badge " (class) } { (facts.word) } }
 }
 
-/// A saga's or a worker's status.
+/// The status of a saga or of a worker.
 pub(crate) fn badge(word: &str) -> Markup {
     let class = if word.bytes().all(|byte| byte.is_ascii_lowercase()) { word } else { "" };
     html! { span class={ "badge " (class) } { (word) } }

@@ -36,7 +36,8 @@ use store::Store;
 
 pub(crate) use access::token::VARIABLE as TOKEN_VARIABLE;
 
-/// The longest form: a comment has 1,024 bytes, each of which is three when it is encoded.
+/// Upper bound on a form. A comment has up to 1,024 bytes, each of which becomes three when it is
+/// encoded.
 const FORM_BYTES_MAX: usize = 16 * 1024;
 
 const ENVIRONMENT: &str = "\
@@ -48,26 +49,26 @@ process. Without a token the page is read-only, and so are its sessions in the d
 Rights in the database:
   pgsaga_reader is enough to read; with a token, pgsaga_operator.";
 
-/// Serve a web page for people: what runs, what is stuck and why, and, with a token, the decisions
-/// that repair it
+/// Serve a web page that shows what runs, what is stuck and why; with a token, people can also take
+/// the decisions that repair it
 ///
-/// The page is served without TLS: reach it over a tunnel, or through a proxy that has TLS. Whoever
-/// reaches it may read it. Runs until SIGTERM or SIGINT; while the database is away it says so, and
-/// goes on by itself.
+/// The page has no TLS of its own: reach it through a tunnel, or through a proxy that terminates
+/// TLS. Everybody who reaches the page may read it. Runs until SIGTERM or SIGINT. While the
+/// database cannot be reached, the page says so, and recovers by itself.
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]
 pub(crate) struct Ui {
     #[command(flatten)]
     database: Database,
-    /// Where the page is served
+    /// Address and port to listen on
     #[arg(long, env = "PGSAGA_UI_LISTEN", default_value = "127.0.0.1:9465", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// A name under which browsers may ask for the page, such as saga.example; repeatable.
-    /// Addresses and localhost always may; any other name is refused, so that no page from
-    /// elsewhere can read this one under a name of its own
+    /// A host name under which browsers may request the page, such as saga.example; repeatable.
+    /// Addresses and localhost are always allowed. Other names are refused, so that no other site
+    /// can read this page under a name of its own (DNS rebinding)
     #[arg(long, env = "PGSAGA_UI_HOSTS", value_delimiter = ',', value_name = "NAME", value_parser = guard::host_name)]
     host: Vec<String>,
-    /// A file that holds the token and nothing else; see below
+    /// A file that contains only the token; see below
     #[arg(long, env = "PGSAGA_UI_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -77,7 +78,7 @@ struct App(Arc<Parts>);
 
 struct Parts {
     store: Store,
-    /// None: read-only.
+    /// `None` makes the page read-only.
     token: Option<Token>,
     sessions: Sessions,
     hosts: Vec<String>,
@@ -93,9 +94,9 @@ impl std::ops::Deref for App {
 }
 
 impl Ui {
-    /// Serves until `stop`; answers that are under way then may end.
+    /// Serves until `stop`. Responses in progress may then end.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        // What other commands colour is shown here in a browser.
+        // Output that other commands colour is shown in a browser here.
         console::set_colors_enabled(false);
         let token = Token::find(self.token_file.as_deref())?;
         let url = self.database.database_url;
@@ -148,8 +149,8 @@ fn router(app: App) -> Router {
             get(|| asset("text/javascript; charset=utf-8", include_str!("static/live.js"))),
         )
         .route("/static/icon.svg", get(|| asset("image/svg+xml", include_str!("static/icon.svg"))))
-        // The process runs: it says nothing about Postgres, or an outage there would restart this
-        // one, too.
+        // Says only that the process runs. If it said anything about Postgres, an outage of
+        // Postgres would restart this process too.
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(layout::nowhere)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))

@@ -1,5 +1,5 @@
-//! The last reading of the overview, for all who ask: however many pages are open, the database is
-//! asked seldom.
+//! The latest overview, shared by all visitors: the number of open pages does not raise the load on
+//! the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,15 +23,15 @@ struct Cached {
     until: Instant,
 }
 
-/// The overview. A request that comes while the overview is read waits for that reading.
+/// Returns the overview. A request that arrives during a read waits for that read.
 pub(crate) async fn current(app: &App) -> Result<Arc<Overview>, Failure> {
     let mut cached = Arc::clone(&app.overview.0).lock_owned().await;
     if let Some(last) = cached.as_ref().filter(|last| Instant::now() < last.until) {
         return last.read.clone();
     }
     let reader = app.clone();
-    // In a task of its own: the database works on it even when the first to ask hangs up, and
-    // nobody else may ask meanwhile.
+    // A task of its own, because the read continues even if the first visitor hangs up, and no
+    // other visitor may start one meanwhile.
     let reading = tokio::spawn(async move {
         let started = Instant::now();
         let read = reader.store.read(Overview::read).await.map(Arc::new);

@@ -1,4 +1,4 @@
-//! What a link or a form says.
+//! The parameters of a link or a form.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ const GID_CHARS_MAX: usize = 128;
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads a query or a form. Whatever was sent, there is some reading of it.
+    /// Reads a query or a form. Any input can be read.
     pub(crate) fn read(text: &str) -> Params {
         let owned = |text: Cow<'_, str>| text.into_owned();
         Params(
@@ -21,7 +21,7 @@ impl Params {
         )
     }
 
-    /// Refuses names that mean nothing here.
+    /// Refuses parameters that the page does not have.
     pub(crate) fn only(&self, allowed: &[&str]) -> Result<(), Failure> {
         match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
             None => Ok(()),
@@ -31,7 +31,7 @@ impl Params {
         }
     }
 
-    /// A value, where there is one that is not empty.
+    /// The value of a parameter, if it is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
@@ -46,7 +46,7 @@ impl Params {
         self.get(name).map(|text| text.parse().map_err(|_| bad(text))).transpose()
     }
 
-    /// The gid of a saga. What cannot be one is unknown as well.
+    /// The saga's gid. Text that cannot be a gid counts as an unknown saga.
     pub(crate) fn gid(&self) -> Result<String, Failure> {
         let gid =
             self.get("gid").ok_or_else(|| Failure::bad("gid: found nothing; allowed: the gid of a saga"))?;
@@ -57,7 +57,7 @@ impl Params {
     }
 }
 
-/// Whether a text can be in a gid.
+/// Whether the text may be part of a gid.
 pub(crate) fn is_of_gid(text: &str) -> bool {
     text.len() <= GID_CHARS_MAX
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))

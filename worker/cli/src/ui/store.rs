@@ -1,5 +1,5 @@
-//! The page's sessions in the database: those that read are read-only, and there are others only
-//! where a token is.
+//! The page's connections to the database. Reads use read-only sessions. Sessions that write exist
+//! only if the page has a token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::error::Error;
 use crate::operate::check_schema;
 use pgsaga_worker::db::{self, Class};
 
-/// The longest wait for a connection, and before it for a permit.
+/// Upper bound on the wait for a permit, and on the wait for a connection after it.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// Pages are read at once, and more wait for each other.
+/// Upper bound on the pages that are read at the same time. Further pages wait.
 const READING_MAX: u32 = 4;
 const DECIDING_MAX: u32 = 2;
-/// The longest that a page or a decision may take, statements and waits together. Only a host that
-/// vanished takes longer than the statements' own limits.
+/// Upper bound on the time of a page or a decision, with its statements and waits. The statements'
+/// own limits are shorter, so that only a host that vanished reaches it.
 const WHOLE_MAX: Duration = Duration::from_secs(60);
-/// Of every session. A page that takes longer would be a load on what it shows.
+/// Settings of every session. A page that takes longer would slow down the workers that it shows.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "5000"),
     ("lock_timeout", "3000"),
@@ -29,17 +29,18 @@ const SETTINGS: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Connects when it is first asked, and anew after a connection broke: the primary may be another
-/// host by then.
+/// Connects at the first read, and again after a broken connection, because another host may be the
+/// primary by then.
 pub(crate) struct Store {
     url: String,
     decides: bool,
     pools: Mutex<Option<Arc<Pools>>>,
-    /// One connects at a time, and leaves behind when and why it could not.
+    /// Only one request connects at a time. It leaves the time and the reason of a failure to the
+    /// others.
     opening: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-    /// As many slots as there are connections. A request with a slot has a connection, be it of
-    /// pools that were given up meanwhile or the first of new ones: so there are never more. Who
-    /// waits for one holds an HTTP connection, of which there are few, and hangs up with it.
+    /// One permit for each connection. The holder of a permit has a connection, of the current
+    /// pools or of pools that are being closed, so that there are never more connections. A request
+    /// that waits for a permit holds one of few HTTP connections, and gives up with it.
     reading: Arc<Semaphore>,
     deciding: Arc<Semaphore>,
 }
@@ -51,7 +52,7 @@ struct Pools {
 }
 
 impl Store {
-    /// Connects to nothing yet.
+    /// Opens no connection yet; the first read does.
     pub(crate) fn new(url: String, decides: bool) -> Store {
         let slots = |number: u32| Arc::new(Semaphore::new(number as usize));
         Store {
@@ -64,12 +65,12 @@ impl Store {
         }
     }
 
-    /// The name of the database, once it has answered.
+    /// Name of the database; `None` until it has answered.
     pub(crate) fn database(&self) -> Option<String> {
         self.held().as_ref().map(|pools| pools.database.clone())
     }
 
-    /// Asks something, in a session that cannot write.
+    /// Runs a read in a session that cannot write.
     pub(crate) async fn read<T, F>(&self, ask: impl FnOnce(PgPool) -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -98,14 +99,14 @@ impl Store {
     async fn enter(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
         match tokio::time::timeout(ANSWER_MAX, Arc::clone(slots).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            // Those who have one wait for the database as well.
+            // The holders of the permits wait for the database as well.
             _ if self.held().is_none() => Err(Failure::away("It has not answered for 3 s.")),
             _ => Err(Failure::busy()),
         }
     }
 
-    /// In a task of its own, which keeps its permit to its end: whoever hangs up must not take a
-    /// future with them that owns a transaction.
+    /// Runs in a task of its own, which keeps its permit to its end. A visitor who hangs up must
+    /// not drop a future that owns a transaction.
     async fn run<T: Send + 'static>(
         &self,
         pools: Arc<Pools>,
@@ -122,8 +123,8 @@ impl Store {
             return Err(Failure::broken("The page ended unexpectedly; its log says why."));
         };
         answer.map_err(|error| {
-            // There is a connection for whoever has a permit: where a pool had none in time, none
-            // could be made.
+            // There is a connection for each permit. If a pool had none in time, none could be
+            // opened.
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection
             {
@@ -134,7 +135,7 @@ impl Store {
         })
     }
 
-    /// Whoever comes next connects anew, unless somebody has done so since.
+    /// Makes the next request connect again, unless another request already did.
     fn give_up(&self, pools: &Arc<Pools>) {
         let mut held = self.held();
         if held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, pools)) {
@@ -142,7 +143,7 @@ impl Store {
         }
         *held = None;
         let pools = Arc::clone(pools);
-        // What nobody uses is closed at once, and the rest with its last answer.
+        // Closes idle connections now, and each other connection after its last answer.
         tokio::spawn(async move {
             pools.reading.close().await;
             if let Some(deciding) = &pools.deciding {
@@ -157,7 +158,7 @@ impl Store {
             return Ok(Arc::clone(pools));
         }
         let mut failed = self.opening.lock().await;
-        // Whoever was first may have found out for all who waited.
+        // The first of the waiting requests may already have connected.
         if let Some(pools) = &*self.held() {
             return Ok(Arc::clone(pools));
         }
@@ -182,11 +183,11 @@ impl Store {
         let options = db::choose(&self.url).await?.options(SETTINGS);
         let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
         let read_only = options.clone().options([("default_transaction_read_only", "on")]);
-        // Outside the pool, which would try again until its time is up, and then only say that it
-        // waited.
+        // Outside the pool, because a pool would retry until its time is over and then report only
+        // that it waited.
         let mut connection = PgConnection::connect_with(&read_only).await.map_err(Error::from)?;
         check_schema(&mut connection).await?;
-        // Courtesy: it ends with us as well.
+        // Optional: the connection also ends with the process.
         let _ = connection.close().await;
         let pools = Pools {
             reading: pool(read_only, READING_MAX),

@@ -1,18 +1,17 @@
-//! What others wrote, shown as text: participants, applications and people fill messages, labels
-//! and gids.
+//! Text of others (participants, applications, people), shown as text: messages, labels and gids.
 
 use maud::{Markup, PreEscaped, html};
 
 use crate::words::is_unprintable;
 
-/// Characters of a text that is not folded.
+/// Upper bound on the characters of a text that is shown unfolded.
 const LINE_CHARS_MAX: usize = 160;
-/// Characters of a folded text that stay in sight.
+/// Characters of a folded text that stay visible.
 const SUMMARY_CHARS: usize = 100;
-/// Characters of a text at all.
+/// Upper bound on the characters of a text.
 pub(crate) const CHARS_MAX: usize = 20_000;
 
-/// All of a text. What is unprintable is shown as a sign, and the text's direction is its own.
+/// The whole text. Unprintable characters are shown as signs, and the text has its own direction.
 pub(crate) fn text(text: &str) -> Markup {
     let mut shown = String::with_capacity(text.len() + 16);
     let mut plain = String::new();
@@ -32,12 +31,12 @@ pub(crate) fn text(text: &str) -> Markup {
     html! { bdi { (PreEscaped(shown)) } }
 }
 
-/// The same, where a long one is opened by hand.
+/// Like [`text`], but a long text is folded.
 pub(crate) fn folded(whole: &str) -> Markup {
     folded_first(whole, whole.chars().count())
 }
 
-/// The same of a text of so many characters, of which at least those that are shown were read.
+/// Like [`folded`], for a text of `chars` characters of which only `first` was read.
 pub(crate) fn folded_first(first: &str, chars: usize) -> Markup {
     if chars <= LINE_CHARS_MAX && !first.contains('\n') {
         return text(first);
@@ -54,10 +53,10 @@ pub(crate) fn folded_first(first: &str, chars: usize) -> Markup {
     }
 }
 
-/// A character that cannot be seen, or changes what is seen beside it.
+/// A sign for a character that is invisible or changes how its neighbours look.
 fn sign(character: char) -> Markup {
     let code = format!("U+{:04X}", u32::from(character));
-    // Unicode has a picture of each of the first.
+    // Unicode has a picture for each control character.
     let picture = match character {
         '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)),
         '\u{7f}' => Some('\u{2421}'),

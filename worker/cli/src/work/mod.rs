@@ -1,5 +1,3 @@
-//! `pgsaga work`.
-
 mod systemd;
 
 use std::net::SocketAddr;
@@ -28,13 +26,13 @@ use pgsaga_worker::telemetry::metrics::{self, Series};
 use pgsaga_worker::{Options, Worker, WorkerStatus, not_ready};
 use systemd::Systemd;
 
-/// Runs a worker until SIGTERM or SIGINT, then drains: running calls may end, the rest is handed
-/// back.
+/// Runs a worker until SIGTERM or SIGINT, then drains: calls in flight may end, and tasks that were
+/// not called are released.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Work {
     /// A Postgres database to serve, such as postgres://user:password@host:5432/name; repeatable,
-    /// in the variable with spaces between. Several hosts of one database may be named as libpq
-    /// allows, such as host1:5432,host2:5432: the one that takes writes is used
+    /// or separated by spaces in the variable. Several hosts of one database may be named as libpq
+    /// allows, such as host1:5432,host2:5432: the worker uses the host that accepts writes
     /// (target_session_attrs=any, read-write or primary)
     #[arg(
         long,
@@ -45,12 +43,13 @@ pub(crate) struct Work {
         value_name = "URL"
     )]
     database_url: Vec<String>,
-    /// DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: no prepared
-    /// statements, no session settings, and no LISTEN unless --direct-database-url is given
+    /// Set if DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: the
+    /// worker then uses no prepared statements and no session settings, and no LISTEN unless
+    /// --direct-database-url is given
     #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pooled: bool,
-    /// The same database without a pooler, for LISTEN; it may name several hosts as well. One for
-    /// each --database-url, in their order
+    /// The same database without a pooler, for LISTEN; may name several hosts as well. One for each
+    /// --database-url, in their order
     #[arg(
         long,
         env = "PGSAGA_DIRECT_DATABASE_URL",
@@ -59,75 +58,76 @@ pub(crate) struct Work {
         value_name = "URL"
     )]
     direct_database_url: Vec<String>,
-    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN have four
-    /// of their own. One number for all databases, or one each, in their order
+    /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN use four
+    /// more. One number for all databases, or one for each, in their order
     #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_values_t = [4], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
     database_connections: Vec<u32>,
-    /// The longest that a statement may take, 1 to 600 seconds
+    /// Upper bound on the time of a statement, 1 to 600 seconds
     #[arg(long, env = "PGSAGA_DATABASE_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     database_timeout_seconds: u64,
-    /// Where /metrics, /healthz and /readyz are served
+    /// Address and port that serve /metrics, /healthz and /readyz
     #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Calls running at once, 1 to 65,536. One number for each of all databases, or one each, in
-    /// their order
+    /// Upper bound on the concurrent calls, 1 to 65,536. One number for every database, or one for
+    /// each, in their order
     #[arg(long, env = "PGSAGA_CONCURRENCY", default_values_t = [512], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Vec<u32>,
-    /// A worker that was silent for so long is dead, and its tasks are rescued; 2 to 3,600 seconds
+    /// A worker that was silent for this long is dead, and its tasks are rescued; 2 to 3,600
+    /// seconds
     #[arg(long, env = "PGSAGA_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease_seconds: u64,
-    /// How long running calls may take to end after the first signal, 0 to 3,600 seconds
+    /// Time that calls in flight have to end after the first signal, 0 to 3,600 seconds
     #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     grace_seconds: u64,
-    /// A queue to serve, and maybe how many calls of it run at once; repeatable. Without it, all
-    /// queues are served
+    /// A queue to serve, optionally with an upper bound on its concurrent calls; repeatable. By
+    /// default the worker serves all queues
     #[arg(long, env = "PGSAGA_QUEUES", value_delimiter = ',', value_name = "NAME[=LIMIT]")]
     queue: Vec<queues::Served>,
-    /// A file of the participants that steps call by name, as participant:stock/reserve: their URLs
-    /// and secrets (docs/safety.md). Give all workers the same
+    /// A file with the URLs and secrets of the participants that steps call by name, such as
+    /// participant:stock/reserve (docs/safety.md). Give all workers the same file
     #[arg(long, env = "PGSAGA_PARTICIPANTS", value_name = "FILE")]
     participants: Option<PathBuf>,
-    /// How many calls of one participant run at once, such as pay.example:8080=16 or
+    /// Upper bound on the concurrent calls of one participant, such as pay.example:8080=16 or
     /// participant:stock=16; repeatable
     #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
     participant_limit: Vec<(String, usize)>,
-    /// Bytes of an answer that are read and kept at most, 1,024 to 1,048,576
+    /// Upper bound on the bytes of an answer that are read and kept, 1,024 to 1,048,576
     #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
     // control: retention-asked-for
-    /// Delete sagas, and their history, this long after they finished, such as 90d; at least 1m.
-    /// Without it, nothing is ever deleted. Whichever worker has the lowest id does it, so give it
-    /// to all
+    /// Delete sagas and their history this long after they finished, such as 90d; at least 1m. By
+    /// default nothing is ever deleted. The living worker with the lowest id deletes for all, so
+    /// give the flag to all workers
     #[arg(long, env = "PGSAGA_RETENTION", value_name = "DURATION", value_parser = retention)]
     retention: Option<Duration>,
-    /// An address or a network that plain URLs may reach beside public addresses, such as
-    /// 10.0.0.0/8; repeatable. Loopback, private, link-local, metadata and reserved addresses are
-    /// denied otherwise
+    /// An address or a network that plain URLs may reach in addition to public addresses, such as
+    /// 10.0.0.0/8; repeatable. Other loopback, private, link-local, metadata and reserved addresses
+    /// are denied
     #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     allow_address: Vec<IpNet>,
-    /// Call named participants only: a step with a plain URL waits for a worker that may call it
+    /// Call only named participants. A step with a plain URL waits for a worker that may call it
     #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     deny_plain_urls: bool,
-    /// Certificates in PEM of authorities that participants' certificates may be signed by, beside
-    /// the system's own
+    /// A file with PEM certificates of authorities that may sign participants' certificates, in
+    /// addition to the system's own
     #[arg(long, env = "PGSAGA_PARTICIPANT_CA", value_name = "FILE")]
     participant_ca: Option<PathBuf>,
 }
 
-/// An address alone is a network of one.
+/// An address is a network of one address.
 fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
 }
 
-/// How long finished sagas are kept.
+/// The age at which finished sagas are deleted.
 fn retention(text: &str) -> Result<Duration, String> {
     let age = filter::duration(text)?;
     if age < Duration::from_secs(60) { Err("allowed: 1m or more".to_owned()) } else { Ok(age) }
 }
 
-/// Whose calls are limited, as the steps' URLs write it, and to how many.
+/// A participant as the steps' URLs write it, and the bound on its calls.
 fn participant_limit(text: &str) -> Result<(String, usize), String> {
     let allowed = || {
         "allowed: HOST=LIMIT or HOST:PORT=LIMIT as the URLs write it, or participant:NAME=LIMIT, with a limit from 1 to 65,536"
@@ -142,7 +142,6 @@ fn participant_limit(text: &str) -> Result<(String, usize), String> {
 }
 
 impl Work {
-    /// Works until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         small_pages();
         let recorder = metrics::install().map_err(|error| Error::Usage(error.to_string()))?;
@@ -182,7 +181,7 @@ impl Work {
                 Ok((_, Err(error))) => error.into(),
                 Err(error) => Error::loop_ended(&error),
             };
-            // One process is one unit: whoever supervises it starts all of it again.
+            // One process is one unit: its supervisor restarts all of it.
             stop.cancel();
             if result.is_ok() {
                 result = Err(error);
@@ -199,7 +198,7 @@ impl Work {
         result
     }
 
-    /// What is served, each with its own limits.
+    /// The databases to serve, each with its own limits.
     fn databases(&self) -> Result<Vec<Served>, Error> {
         let timeout = Duration::from_secs(self.database_timeout_seconds);
         let urls: Vec<&String> = self.database_url.iter().filter(|url| !url.is_empty()).collect();
@@ -276,7 +275,7 @@ impl Work {
         Ok(Worker::new(options, http.traced(traces), stop)?)
     }
 
-    /// What makes the calls, and how many calls single participants may take at once.
+    /// The HTTP client, and the bounds on the calls of single participants.
     fn http(&self, calls_max: usize) -> Result<(HttpExecutor, Vec<(String, usize)>), Error> {
         let authorities = match &self.participant_ca {
             Some(file) => client::certificates(file)?,
@@ -314,7 +313,7 @@ impl Work {
     }
 }
 
-/// Looks at the workers for `/metrics` and `/readyz`.
+/// Reads the workers' states for `/metrics` and `/readyz`.
 fn look(workers: Vec<WorkerStatus>) -> http_listener::Look {
     Arc::new(move || {
         workers.iter().for_each(WorkerStatus::observe);
@@ -322,7 +321,7 @@ fn look(workers: Vec<WorkerStatus>) -> http_listener::Look {
     })
 }
 
-/// A database, and how much of it this process may do at once.
+/// A database, with the limits of this process for it.
 struct Served {
     url: String,
     /// Without user and password.
@@ -333,7 +332,7 @@ struct Served {
     calls_max: usize,
 }
 
-/// One value for all databases, or one each.
+/// One value for all databases, or one for each.
 fn of_each(flag: &str, values: &[u32], nth: usize, count: usize) -> Result<u32, Error> {
     match values {
         [value] => Ok(*value),
@@ -345,11 +344,12 @@ fn of_each(flag: &str, values: &[u32], nth: usize, count: usize) -> Result<u32, 
     }
 }
 
-/// A worker frees as much as it allocates, all over its heap: huge pages keep what is free of them,
-/// and made it half as large again without being faster (docs/performance.md). Children inherit it,
-/// so only a worker, which has none, asks for it.
+/// Asks the kernel for small pages. A worker allocates and frees memory all over its heap. Huge
+/// pages keep freed memory, and made the process half as large again without making it faster
+/// (docs/performance.md). Children inherit the setting, so only a worker, which has no children,
+/// asks for it.
 fn small_pages() {
-    // Where the kernel does not know it, there are no huge pages to be spared.
+    // A kernel that does not know the setting has no huge pages.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
 }

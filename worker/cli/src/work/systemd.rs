@@ -1,10 +1,10 @@
-//! What a worker tells systemd, where systemd started it and wants to know (`Type=notify`,
+//! The states that a worker reports to systemd if systemd asks for them (`Type=notify`,
 //! `WatchdogSec=`; sd_notify(3)).
 //!
-//! Alive is a process whose timers fire and whose heartbeat loop comes around. What that loop asks
-//! of Postgres ends by a timeout if by nothing else, so it comes around during an outage, too: an
-//! outage restarts nobody. Ready is what `/readyz` says. Where a process serves several databases,
-//! every loop must come around, and every worker be ready.
+//! A process is alive if its timers fire and its heartbeat loop makes progress. Each statement of
+//! that loop has a timeout, so the loop also makes progress during an outage of Postgres, and an
+//! outage restarts no worker. A process is ready if `/readyz` says so. If a process serves several
+//! databases, every loop must make progress, and every worker must be ready.
 
 use std::env;
 use std::io;
@@ -18,45 +18,45 @@ use tokio_util::sync::CancellationToken;
 
 use pgsaga_worker::{WorkerStatus, not_ready};
 
-/// How often the worker is looked at.
+/// Interval at which the workers' states are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// However soon the watchdog bites.
+/// Lower bound on that interval, however short the watchdog's time is.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
-/// A start that waits for Postgres asks so often for so much more time: as long as the process
-/// lives, systemd waits, too.
+/// Interval at which a start that waits for Postgres asks systemd for more time. Systemd waits as
+/// long as the process lives.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTENSION: Duration = Duration::from_secs(30);
-/// How much longer than its grace a drain may take, with room to spare (see `run`).
+/// Upper bound on the time of a drain after the grace period, with a margin (see `run`).
 const AFTER_GRACE_MAX: Duration = Duration::from_secs(15);
-/// One turn of the heartbeat loop is a few statements. One that takes as long as so many, each at
-/// its timeout, will not end.
+/// Upper bound on the statements of one iteration of the heartbeat loop. An iteration that takes as
+/// long as this many timeouts will not end.
 const STATEMENTS_MAX: u32 = 6;
 
-/// How long the last words may take to leave.
+/// Upper bound on the time to send the last message.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
-/// As sd_notify(3) writes them.
+/// Assignments of sd_notify(3), such as `READY=1`.
 type Words = Vec<String>;
 
 #[derive(Debug)]
 pub(crate) struct Systemd {
     words: Sender<Words>,
     said: oneshot::Receiver<()>,
-    /// How soon systemd kills a worker that says nothing.
+    /// Time without a message after which systemd kills the worker.
     watchdog: Option<Duration>,
 }
 
 impl Systemd {
-    /// As the environment says; `None` where systemd did not ask. `WATCHDOG_PID` says whom the
-    /// watchdog is for.
+    /// Reads the environment; `None` if systemd asked for nothing. `WATCHDOG_PID` names the process
+    /// that the watchdog is for.
     pub(crate) fn from_env() -> io::Result<Option<Systemd>> {
         if env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
             return Ok(None);
         }
         let (words, to_say) = channel();
         let (saying, said) = oneshot::channel::<()>();
-        // The socket blocks while systemd does not read: a thread of its own, which holds up
-        // nobody, not even the exit.
+        // The socket blocks while systemd does not read, so it has a thread of its own, which
+        // delays nothing, not even the exit.
         thread::Builder::new().name("systemd".to_owned()).spawn(move || {
             let _ends = saying;
             say(&to_say);
@@ -65,7 +65,7 @@ impl Systemd {
         Ok(Some(Systemd { words, said, watchdog }))
     }
 
-    /// Tells until `done`, and returns once the last word is said.
+    /// Reports states until `done`, and returns after the last message.
     pub(crate) async fn run(
         self,
         workers: Vec<WorkerStatus>,
@@ -79,7 +79,7 @@ impl Systemd {
         let mut look = tokio::time::interval(look_every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // A drain may be over before the next look: it is told all the same.
+            // A drain may end before the next reading. It is reported nevertheless.
             let last = tokio::select! {
                 biased;
                 () = done.cancelled() => true,
@@ -113,17 +113,17 @@ fn say(to_say: &Receiver<Words>) {
     }
 }
 
-/// The workers of the process at one look.
+/// The states of the process's workers at one reading.
 struct Seen {
     now: Instant,
-    /// Why not; empty where all are.
+    /// Why workers are not ready; empty if all are.
     not_ready: String,
     stopping: bool,
-    /// For how long a heartbeat loop has not come around; `None` where none runs.
+    /// Time for which a heartbeat loop has made no progress; `None` if no loop runs.
     silence: Option<Duration>,
 }
 
-/// What systemd was told, and so what it is to be told next. Decides and does nothing.
+/// What systemd was told, which decides what it is told next. Does no I/O.
 struct Told {
     watchdog: Option<Duration>,
     silence_max: Duration,
@@ -153,7 +153,7 @@ impl Told {
         let mut words = Vec::new();
         if seen.stopping && !self.stopping {
             self.stopping = true;
-            // Whatever TimeoutStopSec= is: a grace that was changed must not be cut short.
+            // Independent of TimeoutStopSec=, so that a longer grace period is not cut short.
             words.extend([NotifyState::Stopping, extension(self.drain_max)]);
         }
         // control: systemd-ready

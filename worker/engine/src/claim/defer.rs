@@ -31,7 +31,6 @@ const BACK_PER_SECOND: i64 = 5_000;
 /// Upper bound on the tasks released by one statement.
 const GROUP_MAX: usize = 1000;
 
-/// The loop that defers.
 pub(crate) struct Defer {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,
@@ -97,13 +96,13 @@ impl Defer {
                 open.max(Duration::from_secs((before / BACK_PER_SECOND) as u64)).clamp(DEFER_MIN, DEFER_MAX);
             let mut count = 0;
             loop {
-                let (lanes, marks) = self.watermarks.all();
+                let (lanes, watermarks) = self.watermarks.all();
                 let most = BATCH * lanes.len() as i64;
                 let defer = query::Defer {
                     participants: &[&name],
                     delay_us: delay.as_micros() as i64,
                     lanes: &lanes,
-                    watermarks: &marks,
+                    watermarks: &watermarks,
                     lane_tasks_max: BATCH,
                     only_if_nobody_may_call: if_nobody_may,
                 };

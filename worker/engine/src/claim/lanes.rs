@@ -43,7 +43,7 @@ impl LaneReport {
             now: header.try_get("now")?,
             running: header.try_get("running")?,
             xmax: header.try_get("xmax")?,
-            from: row.try_get("mark")?,
+            from: row.try_get("watermark")?,
             lowest: row.try_get("lowest")?,
         };
         let look_back = claimer.watermarks.learn(lane, &seen);

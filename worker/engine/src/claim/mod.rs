@@ -42,7 +42,6 @@ const IDLE_AFTER: u32 = 3;
 /// Interval at which a claim starts before the watermark.
 const LOOK_BACK_EVERY: Duration = Duration::from_secs(5);
 
-/// What one claim did.
 struct Claimed {
     found: usize,
     asked: usize,
@@ -51,7 +50,6 @@ struct Claimed {
     next_due: Option<Duration>,
 }
 
-/// The loop that claims.
 pub(crate) struct Claimer {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,
@@ -211,11 +209,11 @@ impl Claimer {
     async fn peek(&self, asked: usize) -> Result<Option<Claimed>, sqlx::Error> {
         let _moving = self.membership.gate.read().await;
         self.metrics.breakers_open.set(self.participants.blocked().open as f64);
-        let (lanes, marks) = self.watermarks.all();
+        let (lanes, watermarks) = self.watermarks.all();
         let (queues, _) = self.queues.rooms(asked).unzip();
         let peek = query::Peek {
             lanes: &lanes,
-            watermarks: &marks,
+            watermarks: &watermarks,
             queues: queues.as_deref(),
             server_started_at: self.membership.identity().server,
         };

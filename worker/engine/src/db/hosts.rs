@@ -6,8 +6,9 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::session::{is_unverified, prepare};
 use super::url::{DatabaseUrl, Wanted};
-use super::{Class, is_unverified, no_answer, prepare};
+use super::{Class, no_answer};
 use crate::error::Error;
 
 /// Upper bound on a host's answer if the URL has no `connect_timeout` and names several hosts. A

@@ -1,8 +1,10 @@
-//! Connections to the database: pools, statement timeouts, and the classification of errors.
+//! Connections to the database: pools, statement timeouts, and the classes of errors.
 
+mod class;
 mod hosts;
 mod pool_set;
 mod reconnect;
+mod session;
 mod time;
 mod url;
 
@@ -14,7 +16,7 @@ use pgsaga_sql::query;
 use pgsaga_sql::schema::Found;
 use sqlx::Connection as _;
 use sqlx::Postgres;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,29 +25,14 @@ use crate::error::Error;
 use crate::telemetry::metrics::DatabaseMetrics;
 use crate::telemetry::metrics::handle::MetricSet as _;
 
+pub use class::{Class, sqlstate};
 pub use hosts::Hosts;
 use pool_set::PoolSet;
 pub use pool_set::{Options, PoolKind};
 pub(crate) use reconnect::Reconnect;
+pub use session::PLANNER;
 pub use time::Time;
 pub use url::of_database;
-
-/// Planner settings for every session of a worker.
-///
-/// The hot statements are written for index loops, and EXPLAIN tests show that their plans do not
-/// depend on statistics. Planning a statement again on each execution costs more than it gains.
-///
-/// A generic plan made while a table is small stays in use while the table grows to millions of
-/// rows. Sequential scans are therefore disabled. Bitmap scans are disabled because a claim that
-/// needs a few hundred rows would read and sort all due rows.
-pub const PLANNER: [(&str, &str); 4] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("jit", "off"),
-    // control: plans-without-scans
-    ("enable_seqscan", "off"),
-    // control: plans-without-sorts
-    ("enable_bitmapscan", "off"),
-];
 
 /// Upper bound on the wait for a connection. No caller asks a pool for more connections than the
 /// pool has.
@@ -68,7 +55,7 @@ pub struct Db(Arc<Shared>);
 struct Shared {
     options: Options,
     hosts: Hosts,
-    link: RwLock<Arc<PoolSet>>,
+    pools: RwLock<Arc<PoolSet>>,
     /// Index of the primary in the list of hosts; `None` until the first connection.
     primary: watch::Sender<Option<usize>>,
     searching: AtomicBool,
@@ -83,11 +70,11 @@ impl Db {
     /// [`Error::Usage`] if the URL cannot be parsed.
     pub fn new(options: Options) -> Result<Db, Error> {
         let hosts = Hosts::read(&options.url, options.pooled, options.timeout)?;
-        let link = RwLock::new(Arc::new(PoolSet::new(&options, &hosts, 0)));
+        let pools = RwLock::new(Arc::new(PoolSet::new(&options, &hosts, 0)));
         let (primary, searching, closed) =
             (watch::Sender::new(None), AtomicBool::new(false), CancellationToken::new());
         let metrics = DatabaseMetrics::of(&options.series, &[]);
-        Ok(Db(Arc::new(Shared { options, hosts, link, primary, searching, closed, metrics })))
+        Ok(Db(Arc::new(Shared { options, hosts, pools, primary, searching, closed, metrics })))
     }
 
     /// Upper bound on the duration of a statement.
@@ -105,12 +92,12 @@ impl Db {
         pool: PoolKind,
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let link = self.link();
-        let result = link.run(pool, statement).await;
+        let pools = self.pools();
+        let result = pools.run(pool, statement).await;
         if let Err(error) = &result
             && Class::of(error) == Class::Connection
         {
-            self.lost(&link);
+            self.lost(&pools);
         }
         result
     }
@@ -126,7 +113,6 @@ impl Db {
         class
     }
 
-    /// Counts a failed statement.
     pub(crate) fn count(&self, error: &sqlx::Error) -> Class {
         let errors = &self.0.metrics.errors;
         let class = Class::of(error);
@@ -163,18 +149,18 @@ impl Db {
 
     /// Updates the connection gauges.
     pub fn observe(&self) {
-        self.link().observe();
+        self.pools().observe();
     }
 
-    fn link(&self) -> Arc<PoolSet> {
-        Arc::clone(&self.0.link.read().unwrap_or_else(PoisonError::into_inner))
+    fn pools(&self) -> Arc<PoolSet> {
+        Arc::clone(&self.0.pools.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Starts a search after a broken connection, because the primary may have changed. At most one
     /// search runs at a time.
-    fn lost(&self, link: &Arc<PoolSet>) {
+    fn lost(&self, pools: &Arc<PoolSet>) {
         if !self.0.hosts.chooses()
-            || !Arc::ptr_eq(link, &self.link())
+            || !Arc::ptr_eq(pools, &self.pools())
             || self.0.searching.swap(true, Ordering::AcqRel)
         {
             return;
@@ -220,12 +206,12 @@ impl Db {
             return;
         }
         let left = {
-            let mut link = self.0.link.write().unwrap_or_else(PoisonError::into_inner);
-            if link.host == host && !link.is_refused() {
+            let mut pools = self.0.pools.write().unwrap_or_else(PoisonError::into_inner);
+            if pools.host == host && !pools.is_refused() {
                 None
             } else {
                 Some(std::mem::replace(
-                    &mut *link,
+                    &mut *pools,
                     Arc::new(PoolSet::new(&self.0.options, &self.0.hosts, host)),
                 ))
             }
@@ -254,43 +240,8 @@ impl Db {
     /// statement ends with the process.
     pub async fn close(&self) {
         self.0.closed.cancel();
-        self.link().close().await;
+        self.pools().close().await;
     }
-}
-
-fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConnectOptions {
-    // sqlx would log the full text of each statement, and the log's events would be hard to find.
-    let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
-    if pooled {
-        // PgBouncer refuses start-up parameters that it does not track.
-        return options.extra_float_digits(None);
-    }
-    let timeout_ms = timeout.as_millis().to_string();
-    options
-        .options([
-            ("statement_timeout", timeout_ms.as_str()),
-            ("lock_timeout", timeout_ms.as_str()),
-            ("idle_in_transaction_session_timeout", "60000"),
-            // If a worker's machine disappears without closing the connection, its session ends
-            // within a minute. Until then the session holds the advisory lock that makes producers
-            // notify.
-            ("tcp_keepalives_idle", "30"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "3"),
-        ])
-        .options(PLANNER)
-}
-
-/// Whether the connection is neither local nor verified. With an `sslmode` below `verify-full`, a
-/// man in the middle can read and change all traffic. The default, `prefer`, even falls back to no
-/// TLS.
-fn is_unverified(options: &PgConnectOptions) -> bool {
-    let host = options.get_host().trim_matches(['[', ']']);
-    let local = options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
 }
 
 /// Waits for an answer for at most `timeout`.
@@ -330,78 +281,4 @@ pub async fn choose(url: &str) -> Result<PgConnectOptions, Error> {
 
 fn no_answer() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from the database"))
-}
-
-/// Class of a database error, which decides how the caller reacts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// No connection, or a broken connection: the result is unknown. Retry.
-    Connection,
-    /// Conflict or timeout inside the database: nothing was written. Retry with jitter.
-    Conflict,
-    /// The values are at fault (SQLSTATE class 22, 23 or 54), so a retry cannot help
-    /// (docs/races.md, R9).
-    Data,
-    /// Any other error, such as a missing privilege.
-    Other,
-}
-
-impl Class {
-    /// Classifies an error of sqlx.
-    pub fn of(error: &sqlx::Error) -> Class {
-        if !matches!(error, sqlx::Error::Database(_)) {
-            return match error {
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::ColumnNotFound(_)
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::Encode(_) => Class::Other,
-                _ => Class::Connection,
-            };
-        }
-        // A missing history partition also has class 23, but no value is at fault: the partition
-        // loop creates the partition.
-        let no_partition = error.as_database_error().is_some_and(|error| error.constraint().is_none());
-        match sqlstate(error).as_deref() {
-            Some("23514") if no_partition => Class::Conflict,
-            // 53200: out of memory. A smaller group needs less memory.
-            Some("40001" | "40P01" | "55P03" | "57014" | "53200") => Class::Conflict,
-            Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
-                Class::Connection
-            }
-            // 25006: the server became a standby. 25P02, 25P03: the server ended our session.
-            Some("25006" | "25P02" | "25P03") => Class::Connection,
-            Some(code) if code.starts_with("22") || code.starts_with("23") || code.starts_with("54") => {
-                Class::Data
-            }
-            _ => Class::Other,
-        }
-    }
-}
-
-/// Returns the five-character SQLSTATE of a database error.
-pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error()?.code().map(|code| code.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_that_is_neither_local_nor_verified_is_known() {
-        for (url, unverified) in [
-            ("postgres://u@db.example/x", true),
-            ("postgres://u@db.example/x?sslmode=require", true),
-            ("postgres://u@db.example/x?sslmode=verify-full", false),
-            ("postgres://u@localhost/x", false),
-            ("postgres://u@127.0.0.1/x", false),
-            ("postgres://u@[::1]/x", false),
-            ("postgres:///x?host=/run/postgresql", false),
-            ("postgres://u@localhost,db.example/x", true),
-            ("postgres://u@localhost,db.example/x?sslmode=verify-full", false),
-        ] {
-            let hosts = Hosts::read(url, false, Duration::from_secs(1)).unwrap();
-            assert_eq!(hosts.is_unverified(), unverified, "{url}");
-        }
-    }
 }

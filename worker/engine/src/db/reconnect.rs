@@ -24,7 +24,6 @@ impl Reconnect {
         })
     }
 
-    /// Returns the next wait.
     pub(crate) fn pause(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(MAX)
     }

@@ -60,7 +60,6 @@ impl Finished {
         retry_delay(wait, interval, asked).as_micros() as i64
     }
 
-    /// The participant's answer.
     pub(crate) fn answer(&self) -> Option<&str> {
         self.result.as_ref()?.answer.as_deref()
     }

@@ -42,7 +42,6 @@ enum NoSlot {
     ParticipantBlocked,
 }
 
-/// Makes the calls.
 pub(crate) struct Executor {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,

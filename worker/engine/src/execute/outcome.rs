@@ -10,7 +10,6 @@ use crate::flow::participants::Reach;
 /// A finished attempt, ready to be settled.
 #[derive(Debug, Clone)]
 pub(crate) struct CallResult {
-    /// Outcome of the attempt.
     pub(crate) outcome: Outcome,
     /// HTTP status, if there was a response.
     pub(crate) status_code: Option<u16>,

@@ -15,7 +15,6 @@ use crate::wake::wakeups::Wakeups;
 /// Upper bound on the tasks that one statement queues again.
 const BATCH: i64 = 500;
 
-/// The loop that rescues.
 pub(crate) struct Rescue {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,

@@ -43,7 +43,6 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 /// A group that failed this often is halved.
 const HALVE_AFTER_FAILURES: u32 = 3;
 
-/// The loop that settles.
 #[derive(Clone)]
 pub(crate) struct Settler {
     pub(crate) db: Db,

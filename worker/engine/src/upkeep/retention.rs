@@ -106,7 +106,6 @@ struct Begin {
     since: Instant,
 }
 
-/// Results of one pass.
 #[derive(Default)]
 struct Pass {
     sagas: i64,

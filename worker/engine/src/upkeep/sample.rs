@@ -16,7 +16,6 @@ use crate::liveness::shutdown::Shutdown;
 use crate::telemetry::metrics::handle::MetricSet as _;
 use crate::telemetry::metrics::{Metrics, QueueMetrics};
 
-/// Interval between two samples.
 const EVERY: Duration = Duration::from_secs(15);
 /// Interval at which a worker checks whether sampling is its duty.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

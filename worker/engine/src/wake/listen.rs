@@ -30,7 +30,6 @@ const OTHERS_LATER: RangeInclusive<Duration> = Duration::from_millis(5)..=Durati
 /// traffic does not detect a dead peer, and NAT devices drop silent connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 
-/// The loop that listens.
 pub(crate) struct Listen {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,

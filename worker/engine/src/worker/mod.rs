@@ -30,7 +30,7 @@ use crate::wake::watermark::Watermarks;
 use loops::Loops;
 pub use status::{WorkerStatus, not_ready};
 
-/// How a worker works.
+/// The database, limits and times of one worker.
 #[derive(Debug)]
 pub struct Options {
     /// The database that the worker serves.

@@ -20,29 +20,29 @@ pub(super) type Planner = fn(&StepGraph, &Progress, &[Event]) -> Result<Plan, Il
 pub(super) struct Rules {
     /// A settle names the epoch of its task.
     pub(super) epoch: bool,
-    /// A settle names the interrupt mark that it knew.
-    pub(super) mark: bool,
+    /// A settle names the interrupt that it knew.
+    pub(super) interrupt: bool,
     /// A settle of a parallel saga names the version that it planned from.
     pub(super) version: bool,
     /// Planning and settling are two moments. With the version a plan of the past writes nothing,
     /// so they may be one.
     pub(super) two_moments: bool,
     /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see
-    /// their tasks to mark them.
+    /// their tasks to interrupt them.
     pub(super) retries_raise_version: bool,
     /// Tasks and saga are written from the rows that both locks returned (docs/races.md, R6).
     pub(super) one_lock: bool,
     /// Whoever inserts or deletes tasks locks the saga, and so does abort (docs/races.md, R5).
     pub(super) abort_locks: bool,
-    /// The plan that unwinds a saga marks its other actions.
-    pub(super) marks_the_others: bool,
+    /// The plan that unwinds a saga interrupts its other actions.
+    pub(super) interrupts_the_others: bool,
     /// Rescue records the lost try.
     pub(super) rescue_records: bool,
-    /// A rescued task keeps its mark.
-    pub(super) rescue_keeps_mark: bool,
-    /// A step cannot be skipped forward once the saga unwinds: a task bears one mark, and a
+    /// A rescued task keeps its interrupt.
+    pub(super) rescue_keeps_interrupt: bool,
+    /// A step cannot be skipped forward once the saga unwinds: a task has one interrupt, and a
     /// sequential saga knows of the abort by it.
-    pub(super) skip_spares_turn: bool,
+    pub(super) skip_spares_unwind: bool,
     /// An answer is recorded before a decision applies (docs/races.md, R23).
     pub(super) answer_before_decision: bool,
     /// After the pivot's success tasks have no deadline.
@@ -54,16 +54,16 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) const REAL: Rules = Rules {
         epoch: true,
-        mark: true,
+        interrupt: true,
         version: true,
         retries_raise_version: true,
         two_moments: false,
         one_lock: true,
         abort_locks: true,
-        marks_the_others: true,
+        interrupts_the_others: true,
         rescue_records: true,
-        rescue_keeps_mark: true,
-        skip_spares_turn: true,
+        rescue_keeps_interrupt: true,
+        skip_spares_unwind: true,
         answer_before_decision: true,
         pivot_ends_deadline: true,
         only_answers_override: true,
@@ -98,16 +98,16 @@ impl Holder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) now: Attempt,
-    pub(super) mark: Option<Interrupt>,
+    pub(super) interrupt: Option<Interrupt>,
     pub(super) killer: bool,
     pub(super) holder: Holder,
     /// Its worker does not know that it has it.
     pub(super) forgotten: bool,
-    /// The mark at its claim.
+    /// The interrupt at its claim.
     pub(super) known: Option<Interrupt>,
     /// It was, at its claim, one to be called.
     pub(super) callable: bool,
-    /// Somebody who will mark tasks has looked before it was there; only without
+    /// Somebody who will interrupt tasks has looked before it was there; only without
     /// [`Rules::abort_locks`] or [`Rules::retries_raise_version`].
     pub(super) unseen: bool,
 }
@@ -200,10 +200,10 @@ impl Step {
 }
 
 impl Row {
-    pub(super) fn new(now: Attempt, mark: Option<Interrupt>) -> Row {
+    pub(super) fn new(now: Attempt, interrupt: Option<Interrupt>) -> Row {
         Row {
             now,
-            mark,
+            interrupt,
             killer: false,
             holder: Holder::Nobody,
             forgotten: false,
@@ -250,7 +250,7 @@ pub(super) struct Model {
     pub(super) left: Budget,
     pub(super) repeat: Option<Repeat>,
     pub(super) seen: [Option<Seen>; 2],
-    /// An abort has looked at the tasks and not yet marked them; only without
+    /// An abort has looked at the tasks and not yet interrupted them; only without
     /// [`Rules::abort_locks`].
     pub(super) aborts_now: bool,
 }

@@ -36,9 +36,9 @@ pub(super) enum Move {
         kills: bool,
     },
     Abort,
-    /// Without a lock on the saga an abort looks first and marks later.
+    /// Without a lock on the saga an abort looks first and interrupts later.
     AbortLooks,
-    AbortMarks,
+    AbortInterrupts,
     DeadlinePasses,
     Skip(usize),
     Retry,
@@ -68,7 +68,7 @@ impl fmt::Display for Move {
             Move::Rescue { step, kills: true } => write!(to, "step {} is rescued, and kills", step + 1),
             Move::Abort => write!(to, "the saga is aborted"),
             Move::AbortLooks => write!(to, "an abort looks at the tasks"),
-            Move::AbortMarks => write!(to, "the abort marks what it saw"),
+            Move::AbortInterrupts => write!(to, "the abort interrupts what it saw"),
             Move::DeadlinePasses => write!(to, "the deadline passes"),
             Move::Skip(step) => write!(to, "a person skips step {}", step + 1),
             Move::Retry => write!(to, "a person retries"),
@@ -191,7 +191,7 @@ impl World<'_> {
     fn interventions(&self, model: &Model, moves: &mut Vec<Move>) {
         let may_abort = !model.abort_requested && !model.forced && !self.pivot_done(model);
         if model.aborts_now {
-            moves.push(Move::AbortMarks);
+            moves.push(Move::AbortInterrupts);
         } else if model.left.aborts > 0 && may_abort {
             moves.push(if self.rules.abort_locks { Move::Abort } else { Move::AbortLooks });
         }
@@ -207,8 +207,8 @@ impl World<'_> {
             for index in self.all() {
                 let step = &model.steps[index];
                 let spared = |row: &Row| {
-                    let abort = row.mark == Some(Interrupt::Unwind) && self.graph.pivot() != Some(index);
-                    self.rules.skip_spares_turn && abort
+                    let abort = row.interrupt == Some(Interrupt::Unwind) && self.graph.pivot() != Some(index);
+                    self.rules.skip_spares_unwind && abort
                 };
                 if step.stuck.is_some() || step.row.is_some_and(|row| !spared(&row)) {
                     moves.push(Move::Skip(index));
@@ -248,7 +248,7 @@ impl World<'_> {
             Move::SayAgain => after = self.say_again(before)?,
             Move::HandBack(index) | Move::Reconcile(index) => {
                 if let Some(row) = &mut after.steps[index].row {
-                    *row = Row { killer: row.killer, unseen: row.unseen, ..Row::new(row.now, row.mark) };
+                    *row = Row { killer: row.killer, unseen: row.unseen, ..Row::new(row.now, row.interrupt) };
                 }
             }
             Move::Die(worker) => {
@@ -271,7 +271,7 @@ impl World<'_> {
                 after.left.aborts -= 1;
                 after.aborts_now = true;
             }
-            Move::AbortMarks => self.abort(&mut after),
+            Move::AbortInterrupts => self.abort(&mut after),
             Move::DeadlinePasses => {
                 after.left.deadlines -= 1;
                 after.overdue = true;
@@ -281,7 +281,7 @@ impl World<'_> {
                 self.unstick(&mut after, index, None);
                 let step = &mut after.steps[index];
                 if let Some(row) = &mut step.row {
-                    row.mark = Some(Interrupt::Skip);
+                    row.interrupt = Some(Interrupt::Skip);
                     let op = row.now.op;
                     step.past_mut(op).skipped = true;
                 }
@@ -317,8 +317,8 @@ impl World<'_> {
             next.unknown_before = true;
             next.last = Some(Outcome::Unknown);
         }
-        let mark = row.mark.filter(|_| self.rules.rescue_keeps_mark);
-        step.row = Some(Row { killer: kills, unseen, ..Row::new(next, mark) });
+        let interrupt = row.interrupt.filter(|_| self.rules.rescue_keeps_interrupt);
+        step.row = Some(Row { killer: kills, unseen, ..Row::new(next, interrupt) });
     }
 
     fn abort(&self, after: &mut Model) {
@@ -331,8 +331,8 @@ impl World<'_> {
             self.unstick(after, index, Some(Interrupt::Unwind));
             let step = &mut after.steps[index];
             if let Some(row) = step.row.as_mut().filter(|row| row.now.op == Op::Action && !row.unseen) {
-                // A task bears one mark: what a person decided about it before is void.
-                row.mark = Some(Interrupt::Unwind);
+                // A task has one interrupt: what a person decided about it before is void.
+                row.interrupt = Some(Interrupt::Unwind);
                 step.action.skipped = false;
             }
         }
@@ -342,11 +342,11 @@ impl World<'_> {
     }
 
     /// Queues the next try of a step that needed a person. Its limit begins again.
-    fn unstick(&self, after: &mut Model, index: usize, mark: Option<Interrupt>) {
+    fn unstick(&self, after: &mut Model, index: usize, interrupt: Option<Interrupt>) {
         let step = &mut after.steps[index];
         let Some(next) = step.stuck.take() else { return };
-        let mark = mark.filter(|_| next.op == Op::Action);
-        step.row = Some(Row::new(Attempt { counted: 0, ..next }, mark));
+        let interrupt = interrupt.filter(|_| next.op == Op::Action);
+        step.row = Some(Row::new(Attempt { counted: 0, ..next }, interrupt));
         step.past_mut(next.op).counted = 0;
         step.state = match next.op {
             Op::Action => State::Acting,
@@ -366,7 +366,7 @@ impl World<'_> {
             step.stuck = None;
             step.row = step.row.filter(|_| in_flight);
             if let Some(row) = &mut step.row {
-                row.mark = Some(Interrupt::End);
+                row.interrupt = Some(Interrupt::End);
             }
         }
         after.ended = (!in_flight).then_some(SagaEnd::Decided);

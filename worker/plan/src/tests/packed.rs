@@ -26,8 +26,8 @@ impl Bits {
         self.put(outcome.map_or(0, |outcome| outcome as u32 + 1), 3);
     }
 
-    fn mark(&mut self, mark: Option<Interrupt>) {
-        self.put(mark.map_or(0, |mark| mark as u32 + 1), 2);
+    fn interrupt(&mut self, interrupt: Option<Interrupt>) {
+        self.put(interrupt.map_or(0, |interrupt| interrupt as u32 + 1), 2);
     }
 
     /// Without its step: that is where it is.
@@ -42,8 +42,8 @@ impl Bits {
     }
 
     fn row(&mut self, row: &Row) {
-        self.mark(row.mark);
-        self.mark(row.known);
+        self.interrupt(row.interrupt);
+        self.interrupt(row.known);
         self.put(row.holder as u32, 2);
         for flag in [row.killer, row.forgotten, row.callable, row.unseen] {
             self.flag(flag);

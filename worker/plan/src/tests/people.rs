@@ -79,13 +79,13 @@ fn a_skipped_op_counts_as_done_whatever_its_call_came_to() {
     for told in ["a > b", "a, b after a"] {
         for outcome in Outcome::ALL.map(Some).into_iter().chain([None]) {
             let mut saga = saga(told);
-            saga.is_marked("a", Interrupt::Skip);
+            saga.is_interrupted("a", Interrupt::Skip);
             assert!(!saga.may_be_called("a"));
             saga.settles(&[saga.event("a", outcome)]);
             assert_eq!(saga.tasks(), "b1", "{told}: {outcome:?}");
             saga.answers("b", Failure);
             assert_eq!(saga.tasks(), "~a1", "{told}: {outcome:?}");
-            saga.is_marked("a", Interrupt::Skip);
+            saga.is_interrupted("a", Interrupt::Skip);
             let plan = saga.settles(&[saga.event("a", outcome)]);
             assert_eq!(plan.ends, Some(SagaEnd::Failed), "{told}: {outcome:?}");
         }
@@ -96,7 +96,7 @@ fn a_skipped_op_counts_as_done_whatever_its_call_came_to() {
 fn a_saga_that_a_person_ended_ends_with_its_last_call() {
     let mut saga = saga("a, b, c");
     for step in ["a", "b", "c"] {
-        saga.is_marked(step, Interrupt::End);
+        saga.is_interrupted(step, Interrupt::End);
         assert!(!saga.may_be_called(step));
     }
     let plan = saga.all_answer(&[("a", Failure), ("b", Unknown)]);
@@ -114,7 +114,7 @@ fn a_saga_that_a_person_ended_does_not_turn_back_any_more() {
         saga.answers("a", Success);
         saga.is_aborted();
         saga.is_overdue();
-        saga.is_marked("p", Interrupt::End);
+        saga.is_interrupted("p", Interrupt::End);
         let plan = saga.answers("p", Ongoing);
         assert_eq!((plan.unwinds, plan.abort, plan.ends), (false, None, Some(SagaEnd::Decided)), "{told}");
     }

@@ -34,9 +34,9 @@ impl World<'_> {
         Event {
             now: row.now,
             outcome,
-            // A worker that does not know the mark is refused by the fence, looks, and plans with
-            // it.
-            interrupt: if self.rules.mark { row.mark } else { row.known },
+            // A worker that does not know the interrupt is refused by the fence, looks, and plans
+            // with it.
+            interrupt: if self.rules.interrupt { row.interrupt } else { row.known },
             overdue: model.overdue && !void,
             fault: row.killer.then_some(Fault::Poison),
         }
@@ -58,7 +58,7 @@ impl World<'_> {
     /// Worker `holder` has the task of step `index` from now on, and may call it.
     pub(super) fn hold(&self, model: &mut Model, index: usize, holder: Holder) -> Result<(), Broken> {
         let Some(mut row) = model.steps[index].row else { return Ok(()) };
-        (row.holder, row.forgotten, row.known) = (holder, false, row.mark);
+        (row.holder, row.forgotten, row.known) = (holder, false, row.interrupt);
         row.callable = may_call(self.graph, &self.event(model, &row, None));
         model.steps[index].row = Some(row);
         if row.callable && row.now.op == Op::Action {
@@ -192,8 +192,8 @@ impl World<'_> {
             match then {
                 TaskPlan::Done => {}
                 TaskPlan::Retry { next, awaited, .. } => {
-                    let mark = awaited.then_some(Interrupt::Unwind);
-                    step.row = Some(Row { unseen, ..Row::new(*next, mark) });
+                    let interrupt = awaited.then_some(Interrupt::Unwind);
+                    step.row = Some(Row { unseen, ..Row::new(*next, interrupt) });
                 }
                 TaskPlan::Stuck { next, .. } => step.stuck = Some(*next),
             }
@@ -207,10 +207,10 @@ impl World<'_> {
             ensure(Invariant::OneUnwind, !after.unwinds, || "it unwinds again".to_owned())?;
             (after.unwinds, after.aborting) = (true, true);
             for step in &mut after.steps {
-                let is_other = |row: &&mut Row| row.now.op == Op::Action && row.mark.is_none() && !row.unseen;
+                let is_other = |row: &&mut Row| row.now.op == Op::Action && row.interrupt.is_none() && !row.unseen;
                 let others = step.row.as_mut().filter(is_other);
-                if let (Some(row), true) = (others, self.rules.marks_the_others) {
-                    row.mark = Some(Interrupt::Unwind);
+                if let (Some(row), true) = (others, self.rules.interrupts_the_others) {
+                    row.interrupt = Some(Interrupt::Unwind);
                 }
                 // An action that was stuck is undone with the rest.
                 step.stuck = step.stuck.filter(|next| next.op != Op::Action);

@@ -106,22 +106,22 @@ impl Saga {
             self.tasks.insert(next.step, (*next, None));
         }
         if plan.unwinds {
-            self.mark_actions();
+            self.interrupt_actions();
         }
         self.progress = plan.progress.clone();
         plan
     }
 
-    fn mark_actions(&mut self) {
-        for (now, mark) in self.tasks.values_mut().filter(|(now, _)| now.op == Op::Action) {
-            *mark = mark.or((now.op == Op::Action).then_some(Interrupt::Unwind));
+    fn interrupt_actions(&mut self) {
+        for (now, interrupt) in self.tasks.values_mut().filter(|(now, _)| now.op == Op::Action) {
+            *interrupt = interrupt.or((now.op == Op::Action).then_some(Interrupt::Unwind));
         }
     }
 
     /// Somebody aborts it.
     pub(super) fn is_aborted(&mut self) {
         self.progress.abort_requested = true;
-        self.mark_actions();
+        self.interrupt_actions();
     }
 
     /// Its deadline passes.
@@ -129,10 +129,10 @@ impl Saga {
         self.overdue = true;
     }
 
-    /// A person marks a task.
-    pub(super) fn is_marked(&mut self, name: &str, mark: Interrupt) {
+    /// A decision interrupts a task.
+    pub(super) fn is_interrupted(&mut self, name: &str, interrupt: Interrupt) {
         let step = self.step(name);
-        self.tasks.get_mut(&step).unwrap().1 = Some(mark);
+        self.tasks.get_mut(&step).unwrap().1 = Some(interrupt);
     }
 
     /// The tasks in the order of the steps: `a1` is the first try of a's action, `~a1` of its

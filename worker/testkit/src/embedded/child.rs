@@ -16,10 +16,10 @@ use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setuid};
 /// as its parent, so that thread must live as long as the server.
 #[derive(Debug, clap::Args)]
 pub struct ChildArgs {
-    /// Run as this user
+    /// User id that the server runs as
     #[arg(long, requires = "gid")]
     uid: Option<u32>,
-    /// Run as this group
+    /// Group id that the server runs as
     #[arg(long, requires = "uid")]
     gid: Option<u32>,
     /// Process whose death ends the program; must be the parent

@@ -82,9 +82,9 @@ impl<'a> Client<'a> {
             Way::Crate => match self.waiter.wait(&gid, patience).await {
                 Ok(ended) => {
                     let result = ended.read_result().unwrap();
-                    Ok(Ended { status: ended.status, reason: ended.reason, result })
+                    Ok(Ended { status: ended.status.to_string(), reason: ended.reason, result })
                 }
-                Err(Error::Deadline { status: Some(status), .. }) => Err(status),
+                Err(Error::Deadline { status: Some(status), .. }) => Err(status.to_string()),
                 Err(error) => panic!("{gid}: {error}"),
             },
             Way::Sql => {
@@ -112,7 +112,9 @@ impl<'a> Client<'a> {
     pub(super) async fn stands(&self, name: &str) -> String {
         let gid = self.gid(name);
         match self.way {
-            Way::Crate => pgsaga_producer::status(&self.pool, &gid).await.unwrap().unwrap().status,
+            Way::Crate => {
+                pgsaga_producer::status(&self.pool, &gid).await.unwrap().unwrap().status.to_string()
+            }
             Way::Sql => sqlx::query_scalar("select status from pgsaga.saga where gid = $1")
                 .bind(&gid)
                 .fetch_one(&self.pool)

@@ -232,8 +232,8 @@ async fn a_thousand_rows_that_no_worker_can_read_hold_up_no_good_saga_behind_the
     assert!(scene.workers[0].is_running());
 }
 
-/// A row is changed beside a worker that has claimed from its lane before, so that its mark lies
-/// behind.
+/// A row is changed beside a worker that has claimed from its lane before, so that its watermark
+/// lies behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_time_is_set_back_by_hand_is_found_beside_a_running_worker() {
     let mut scene = Scene::with_worker().await;

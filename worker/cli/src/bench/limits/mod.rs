@@ -1,5 +1,5 @@
-//! What the machine could do at best, measured in the same run: figures mean something elsewhere
-//! only beside it.
+//! The upper limits of this machine, measured in the same run. A figure means something on another
+//! machine only beside these limits.
 
 mod statements;
 
@@ -23,34 +23,35 @@ use super::stub::Stub;
 use super::times::Times;
 use crate::error::Error;
 
-/// How long each is measured at most.
+/// Upper bound on the time of each measurement.
 const PHASE_MAX: Duration = Duration::from_secs(4);
-/// How long it runs before it is measured, at most.
+/// Upper bound on the time before a measurement starts.
 const WARM_UP_MAX: Duration = Duration::from_secs(1);
-/// Sagas of the statements' measurement, for each second of it.
+/// Number of sagas for each second of the statements' measurement.
 const SAGAS_PER_SECOND: f64 = 15_000.0;
-/// Concurrencies at which HTTP is measured, beside the worker's own.
+/// Concurrencies at which HTTP is measured, besides that of the worker.
 const CONCURRENCIES: [usize; 2] = [64, 192];
-/// Connections for the stub's own ceiling.
+/// Connections for the measurement of the stub's own limit.
 const RAW_CONNECTIONS: usize = 64;
 
-/// The best that each part can do alone, with the whole machine to itself.
+/// The limit of each part, with the whole machine to itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) http_calls_per_second: f64,
-    /// The stub, against a client that only counts bytes.
+    /// The stub, called by a client that only counts bytes.
     pub(crate) stub_calls_per_second: f64,
     pub(crate) sql_sagas_per_second: f64,
     pub(crate) produce_sagas_per_second: f64,
 }
 
 impl Limits {
-    /// All parts share the machine: the time of a saga is the sum of what it takes in each.
+    /// Sagas per second if all parts share the machine: the time of a saga is the sum of its times
+    /// in each part.
     pub(crate) fn composed(&self, calls: usize) -> f64 {
         1.0 / (1.0 / self.drained(calls) + 1.0 / self.produce_sagas_per_second)
     }
 
-    /// The same where nothing is inserted meanwhile.
+    /// Like [`Limits::composed`], without INSERTs.
     pub(crate) fn drained(&self, calls: usize) -> f64 {
         1.0 / (calls as f64 / self.http_calls_per_second + 1.0 / self.sql_sagas_per_second)
     }
@@ -59,7 +60,7 @@ impl Limits {
 pub(crate) struct Subject<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) concurrency: usize,
-    /// The sizes that the groups of this run's workers had.
+    /// Group sizes of this run's workers.
     pub(crate) groups: Groups,
     pub(crate) duration: Duration,
 }
@@ -80,7 +81,7 @@ pub(crate) async fn measure(rig: &Rig, screen: &mut Screen, subject: Subject<'_>
     })
 }
 
-/// Calls a second of the worker's own client, with requests like the worker's.
+/// Calls per second of the worker's own client, with requests like the worker's.
 async fn http_calls(
     screen: &mut Screen,
     plan: &Plan,
@@ -112,7 +113,7 @@ async fn http_calls(
     Ok(rate)
 }
 
-/// As the worker makes it for an action.
+/// A request as the worker builds it for an action.
 fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
     let gid = Times::gid(0);
     let url = format!("{}?gid={gid}&trans_type=saga&branch_id=step-2&op=action", stub.url("ok", 2));
@@ -137,8 +138,8 @@ fn request(stub: &Stub, plan: &Plan) -> Result<reqwest::Request, Error> {
     Ok(request)
 }
 
-/// What the stub could do, were its clients free: each writes the same bytes and counts those that
-/// come back.
+/// Calls per second of the stub if its clients cost nothing: each client writes the same bytes and
+/// counts the bytes that come back.
 async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
     let stub = Stub::start(Times::new(1)).await?;
     let payload = "x".repeat(plan.shape.payload_bytes);
@@ -159,7 +160,7 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<
                 let mut answer = [0; 1024];
                 loop {
                     stream.write_all(request.as_bytes()).await?;
-                    // An answer this short comes in one piece.
+                    // An answer this short arrives in one piece.
                     if stream.read(&mut answer).await? == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
                     }
@@ -176,7 +177,7 @@ async fn raw_calls(screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<
     }
 }
 
-/// Sagas a second that the producers insert while nobody works on them.
+/// Sagas per second that the producers insert while no worker runs.
 async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -> Result<f64, Error> {
     rig.in_database(async |database| {
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
@@ -189,7 +190,7 @@ async fn produce(rig: &Rig, screen: &mut Screen, plan: &Plan, phase: Duration) -
     .await
 }
 
-/// How fast a count grows, after a while to warm up.
+/// Growth of a count per second, after a warm-up.
 pub(crate) async fn count_for(
     screen: &mut Screen,
     what: &str,

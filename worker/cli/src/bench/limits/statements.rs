@@ -1,4 +1,4 @@
-//! The worker's own claim and settle statements, at a worker's group sizes, without a worker and
+//! The worker's claim and settle statements, with a worker's group sizes, without a worker and
 //! without HTTP.
 
 use std::collections::{HashMap, HashSet};
@@ -22,8 +22,8 @@ use super::failed;
 use crate::error::Error;
 use pgsaga_worker::db;
 
-/// Sessions that claim and settle at once; a worker's claims and settles overlap as well. The best
-/// counts.
+/// Numbers of sessions that claim and settle at the same time, because a worker's claims and
+/// settles overlap as well. The best number counts.
 const SESSIONS: [usize; 2] = [2, 3];
 
 pub(crate) async fn measure(
@@ -49,7 +49,7 @@ async fn drain(
     groups: Groups,
     (sagas, sessions): (i64, usize),
 ) -> Result<f64, Error> {
-    // Nobody is called: the stub only makes the URLs.
+    // Called by nobody: the stub only provides the URLs.
     let stub = Stub::start(Times::new(1)).await?;
     database.fill(&shape.steps_json(&stub)?, sagas).await?;
     database.settle_down().await?;
@@ -91,7 +91,7 @@ struct Task {
 enum Next {
     /// The next step's action, in the same row.
     Advance,
-    /// The compensation of this step, in a new row; `turns` the saga back.
+    /// The compensation of this step, in a new row. If `turns`, the saga unwinds now.
     Compensate {
         step: i16,
         turns: bool,
@@ -99,13 +99,13 @@ enum Next {
     End,
 }
 
-/// One session, as a worker of its own.
+/// One session, which acts as a worker of its own.
 struct Session {
     connection: PgConnection,
     shape: Shape,
     groups: Groups,
     worker: i64,
-    mark: DateTime<Utc>,
+    watermark: DateTime<Utc>,
     ended: Arc<AtomicU64>,
 }
 
@@ -121,7 +121,7 @@ impl Session {
         };
         let row = register.query().fetch_one(&mut connection).await?;
         let worker = row.try_get("id")?;
-        Ok(Session { connection, shape, groups, worker, mark: DateTime::UNIX_EPOCH, ended })
+        Ok(Session { connection, shape, groups, worker, watermark: DateTime::UNIX_EPOCH, ended })
     }
 
     async fn run(mut self) -> Result<(), Error> {
@@ -147,7 +147,7 @@ impl Session {
             format_max: pgsaga_sql::FORMAT,
             definition_bytes_max: i64::MAX,
             lanes: &[1],
-            watermarks: &[self.mark],
+            watermarks: &[self.watermark],
             ..query::Claim::default()
         };
         let rows = claim.query().fetch_all(&mut self.connection).await?;
@@ -161,8 +161,8 @@ impl Session {
                     step: row.try_get("step")?,
                     compensates: row.try_get::<&str, _>("op")? == Op::Compensate.as_str(),
                 }),
-                // Nobody inserts meanwhile: what is older than the oldest is gone.
-                None => self.mark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.mark),
+                // No saga is inserted meanwhile, so rows before the oldest one are gone.
+                None => self.watermark = row.try_get::<Option<_>, _>("lowest")?.unwrap_or(self.watermark),
             }
         }
         Ok(claimed)
@@ -185,7 +185,7 @@ impl Session {
         }
     }
 
-    /// Settles a group and gives the tasks that follow.
+    /// Settles a group and returns the tasks that follow.
     async fn settle(&mut self, mut group: Vec<Task>) -> Result<Vec<Task>, sqlx::Error> {
         group.sort_unstable_by_key(|task| task.saga);
         let nexts: Vec<Next> = group.iter().map(|task| self.next(task)).collect();
@@ -240,8 +240,8 @@ impl Session {
         for (task, next) in group.iter().zip(nexts) {
             let epoch = task.epoch + 1;
             if !settled.contains(&task.id) {
-                // A claim of another session, whose snapshot was older, held it for a moment: once
-                // more.
+                // Another session's claim with an older snapshot held the task briefly, so it is
+                // settled again.
                 following.push(*task);
                 continue;
             }

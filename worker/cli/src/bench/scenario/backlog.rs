@@ -1,4 +1,4 @@
-//! Many due sagas before the workers start.
+//! A million due sagas before the workers start.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::super::stub::Stub;
 use super::super::times::Times;
 use crate::error::Error;
 
-/// A worker's memory is compared with what it was when this part was done.
+/// The worker's memory at the end is compared with its memory when this part of the sagas was done.
 const EARLY: f64 = 0.2;
-/// Upper bound on the memory at the end, to that.
+/// Upper bound on that ratio.
 const GROWTH_MAX: f64 = 1.1;
-/// Even a slow machine does so many a second.
+/// Even a slow machine finishes this many sagas per second.
 const SAGAS_PER_SECOND_MIN: u64 = 200;
 
 struct Drained {

@@ -1,4 +1,4 @@
-//! One transaction is held open for the whole run, so that nothing can be vacuumed.
+//! One transaction stays open for the whole run, so that vacuum removes nothing.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::super::run::{Run, with_load};
 use super::super::screen::Screen;
 use crate::error::Error;
 
-/// The end of each run is compared, and the claims of its beginning and its end.
+/// The time at the end of each run that is compared, and the times in which claims are compared.
 const LAST: Duration = Duration::from_secs(60);
-/// Upper bound on the buffers of a claim at the end, to those at the beginning.
+/// Upper bound on the ratio of a claim's buffers at the end to those at the beginning.
 const CLAIM_GROWTH_MAX: f64 = 1.5;
 
 struct Ran {
@@ -71,7 +71,7 @@ async fn run(
     with_load(rig, database, setup, measure).await
 }
 
-/// Sagas a second and buffers of a claim, within a while from now.
+/// Sagas per second and buffers of a claim, measured from now on.
 async fn claim_buffers(
     pool: &PgPool,
     screen: &mut Screen,
@@ -86,7 +86,7 @@ async fn claim_buffers(
     Ok((rate, (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64))
 }
 
-/// A transaction with a snapshot, open until the connection is dropped.
+/// A transaction with a snapshot, which stays open until the connection is dropped.
 async fn hold_snapshot(url: &str) -> Result<PgConnection, Error> {
     let mut connection = PgConnection::connect_with(&pgsaga_worker::db::choose(url).await?).await?;
     connection.execute(include_str!("../sql/setup/hold.sql")).await?;

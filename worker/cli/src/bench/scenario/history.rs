@@ -23,7 +23,7 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     Ok(report)
 }
 
-/// A run beside so many finished sagas, and how many of them are left then.
+/// A run beside this many finished sagas, and the number of them that are left afterwards.
 async fn beside(bench: &Bench, rig: &Rig, screen: &mut Screen, sagas: u64) -> Result<(Measured, i64), Error> {
     rig.in_database(async |database| {
         screen.say(&format!("making {sagas} finished sagas"));

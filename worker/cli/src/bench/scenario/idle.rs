@@ -9,7 +9,7 @@ use super::super::screen::Screen;
 use super::super::usage::{Work, postgres_cpu_seconds};
 use crate::error::Error;
 
-/// Upper bound on the time until every worker has seen that there is nothing to do.
+/// Upper bound on the time until every worker is idle.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -44,7 +44,7 @@ async fn rest(
     let (work_after, cpu_after) = (Work::read(&database.pool).await?, read(workers)?);
     let seconds = work_after.seconds_since(&work);
     let (server, own) = ((cpu_after.0 - cpu.0) / seconds, (cpu_after.1 - cpu.1) / seconds);
-    // One statement is our own second reading.
+    // One statement is the bench's own second reading.
     let statements = (work_after.commits - work.commits - 1).max(0) as f64 / seconds;
     let mut report = Report::new(bench.scenario);
     report.bar("cores", server + own, Bar::Below(0.01), "of one core, workers and server");

@@ -1,4 +1,4 @@
-//! One saga at a time into an idle fleet.
+//! One saga at a time, while all workers are idle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::super::times::{Percentiles, Times};
 use super::TO_FIRST_CALL;
 use crate::error::Error;
 
-/// The pause between two sagas: long enough for every worker to be idle again, and not in step with
-/// any of its timers.
+/// Pause between two sagas: long enough that every worker is idle again, and random, so that it is
+/// independent of their timers.
 const PAUSE_MS: std::ops::Range<u64> = 100..300;
 /// Upper bound on the time of one saga.
 const SAGA_MAX: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     Ok(report)
 }
 
-/// Microseconds to the first call, and to the end, of each saga.
+/// Microseconds to the first call and to the end of each saga.
 async fn one_by_one(bench: &Bench, url: &str, screen: &mut Screen) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let duration = bench.duration(60);
     let stub = Arc::new(Stub::start(Times::new(1_000_000)).await?);
@@ -48,7 +48,7 @@ async fn one_by_one(bench: &Bench, url: &str, screen: &mut Screen) -> Result<(Ve
     let mut ends = Vec::new();
     let started = Instant::now();
     let mut saga = 0;
-    // The first saga finds connections to be made and caches to be filled.
+    // The first saga waits for connections and caches.
     let mut from_us = 0;
     while started.elapsed() < duration || saga < 2 {
         tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE_MS))).await;

@@ -1,4 +1,4 @@
-//! One module a kind of scenario, and what they have in common.
+//! The scenarios, and what they share.
 
 pub(crate) mod backlog;
 pub(crate) mod held_snapshot;
@@ -10,16 +10,15 @@ pub(crate) mod steady;
 
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 
 use super::Bench;
 use super::load::{Pace, Plan, Shape};
 use super::run::Setup;
 
-/// Calls at once of a worker without flags.
+/// Concurrent calls of a worker without flags.
 const CONCURRENCY: usize = 512;
-/// Sagas open at once, for each call that the workers may run at once: enough that a claim always
-/// finds a full group.
+/// Open sagas for each concurrent call of the workers, so that a claim always finds a full group.
 const OPEN_FOR_EACH_CALL: usize = 8;
 /// What the figure of a first call means.
 const TO_FIRST_CALL: &str = "from the INSERT's commit to the first call";

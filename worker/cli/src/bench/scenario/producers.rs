@@ -1,5 +1,5 @@
-//! Single INSERTs of many clients, and the same into a bare table, both while other producers keep
-//! the workers busy.
+//! Single INSERTs of many clients, and the same INSERTs into a bare table, while other producers
+//! keep the workers busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +20,12 @@ use super::super::stub::Stub;
 use super::super::times::Times;
 use crate::error::Error;
 
-/// Around the number that is held against the bar.
+/// Numbers of clients around the number that has a bar.
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 64, 128];
-/// More clients must not make it slower than this part of the best.
+/// Lower bound on the throughput with more clients, as a part of the best throughput.
 const CLIFF: f64 = 0.7;
-/// The number of the clients' first saga: those before it are of the producers that keep the
-/// workers busy.
+/// Number of the clients' first saga. Lower numbers belong to the producers that keep the workers
+/// busy.
 const OTHERS_FIRST: u64 = 1_000_000_000;
 
 pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
@@ -68,7 +68,7 @@ enum Table {
     Sagas,
 }
 
-/// Inserts beside a worker that is kept busy by other producers.
+/// INSERTs beside a worker that other producers keep busy.
 async fn beside_busy_workers(
     bench: &Bench,
     database: &Database,
@@ -110,7 +110,7 @@ async fn sagas(
     load.stop().await.map(|()| rate)
 }
 
-/// The same statement into a table with the same columns and keys, and nothing else.
+/// The same statement into a table with the same columns and keys, without triggers.
 async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: usize) -> Result<f64, Error> {
     sqlx::raw_sql(include_str!("../sql/setup/bare_table.sql")).execute(&database.pool).await?;
     let stub = Stub::start(Times::new(1)).await?;
@@ -128,7 +128,7 @@ async fn bare(bench: &Bench, database: &Database, screen: &mut Screen, clients: 
             let mut connection = pool.acquire().await?;
             while !stop.is_cancelled() {
                 let gid = Times::gid(next.fetch_add(1, Ordering::Relaxed));
-                // The rest is null, as it is for sagas without options.
+                // The other columns are null, as for sagas without options.
                 let saga = NewSaga { gid: Some(&gid), steps: &steps, ..NewSaga::default() };
                 let statement = query::ProducerSubmit { saga }.query_with(AssertSqlSafe(insert.to_string()));
                 statement.fetch_optional(&mut *connection).await?;

@@ -1,9 +1,9 @@
-//! Loads that go on as they are: steady, with several workers, refused, at half the rate, beside a
+//! Loads at a constant rate: steady, with several workers, refused, at half the rate, and beside a
 //! dead participant.
 
 use std::time::Duration;
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use tokio::net::TcpListener;
 
 use super::super::Bench;
@@ -16,20 +16,20 @@ use super::super::screen::Screen;
 use super::TO_FIRST_CALL;
 use crate::error::Error;
 
-/// WAL of a two-step saga beside its stored steps.
+/// Upper bound on the WAL of a two-step saga in addition to its stored steps.
 const WAL_BYTES_MAX: f64 = 2048.0;
-/// Transactions of the workers a saga.
+/// Upper bound on the workers' transactions for each saga.
 const COMMITS_MAX: f64 = 0.1;
 const MEMORY_BYTES_MAX: f64 = 100e6;
-/// How long the steady rate is measured before its half, at most.
+/// Upper bound on the time in which the steady rate is measured before half of it.
 const RATE_PHASE_MAX: Duration = Duration::from_secs(15);
 
-/// As fast as it goes, beside the machine's limit.
+/// The highest throughput, beside the machine's limit.
 pub(crate) async fn steady(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     against_limit(bench, rig, screen, bench.setup("steady", bench.workers(1)), 0.8).await
 }
 
-/// Every saga is refused at its last step, and what was done is undone.
+/// Every saga is refused at its last step and compensated.
 pub(crate) async fn rollback(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let mut setup = bench.setup("rollback", bench.workers(1));
     setup.plan.shape = Shape { refused: true, ..bench.shape(3) };
@@ -61,7 +61,7 @@ async fn against_limit(
 }
 
 fn costs(report: &mut Report, measured: &Measured, shape: &Shape) {
-    // The bars are for sagas that go forward.
+    // The bars apply to sagas that go forward.
     let bar = |is: bool, bar: Bar| (is && !shape.refused).then_some(bar);
     if !shape.refused {
         report.line("steps_bytes_per_saga", measured.steps_bytes, "the steps as they are stored");
@@ -78,13 +78,13 @@ fn costs(report: &mut Report, measured: &Measured, shape: &Shape) {
     report.figure("worker_memory_bytes", measured.worker_memory_bytes, memory, "peak of a worker");
 }
 
-/// More workers must not get in each other's way.
+/// Several workers must not slow each other down.
 pub(crate) async fn workers(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let mut report = Report::new(bench.scenario);
     let mut rates: Vec<(usize, Measured)> = Vec::new();
     for workers in [1, 2, 4] {
         let mut setup = bench.setup(&format!("{workers} workers"), workers);
-        // The same load for all.
+        // The same load for every number of workers.
         setup.plan = bench.plan(bench.shape(2), 4);
         rates.push((workers, run(rig, screen, setup).await?));
     }
@@ -101,7 +101,7 @@ pub(crate) async fn workers(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     Ok(report)
 }
 
-/// Half of what it could do: sagas wait for nobody.
+/// Half of the highest throughput, at which sagas do not queue.
 pub(crate) async fn half_load(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let mut setup = bench.setup("the steady rate", bench.workers(1));
     let phase = setup.duration.min(RATE_PHASE_MAX);
@@ -122,7 +122,7 @@ pub(crate) async fn half_load(bench: &Bench, rig: &Rig, screen: &mut Screen) -> 
     Ok(report)
 }
 
-/// A fifth of all sagas go to somebody who accepts a connection and never answers.
+/// A fifth of all sagas go to a participant that accepts connections and never answers.
 pub(crate) async fn dead_participant(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
     let failed = || Error::io("listen as a participant that never answers");
     let silent = TcpListener::bind("127.0.0.1:0").await.map_err(failed())?;
@@ -132,7 +132,7 @@ pub(crate) async fn dead_participant(bench: &Bench, rig: &Rig, screen: &mut Scre
     setup.plan.dead = Some(dead);
     let beside = run(rig, screen, setup).await?;
     let mut report = Report::new(bench.scenario);
-    // Four fifths of the sagas, at the rate that they had while the fifth was answered.
+    // Four fifths of the throughput of a run in which every participant answers.
     let before = alone.sagas_per_second * 0.8;
     let (after, meaning) = (beside.sagas_per_second, "beside a participant that does not answer");
     report.bar("others_to_before", after / before, Bar::AtLeast(0.9), "the rate of all others");

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow as _, Row as _};
@@ -13,20 +13,18 @@ use sqlx::{FromRow as _, Row as _};
 use super::Request;
 use crate::error::Error;
 use crate::operate::filter::{self, Label, duration, label, micros, participant};
-use crate::operate::read::words::word;
 use crate::operate::read::{self, row};
 use crate::output::out;
 use crate::words::{counted, printable, span_us};
 
-/// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
 
 /// Stuck sagas, instead of one gid.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("bulk").args(["stuck"]))]
 pub(crate) struct Stuck {
-    /// All stuck sagas that pass the filters, the longest stuck first. What one refuses does not
-    /// stop the rest: exit code 1
+    /// All stuck sagas that pass the filters, the longest stuck first. Continues where the decision
+    /// is refused for a saga, and then exits with code 1
     #[arg(long, help_heading = "In bulk")]
     stuck: bool,
     #[command(flatten)]
@@ -41,10 +39,11 @@ pub(crate) struct Stuck {
 )]
 pub(crate) struct Open {
     /// All unfinished sagas that do not roll back yet and pass the filters, the oldest first; needs
-    /// --label, --participant or --queue. What one refuses does not stop the rest: exit code 1
+    /// --label, --participant or --queue. Continues where the decision is refused for a saga, and
+    /// then exits with code 1
     #[arg(long, requires = "chosen", help_heading = "In bulk")]
     open: bool,
-    /// Only sagas with this label, of any value where none is given; repeatable: all must match
+    /// Only sagas with this label, and with this value if one is given; repeatable: all must match
     #[arg(long, requires = "open", conflicts_with = "gid", value_name = "KEY[=VALUE]", value_parser = label, help_heading = "In bulk")]
     label: Vec<Label>,
     #[command(flatten)]
@@ -61,14 +60,14 @@ struct Filters {
     /// Only sagas of this queue
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "NAME", help_heading = "In bulk")]
     queue: Option<String>,
-    /// Only sagas created, and with --stuck steps stuck, at least so long ago, such as 90s, 2h or
-    /// 7d
+    /// Only sagas that were created, or with --stuck steps that became stuck, at least this long
+    /// ago, such as 90s, 2h or 7d
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "DURATION", value_parser = duration, help_heading = "In bulk")]
     older_than: Option<Duration>,
-    /// At most so many sagas
+    /// Upper bound on the number of sagas
     #[arg(long, requires = "bulk", conflicts_with = "gid", value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "In bulk")]
     limit: Option<i64>,
-    /// Only say what would be done
+    /// Only print what would be decided, and change nothing
     #[arg(long, requires = "bulk", conflicts_with = "gid", help_heading = "In bulk")]
     dry_run: bool,
 }
@@ -77,7 +76,7 @@ row! {
     /// A saga that was chosen, with those of its stuck steps that were.
     Chosen {
         gid: String,
-        status: SagaStatus => word,
+        status: SagaStatus,
         since_us: i64,
         stuck: Vec<StuckStep> => crate::operate::read::words::later,
     }

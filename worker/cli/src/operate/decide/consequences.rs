@@ -1,7 +1,8 @@
 //! What may be decided about a saga as it stands, and what follows from it, in words. The functions
 //! in the database have the last word.
 
-use pgsaga_plan::{Interrupt, Op, SagaStatus, State};
+use pgsaga_plan::{Interrupt, Op, State};
+use pgsaga_sql::contract::SagaStatus;
 
 use super::{Decision, Request};
 use crate::operate::read::saga::{Saga, Step, Stuck, Task};

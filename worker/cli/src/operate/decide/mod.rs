@@ -7,14 +7,13 @@ pub(crate) mod consequences;
 use std::fmt;
 
 use clap::{Subcommand, ValueEnum};
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::{fail, query};
 use pgsaga_worker::db::sqlstate;
 use sqlx::{FromRow as _, PgExecutor};
 
 use crate::error::Error;
 use crate::operate::read::row;
-use crate::operate::read::words::{optional, word};
 use crate::operate::{Database, connect};
 use crate::output::out;
 use bulk::{Open, Stuck};
@@ -167,8 +166,8 @@ row! {
     /// A saga's status before a decision and after it.
     #[derive(Debug)]
     Taken {
-        before: Option<SagaStatus> => optional,
-        after: SagaStatus => word,
+        before: Option<SagaStatus>,
+        after: SagaStatus,
     }
 }
 
@@ -213,12 +212,12 @@ pub(crate) enum Command {
     /// outcome decides first; after the pivot it is refused. To abort an aborting saga changes
     /// nothing.
     Abort {
-        /// The saga's gid
+        /// Gid of the saga to roll back
         #[arg(required_unless_present = "open", conflicts_with = "open")]
         gid: Option<String>,
         #[command(flatten)]
         open: Open,
-        /// Why; becomes the saga's reason
+        /// Why the saga is rolled back; recorded in the history and in the saga's reason
         #[arg(long, value_name = "TEXT")]
         reason: String,
         #[command(flatten)]
@@ -228,16 +227,17 @@ pub(crate) enum Command {
     ///
     /// Of a saga that is not stuck, what waits for its next try is tried now.
     Retry {
-        /// The saga's gid
+        /// Gid of the saga to retry
         #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
         gid: Option<String>,
         #[command(flatten)]
         stuck: Stuck,
-        /// Why
+        /// Why this was decided; recorded in the history
         #[arg(long, value_name = "TEXT")]
         comment: Option<String>,
-        /// Under new idempotency keys, for participants that remember their refusal; refused where
-        /// some try was not definitely refused, as the new key could do it twice
+        /// Try again under new idempotency keys, for participants that remember their refusal.
+        /// Refused unless the participant definitely refused every attempt, because under a new key
+        /// the participant could do the work twice
         #[arg(long)]
         fresh_key: bool,
         #[command(flatten)]
@@ -247,15 +247,15 @@ pub(crate) enum Command {
     ///
     /// A call of it in flight ends first and changes nothing.
     Skip {
-        /// The saga's gid
+        /// Gid of the saga that the step belongs to
         #[arg(required_unless_present = "stuck", conflicts_with = "stuck", requires = "step")]
         gid: Option<String>,
-        /// The step's name
+        /// Name of the step whose op counts as done
         #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
         step: Option<String>,
         #[command(flatten)]
         stuck: Stuck,
-        /// Why
+        /// Why this was decided; recorded in the history
         #[arg(long, value_name = "TEXT")]
         comment: String,
         #[command(flatten)]
@@ -266,15 +266,15 @@ pub(crate) enum Command {
     /// Calls in flight end first.
     #[command(allow_missing_positional = true)]
     Resolve {
-        /// The saga's gid
+        /// Gid of the saga to end
         #[arg(required_unless_present = "stuck", conflicts_with = "stuck")]
         gid: Option<String>,
-        /// What it came to
+        /// Status that the saga ends with
         #[arg(value_enum)]
         ending: Ending,
         #[command(flatten)]
         stuck: Stuck,
-        /// Why
+        /// Why this was decided; recorded in the history
         #[arg(long, value_name = "TEXT")]
         comment: String,
         #[command(flatten)]
@@ -284,9 +284,9 @@ pub(crate) enum Command {
     ///
     /// Calls in flight end first.
     Force {
-        /// The saga's gid
+        /// Gid of the saga to end
         gid: String,
-        /// Why; becomes the saga's reason
+        /// Why the saga is ended; recorded in the history and in the saga's reason
         #[arg(long, value_name = "TEXT")]
         comment: String,
         #[command(flatten)]

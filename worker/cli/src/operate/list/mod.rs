@@ -1,5 +1,3 @@
-//! `pgsaga list`.
-
 mod watch;
 
 use std::time::Duration;
@@ -7,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use comfy_table::{Cell, Table};
-use pgsaga_plan::{SagaStatus, Word as _};
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::postgres::PgPool;
 
@@ -19,56 +17,56 @@ use crate::operate::show::standing;
 use crate::output::{out, out_json, table_of};
 use crate::words::{count, newer_format, printable, time, when};
 
-/// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
-/// Characters of a gid, a queue or a step's name. A person may have written anything into a row.
+/// Upper bound on the characters of a gid, a queue or a step's name. The row may hold any text, if
+/// a person changed it by hand.
 const NAME_CHARS_MAX: usize = 128;
 
 /// List sagas, the newest first, by status, age, queue, label, participant or lack of progress
 ///
-/// A saga is listed when every filter lets it pass. One statement reads from the newest saga
-/// backwards until the limit is reached. With filters that few sagas pass it reads them all: about
-/// a second a million, and four with --participant, which reads the definitions of those that pass
-/// the other filters. --no-progress reads the histories of the unfinished ones.
+/// Lists the sagas that pass every filter. One statement reads backwards from the newest saga until
+/// the limit is reached. If few sagas pass the filters, the statement reads all sagas: about one
+/// second for each million, and four with --participant, which reads the definitions of the sagas
+/// that pass the other filters. --no-progress reads the histories of the unfinished sagas.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
     database: Database,
-    /// Only sagas of these statuses; repeatable, or separated by commas
+    /// Only sagas with one of these statuses; repeatable, or separated by commas
     #[arg(long, value_delimiter = ',', value_parser = statuses())]
     status: Vec<SagaStatus>,
-    /// Only unfinished sagas
+    /// Only sagas that have not finished
     #[arg(long)]
     open: bool,
-    /// Only sagas created at least so long ago, such as 90s, 2h or 7d
+    /// Only sagas that were created at least this long ago, such as 90s, 2h or 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Only sagas created at most so long ago
+    /// Only sagas that were created at most this long ago
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     newer_than: Option<Duration>,
     /// Only sagas of this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
-    /// Only sagas with this label, of any value where none is given; repeatable: all must match
+    /// Only sagas with this label, and with this value if one is given; repeatable: all must match
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = label)]
     label: Vec<Label>,
-    /// Only sagas of which some action or compensation calls this participant: host, and port where
-    /// the URL names it, as the URL writes them
+    /// Only sagas with an action or compensation that calls this participant: the host as the URL
+    /// writes it, with the port if the URL has one
     #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
     participant: Option<String>,
-    /// Only unfinished sagas that make no progress: over so long, up to its last try, every try of
-    /// an op that is queued was answered 404, or that it is ongoing (425, 202)
+    /// Only unfinished sagas that make no progress: for at least this long, the participant
+    /// answered every attempt of a queued op with 404, or that the op is ongoing (425, 202)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
     no_progress: Option<Duration>,
-    /// At most so many, 1 to 10,000
+    /// Upper bound on the number of sagas, 1 to 10,000
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
-    /// Print one JSON object a saga
+    /// Print one JSON object for each saga
     #[arg(long)]
     json: bool,
-    /// Follow, every so many seconds, 1 to 3,600: on a terminal the table is drawn anew, elsewhere
-    /// sagas that are new or changed are appended. Until a signal, or until nobody reads the output
-    /// any more; goes on where the database is away for a while
+    /// Repeat the list at this interval, 1 to 3,600 seconds, until a signal arrives or the output
+    /// is closed. A terminal shows the table anew; any other output gets the sagas that are new or
+    /// changed. Continues while the database cannot be reached
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
 }
@@ -79,12 +77,12 @@ fn statuses() -> impl clap::builder::TypedValueParser<Value = SagaStatus> {
 }
 
 impl List {
-    /// Whether it ends by a signal that it handles itself.
+    /// Whether the command handles the signal that ends it.
     pub(crate) fn is_watching(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Prints the table, or follows it.
+    /// Prints the list once or repeatedly.
     pub(crate) async fn run(self) -> Result<(), Error> {
         if let Some(seconds) = self.watch {
             return watch::run(&self, Duration::from_secs(seconds)).await;
@@ -113,7 +111,7 @@ impl List {
             no_progress_us: micros(self.no_progress),
             sagas_max: self.limit,
         };
-        // Planned for just these filters.
+        // Not kept, because the plan fits only these filters.
         read::all(&list.query().persistent(false).fetch_all(pool).await?)
     }
 }
@@ -123,7 +121,7 @@ fn json(saga: &Listed) -> Result<String, Error> {
         .map_err(|error| Error::Found(format!("saga {} cannot be written as JSON: {error}", saga.gid)))
 }
 
-/// One line, for a reader who follows without a terminal.
+/// One line for a saga, for output that is no terminal.
 fn line(saga: &Listed) -> String {
     let rest = [next(saga), reason(saga)].into_iter().filter(|text| !text.is_empty());
     let rest = rest.collect::<Vec<_>>().join("; ");
@@ -148,7 +146,7 @@ fn table(sagas: &[Listed]) -> Table {
     table
 }
 
-/// The earliest queued try, in words.
+/// The earliest task, in words.
 fn next(saga: &Listed) -> String {
     let Some(next) = &saga.next else { return String::new() };
     let more = if saga.tasks > 1 { format!(", +{} more", count(saga.tasks - 1)) } else { String::new() };

@@ -1,5 +1,3 @@
-//! `pgsaga list --watch`.
-
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -19,10 +17,11 @@ use crate::signals;
 use crate::words::time;
 use pgsaga_worker::db::Class;
 
-/// A look that takes longer is given up, and the next one uses another connection.
+/// Upper bound on the time of one reading. After it, the next reading uses another connection.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 
-/// Follows until a signal or until nobody reads any more. A database that goes away is waited for.
+/// Repeats the list until a signal arrives or the output is closed. Waits for a database that
+/// cannot be reached.
 pub(crate) async fn run(list: &List, every: Duration) -> Result<(), Error> {
     let listen = |kind| signal(kind).map_err(Error::io("install the signal handlers"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -58,7 +57,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
                     complain(format_args!("the database: {why}; trying again"));
                 }
                 away = true;
-                // Of several hosts another may be the primary by now.
+                // With several hosts, another host may be the primary now.
                 if let Ok(Ok(again)) =
                     tokio::time::timeout(LOOK_MAX, connect(&list.database.database_url)).await
                 {
@@ -76,7 +75,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
             continue;
         }
         let mut seen = HashMap::with_capacity(rows.len());
-        // The oldest first: what is appended last is the newest.
+        // The oldest first, so that the last line is the newest saga.
         for row in rows.iter().rev() {
             let version = version(row);
             if known.get(&row.gid) != Some(&version) {
@@ -88,7 +87,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
     }
 }
 
-/// Draws the table from the top of the screen, as much of it as fits.
+/// Draws as much of the table as fits, from the top of the screen.
 fn draw(terminal: &Term, rows: &[Listed], every: Duration) -> Result<(), Error> {
     let lines_max = usize::from(terminal.size().0).saturating_sub(2);
     let table = super::table(rows).to_string();
@@ -102,7 +101,7 @@ fn draw(terminal: &Term, rows: &[Listed], every: Duration) -> Result<(), Error> 
     drawn.and_then(|()| std::io::stdout().flush()).map_err(Error::io("print the result"))
 }
 
-/// What makes a saga another row for a reader who follows: not the seconds until its next try.
+/// The values whose change makes a line worth appending: not the seconds until the next attempt.
 fn version(saga: &Listed) -> String {
     let next = saga.next.as_ref().map(|next| {
         format!("{} {} {} {:?} {}", next.step, next.op.as_str(), next.attempt, next.worker, saga.tasks)
@@ -110,7 +109,8 @@ fn version(saga: &Listed) -> String {
     format!("{} {:?} {}", saga.status.as_str(), saga.reason, next.unwrap_or_default())
 }
 
-/// Whether the other end of the output is closed. Noticed also while there is nothing to write.
+/// Whether the reader of the output has closed it. Also detects this while there is nothing to
+/// write.
 fn nobody_reads() -> bool {
     let stdout = std::io::stdout();
     let mut output = [PollFd::new(stdout.as_fd(), PollFlags::empty())];

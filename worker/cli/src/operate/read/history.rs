@@ -1,4 +1,4 @@
-//! A saga's history: its tries, and what a person or a deadline decided.
+//! A saga's history: its attempts, and the decisions of people and of the deadline.
 
 use pgsaga_plan::{Op, Outcome};
 use pgsaga_sql::query;
@@ -36,9 +36,9 @@ row! {
         worker: Option<i64>,
         decision: Option<String>,
         decided_by: Option<String>,
-        /// The participant's answer with all the digits of its numbers; read only for JSON.
+        /// The participant's answer with all digits of its numbers. Read only for JSON.
         answer: Option<Box<RawValue>> => later,
-        /// The beginning of the answer, and its length in characters; read only for the web page.
+        /// The beginning of the answer, and its length in characters. Read only for the web page.
         #[serde(skip)]
         answer_start: Option<(String, i32)> => later,
     }
@@ -56,7 +56,7 @@ impl Event {
     }
 }
 
-/// The next `limit` events from `from` on, up to the end of the snapshot that the saga was read in.
+/// Returns the next `limit` events from `from` on, up to the end of the snapshot of the saga.
 pub(crate) async fn from(
     pool: &PgPool,
     saga: &Saga,
@@ -75,8 +75,8 @@ pub(crate) async fn from(
     page.query().fetch_all(pool).await?.iter().map(with_answer).collect()
 }
 
-/// The last `limit` events up to `until`, the newest first, with up to `chars` characters of each
-/// answer.
+/// Returns the last `limit` events up to `until`, the newest first, with up to `chars` characters
+/// of each answer.
 pub(crate) async fn until(
     pool: &PgPool,
     saga: &Saga,

@@ -1,6 +1,5 @@
-//! Sagas in a list.
-
-use pgsaga_plan::{Op, SagaStatus};
+use pgsaga_plan::Op;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_worker::db::Time;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -11,7 +10,7 @@ use super::row;
 use super::words::{serialize, word};
 
 row! {
-    /// A saga with the earliest of its queued tries, as `pgsaga list --json` prints it.
+    /// A saga with its earliest task, as `pgsaga list --json` prints it.
     #[derive(Debug, Serialize)]
     Listed {
         #[serde(serialize_with = "exact")]
@@ -25,8 +24,7 @@ row! {
         priority: i16,
         queue: String,
         reason: Option<String>,
-        #[serde(serialize_with = "serialize")]
-        status: SagaStatus => word,
+        status: SagaStatus,
         steps: i32,
         tasks: i64,
     }
@@ -52,7 +50,7 @@ row! {
     Summary {
         id: i64,
         gid: String,
-        status: SagaStatus => word,
+        status: SagaStatus,
         reason: Option<String>,
         queue: String,
         labels: Option<String>,
@@ -76,7 +74,8 @@ fn exact_or_null<S: Serializer>(at: &Option<Time>, serializer: S) -> Result<S::O
     at.map(Time::exact).serialize(serializer)
 }
 
-/// Text of Postgres as JSON. A person may have nested labels deeper than serde_json reads.
+/// Postgres' text as JSON. Labels may be nested more deeply than serde_json reads, if a person
+/// changed the row.
 fn raw_or_null<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let raw = text.as_deref().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
     raw.serialize(serializer)

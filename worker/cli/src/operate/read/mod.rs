@@ -1,5 +1,5 @@
-//! The read model: what operators look at, on the command line and on the web page, each row as a
-//! struct.
+//! The read model: what operators see on the command line and on the web page, as a struct for each
+//! row.
 
 pub(crate) mod history;
 pub(crate) mod list;

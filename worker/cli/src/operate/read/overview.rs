@@ -1,6 +1,6 @@
-//! What the newest sagas came to, the queues and the workers.
+//! The newest sagas by status, the queues and the workers.
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use pgsaga_worker::db::Time;
 use sqlx::Row as _;
@@ -10,7 +10,7 @@ use super::queues::{self, Counts, Queue};
 use super::workers::{self, Worker};
 use crate::error::Error;
 
-/// Number of sagas that are counted. Reading them takes a few megabytes.
+/// Number of the newest sagas that are counted. Reading them takes a few megabytes.
 pub(crate) const NEWEST: i64 = 10_000;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Overview {
     pub(crate) by_status: Vec<(SagaStatus, i64)>,
     pub(crate) stuck_of_all: i64,
     pub(crate) at: Time,
-    /// `None` where there are too many tasks to be counted in time.
+    /// `None` if there are too many tasks to count them in time.
     pub(crate) queues: Option<Vec<(Queue, Counts)>>,
     pub(crate) workers: Vec<Worker>,
 }

@@ -1,6 +1,7 @@
 //! The parts of a saga, each as a struct that is read from a row.
 
-use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, State};
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_worker::db::Time;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -22,8 +23,7 @@ row! {
         #[serde(skip)]
         id: i64,
         gid: String,
-        #[serde(serialize_with = "serialize")]
-        status: SagaStatus => word,
+        status: SagaStatus,
         reason: Option<String>,
         created_at: Time,
         finished_at: Option<Time>,
@@ -43,8 +43,7 @@ row! {
         compensate_retry_limit: Option<i32>,
         request_timeout: String,
         abort_reason: Option<String>,
-        #[serde(serialize_with = "serialize_optional")]
-        ending: Option<SagaStatus> => optional,
+        ending: Option<SagaStatus>,
         format: i16,
         version: i32,
         progress: Option<String>,

@@ -1,4 +1,4 @@
-//! Queues and their classes of priority.
+//! Queues and their priority classes.
 
 use pgsaga_sql::query;
 use pgsaga_worker::db::Time;
@@ -8,11 +8,11 @@ use sqlx::postgres::{PgPool, PgRow};
 use super::row;
 use crate::error::Error;
 
-/// Upper bound on the classes of a list. A queue has four.
+/// Upper bound on the classes of a list. A queue has up to four.
 const CLASSES_MAX: i64 = 1000;
 
 row! {
-    /// A class of priority in a queue.
+    /// One priority class of a queue.
     #[derive(Debug)]
     Queue {
         queue: String,
@@ -23,7 +23,7 @@ row! {
 }
 
 row! {
-    /// Number of the queue's tries by what they wait for.
+    /// The queue's tasks, counted by state.
     #[derive(Debug, Clone, Copy)]
     Counts {
         due: i64,
@@ -33,14 +33,14 @@ row! {
     }
 }
 
-/// All classes of all queues, with their counts. Reads the whole table of tasks.
+/// Returns all classes of all queues with their counts. Reads the whole table of tasks.
 pub(crate) async fn counted(pool: &PgPool) -> Result<Vec<(Queue, Counts)>, Error> {
     let rows = sqlx::query(query::QUEUES).fetch_all(pool).await?;
     let read = |row: &PgRow| Ok((Queue::from_row(row)?, Counts::from_row(row)?));
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// All classes of all queues, or of the queue `name`, without counts.
+/// Returns the classes of all queues, or of the queue `name`, without counts.
 pub(crate) async fn uncounted(pool: PgPool, name: Option<String>) -> Result<Vec<Queue>, Error> {
     Ok(sqlx::query_as(query::UI_QUEUES).bind(name).bind(CLASSES_MAX).fetch_all(&pool).await?)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use pgsaga_plan::{Op, Progress, SagaStatus, State, StepGraph, StepPolicy};
-use pgsaga_sql::contract::default_step_name;
+use pgsaga_plan::{Op, Progress, State, StepGraph, StepPolicy};
+use pgsaga_sql::contract::{SagaStatus, default_step_name};
 use pgsaga_sql::query;
 use serde::Serialize;
 use sqlx::postgres::{PgPool, PgRow};
@@ -14,28 +14,28 @@ pub(crate) use super::parts::{Head, Line, Step, Stuck, Task, Tries};
 use super::standing;
 use crate::error::Error;
 
-/// A saga without its history in full. As JSON: the saga's row, `next` and `stuck`.
+/// A saga with a summary of its history. As JSON: the saga's row, `next` and `stuck`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Saga {
     #[serde(flatten)]
     pub(crate) head: Head,
     #[serde(skip)]
     pub(crate) steps: Vec<Step>,
-    /// The steps as the planner sees them; absent where a row changed by hand has steps that wait
-    /// for each other.
+    /// The steps as the planner sees them. Absent if the steps of a row that was changed by hand
+    /// wait for each other.
     #[serde(skip)]
     pub(crate) graph: Option<StepGraph>,
     #[serde(rename = "next")]
     pub(crate) tasks: Vec<Task>,
     pub(crate) stuck: Vec<Stuck>,
-    /// Empty unless the caller asked for lines.
+    /// Empty unless the caller requested lines.
     #[serde(skip)]
     pub(crate) timeline: Vec<Line>,
 }
 
 impl Saga {
-    /// Reads the saga in one snapshot: all columns in full if `whole`, and about `lines` lines of
-    /// its timeline.
+    /// Reads the saga in one snapshot: with all columns in full if `whole`, and with about `lines`
+    /// lines of its timeline.
     pub(crate) async fn read(
         pool: &PgPool,
         gid: &str,
@@ -76,8 +76,8 @@ impl Saga {
         Ok(Some(saga))
     }
 
-    /// The name of a step by its position from 0. A position without a step, in a row that was
-    /// changed by hand, is named like a step without a name.
+    /// Returns the name of the step at this position, from 0. A position without a step, in a row
+    /// that was changed by hand, has the default name.
     pub(crate) fn step_name(&self, step: usize) -> String {
         match self.steps.get(step) {
             Some(step) => step.name.clone(),
@@ -86,7 +86,7 @@ impl Saga {
         }
     }
 
-    /// Whether the saga does its steps, and undoes none.
+    /// Whether the saga runs actions and no compensations.
     pub(crate) fn is_forward(&self) -> bool {
         match self.head.status {
             SagaStatus::Submitted => true,
@@ -95,7 +95,7 @@ impl Saga {
         }
     }
 
-    /// Whether the pivot has succeeded: from then on the saga only goes forward.
+    /// Whether the pivot has succeeded, so that the saga only goes forward.
     pub(crate) fn is_past_pivot(&self) -> bool {
         self.steps.iter().any(|step| step.pivot && step.state == State::Done)
     }

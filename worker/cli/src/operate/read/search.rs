@@ -1,6 +1,6 @@
-//! Sagas page by page, from the newest backwards. A page looks at a bounded number of sagas.
+//! Sagas page by page, from the newest backwards. Each page examines a bounded number of sagas.
 
-use pgsaga_plan::SagaStatus;
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;
@@ -10,14 +10,13 @@ use super::list::Summary;
 use crate::error::Error;
 use crate::operate::filter::{self, Label};
 
-/// Upper bound on the sagas that a page looks at, whatever passes the filters: some 20 MB of a
-/// table of usual rows.
+/// Upper bound on the sagas that a page examines, whether they pass the filters or not: about 20 MB
+/// of a table with usual rows.
 const LOOKED_AT_MAX: i64 = 20_000;
 
-/// What a person wants of a saga's status.
+/// A filter by status.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Wanted {
-    /// Not over.
     Open,
     Status(SagaStatus),
 }
@@ -40,27 +39,28 @@ pub(crate) struct Search {
     pub(crate) status: Option<Wanted>,
     pub(crate) queue: Option<String>,
     pub(crate) labels: Vec<Label>,
-    /// A part of the gid.
+    /// Text within the gid.
     pub(crate) text: Option<String>,
-    /// Only sagas that were inserted before the saga of this id.
+    /// Only sagas that were inserted before the saga with this id.
     pub(crate) before: Option<i64>,
 }
 
 pub(crate) struct Found {
     pub(crate) rows: Vec<Summary>,
-    /// Whether the page is full, and there is another row.
+    /// Whether the page is full and a further saga passes the filters.
     pub(crate) is_full: bool,
-    /// If not: how many sagas were looked at, whether these are all, and the last of them.
+    /// Number of examined sagas, whether these are all sagas, and the last of them, if the page is
+    /// not full.
     pub(crate) looked_at: i64,
     pub(crate) is_end: bool,
     pub(crate) last_id: Option<i64>,
-    /// The gid of a saga that is just the text, however old the saga is.
+    /// The gid of the saga whose whole gid is the text, however old the saga is.
     pub(crate) exact: Option<String>,
 }
 
 impl Search {
-    /// Whether the sagas wanted are not over. They are found by what is queued or stuck, however
-    /// long ago they were inserted.
+    /// Whether the search is for unfinished sagas, which are found by their tasks and stuck steps,
+    /// however old they are.
     fn is_of_open(&self) -> bool {
         match self.status {
             Some(Wanted::Status(SagaStatus::Succeeded | SagaStatus::Failed)) | None => false,
@@ -68,12 +68,12 @@ impl Search {
         }
     }
 
-    /// Whether the sagas wanted have a task. A stuck saga of which nothing else runs has none.
+    /// Whether the search is for sagas with a task. A stuck saga without running steps has none.
     fn is_of_tasks(&self) -> bool {
         self.status != Some(Wanted::Status(SagaStatus::Stuck))
     }
 
-    /// A page of at most `rows_max` sagas.
+    /// Returns a page of at most `rows_max` sagas.
     pub(crate) async fn run(self, pool: PgPool, rows_max: usize) -> Result<Found, Error> {
         let status = match self.status {
             None | Some(Wanted::Open) => None,
@@ -95,7 +95,7 @@ impl Search {
         } else {
             sagas.query()
         };
-        // Planned for just these filters.
+        // Not kept, because the plan fits only these filters.
         let mut rows: Vec<Summary> = all(&list.persistent(false).fetch_all(&pool).await?)?;
         let is_full = rows.len() > rows_max;
         rows.truncate(rows_max);

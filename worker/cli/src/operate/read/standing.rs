@@ -1,11 +1,9 @@
-//! Where a step stands.
-
 use pgsaga_plan::{Op, State};
 
 use super::parts::Step;
 
-/// Where a step stands: by what is queued or stuck, else by the saga's own progress if it has one,
-/// else by its history.
+/// Returns the state of a step: from its queued task or stuck row, else from the saga's progress if
+/// the saga has one, else from the history.
 pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: Option<Op>) -> State {
     match (task, stuck) {
         (Some(Op::Action), _) => State::Acting,
@@ -17,8 +15,7 @@ pub(super) fn of(step: &Step, progress: Option<State>, task: Option<Op>, stuck: 
 }
 
 fn at_rest(step: &Step, progress: Option<State>) -> State {
-    // A saga that a person ended keeps the progress that it had, although nothing is under way
-    // without a task.
+    // A saga that a person ended keeps its progress, although no step without a task is running.
     let under_way = |state: &State| {
         matches!(state, State::Acting | State::Undoing | State::StuckActing | State::StuckUndoing)
     };
@@ -27,7 +24,7 @@ fn at_rest(step: &Step, progress: Option<State>) -> State {
     }
     match (&step.acted, &step.undone) {
         (_, undone) if undone.succeeded => State::Undone,
-        // A person skipped the op at which the step stood last.
+        // A person skipped the step's latest op.
         (acted, undone) if step.skipped && (acted.succeeded || undone.tries > 0) => State::Undone,
         (_, undone) if undone.tries > 0 => State::MaybeDone,
         (acted, _) if acted.succeeded || step.skipped => State::Done,
@@ -99,7 +96,7 @@ mod tests {
     fn the_sagas_own_progress_counts_before_the_history() {
         let done = step("success", "", false);
         assert_eq!(at_rest(&done, Some(State::Undone)), State::Undone);
-        // A person ended the saga: its progress is as it was.
+        // A person ended the saga, whose progress did not change.
         assert_eq!(at_rest(&done, Some(State::Acting)), State::Done);
     }
 }

@@ -1,4 +1,4 @@
-//! Steps of all sagas that wait for a person.
+//! The stuck steps of all sagas.
 
 use pgsaga_plan::Op;
 use pgsaga_sql::query::{self, RawTime};
@@ -23,7 +23,7 @@ row! {
     }
 }
 
-/// The last row of the page before.
+/// The last row of the previous page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cursor {
     pub(crate) at: Option<Time>,
@@ -31,7 +31,7 @@ pub(crate) struct Cursor {
     pub(crate) step: Option<String>,
 }
 
-/// The `limit` longest stuck steps behind the cursor.
+/// Returns the `limit` longest stuck steps after the cursor.
 pub(crate) async fn read(pool: PgPool, behind: Cursor, limit: i64) -> Result<Vec<StuckStep>, Error> {
     let page = query::UiStuck {
         after_at: behind.at.map(|at| RawTime(at.raw())),

@@ -5,7 +5,7 @@ use serde::Serializer;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-/// What an event of a saga's history is.
+/// The kind of an event in a saga's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Attempt,
@@ -37,7 +37,7 @@ pub(crate) fn optional<T: Word>(row: &PgRow, column: &str) -> Result<Option<T>, 
     T::of(word).ok_or_else(unknown).map(Some)
 }
 
-/// A default for what the caller fills in after the row is read.
+/// The default value, which the caller replaces after the row is read.
 pub(crate) fn later<T: Default>(_: &PgRow, _: &str) -> Result<T, sqlx::Error> {
     Ok(T::default())
 }

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPool;
 use super::row;
 use crate::error::Error;
 
-/// Upper bound on the rows of a list. The row of a dead worker goes once its tasks are rescued.
+/// Upper bound on the rows of a list. A dead worker's row is removed once its tasks are rescued.
 const WORKERS_MAX: i64 = 1000;
 
 row! {
@@ -29,7 +29,7 @@ row! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkerState {
     Alive,
-    /// Not heard from for its lease.
+    /// Sent no heartbeat for its lease.
     Silent,
     Dead,
     Retired,

@@ -2,7 +2,8 @@
 
 use comfy_table::{Attribute, Cell};
 use console::style;
-use pgsaga_plan::{SagaStatus, State};
+use pgsaga_plan::State;
+use pgsaga_sql::contract::SagaStatus;
 
 use super::gaps::{GAP, print_with_gaps};
 use super::{next, standing, timeline};
@@ -11,17 +12,17 @@ use crate::operate::read::saga::{Head, Saga};
 use crate::output::{out, plain_table};
 use crate::words::{counted, printable, some_names, span_us, time};
 
-/// Characters of a reason, a result or a URL.
+/// Upper bound on the characters of a reason, a result or a URL.
 const TEXT_CHARS_MAX: usize = 1100;
 const JSON_CHARS_MAX: usize = 400;
 const URL_CHARS_MAX: usize = 100;
-/// Of a gid, a queue or a step's name.
+/// Upper bound on the characters of a gid, a queue or a step's name.
 const NAME_CHARS_MAX: usize = 128;
 const PAYLOAD_CHARS_MAX: usize = 60;
 /// Upper bound on the names of steps in one line.
 pub(super) const NAMES_MAX: usize = 6;
 
-/// Draws it, with about `lines` lines of its steps.
+/// Draws the saga, with about `lines` lines of its steps.
 pub(crate) fn print(saga: &Saga, lines: i64) -> Result<(), Error> {
     head(&saga.head)?;
     steps(saga, usize::try_from(lines).unwrap_or(usize::MAX))?;
@@ -69,8 +70,8 @@ fn head(head: &Head) -> Result<(), Error> {
     Ok(())
 }
 
-/// The steps in the order of the definition. Where there are too many, those that wait or are done
-/// make room first.
+/// The steps in the order of the definition. If there are too many, steps that wait or are done are
+/// left out first.
 fn steps(saga: &Saga, lines: usize) -> Result<(), Error> {
     out("\nSteps")?;
     let parallel = saga.head.progress.is_some();
@@ -80,7 +81,7 @@ fn steps(saga: &Saga, lines: usize) -> Result<(), Error> {
             |index: &usize| matches!(saga.steps[*index].state, State::Waiting | State::Done | State::Undone);
         let (mut plain, mut kept): (Vec<usize>, Vec<usize>) = shown.into_iter().partition(plain);
         kept.truncate(lines / 2);
-        // Their beginning and their end.
+        // The first and the last of them.
         let room = lines - kept.len();
         plain.drain(room / 2..plain.len() - (room - room / 2));
         kept.extend(plain);

@@ -1,14 +1,14 @@
-//! Tables in which lines that are left out are counted across all columns.
+//! Tables that replace rows by a line across all columns.
 
 use comfy_table::Table;
 
 use crate::error::Error;
 use crate::output::out;
 
-/// A row of just this is a gap.
+/// The only cell of a row that such a line replaces.
 pub(crate) const GAP: &str = "⋮";
 
-/// Prints a table whose rows of [`GAP`] alone stand for these lines: a text across all columns.
+/// Prints a table and replaces each row of [`GAP`] by the next of these lines.
 pub(crate) fn print_with_gaps(table: &Table, gaps: Vec<String>) -> Result<(), Error> {
     let mut gaps = gaps.into_iter();
     for line in table.trim_fmt().lines() {

@@ -1,5 +1,5 @@
-//! All that the database knows of a saga, as one JSON object. The history comes in pages, so that
-//! neither a long history nor a slow reader costs memory or holds back a snapshot.
+//! All that the database knows about a saga, as one JSON object. The history is read in pages, so
+//! that neither a long history nor a slow reader uses memory or holds a snapshot.
 
 use sqlx::postgres::PgPool;
 
@@ -8,12 +8,12 @@ use crate::operate::read::history;
 use crate::operate::read::saga::Saga;
 use crate::output::{out, out_json};
 
-/// Number of events a page.
+/// Number of events in a page.
 const PAGE: i64 = 1000;
 
 pub(crate) async fn print(pool: &PgPool, saga: &Saga) -> Result<(), Error> {
     let whole = serde_json::to_string_pretty(saga).map_err(unreadable)?;
-    // The history becomes the object's last key.
+    // The history becomes the last key of the object.
     out_json(format_args!("{},\n  \"history\": [", whole.trim_end_matches(['\n', '}'])))?;
     let mut from = Some(i64::MIN);
     let mut ready: Option<String> = None;

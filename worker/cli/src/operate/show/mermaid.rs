@@ -1,10 +1,11 @@
-//! The saga as a Mermaid flowchart: its steps in their order, each with what it came to, and what
-//! was undone against the order. Text from outside is written as character codes, so that none of
-//! it can end a label or be markup.
+//! The saga as a Mermaid flowchart: the steps in their order with their states, and the
+//! compensations against the order. Text from outside is written as character codes, so that it
+//! cannot end a label or contain markup.
 
 use std::collections::{BTreeSet, HashMap};
 
-use pgsaga_plan::{Outcome, SagaStatus, State};
+use pgsaga_plan::{Outcome, State};
+use pgsaga_sql::contract::SagaStatus;
 
 use super::standing;
 use crate::error::Error;
@@ -12,12 +13,11 @@ use crate::operate::read::saga::{Saga, Step, Tries};
 use crate::output::out;
 use crate::words::{counted, is_unprintable};
 
-/// Up to so many steps each is a node of its own; beyond, steps alike are drawn as one.
+/// Up to this number of steps, each step is a node. Beyond it, similar steps share a node.
 const STEPS_MAX: usize = 60;
-/// Mermaid draws up to 500 edges and 50,000 characters unless its host allows more.
+/// Mermaid draws at most 500 edges and 50,000 characters, unless its host allows more.
 const NODES_MAX: usize = 120;
 const EDGES_MAX: usize = 300;
-/// Characters of a message.
 const MESSAGE_CHARS_MAX: usize = 80;
 
 const CLASSES: &str = "  classDef waits fill:#fff,stroke:#868e96,color:#000
@@ -68,11 +68,11 @@ fn flowchart(saga: &Saga) -> String {
 
 struct Edge {
     text: String,
-    /// Whether the nodes of both its ends are drawn.
+    /// Whether the nodes of both ends are drawn.
     is_drawn: bool,
 }
 
-/// The arrows of the order, and those of what was undone against the order.
+/// The arrows of the order, and those of the compensations against the order.
 fn edges(saga: &Saga, graph: &Graph) -> Vec<Edge> {
     let mut edges = Vec::new();
     for (number, after) in graph.after.iter().enumerate() {
@@ -104,7 +104,7 @@ fn edges(saga: &Saga, graph: &Graph) -> Vec<Edge> {
     edges
 }
 
-/// Steps that are drawn as one, and which of them wait for which.
+/// Groups of steps that share a node, and their order.
 struct Graph {
     groups: Vec<Vec<usize>>,
     after: Vec<BTreeSet<usize>>,
@@ -121,7 +121,8 @@ impl Graph {
                     successors[before].push(index);
                 }
             }
-            // Steps between the same others are one, and so is a run of steps one after the other.
+            // Steps with the same predecessors and successors form a group, and so does a sequence
+            // of steps.
             let mut alike: HashMap<(&[usize], &[usize], State), usize> = HashMap::new();
             for (index, step) in steps.iter().enumerate() {
                 let own = (step.after.as_slice(), successors[index].as_slice(), step.state);
@@ -143,7 +144,8 @@ impl Graph {
                 })
                 .collect();
             for group in &mut group_of {
-                // No run is longer; a row that was changed by hand may have a cycle.
+                // Bounded by the number of steps, because a row that was changed by hand may
+                // contain a cycle.
                 for _ in 0..steps.len() {
                     *group = joins[*group].unwrap_or(*group);
                 }
@@ -164,7 +166,7 @@ impl Graph {
     }
 }
 
-/// Which groups wait for which, by the number of each.
+/// The groups that each group waits for.
 fn group_edges(steps: &[Step], group_of: &[usize]) -> Vec<BTreeSet<usize>> {
     let mut after = vec![BTreeSet::new(); steps.len()];
     for (index, step) in steps.iter().enumerate() {
@@ -175,7 +177,7 @@ fn group_edges(steps: &[Step], group_of: &[usize]) -> Vec<BTreeSet<usize>> {
     after
 }
 
-/// The labels of a group's actions and of its compensations, if any was begun.
+/// The labels of a group's actions, and of its compensations if one was begun.
 fn labels(saga: &Saga, group: &[usize]) -> (String, Option<String>) {
     let first = &saga.steps[group[0]];
     let undoes = undoes(saga, group);
@@ -201,7 +203,7 @@ fn labels(saga: &Saga, group: &[usize]) -> (String, Option<String>) {
     (action, undoes.then(|| format!("undo {name}<br/>{word}{}", told(&first.undone))))
 }
 
-/// How many tries, and what the last said where it was no success.
+/// The number of attempts, and the message of the last one if it did not succeed.
 fn told(tries: &Tries) -> String {
     if tries.tries == 0 {
         return String::new();
@@ -218,7 +220,7 @@ fn told(tries: &Tries) -> String {
     text
 }
 
-/// Some compensation of it was queued or tried.
+/// Whether a compensation of the group was queued or attempted.
 fn undoes(saga: &Saga, group: &[usize]) -> bool {
     group.iter().any(|&index| {
         let step = &saga.steps[index];
@@ -226,7 +228,7 @@ fn undoes(saga: &Saga, group: &[usize]) -> bool {
     })
 }
 
-/// The class of an action whose compensation is drawn too.
+/// The class of an action whose compensation is drawn as well.
 fn ran(saga: &Saga, group: &[usize]) -> &'static str {
     if saga.steps[group[0]].acted.succeeded { "done" } else { "doubtful" }
 }
@@ -243,8 +245,8 @@ fn class(state: State) -> &'static str {
     }
 }
 
-/// A gid inside the quoted title, which is YAML: what no gid has, because whoever changed the row
-/// by hand wrote it, is left out.
+/// A gid inside the quoted title, which is YAML. Characters that no gid has, because a person
+/// changed the row by hand, are left out.
 fn title(gid: &str) -> String {
     gid.chars()
         .take(128)
@@ -252,9 +254,9 @@ fn title(gid: &str) -> String {
         .collect()
 }
 
-/// Text inside a quoted label. Letters, digits and spaces stay, and a few marks between letters;
-/// everything else becomes its character code, which Mermaid turns back only after it has read the
-/// diagram.
+/// Text inside a quoted label. Letters, digits, spaces and some punctuation between letters stay.
+/// Every other character becomes its character code, which Mermaid decodes only after it has parsed
+/// the diagram.
 fn label(text: &str, chars_max: usize) -> String {
     let chars: Vec<char> = text.chars().take(chars_max + 1).collect();
     let mut label = String::new();
@@ -286,7 +288,7 @@ mod tests {
         for forbidden in ['"', '<', '>', '[', ']', '(', ')', '`', '%', '\n', '\\', '/', '&', ':'] {
             assert!(!label.contains(forbidden), "{forbidden:?} is in {label}");
         }
-        // Each # and ; is one of ours.
+        // Every # and ; belongs to a character code.
         let codes = label.split('#').skip(1);
         for code in codes {
             let (digits, _) = code.split_once(';').unwrap();

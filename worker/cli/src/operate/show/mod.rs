@@ -1,5 +1,3 @@
-//! `pgsaga show GID`.
-
 mod draw;
 mod gaps;
 mod json;
@@ -14,21 +12,22 @@ use super::read::saga::Saga;
 use super::{Database, connect};
 use crate::error::Error;
 
-/// Show one saga: where its steps stand, what happened, and what happens next and when
+/// Show one saga: the state of its steps, its history, and what happens next and when
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The saga's gid
+    /// Gid of the saga to show
     gid: String,
     #[command(flatten)]
     database: Database,
-    /// Print one JSON object with all that the database knows of it, its history in full
+    /// Print one JSON object with all that the database knows about the saga, including its whole
+    /// history
     #[arg(long, conflicts_with_all = ["mermaid", "lines"])]
     json: bool,
-    /// Print a Mermaid flowchart: the steps in their order, and what was undone
+    /// Print a Mermaid flowchart of the steps in their order, with the compensations
     #[arg(long, conflicts_with = "lines")]
     mermaid: bool,
-    /// About so many lines of the timeline and of the steps each, 10 to 100,000; what is left out
-    /// is counted
+    /// Number of lines for the timeline and for the steps, approximately, 10 to 100,000; the output
+    /// counts what it leaves out
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(10..=100_000))]
     lines: i64,
 }

@@ -1,9 +1,10 @@
-//! What happens next and when, and which commands help.
+//! What happens next and when, and the commands that help.
 
 use std::time::Duration;
 
 use console::style;
-use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State, Wait, retry_limit};
+use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, State, Wait, retry_limit};
+use pgsaga_sql::contract::SagaStatus;
 use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
 use pgsaga_worker::flow::backoff::nominal_retry_delay;
 
@@ -13,12 +14,12 @@ use crate::operate::read::saga::{Saga, Step, Stuck, Task};
 use crate::output::out;
 use crate::words::{count, counted, newer_format, printable, some_names, span, span_us, time};
 
-/// Lines of tasks, of stuck steps, and of steps that wait.
+/// Upper bound on the lines of tasks, of stuck steps, and of waiting steps.
 const LINES_MAX: usize = 20;
 /// Upper bound on the names of steps in one line.
 const NAMES_MAX: usize = 6;
-/// Workers lost during one try, from which on it runs alone.
-const ALONE_AFTER_LOST: i16 = 3;
+/// Number of workers lost while they held a task, after which the task runs isolated.
+const ISOLATED_AFTER_LOST: i16 = 3;
 
 pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     out("\nNext")?;
@@ -28,7 +29,7 @@ pub(crate) fn print(saga: &Saga) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is queued, stuck or waits, and which commands help.
+/// Lines about queued, stuck and waiting steps, and the commands that help.
 pub(crate) fn lines(saga: &Saga) -> Vec<String> {
     let head = &saga.head;
     if head.finished_at.is_some() {
@@ -73,7 +74,7 @@ pub(crate) fn lines(saga: &Saga) -> Vec<String> {
     lines
 }
 
-/// The first lines, and how many there are more.
+/// Adds the first lines, and the number of further ones.
 fn some(lines: &mut Vec<String>, all: impl Iterator<Item = String>, count: usize, one: &str, many: &str) {
     lines.extend(all.take(LINES_MAX));
     if count > LINES_MAX {
@@ -120,16 +121,16 @@ fn queued(saga: &Saga, task: &Task) -> String {
             line += &step.and_then(|step| after_that(saga, step, task)).unwrap_or_default();
         }
     }
-    if task.lost >= ALONE_AFTER_LOST {
+    if task.lost >= ISOLATED_AFTER_LOST {
         line += &format!(
-            "; {} were lost while they held it, so it runs alone",
+            "; {} were lost while they held it, so it runs isolated",
             counted(task.lost.into(), "worker", "workers")
         );
     }
     line
 }
 
-/// What follows where the try has no definite answer.
+/// What follows if the attempt has no definite outcome.
 fn after_that(saga: &Saga, step: &Step, task: &Task) -> Option<String> {
     let now =
         Attempt { counted: u32::try_from(task.counted).unwrap_or(0), ..Attempt::first(task.step, task.op) };
@@ -164,7 +165,7 @@ fn what_helps(saga: &Saga) -> Vec<String> {
     std::iter::once("a person must decide; what helps:".to_owned()).chain(helps).collect()
 }
 
-/// The steps that wait for others, and for which.
+/// The steps that wait for others, with their predecessors.
 fn waiting(saga: &Saga) -> Vec<String> {
     let pending = saga.head.status == SagaStatus::Submitted && saga.head.abort_reason.is_some();
     let Some(graph) = saga.graph.as_ref().filter(|_| saga.head.ending.is_none() && !pending) else {
@@ -179,7 +180,6 @@ fn waiting(saga: &Saga) -> Vec<String> {
         steps.rev().filter(|(_, step)| undoes(step)).map(|(index, _)| index).collect()
     };
     if graph.is_sequential() {
-        // One after the other.
         let what = if saga.is_forward() { "" } else { "the compensation of " };
         let names: Vec<&str> = waits.iter().map(|&index| saga.steps[index].name.as_str()).collect();
         let then = || format!("then {what}{}", some_names(&names, NAMES_MAX));

@@ -1,7 +1,8 @@
-//! How it is said and drawn where a step stands.
+//! The state of a step, in words and colours.
 
 use comfy_table::Color;
-use pgsaga_plan::{Outcome, SagaStatus, State};
+use pgsaga_plan::{Outcome, State};
+use pgsaga_sql::contract::SagaStatus;
 
 use crate::operate::read::saga::Saga;
 
@@ -29,7 +30,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     }
 }
 
-/// Where a step stands, as a mark and its colour.
+/// The symbol of a state, and its colour.
 pub(crate) fn mark(state: State) -> (&'static str, Color) {
     match state {
         State::Waiting => ("·", Color::Reset),

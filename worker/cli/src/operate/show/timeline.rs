@@ -1,4 +1,4 @@
-//! What happened, in the order of time.
+//! The history, in the order of time.
 
 use comfy_table::{Cell, CellAlignment, Color};
 
@@ -106,7 +106,7 @@ fn tries(line: &Line) -> String {
     }
 }
 
-/// How long the calls took, and how long the next ones were waited for.
+/// The duration of the calls, and the waits before the next ones.
 fn lasted(line: &Line) -> String {
     let took = line.duration_us_min.zip(line.duration_us_max);
     let took = took.map(|(least, most)| format!("took {}", spans_us(least.into(), most.into())));

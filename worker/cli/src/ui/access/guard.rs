@@ -1,5 +1,4 @@
-//! What every request passes: the name it asks for, where it comes from, and what browsers are told
-//! of the answer.
+//! Checks of every request: its Host, its origin, and the security headers of every response.
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -9,8 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::ui::App;
 
-/// Scripts and styles are files of ours; nothing else runs, whatever text gets into a page.
-/// `same-origin` rather than no referrer: without one, browsers send no origin with a form, either.
+/// Only our own files may be scripts and styles, so that text within a page never runs.
+/// `same-origin` instead of no referrer, because without a referrer browsers also send no Origin
+/// with a form.
 const HEADERS: [(HeaderName, &str); 9] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -53,8 +53,8 @@ fn check(hosts: &[String], method: &Method, headers: &HeaderMap) -> Result<(), (
     comes_from(host, headers).map_err(|why| (StatusCode::FORBIDDEN, why.to_owned()))
 }
 
-/// Whether a browser was asked for this page, and not for another one whose name leads here (DNS
-/// rebinding). Who is asked for by address cannot be meant by another name.
+/// Whether the browser asked for this page and not for another name that resolves here (DNS
+/// rebinding). A Host that is an address cannot be such a name.
 fn is_ours(hosts: &[String], host: &str) -> bool {
     let Some(name) = name_of(host) else { return false };
     let address = name.trim_start_matches('[').trim_end_matches(']');
@@ -69,14 +69,14 @@ fn name_of(host: &str) -> Option<String> {
     Some(authority.host().trim_end_matches('.').to_ascii_lowercase())
 }
 
-/// The port that a browser asked at; none where it is the one of the scheme.
+/// The port of a Host header; `None` for the default port of the scheme.
 pub(crate) fn port_of(headers: &HeaderMap) -> Option<u16> {
     let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
     authority.port_u16()
 }
 
-/// A form of this page, filled in on this page: browsers say so, and nobody else has a reason to
-/// send one.
+/// Accepts a form only from this page itself. Browsers say where a form comes from, and no other
+/// program has a reason to send one.
 fn comes_from(host: &str, headers: &HeaderMap) -> Result<(), &'static str> {
     let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let (site, origin) = (said("sec-fetch-site"), said("origin"));

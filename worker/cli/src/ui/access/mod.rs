@@ -1,5 +1,5 @@
-//! Who may see the page, and who may decide: token, sessions, visitors, and what every request
-//! passes.
+//! Who may see the page and who may decide: the token, sessions, visitors, and the checks of every
+//! request.
 
 pub(crate) mod guard;
 pub(crate) mod session;

@@ -1,4 +1,4 @@
-//! Who is logged in, and how often somebody may try.
+//! Sessions of people who are logged in, and delays after wrong tokens.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,25 +7,26 @@ use std::time::{Duration, Instant};
 
 use super::token::digest;
 
-/// A session ends so long after its last request.
+/// Time without a request after which a session ends.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
-/// And so long after its login.
+/// Time after the login at which a session ends.
 const AGE_MAX: Duration = Duration::from_secs(12 * 3600);
-/// Sessions at once; one more ends the one that was quiet for longest.
+/// Upper bound on the sessions. A further login ends the session that was idle for longest.
 const SESSIONS_MAX: usize = 256;
-/// Wrong tokens in a row from one address that cost nothing.
+/// Number of successive wrong tokens from one address that cause no delay.
 const WRONG_FREE: u32 = 3;
-/// The longest wait before the next token.
+/// Upper bound on the delay before the next token.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// After so long without a wrong token it is forgotten that there were any.
+/// Time without a wrong token after which an address has no delay any more.
 const FORGET: Duration = Duration::from_secs(900);
-/// Addresses that are remembered; beyond it the one that was quiet for longest is forgotten.
+/// Upper bound on the addresses with wrong tokens. Beyond it, the address that was silent for
+/// longest is dropped.
 const ADDRESSES_MAX: usize = 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) name: String,
-    /// What every form of theirs has in it.
+    /// The value that every form of this session contains, against cross-site requests.
     pub(crate) form_token: String,
     id: [u8; 32],
 }
@@ -34,7 +35,7 @@ struct Known {
     session: Session,
     since: Instant,
     seen: Instant,
-    /// Said on the next page.
+    /// A message for the session's next page.
     told: Option<String>,
 }
 
@@ -43,29 +44,29 @@ struct Tries {
     last: Instant,
 }
 
-/// In memory only: a restart logs everybody out.
+/// Sessions and delays, in memory only: a restart logs everybody out.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// By the digest of what the cookie holds: a search by the secret itself could be timed.
+    /// By the digest of the cookie's value, because a search by the secret itself could be timed.
     known: HashMap<[u8; 32], Known>,
     tries: HashMap<IpAddr, Tries>,
 }
 
 impl Sessions {
-    /// How long this address has to wait until its next token is looked at.
+    /// Time that this address has to wait before its next token is compared.
     pub(crate) fn wait(&self, address: IpAddr) -> Option<Duration> {
         self.state().wait(network(address), Instant::now())
     }
 
-    /// A wrong token came from there.
+    /// Records a wrong token from this address.
     pub(crate) fn wrong(&self, address: IpAddr) {
         self.state().wrong(network(address), Instant::now());
     }
 
-    /// Begins a session and gives what its cookie holds.
+    /// Starts a session and returns the value of its cookie.
     pub(crate) fn begin(&self, address: IpAddr, name: String) -> String {
         let secret = secret();
         let session = Session { name, form_token: self::secret(), id: digest(&secret) };
@@ -82,7 +83,7 @@ impl Sessions {
         secret
     }
 
-    /// Whose cookie this is.
+    /// Returns the session that the cookie belongs to.
     pub(crate) fn find(&self, cookie: &str) -> Option<Session> {
         let now = Instant::now();
         let mut state = self.state();
@@ -91,7 +92,7 @@ impl Sessions {
         Some(known.session.clone())
     }
 
-    /// Says something on the next page of theirs.
+    /// Sets the message for the session's next page.
     pub(crate) fn tell(&self, session: &Session, what: String) {
         if let Some(known) = self.state().known.get_mut(&session.id) {
             known.told = Some(what);
@@ -140,7 +141,7 @@ impl State {
     }
 }
 
-/// Whoever has one address of IPv6 has as many as they like.
+/// The network of an address. Whoever has one IPv6 address has a whole /64 network of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -151,7 +152,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// 256 bits from the system's generator, as hexadecimal digits.
+/// 256 bits of the system's random generator, as hexadecimal digits.
 fn secret() -> String {
     rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The token that whoever decides logs in with. It is in no row, no log and no `Debug`.
+//! The token that a person who decides logs in with. It is in no row, no log and no `Debug` output.
 
 use std::fmt;
 use std::path::Path;
@@ -8,13 +8,14 @@ use subtle::ConstantTimeEq as _;
 
 use crate::error::Error;
 
-/// The environment variable that holds it. Not one of clap's: then it would be a flag as well.
+/// The environment variable that holds the token. Not a variable of clap, because that would also
+/// be a flag.
 pub(crate) const VARIABLE: &str = "PGSAGA_UI_TOKEN";
 
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: usize = 1024;
 
-/// Only its digest is kept.
+/// Holds only the token's digest.
 #[derive(Clone)]
 pub(crate) struct Token([u8; 32]);
 
@@ -25,7 +26,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// From the environment or the file, where one of them is given.
+    /// Returns the token of the environment variable or of the file, if one of them is given.
     pub(crate) fn find(file: Option<&Path>) -> Result<Option<Token>, Error> {
         let variable = match std::env::var(VARIABLE) {
             Ok(text) => Some(text),
@@ -43,7 +44,7 @@ impl Token {
                 let bytes = std::fs::read(path)
                     .map_err(|error| Error::Usage(format!("{name} cannot be read: {error}")))?;
                 let text = String::from_utf8(bytes).map_err(|_| unfit(&name, "bytes that are no text"))?;
-                // As an editor leaves it.
+                // Editors end the last line with a line break.
                 Token::read(&name, text.trim_end_matches(['\r', '\n'])).map(Some)
             }
         }
@@ -59,18 +60,18 @@ impl Token {
         Ok(Token(digest(text)))
     }
 
-    /// Whether somebody knows it. How long that takes says nothing about it.
+    /// Whether `given` is the token. The duration of the comparison reveals nothing about it.
     pub(crate) fn is(&self, given: &str) -> bool {
         self.0.ct_eq(&digest(given)).into()
     }
 }
 
-/// The digests have one length, whatever was given.
+/// A digest has the same length for every input.
 pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// What was found is said without showing any of it.
+/// Refuses a token without showing any part of it.
 fn unfit(name: &str, found: &str) -> Error {
     Error::Usage(format!(
         "{name}: found {found}; allowed: {BYTES_MIN} to 1,024 printable ASCII characters without a space"

@@ -1,4 +1,4 @@
-//! Who asks for a page, and the cookie that says so.
+//! The visitor of a page, identified by a cookie.
 
 use std::convert::Infallible;
 
@@ -15,8 +15,8 @@ use crate::ui::App;
 use crate::ui::failure::Failure;
 use crate::ui::params::Params;
 
-/// The name of the session's cookie before the port. Browsers send a cookie to every port of a
-/// host, and two pages must not log each other out.
+/// Name of the session cookie, without the port. Browsers send a cookie to every port of a host,
+/// and the pages of two ports must not log each other out.
 const COOKIE: &str = "pgsaga_ui";
 
 pub(crate) struct Visitor {
@@ -25,7 +25,7 @@ pub(crate) struct Visitor {
     /// Whether the page has a token, so that a person may log in.
     pub(crate) may_log_in: bool,
     cookie: String,
-    /// The page that was asked for: the way back from a login.
+    /// The page that was requested, to return to after a login.
     pub(crate) asked_for: String,
 }
 
@@ -40,7 +40,7 @@ impl FromRequestParts<App> for Visitor {
         let secret = jar.get(&cookie).filter(|_| may_log_in);
         let session = secret.and_then(|secret| app.sessions.find(secret.value()));
         let asked_for = parts.uri.path_and_query().map(|asked| asked.as_str());
-        // Two slashes lead to another host.
+        // A path that begins with two slashes leads to another host.
         let asked_for = asked_for.filter(|asked| !asked.starts_with("//")).unwrap_or("/").to_owned();
         Ok(Visitor { session, may_log_in, cookie, asked_for })
     }
@@ -57,7 +57,7 @@ impl Visitor {
         ))
     }
 
-    /// The session whose page a form is of.
+    /// Returns the session if the form belongs to it.
     pub(crate) fn session_of(&self, form: &Params) -> Result<&Session, Failure> {
         self.check_may_log_in()?;
         let session = self.session.as_ref().ok_or_else(|| Failure {
@@ -71,7 +71,8 @@ impl Visitor {
         Err(Failure::forbidden("This form is not of your session: begin again."))
     }
 
-    /// Cookies that begin a session. `over_tls`: only for browsers that speak TLS with a proxy.
+    /// Cookies that start a session. With `over_tls` the browser sends them only over TLS, which a
+    /// proxy terminates.
     pub(crate) fn begin(&self, secret: String, over_tls: bool) -> CookieJar {
         let cookie = Cookie::build((self.cookie.clone(), secret)).path("/").http_only(true);
         let cookie = cookie.same_site(SameSite::Strict);

@@ -1,4 +1,4 @@
-//! Logging in with the token and a name, and out again.
+//! Log in with the token and a name, and log out.
 
 use std::net::SocketAddr;
 
@@ -17,14 +17,12 @@ use crate::words::{counted, is_seen, is_unprintable};
 
 const NAME_CHARS_MAX: usize = 64;
 
-/// GET /login
 pub(crate) async fn ask(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let params = Params::read(query.as_deref().unwrap_or_default());
     let body = visitor.check_may_log_in().map(|()| form(&params, None));
     show(&app, &visitor, NavItem::Elsewhere, "Log in", body)
 }
 
-/// POST /login
 pub(crate) async fn enter(
     State(app): State<App>,
     visitor: Visitor,
@@ -34,7 +32,7 @@ pub(crate) async fn enter(
 ) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    // The browser speaks TLS with a proxy before us.
+    // The browser uses TLS to a proxy in front of this process.
     let over_tls = origin.is_some_and(|origin| origin.starts_with("https://"));
     match enter_as(&app, &visitor, peer, &params) {
         Ok(secret) => (visitor.begin(secret, over_tls), Redirect::to(&way_back(&params))).into_response(),
@@ -65,7 +63,6 @@ fn enter_as(app: &App, visitor: &Visitor, peer: SocketAddr, params: &Params) -> 
     Ok(app.sessions.begin(peer.ip(), name))
 }
 
-/// POST /logout
 pub(crate) async fn leave(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
     let params = Params::read(&String::from_utf8_lossy(&body));
     match visitor.session_of(&params) {
@@ -89,7 +86,7 @@ fn name(given: &str) -> Result<String, Failure> {
     )))
 }
 
-/// A page of this one; whatever else is asked for, the overview.
+/// The page to return to. Anything that is no page of ours becomes the overview.
 fn way_back(params: &Params) -> String {
     let to = params.get("to").unwrap_or("/");
     let is_ours = to.starts_with('/')

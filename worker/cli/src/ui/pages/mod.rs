@@ -1,5 +1,3 @@
-//! One module a page.
-
 pub(crate) mod login;
 pub(crate) mod overview;
 pub(crate) mod queues;

@@ -1,4 +1,4 @@
-//! The first page: what the newest sagas came to, the queues and the workers, as they are now.
+//! The first page: the newest sagas by status, the queues and the workers.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,7 +15,6 @@ use crate::ui::overview;
 use crate::ui::params::link;
 use crate::words::{count, counted};
 
-/// GET /
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let body = overview::current(&app).await.map(|overview| {
         html! {
@@ -27,7 +26,7 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     show(&app, &visitor, NavItem::Overview, "Overview", body)
 }
 
-/// GET /live: what the script puts into the first page.
+/// The part of the first page that the script refreshes.
 pub(crate) async fn fragment(State(app): State<App>) -> Response {
     match overview::current(&app).await {
         Ok(overview) => Html(markup(&overview).into_string()).into_response(),

@@ -1,4 +1,4 @@
-//! The queues: what is due, waits and runs in each, and whether it is paused.
+//! The queues: tasks that are due, wait and run, and whether the queue is paused.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,11 +14,9 @@ use crate::ui::params::link;
 use crate::ui::text::text;
 use crate::words::{count, span_us};
 
-/// GET /queues
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let body = async {
-        // A person may want to pause a queue all the more where its tasks take too long to be
-        // counted.
+        // If counting the tasks takes too long, a person has even more reason to pause a queue.
         let queues = app.store.read(|pool| uncounted(pool, None)).await?;
         let overview = overview::current(&app).await;
         let counted = overview.as_ref().map_err(Clone::clone).and_then(|overview| {
@@ -33,7 +31,7 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
         };
         Ok(html! {
             h1 { "Queues" }
-            p.muted { "A paused queue: none of its tries is claimed, and none of its sagas goes on to its next step. Class 0 goes first." }
+            p.muted { "Workers claim no task of a paused queue, and its sagas do not continue with their next step. Class 0 comes first." }
             @match &counted {
                 Ok((_, at)) => p.muted { "Counted at " (time(*at)) " UTC" },
                 Err(failure) => (not_counted(failure)),
@@ -49,7 +47,7 @@ pub(crate) fn not_counted(failure: &Failure) -> Markup {
     html! { p.alarm { "What lies in the queues is not counted. " (failure.what) ": " (text(&failure.why)) } }
 }
 
-/// As a table, with buttons for those who may decide.
+/// The table of queues, with buttons for a person who may decide.
 pub(crate) fn list<'a>(queues: impl Iterator<Item = (&'a Queue, Option<Counts>)>, decides: bool) -> Markup {
     let row = |(queue, counts): (&Queue, Option<Counts>)| {
         let name = &queue.queue;

@@ -1,9 +1,10 @@
-//! One saga: where it stands, what happens next, what may be decided, and all that happened.
+//! One saga: its state, what happens next, possible decisions, and its history.
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use pgsaga_plan::{Outcome, SagaStatus};
+use pgsaga_plan::Outcome;
+use pgsaga_sql::contract::SagaStatus;
 use sqlx::postgres::PgPool;
 
 use super::timeline::{self, Timeline};
@@ -18,10 +19,9 @@ use crate::ui::params::{Params, link, unknown};
 use crate::ui::text::{folded, text};
 use crate::words::{counted, span_us};
 
-/// Buttons that skip a step: a parallel saga may have hundreds that run.
+/// Upper bound on the buttons that skip a step. A parallel saga may have hundreds of running steps.
 const SKIPS_MAX: usize = 20;
 
-/// GET /saga
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let params = Params::read(query.as_deref().unwrap_or_default());
     let title = params
@@ -64,7 +64,7 @@ fn markup(visitor: &Visitor, saga: &Saga, timeline: &Timeline) -> Markup {
     }
 }
 
-/// The commands that help are shown as commands.
+/// Shows the commands within a sentence as commands.
 fn said_next(line: &str) -> Markup {
     match line.strip_prefix("  ").and_then(|command| command.split_once("   ")) {
         Some((command, what)) => html! { li.command { code { (text(command)) } " " (what) } },
@@ -169,7 +169,7 @@ fn row(saga: &Saga, index: usize, step: &Step) -> Vec<Markup> {
     ]
 }
 
-/// What is called, how often it was, and what was answered last.
+/// The URL of an op, its number of attempts, and the last answer.
 fn op(url: Option<&str>, tries: &Tries) -> Markup {
     html! {
         @match url {

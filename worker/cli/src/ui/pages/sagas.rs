@@ -15,10 +15,9 @@ use crate::ui::params::{Params, is_of_gid, link};
 use crate::ui::text::{folded, text};
 use crate::words::count;
 
-/// Sagas a page.
-const PAGE: usize = 50;
+const ROWS_PER_PAGE: usize = 50;
 const TEXT_BYTES_MAX: usize = 1024;
-/// Each is looked for in every saga that is looked at.
+/// Upper bound on the labels of a filter. Each is compared with every saga that is examined.
 const LABELS_MAX: usize = 8;
 
 fn wanted(word: &str) -> Result<Wanted, Failure> {
@@ -58,7 +57,7 @@ fn search(params: &Params) -> Result<Search, Failure> {
     Ok(Search { status, queue, labels, text, before: params.number("before")? })
 }
 
-/// As a link; `before` is a page's own.
+/// The link to a search; `before` is the position of a page.
 fn link_of(search: &Search, before: Option<i64>) -> String {
     let before = before.map(|id| id.to_string());
     let labels: Vec<String> = search.labels.iter().map(written).collect();
@@ -82,12 +81,11 @@ fn written(label: &Label) -> String {
     }
 }
 
-/// GET /sagas
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let body = async {
         let search = search(&Params::read(query.as_deref().unwrap_or_default()))?;
         let wanted = search.clone();
-        let found = app.store.read(move |pool| wanted.run(pool, PAGE)).await?;
+        let found = app.store.read(move |pool| wanted.run(pool, ROWS_PER_PAGE)).await?;
         Ok(markup(&search, &found))
     };
     let body = body.await;
@@ -133,7 +131,7 @@ fn form(search: &Search) -> Markup {
                 label for="label" { "Label" }
                 input id="label" name="label" autocomplete="off" placeholder="key=value or key" value=(first);
             }
-            // The form has one field; a link may have more.
+            // The form has a field for one label, while a link may have more.
             @for label in search.labels.iter().skip(1) { input type="hidden" name="label" value=(written(label)); }
             div {
                 label for="text" { "Text in the gid" }
@@ -167,7 +165,7 @@ fn list(rows: &[Summary]) -> Markup {
     )
 }
 
-/// The way to older sagas. A page that few sagas pass says how far it looked.
+/// The link to older sagas. If few sagas passed the filters, it says how far the page searched.
 fn further(search: &Search, found: &Found) -> Markup {
     let may_be_more = found.is_full || !found.is_end;
     html! {

@@ -1,4 +1,4 @@
-//! What waits for a person, with what may be decided about it.
+//! The steps that wait for a person, with the possible decisions.
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -16,8 +16,7 @@ use crate::ui::params::{Params, link};
 use crate::ui::text::{folded, text};
 use crate::words::span_us;
 
-/// Stuck steps a page.
-const PAGE: usize = 50;
+const ROWS_PER_PAGE: usize = 50;
 
 fn cursor(params: &Params) -> Result<Cursor, Failure> {
     params.only(&["at", "saga", "step"])?;
@@ -33,11 +32,10 @@ fn cursor(params: &Params) -> Result<Cursor, Failure> {
     }
 }
 
-/// GET /stuck
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let body = async {
         let cursor = cursor(&Params::read(query.as_deref().unwrap_or_default()))?;
-        let stuck = app.store.read(move |pool| stuck::read(pool, cursor, PAGE as i64 + 1)).await?;
+        let stuck = app.store.read(move |pool| stuck::read(pool, cursor, ROWS_PER_PAGE as i64 + 1)).await?;
         Ok(markup(&stuck, visitor.may_log_in))
     };
     let body = body.await;
@@ -45,8 +43,8 @@ pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(quer
 }
 
 fn markup(stuck: &[StuckStep], decides: bool) -> Markup {
-    let shown = &stuck[..stuck.len().min(PAGE)];
-    let next = shown.last().filter(|_| stuck.len() > PAGE).map(|last| {
+    let shown = &stuck[..stuck.len().min(ROWS_PER_PAGE)];
+    let next = shown.last().filter(|_| stuck.len() > ROWS_PER_PAGE).map(|last| {
         let (at, saga) = (last.at.raw().to_string(), last.saga_id.to_string());
         link("/stuck", &[("at", &at), ("saga", &saga), ("step", &last.step)])
     });

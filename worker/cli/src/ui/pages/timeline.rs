@@ -1,4 +1,4 @@
-//! What happened to a saga, a try or a decision a row, with what was answered.
+//! The history of a saga: a row for each attempt or decision, with the answers.
 
 use maud::{Markup, html};
 use pgsaga_plan::Op;
@@ -12,15 +12,15 @@ use crate::ui::params::link;
 use crate::ui::text::{CHARS_MAX, folded, folded_first, text};
 use crate::words::{count, span_us};
 
-pub(crate) const PAGE: usize = 100;
+pub(crate) const EVENTS_PER_PAGE: usize = 100;
 
-/// A page of it, in the order of time.
+/// One page of the history, in the order of time.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     events: Vec<Event>,
-    /// There is more before it.
+    /// Whether there are earlier events.
     earlier: bool,
-    /// It does not end with the last event.
+    /// Whether there are later events.
     later: bool,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct Timeline {
 pub(crate) async fn read(pool: &PgPool, saga: &Saga, before: Option<i64>) -> Result<Timeline, sqlx::Error> {
     let end = saga.head.last_seq.unwrap_or(i64::MAX);
     let until = before.map_or(end, |before| before.saturating_sub(1).min(end));
-    let mut events = history::until(pool, saga, until, PAGE as i64 + 1, CHARS_MAX as i32).await?;
-    let earlier = events.len() > PAGE;
-    events.truncate(PAGE);
+    let mut events = history::until(pool, saga, until, EVENTS_PER_PAGE as i64 + 1, CHARS_MAX as i32).await?;
+    let earlier = events.len() > EVENTS_PER_PAGE;
+    events.truncate(EVENTS_PER_PAGE);
     events.reverse();
     Ok(Timeline { events, earlier, later: until < end })
 }
@@ -71,7 +71,7 @@ fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
 }
 
 impl Timeline {
-    /// As a table, with the ways to its other pages.
+    /// The table of the page's events, with links to the other pages.
     pub(crate) fn markup(&self, saga: &Saga) -> Markup {
         let gid = saga.head.gid.as_str();
         let first = self.events.first().map(|event| event.seq.to_string());

@@ -1,4 +1,4 @@
-//! The workers: who is alive, for how long, and of which release.
+//! The workers: which are alive, since when, and their release.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +11,6 @@ use crate::ui::layout::{NavItem, badge, show, table, time};
 use crate::ui::text::text;
 use crate::words::span_us;
 
-/// GET /workers
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let body = app.store.read(workers::read).await.map(|workers| {
         html! {

@@ -21,7 +21,7 @@ use crate::execute::outcome::CallResult;
 use crate::execute::task::Task;
 use pgsaga_plan::Effect;
 
-/// Service name without OTEL_SERVICE_NAME.
+/// Service name of the spans if `OTEL_SERVICE_NAME` is not set.
 const SERVICE: &str = "pgsaga";
 
 /// Exports the spans of calls to a collector.

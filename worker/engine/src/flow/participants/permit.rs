@@ -29,7 +29,6 @@ pub(crate) enum Admission {
 }
 
 impl ParticipantPermit {
-    /// Returns the participant's name.
     pub(crate) fn participant(&self) -> &str {
         &self.name
     }

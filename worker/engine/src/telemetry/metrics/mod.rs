@@ -160,7 +160,6 @@ impl Handle for Attempts {
 }
 
 metrics! {
-    /// What one worker counts.
     pub(crate) struct WorkerMetrics {
         claimed: Counter = "pgsaga_claimed_total", "Tasks that this worker claimed.";
         claims: Claims = "pgsaga_claims_total",
@@ -251,7 +250,6 @@ metrics! {
 }
 
 metrics! {
-    /// Metrics of one participant.
     pub(crate) struct ParticipantMetrics {
         responses: Responses = "pgsaga_responses_total",
             "Calls by participant (at most 100, then other) and class of the response: 1xx to 5xx, none.";
@@ -317,7 +315,6 @@ impl Metrics {
         }
     }
 
-    /// Records a call's duration.
     pub(crate) fn called(&self, op: Op, duration: Duration) {
         let seconds = match op {
             Op::Action => &self.call_seconds.action,

@@ -61,7 +61,7 @@ enum Sample {
 
 /// The watermark of one lane.
 #[derive(Debug, Default)]
-pub(crate) struct Mark {
+pub(crate) struct Watermark {
     at: Option<DateTime<Utc>>,
     sample: Option<Sample>,
     latest: Option<DateTime<Utc>>,
@@ -75,7 +75,7 @@ pub(crate) struct Mark {
     look_from: Option<DateTime<Utc>>,
 }
 
-impl Mark {
+impl Watermark {
     /// Returns the time at which the next claim starts its scan.
     pub(crate) fn start(&self) -> DateTime<Utc> {
         self.look_from.or(self.at).unwrap_or(DateTime::UNIX_EPOCH)
@@ -98,7 +98,7 @@ impl Mark {
 
     /// Resets the watermark. The next claim scans from the beginning.
     pub(crate) fn reset(&mut self) {
-        *self = Mark::default();
+        *self = Watermark::default();
     }
 
     /// Updates the lane's watermark after a successful claim. Returns the wait until the next look
@@ -158,39 +158,39 @@ impl Mark {
 
 /// The watermarks of one worker, by lane.
 #[derive(Debug, Default)]
-pub(crate) struct Watermarks(Mutex<HashMap<i32, Mark>>);
+pub(crate) struct Watermarks(Mutex<HashMap<i32, Watermark>>);
 
 impl Watermarks {
-    fn marks(&self) -> MutexGuard<'_, HashMap<i32, Mark>> {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<i32, Watermark>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lanes, and where their next scan may start.
     pub(crate) fn all(&self) -> (Vec<i32>, Vec<DateTime<Utc>>) {
-        self.marks().iter().map(|(lane, mark)| (*lane, mark.start())).unzip()
+        self.lanes().iter().map(|(lane, watermark)| (*lane, watermark.start())).unzip()
     }
 
     /// Resets the watermarks of all lanes.
     pub(crate) fn reset(&self) {
-        self.marks().clear();
+        self.lanes().clear();
     }
 
     /// Makes the next claim of each lane start this much earlier.
     pub(crate) fn look_back(&self, by: Duration) {
-        self.marks().values_mut().for_each(|mark| mark.look_back(by));
+        self.lanes().values_mut().for_each(|watermark| watermark.look_back(by));
     }
 
     /// Makes the lane's next claim start at `lowest` if that lies before the watermark.
     pub(crate) fn look_from(&self, lane: i32, lowest: DateTime<Utc>) {
-        if let Some(mark) = self.marks().get_mut(&lane) {
-            mark.look_from(lowest);
+        if let Some(watermark) = self.lanes().get_mut(&lane) {
+            watermark.look_from(lowest);
         }
     }
 
     /// Updates the lane's watermark after a successful claim. Returns the wait until the next look
     /// back, if one is due.
     pub(crate) fn learn(&self, lane: i32, seen: &Seen) -> Option<Duration> {
-        self.marks().entry(lane).or_default().learn(seen)
+        self.lanes().entry(lane).or_default().learn(seen)
     }
 }
 

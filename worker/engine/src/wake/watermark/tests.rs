@@ -10,23 +10,23 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
 }
 
-fn seen(mark: &Mark, now: i64, running: &[i64], xmax: i64, lowest: Option<i64>) -> Seen {
-    Seen { now: at(now), running: running.to_vec(), xmax, from: mark.start(), lowest: lowest.map(at) }
+fn seen(watermark: &Watermark, now: i64, running: &[i64], xmax: i64, lowest: Option<i64>) -> Seen {
+    Seen { now: at(now), running: running.to_vec(), xmax, from: watermark.start(), lowest: lowest.map(at) }
 }
 
-fn learn(mark: &mut Mark, now: i64, running: &[i64], xmax: i64, lowest: Option<i64>) -> Option<Duration> {
-    let seen = seen(mark, now, running, xmax, lowest);
-    mark.learn(&seen)
+fn learn(watermark: &mut Watermark, now: i64, running: &[i64], xmax: i64, lowest: Option<i64>) -> Option<Duration> {
+    let seen = seen(watermark, now, running, xmax, lowest);
+    watermark.learn(&seen)
 }
 
 #[test]
 fn it_waits_a_second_for_transactions_that_could_still_commit_an_older_row() {
-    let mut mark = Mark::default();
+    let mut watermark = Watermark::default();
     let mut learn = |ms: i64, running: &[i64]| {
         let now = at(0) + TimeDelta::milliseconds(ms);
-        let seen = Seen { now, running: running.to_vec(), xmax: 200, from: mark.start(), lowest: None };
-        mark.learn(&seen);
-        mark.start()
+        let seen = Seen { now, running: running.to_vec(), xmax: 200, from: watermark.start(), lowest: None };
+        watermark.learn(&seen);
+        watermark.start()
     };
     assert_eq!(learn(0, &[100]), DateTime::UNIX_EPOCH);
     assert_eq!(learn(100, &[100]), DateTime::UNIX_EPOCH);
@@ -36,35 +36,35 @@ fn it_waits_a_second_for_transactions_that_could_still_commit_an_older_row() {
 
 #[test]
 fn it_never_passes_an_unclaimed_row() {
-    let mut mark = Mark::default();
-    learn(&mut mark, 10, &[], 100, None);
-    learn(&mut mark, 11, &[], 101, None);
-    learn(&mut mark, 12, &[], 102, Some(3));
-    assert_eq!(mark.start(), at(3));
+    let mut watermark = Watermark::default();
+    learn(&mut watermark, 10, &[], 100, None);
+    learn(&mut watermark, 11, &[], 101, None);
+    learn(&mut watermark, 12, &[], 102, Some(3));
+    assert_eq!(watermark.start(), at(3));
 }
 
 #[test]
 fn a_transaction_that_stays_open_is_passed_and_looked_for_when_it_has_ended() {
-    let mut mark = Mark::default();
+    let mut watermark = Watermark::default();
     for now in 10..20 {
-        assert_eq!(learn(&mut mark, now, &[100], 200, None), None);
+        assert_eq!(learn(&mut watermark, now, &[100], 200, None), None);
     }
-    assert!(mark.start() > at(10), "it went on");
-    assert_eq!(learn(&mut mark, 20, &[], 200, None), Some(Duration::ZERO), "look at once");
-    assert_eq!(mark.start(), DateTime::UNIX_EPOCH, "from where it was before");
-    learn(&mut mark, 21, &[], 200, Some(12));
-    assert_eq!(mark.start(), at(12), "and not past what lies there");
+    assert!(watermark.start() > at(10), "it went on");
+    assert_eq!(learn(&mut watermark, 20, &[], 200, None), Some(Duration::ZERO), "look at once");
+    assert_eq!(watermark.start(), DateTime::UNIX_EPOCH, "from where it was before");
+    learn(&mut watermark, 21, &[], 200, Some(12));
+    assert_eq!(watermark.start(), at(12), "and not past what lies there");
 }
 
 #[test]
 fn a_clock_that_steps_back_drops_it() {
-    let mut mark = Mark::default();
+    let mut watermark = Watermark::default();
     for now in 10..20 {
-        learn(&mut mark, now, &[], 1000 + now, None);
+        learn(&mut watermark, now, &[], 1000 + now, None);
     }
-    assert!(mark.start() > at(0));
-    learn(&mut mark, 5, &[], 2000, None);
-    assert_eq!(mark.start(), DateTime::UNIX_EPOCH);
+    assert!(watermark.start() > at(0));
+    learn(&mut watermark, 5, &[], 2000, None);
+    assert_eq!(watermark.start(), DateTime::UNIX_EPOCH);
 }
 
 /// A simulation: transactions that write due rows and end at random, and a worker that claims from
@@ -77,7 +77,7 @@ struct World {
     open: BTreeMap<i64, Vec<DateTime<Utc>>>,
     /// Committed, unclaimed rows, and the number of claims that missed each.
     due: Vec<(DateTime<Utc>, u32)>,
-    mark: Mark,
+    watermark: Watermark,
     missed_max: u32,
     forgets_whom_it_passed: bool,
 }
@@ -90,7 +90,7 @@ impl World {
             next_xid: 100,
             open: BTreeMap::new(),
             due: Vec::new(),
-            mark: Mark::default(),
+            watermark: Watermark::default(),
             missed_max: 0,
             forgets_whom_it_passed: false,
         }
@@ -123,7 +123,7 @@ impl World {
     }
 
     fn claim(&mut self) {
-        let from = self.mark.start();
+        let from = self.watermark.start();
         let lowest = self.due.iter().map(|(row, _)| *row).filter(|row| *row >= from).min();
         let running = self.open.keys().copied().collect();
         // Claims up to three rows, the oldest first.
@@ -140,9 +140,9 @@ impl World {
             }
             true
         });
-        self.mark.learn(&Seen { now: self.now, running, xmax: self.next_xid + 1, from, lowest });
+        self.watermark.learn(&Seen { now: self.now, running, xmax: self.next_xid + 1, from, lowest });
         if self.forgets_whom_it_passed {
-            self.mark.passed.clear();
+            self.watermark.passed.clear();
         }
     }
 
@@ -160,15 +160,15 @@ impl World {
 }
 
 #[test]
-fn no_committed_row_is_missed_for_long_and_the_mark_goes_on_beside_a_transaction_that_never_ends() {
+fn no_committed_row_is_missed_for_long_and_the_watermark_advances_beside_a_transaction_that_never_ends() {
     for seed in 0..300 {
         let mut world = World::new(seed);
         world.run();
         assert_eq!(world.due, [], "seed {seed}: rows that no claim found");
         // The claim that learns of the end, and the claims before the next look back.
         assert!(world.missed_max <= 8, "seed {seed}: a row was missed by {} claims", world.missed_max);
-        let behind = world.now - world.mark.start();
-        assert!(behind < TimeDelta::seconds(4), "seed {seed}: the mark is {behind} behind");
+        let behind = world.now - world.watermark.start();
+        assert!(behind < TimeDelta::seconds(4), "seed {seed}: the watermark is {behind} behind");
     }
 }
 
@@ -184,14 +184,14 @@ fn without_a_look_back_rows_are_lost() {
 
 #[test]
 fn a_step_back_that_does_not_show_hides_a_row_only_until_the_next_look_back() {
-    let mut mark = Mark::default();
+    let mut watermark = Watermark::default();
     for now in 10..20 {
-        learn(&mut mark, now, &[], 1000 + now, None);
+        learn(&mut watermark, now, &[], 1000 + now, None);
     }
-    let (was, hidden) = (mark.start(), at(13));
+    let (was, hidden) = (watermark.start(), at(13));
     assert!(was > hidden);
-    mark.look_back(Duration::from_secs(5));
-    assert!(mark.start() <= hidden, "one claim starts further back");
-    learn(&mut mark, 21, &[], 2000, Some(13));
-    assert_eq!(mark.start(), hidden, "and what it finds holds the mark");
+    watermark.look_back(Duration::from_secs(5));
+    assert!(watermark.start() <= hidden, "one claim starts further back");
+    learn(&mut watermark, 21, &[], 2000, Some(13));
+    assert_eq!(watermark.start(), hidden, "and what it finds holds the watermark");
 }

@@ -1,0 +1,82 @@
+//! What a session of a worker is opened with.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+/// Planner settings for every session of a worker.
+///
+/// The hot statements are written for index loops, and EXPLAIN tests show that their plans do not
+/// depend on statistics. Planning a statement again on each execution costs more than it gains.
+///
+/// A generic plan made while a table is small stays in use while the table grows to millions of
+/// rows. Sequential scans are therefore disabled. Bitmap scans are disabled because a claim that
+/// needs a few hundred rows would read and sort all due rows.
+pub const PLANNER: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    // control: plans-without-scans
+    ("enable_seqscan", "off"),
+    // control: plans-without-sorts
+    ("enable_bitmapscan", "off"),
+];
+
+pub(super) fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConnectOptions {
+    // sqlx would log the full text of each statement, and the log's events would be hard to find.
+    let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("pgsaga"));
+    if pooled {
+        // PgBouncer refuses start-up parameters that it does not track.
+        return options.extra_float_digits(None);
+    }
+    let timeout_ms = timeout.as_millis().to_string();
+    options
+        .options([
+            ("statement_timeout", timeout_ms.as_str()),
+            ("lock_timeout", timeout_ms.as_str()),
+            ("idle_in_transaction_session_timeout", "60000"),
+            // If a worker's machine disappears without closing the connection, its session ends
+            // within a minute. Until then the session holds the advisory lock that makes producers
+            // notify.
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+        ])
+        .options(PLANNER)
+}
+
+/// Whether the connection is neither local nor verified. With an `sslmode` below `verify-full`, a
+/// man in the middle can read and change all traffic. The default, `prefer`, even falls back to no
+/// TLS.
+pub(super) fn is_unverified(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_matches(['[', ']']);
+    let local = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::db::Hosts;
+
+    #[test]
+    fn a_connection_that_is_neither_local_nor_verified_is_known() {
+        for (url, unverified) in [
+            ("postgres://u@db.example/x", true),
+            ("postgres://u@db.example/x?sslmode=require", true),
+            ("postgres://u@db.example/x?sslmode=verify-full", false),
+            ("postgres://u@localhost/x", false),
+            ("postgres://u@127.0.0.1/x", false),
+            ("postgres://u@[::1]/x", false),
+            ("postgres:///x?host=/run/postgresql", false),
+            ("postgres://u@localhost,db.example/x", true),
+            ("postgres://u@localhost,db.example/x?sslmode=verify-full", false),
+        ] {
+            let hosts = Hosts::read(url, false, Duration::from_secs(1)).unwrap();
+            assert_eq!(hosts.is_unverified(), unverified, "{url}");
+        }
+    }
+}
