@@ -1,10 +1,14 @@
-//! The state of a step, in words and colours.
+//! The state of a step in words and colours, and its settings that differ from its saga's.
 
 use comfy_table::Color;
 use pgsaga_plan::{Outcome, State};
 use pgsaga_sql::contract::SagaStatus;
 
-use crate::operate::read::saga::Saga;
+use crate::operate::read::saga::{Saga, Step};
+use crate::words::printable;
+
+/// Characters of the value of a setting.
+const SETTING_CHARS_MAX: usize = 32;
 
 pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     let Some(step) = saga.steps.get(index) else { return "unknown" };
@@ -51,4 +55,11 @@ pub(crate) fn color(status: SagaStatus) -> Color {
         SagaStatus::Aborting => Color::Yellow,
         SagaStatus::Submitted => Color::Cyan,
     }
+}
+
+/// The keys by which a step says otherwise than its saga, on one line.
+pub(crate) fn settings(step: &Step) -> String {
+    let settings = step.settings.iter();
+    let settings = settings.map(|(key, value)| format!("{key} {}", printable(value, SETTING_CHARS_MAX)));
+    settings.collect::<Vec<_>>().join(", ")
 }
