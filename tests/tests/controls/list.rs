@@ -14,7 +14,10 @@ const RULES: [(&str, &str); 35] = [
     ),
     ("03_only_ever_ongoing", "ongoing may have taken effect"),
     ("04_lost_try", "a rescue records the lost try as unknown"),
-    ("05_abort_against_advance", "who inserts or deletes tasks locks the saga; a fence includes the interrupt"),
+    (
+        "05_abort_against_advance",
+        "who inserts or deletes tasks locks the saga; a fence includes the interrupt",
+    ),
     ("06_finish_against_abort", "a settle writes only from what both its locks returned"),
     ("07_lost_join", "a settle of a parallel saga names the version it planned from, and raises it"),
     ("08_one_open_psql", "a settle waits for no row"),

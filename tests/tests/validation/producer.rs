@@ -64,7 +64,10 @@ async fn an_abort_rolls_a_saga_back_or_says_why_it_cannot() {
     let aborting = status(db.pool(), "open").await.unwrap().unwrap();
     assert_eq!(aborting.status, SagaStatus::Aborting);
     assert!(aborting.reason.unwrap().ends_with("changed my mind"));
-    assert_eq!(Producer::behind_pgbouncer().abort(db.pool(), "open", "again").await.unwrap(), SagaStatus::Aborting);
+    assert_eq!(
+        Producer::behind_pgbouncer().abort(db.pool(), "open", "again").await.unwrap(),
+        SagaStatus::Aborting
+    );
 
     let unknown = abort(db.pool(), "nobody", "x").await.unwrap_err();
     assert!(matches!(&unknown, Error::NoSaga { gid } if gid == "nobody"), "{unknown:?}");

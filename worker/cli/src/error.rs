@@ -14,10 +14,7 @@ pub(crate) enum Error {
     Worker(pgsaga_worker::Error),
     /// The result of a decision is unknown.
     #[error("the database: {error}; it may have been decided all the same: {advice}")]
-    Unanswered {
-        error: sqlx::Error,
-        advice: &'static str,
-    },
+    Unanswered { error: sqlx::Error, advice: &'static str },
     /// A step of a migration failed, and the migration was rolled back.
     #[error(transparent)]
     Migrate(ApplyError),
@@ -29,10 +26,7 @@ pub(crate) enum Error {
     LockedOut { waited_seconds: u64, holders: String },
     /// The port of /metrics could not be opened.
     #[error("listen on {address}: {source}; choose another with --listen")]
-    Listen {
-        address: std::net::SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
     /// An invalid flag, variable or file.
     #[error("{0}")]
     Usage(String),

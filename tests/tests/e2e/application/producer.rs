@@ -116,9 +116,10 @@ async fn a_thousand_waiters_each_get_their_answer() {
             tokio::spawn(async move { waiter.wait(format!("g{n}"), Duration::from_secs(60)).await })
         })
         .collect();
-    assert!(
-        matches!(waiter.wait("g1", Duration::from_millis(100)).await, Err(Error::Deadline { status: Some(SagaStatus::Submitted), .. }))
-    );
+    assert!(matches!(
+        waiter.wait("g1", Duration::from_millis(100)).await,
+        Err(Error::Deadline { status: Some(SagaStatus::Submitted), .. })
+    ));
     assert!(
         matches!(waiter.wait("absent", Duration::from_millis(100)).await, Err(Error::Unknown { gid }) if gid == "absent")
     );

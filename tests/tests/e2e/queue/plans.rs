@@ -238,6 +238,9 @@ async fn a_claim_from_the_watermark_does_not_walk_over_what_a_held_snapshot_keep
     let from_the_beginning = buffers("'-infinity'").await;
     let from_the_watermark = buffers("clock_timestamp()").await;
     assert!(from_the_beginning > 200, "the control: {from_the_beginning} buffers without a watermark");
-    assert!(from_the_watermark < 100, "{from_the_watermark} buffers from the watermark, {from_the_beginning} without");
+    assert!(
+        from_the_watermark < 100,
+        "{from_the_watermark} buffers from the watermark, {from_the_beginning} without"
+    );
     holder.execute("rollback").await.unwrap();
 }

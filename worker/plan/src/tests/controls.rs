@@ -175,7 +175,13 @@ fn broken_rules() -> Vec<Control> {
             DEATH,
             Recorded,
         ),
-        rule("R5: the fence lacks the interrupt", "a > b", Rules { interrupt: false, ..real }, ABORT, AbortHeard),
+        rule(
+            "R5: the fence lacks the interrupt",
+            "a > b",
+            Rules { interrupt: false, ..real },
+            ABORT,
+            AbortHeard,
+        ),
         rule("R5: no lock on the saga", "a > b", Rules { abort_locks: false, ..real }, ABORT, AbortHeard),
         rule(
             "R6: tasks go without the saga",

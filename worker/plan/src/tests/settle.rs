@@ -207,7 +207,8 @@ impl World<'_> {
             ensure(Invariant::OneUnwind, !after.unwinds, || "it unwinds again".to_owned())?;
             (after.unwinds, after.aborting) = (true, true);
             for step in &mut after.steps {
-                let is_other = |row: &&mut Row| row.now.op == Op::Action && row.interrupt.is_none() && !row.unseen;
+                let is_other =
+                    |row: &&mut Row| row.now.op == Op::Action && row.interrupt.is_none() && !row.unseen;
                 let others = step.row.as_mut().filter(is_other);
                 if let (Some(row), true) = (others, self.rules.interrupts_the_others) {
                     row.interrupt = Some(Interrupt::Unwind);

@@ -14,7 +14,13 @@ fn seen(watermark: &Watermark, now: i64, running: &[i64], xmax: i64, lowest: Opt
     Seen { now: at(now), running: running.to_vec(), xmax, from: watermark.start(), lowest: lowest.map(at) }
 }
 
-fn learn(watermark: &mut Watermark, now: i64, running: &[i64], xmax: i64, lowest: Option<i64>) -> Option<Duration> {
+fn learn(
+    watermark: &mut Watermark,
+    now: i64,
+    running: &[i64],
+    xmax: i64,
+    lowest: Option<i64>,
+) -> Option<Duration> {
     let seen = seen(watermark, now, running, xmax, lowest);
     watermark.learn(&seen)
 }
