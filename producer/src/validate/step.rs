@@ -2,8 +2,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use pgsaga_sql::contract::{
-    AFTER_MAX, NamedUrl, Number, STEP_KEYS, STEP_NAME, StepKey, StepValue, default_step_name,
-    has_reserved_query_key, is_url,
+    AFTER_MAX, Number, STEP_KEYS, STEP_NAME, StepKey, StepValue, Target, default_step_name,
 };
 use serde_json::value::RawValue;
 
@@ -13,8 +12,6 @@ use super::json::{self, Entries, Kind, found, quoted};
 
 const UNUSED_NAME: &str =
     "a name that no earlier step has (without one, a step is named by its position: 01, 02, …)";
-const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
-const QUERY: &str = "a query without gid, trans_type, branch_id and op, which workers add";
 pub(super) const NAMES: &str = "names of other steps of the saga, each once";
 
 /// A step that is allowed by itself.
@@ -110,19 +107,19 @@ impl<'a> Keys<'a> {
     }
 
     fn url(&self, key: &str, value: &RawValue) -> Result<(), Invalid> {
-        match json::string(value) {
-            Some(url) if has_reserved_query_key(&url) => self.refuse(key, QUERY),
-            Some(url) if url.is_empty() || is_url(&url) || NamedUrl::parse(&url).is_some() => Ok(()),
-            Some(url) if NamedUrl::is_meant(&url) => self.refuse(key, NAMED_URL),
-            _ => self.refuse(key, StepValue::Url),
-        }
+        let url = json::string(value);
+        Target::check(url.as_deref()).or_else(|allowed| self.refuse(key, allowed))
     }
 
     fn after(&self, own: &str) -> Result<Option<Vec<String>>, Invalid> {
         let Some(value) = self.get("after") else { return Ok(None) };
         let Some(values) = json::array(value) else { return self.refuse("after", StepValue::Names) };
         if values.len() > AFTER_MAX {
-            return Err(Invalid::new(self.place("after"), format!("{} names", values.len()), StepValue::Names));
+            return Err(Invalid::new(
+                self.place("after"),
+                format!("{} names", values.len()),
+                StepValue::Names,
+            ));
         }
         let mut seen = HashSet::new();
         let name = |value| {

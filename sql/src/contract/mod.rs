@@ -13,6 +13,7 @@ mod named_url;
 mod number;
 mod status;
 mod step_key;
+mod target;
 mod url;
 
 pub use header::{RESERVED_HEADERS, is_header_name, is_header_value, is_reserved_header};
@@ -23,4 +24,5 @@ pub use named_url::NamedUrl;
 pub use number::Number;
 pub use status::SagaStatus;
 pub use step_key::{STEP_KEYS, StepKey, StepValue};
-pub use url::{RESERVED_QUERY_KEYS, has_reserved_query_key, is_url, participant};
+pub use target::Target;
+pub use url::RESERVED_QUERY_KEYS;

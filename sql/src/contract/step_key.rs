@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::limit::{REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds, Whole};
+use super::target::URLS;
 
 /// The keys of a step, in the order in which an error names and a validation checks them.
 pub const STEP_KEYS: [StepKey; 12] = [
@@ -66,7 +67,7 @@ impl fmt::Display for StepValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StepValue::Name => STEP_NAME.fmt(f),
-            StepValue::Url => f.write_str("\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash"),
+            StepValue::Url => f.write_str(URLS),
             StepValue::Payload => f.write_str("any JSON"),
             StepValue::Names => f.write_str("an array of up to 1,000 names of other steps"),
             StepValue::Pivot => f.write_str("true or false"),

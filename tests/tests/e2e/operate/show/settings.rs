@@ -30,7 +30,8 @@ async fn each_number_of_a_step_is_shown() {
     // A person may write anything instead of a number.
     let nonsense = r#"{"x": 1}"#;
     for key in &settings {
-        let row = format!("update pgsaga.saga set steps = jsonb_set(steps, '{{0,{}}}', '{nonsense}')", key.name);
+        let row =
+            format!("update pgsaga.saga set steps = jsonb_set(steps, '{{0,{}}}', '{nonsense}')", key.name);
         execute(&scene, &row).await;
         assert_tells(&words(&shown(&scene, "own")), &[&format!("{} {nonsense}", key.name), &line]);
     }

@@ -6,11 +6,11 @@ use pgsaga_plan::{Op, Progress, State, StepGraph, StepPolicy};
 use pgsaga_sql::contract::{SagaStatus, default_step_name};
 use pgsaga_sql::query;
 use serde::Serialize;
-use sqlx::postgres::{PgPool, PgRow};
 use sqlx::Executor as _;
+use sqlx::postgres::{PgPool, PgRow};
 
-use super::parts::{NO_POSITION, StepDefinition};
 pub(crate) use super::parts::{Head, Line, Step, Stuck, Task, Tries};
+use super::parts::{NO_POSITION, StepDefinition};
 use super::standing;
 use crate::error::Error;
 

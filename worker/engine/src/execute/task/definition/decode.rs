@@ -83,4 +83,3 @@ fn order(rows: &[StepRow<'_>], steps: &[Step]) -> Result<Vec<Vec<usize>>, pgsaga
     };
     rows.iter().enumerate().map(waits_for).collect()
 }
-

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pgsaga_plan::{Op, StepPolicy};
 use pgsaga_sql::contract::{
-    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, Whole, default_step_name, is_reserved_header, participant,
+    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, Target, Whole, default_step_name,
+    is_reserved_header,
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
@@ -52,10 +53,10 @@ type Headers<'a> = std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 pub(crate) struct Step {
     /// The step's name. Its default is the position: `01`, `02`, …
     pub(crate) name: String,
-    /// URL of the action. Empty: success without a call.
-    pub(crate) action: String,
-    /// URL of the compensation. `None`: nothing to undo. Empty: success without a call.
-    pub(crate) compensate: Option<String>,
+    /// Whom the action calls. `None`: nobody, the action succeeds without a call.
+    pub(crate) action: Option<Target>,
+    /// Whom the compensation calls. `None`: nobody, or there is nothing to undo.
+    pub(crate) compensate: Option<Target>,
     /// Body of both ops, exactly as Postgres prints the jsonb.
     pub(crate) payload: Bytes,
     /// Body of the compensation, if it differs from `payload`.
@@ -73,18 +74,17 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Returns the URL of `op`; `None` if there is no call.
-    pub(crate) fn url(&self, op: Op) -> Option<&str> {
-        let url = match op {
-            Op::Action => Some(self.action.as_str()),
-            Op::Compensate => self.compensate.as_deref(),
-        };
-        url.filter(|url| !url.is_empty())
+    /// Returns whom `op` calls; `None` if there is no call.
+    pub(crate) fn target(&self, op: Op) -> Option<&Target> {
+        match op {
+            Op::Action => self.action.as_ref(),
+            Op::Compensate => self.compensate.as_ref(),
+        }
     }
 
     /// Returns the participant that `op` calls; empty if there is no call.
     pub(crate) fn participant(&self, op: Op) -> &str {
-        self.url(op).map_or("", participant)
+        self.target(op).map_or("", Target::participant)
     }
 
     pub(super) fn raw_body(&self, op: Op) -> &Bytes {
@@ -118,7 +118,8 @@ impl SagaDefaults {
             retry_limit: whole("retry_limit", columns.retry_limit.map(f64::from), RETRY_LIMIT)?,
             compensate_retry_limit: whole(
                 "compensate_retry_limit",
-                columns.compensate_retry_limit.map(f64::from), RETRY_LIMIT,
+                columns.compensate_retry_limit.map(f64::from),
+                RETRY_LIMIT,
             )?,
             refers: columns.refers,
         })
@@ -142,8 +143,8 @@ impl SagaDefaults {
             |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
         Ok(Step {
             name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
-            action: row.action.clone().into_owned(),
-            compensate: row.compensate.as_deref().map(str::to_owned),
+            action: Target::read(&row.action),
+            compensate: row.compensate.as_deref().and_then(Target::read),
             // control: payload-bytes
             payload: row.payload.map_or_else(Bytes::new, |raw| slice(text, raw)),
             compensate_payload: row.compensate_payload.map(|raw| slice(text, raw)),
