@@ -1,8 +1,8 @@
 -- version 1: expands
 
 -- Checks the headers of a saga or of a step: an object of strings that HTTP can transmit, without
--- those that pgsaga or the transport sets. `place` is null where there is no error. check_saga calls
--- it only where there are headers.
+-- those that pgsaga or the transport sets. `place` is null where there is no error. check_saga
+-- calls it only where there are headers.
 create or replace function pgsaga.check_headers(
   headers jsonb, out place text, out what text, out value jsonb, out allowed text   -- the error, for check_saga
 ) language plpgsql immutable set search_path = pg_catalog, pg_temp as $$

@@ -19,9 +19,9 @@
 create or replace function pgsaga.check_saga() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  -- The keys of a step, as in STEP_KEYS of sql/src/contract/step_key.rs: those that most steps have,
-  -- those that have a rule below, and numbers, each with the highest that is allowed. A number is
-  -- of seconds where its key says so, else a whole one.
+  -- The keys of a step, as in STEP_KEYS of sql/src/contract/step_key.rs: those that most steps
+  -- have, those that have a rule below, and numbers, each with the highest that is allowed. A
+  -- number is of seconds where its key says so, else a whole one.
   usual_keys constant text[] := '{name,action,compensate,payload}'::text[];
   other_keys constant text[] := '{compensate_payload,after,pivot,headers}'::text[];
   number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[];
@@ -232,7 +232,7 @@ begin
         select key into entry_key from jsonb_object_keys(rest - other_keys - number_keys) key limit 1;
         place := 'step "' || step_name || '"';
         what := 'key ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
-        allowed := 'the keys ' || array_to_string(usual_keys || other_keys || number_keys, ', ');
+        allowed := concat('the keys ', array_to_string(usual_keys || other_keys || number_keys, ', '));
         exit checks;
       end if;
 

@@ -1,8 +1,8 @@
 -- version 1: expands
 
--- Says what is allowed in the place of an action or a compensation that is refused, and null of one
--- that is fine: a text that is empty, names a participant, or is a URL. check_saga calls it for what
--- its own, faster condition does not accept.
+-- Says what is allowed in the place of an action or a compensation that is refused, and null of
+-- one that is fine: a text that is empty, names a participant, or is a URL. check_saga calls it for
+-- what its own, faster condition does not accept.
 --
 -- The grammar is that of sql/src/contract/url.rs and named_url.rs: a named participant; or http or
 -- https in lower case, a host, optionally a port from 1 to 65535, optionally a path or query of

@@ -1,8 +1,8 @@
 //! What a step says otherwise than its saga.
 
 use pgsaga_sql::contract::{STEP_KEYS, StepKey};
-use pgsaga_tests::Ui;
 use pgsaga_tests::scene::Scene;
+use pgsaga_tests::{Ui, worker};
 use serde_json::json;
 
 use super::{assert_tells, execute, shown, words};
@@ -23,8 +23,8 @@ async fn each_number_of_a_step_is_shown() {
     assert_tells(&output, &["▸ plain queued", r#"{"step": "plain"}"#, "· pay waits", &line]);
 
     let ui = Ui::read_only(scene.db.url());
-    let page = reqwest::get(format!("http://{}/saga?gid=own", ui.address().await)).await.unwrap();
-    let page = page.text().await.unwrap();
+    let (status, page) = worker::get(ui.address().await, "/saga?gid=own").await.unwrap();
+    assert_eq!(status, 200, "{page}");
     assert_eq!(page.matches(&line).count(), 1, "{page}");
 
     // A person may write anything instead of a number.
