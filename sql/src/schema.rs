@@ -177,7 +177,7 @@ macro_rules! functions {
 }
 
 functions! {
-    "insert": "check_plain_saga" "check_saga" "check_order" "open_lane" "queue_sagas";
+    "insert": "check_plain_saga" "check_saga" "check_url" "check_headers" "check_order" "open_lane" "queue_sagas";
     "decide": "abort" "force" "pause" "resolve" "resume" "retry" "skip";
     "decision": "at_once" "check_comment" "check_goes_on" "check_not_ending" "decider" "end_saga" "lock_saga"
         "record_decision" "unstick" "unstuck_status";

@@ -161,6 +161,7 @@ fn in_seconds(micros: i128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pgsaga_sql::contract::STEP_KEYS;
     use proptest::prelude::*;
 
     use super::*;
@@ -176,21 +177,8 @@ mod tests {
             Just("true".to_owned()),
             Just("[\"01\", \"02\"]".to_owned()),
         ];
-        let key = prop::sample::select(vec![
-            "name",
-            "action",
-            "compensate",
-            "payload",
-            "compensate_payload",
-            "headers",
-            "after",
-            "pivot",
-            "retry_limit",
-            "compensate_retry_limit",
-            "retry_interval_seconds",
-            "request_timeout_seconds",
-            "x",
-        ]);
+        let keys = STEP_KEYS.iter().map(|key| key.name).chain(["x"]).collect::<Vec<_>>();
+        let key = prop::sample::select(keys);
         let step = prop::collection::vec((key, value), 0..6).prop_map(|entries| {
             let entries: Vec<String> =
                 entries.iter().map(|(key, value)| format!(", \"{key}\": {value}")).collect();

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use pgsaga_sql::contract::{
-    AFTER_MAX, NamedUrl, Number, REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds,
-    default_step_name, has_reserved_query_key, is_url,
+    AFTER_MAX, NamedUrl, Number, STEP_KEYS, STEP_NAME, StepKey, StepValue, default_step_name,
+    has_reserved_query_key, is_url,
 };
 use serde_json::value::RawValue;
 
@@ -13,27 +13,10 @@ use super::entries::headers;
 use super::invalid::Invalid;
 use super::json::{self, Entries, Kind, found, quoted};
 
-const KEYS: [&str; 12] = [
-    "name",
-    "action",
-    "compensate",
-    "payload",
-    "compensate_payload",
-    "after",
-    "pivot",
-    "headers",
-    "retry_limit",
-    "compensate_retry_limit",
-    "retry_interval_seconds",
-    "request_timeout_seconds",
-];
-
 const UNUSED_NAME: &str =
     "a name that no earlier step has (without one, a step is named by its position: 01, 02, …)";
-const URL: &str = "\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
 const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
 const QUERY: &str = "a query without gid, trans_type, branch_id and op, which workers add";
-const AFTER: &str = "an array of up to 1,000 names of other steps";
 pub(super) const NAMES: &str = "names of other steps of the saga, each once";
 
 /// A step that is allowed by itself.
@@ -70,28 +53,22 @@ impl<'a> Step<'a> {
             return Err(Invalid::new(place_of_name, format!("\"{name}\" again"), UNUSED_NAME));
         }
         let place = format!("step \"{name}\"");
-        if let Some(key) = entries.keys().find(|key| !KEYS.contains(&key.0.as_str())) {
-            let allowed = format!("the keys {}", KEYS.join(", "));
+        if let Some(key) = entries.keys().find(|key| STEP_KEYS.iter().all(|known| known.name != key.0)) {
+            let allowed = format!("the keys {}", STEP_KEYS.map(|key| key.name).join(", "));
             return Err(Invalid::new(place, format!("key {}", quoted(&key.0)), allowed));
         }
         let keys = Keys { place, entries };
-        keys.url("action")?;
-        let compensates = keys.get("compensate").is_some();
-        if compensates {
-            keys.url("compensate")?;
-        }
-        let payload = keys.payload("payload")?;
-        let compensate_payload = keys.payload("compensate_payload")?;
-        if let Some(value) = keys.get("headers") {
-            headers(&keys.place("headers"), value)?;
-        }
-        keys.retry_limit("retry_limit")?;
-        keys.retry_limit("compensate_retry_limit")?;
-        keys.seconds("retry_interval_seconds", RETRY_INTERVAL)?;
-        keys.seconds("request_timeout_seconds", REQUEST_TIMEOUT)?;
+        STEP_KEYS.iter().try_for_each(|key| keys.check(key))?;
         let after = keys.after(&name)?;
         let pivot = keys.pivot()?;
-        Ok(Self { name, compensates, payload, compensate_payload, after, pivot })
+        Ok(Self {
+            name,
+            compensates: keys.get("compensate").is_some(),
+            payload: keys.get("payload"),
+            compensate_payload: keys.get("compensate_payload"),
+            after,
+            pivot,
+        })
     }
 }
 
@@ -114,48 +91,44 @@ impl<'a> Keys<'a> {
         Err(Invalid::new(self.place(key), found(self.get(key)), allowed))
     }
 
-    fn url(&self, key: &str) -> Result<(), Invalid> {
-        match self.get(key).and_then(json::string) {
+    /// Checks the value of a key by itself. What must fit the other steps is checked after that.
+    fn check(&self, key: &StepKey) -> Result<(), Invalid> {
+        let StepKey { name, value: allowed } = key;
+        let Some(value) = self.get(name) else {
+            return if *name == "action" { self.refuse(name, allowed) } else { Ok(()) };
+        };
+        let number = || Number::parse(value.get()).filter(|_| json::kind(value) == Kind::Number);
+        let fits = match allowed {
+            StepValue::Name | StepValue::Names | StepValue::Pivot => true,
+            StepValue::Url => return self.url(name, value),
+            StepValue::Payload => return json::payload(&self.place(name), value),
+            StepValue::Headers => return headers(&self.place(name), value),
+            StepValue::Whole(limit) => {
+                number().and_then(|number| number.whole()).is_some_and(|whole| limit.contains(whole))
+            }
+            StepValue::Seconds(limit) => number().is_some_and(|number| number.is_seconds_up_to(limit.max)),
+        };
+        if fits { Ok(()) } else { self.refuse(name, allowed) }
+    }
+
+    fn url(&self, key: &str, value: &RawValue) -> Result<(), Invalid> {
+        match json::string(value) {
             Some(url) if has_reserved_query_key(&url) => self.refuse(key, QUERY),
             Some(url) if url.is_empty() || is_url(&url) || NamedUrl::parse(&url).is_some() => Ok(()),
             Some(url) if NamedUrl::is_meant(&url) => self.refuse(key, NAMED_URL),
-            _ => self.refuse(key, URL),
-        }
-    }
-
-    fn payload(&self, key: &str) -> Result<Option<&'a RawValue>, Invalid> {
-        let value = self.get(key);
-        value.map_or(Ok(()), |value| json::payload(&self.place(key), value))?;
-        Ok(value)
-    }
-
-    fn retry_limit(&self, key: &str) -> Result<(), Invalid> {
-        let fits = |number: Number| number.whole().is_some_and(|whole| RETRY_LIMIT.contains(whole));
-        self.number(key, fits, RETRY_LIMIT)
-    }
-
-    fn seconds(&self, key: &str, limit: Seconds) -> Result<(), Invalid> {
-        self.number(key, |number| number.is_seconds_up_to(limit.max), limit)
-    }
-
-    fn number(
-        &self,
-        key: &str,
-        fits: impl FnOnce(Number) -> bool,
-        allowed: impl ToString,
-    ) -> Result<(), Invalid> {
-        let Some(value) = self.get(key) else { return Ok(()) };
-        match json::kind(value) {
-            Kind::Number if Number::parse(value.get()).is_some_and(fits) => Ok(()),
-            _ => self.refuse(key, allowed),
+            _ => self.refuse(key, StepValue::Url),
         }
     }
 
     fn after(&self, own: &str) -> Result<Option<Vec<String>>, Invalid> {
         let Some(value) = self.get("after") else { return Ok(None) };
-        let Some(values) = json::array(value) else { return self.refuse("after", AFTER) };
+        let Some(values) = json::array(value) else { return self.refuse("after", StepValue::Names) };
         if values.len() > AFTER_MAX {
-            return Err(Invalid::new(self.place("after"), format!("{} names", values.len()), AFTER));
+            return Err(Invalid::new(
+                self.place("after"),
+                format!("{} names", values.len()),
+                StepValue::Names,
+            ));
         }
         let mut seen = HashSet::new();
         let name = |value| {
@@ -175,7 +148,7 @@ impl<'a> Keys<'a> {
         match self.get("pivot").map(RawValue::get) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => self.refuse("pivot", "true or false"),
+            Some(_) => self.refuse("pivot", StepValue::Pivot),
         }
     }
 }

@@ -16,16 +16,16 @@
 --
 -- The function runs with its owner's rights, because check_order must not be executable by
 -- producers.
---
--- Workers add gid, trans_type, branch_id and op to the query of each call, and a participant's
--- barrier takes a call for the op that they name. A URL that had them itself could name an op of
--- another saga to a participant that reads the first of two values. That saga's own call would then
--- count as a repetition and be answered without doing its work. So the INSERT refuses them. Workers
--- also refuse them where they are written with escapes, which this function does not decode. A
--- participant's name of digits alone is refused because no worker can be given an address for it.
 create or replace function pgsaga.check_saga() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  -- The keys of a step, as in STEP_KEYS of sql/src/contract/step_key.rs: those that most steps
+  -- have, those that have a rule below, and numbers, each with the highest that is allowed. A
+  -- number is of seconds where its key says so, else a whole one.
+  usual_keys constant text[] := '{name,action,compensate,payload}'::text[];
+  other_keys constant text[] := '{compensate_payload,after,pivot,headers}'::text[];
+  number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[];
+  number_max constant int[] := '{1000000,1000000,86400,3600}'::int[];
   steps_text text;
   step_count int := 0;
   large boolean;     -- some payload may be over its limit of bytes
@@ -36,14 +36,13 @@ declare
   step jsonb;
   rest jsonb;
   step_name text;
-  step_place text := '';
+  step_place text;
   url text;
   undo_url text;
-  authority text;
-  number jsonb;
-  headers jsonb;
+  in_seconds boolean;
   entry_count int;
   entry_key text;
+  refusal record;    -- the error that check_headers found
   -- The error. Where `what` is null, it is made from `value`.
   place text;
   what text;
@@ -150,278 +149,196 @@ begin
       step_count := jsonb_array_length(new.steps);
     end if;
 
-    -- Position 0 is the saga itself: its headers obey the same rules as a step's.
-    for position in 0 .. least(step_count, 1000) loop
-      if position = 0 then
-        headers := new.headers;
-      else
-        step := new.steps -> (position - 1);
-        if jsonb_typeof(step) <> 'object' then
-          place := 'steps[' || position || ']';
-          value := step;
-          allowed := 'an object';
-          exit checks;
-        end if;
+    if new.headers is not null then
+      refusal := pgsaga.check_headers(new.headers);
+      exit checks when refusal.place is not null;
+    end if;
 
-        value := step -> 'name';
-        if value is null then
-          step_name := case when position < 10 then '0' || position else position::text end;
-        else
-          step_name := step ->> 'name';
-          -- control: step-name-characters
-          if jsonb_typeof(value) <> 'string' or step_name !~ '^[A-Za-z0-9._:-]+$' or octet_length(step_name) > 64 then
-            place := 'steps[' || position || ']: name';
-            allowed := '1 to 64 of the characters A-Z a-z 0-9 . _ : -';
-            exit checks;
-          end if;
-        end if;
-        if step_name = any (names) then
-          place := 'steps[' || position || ']: name';
-          what := to_json(step_name) || ' again';
-          allowed := 'a name that no earlier step has (without one, a step is named by its position: 01, 02, …)';
-          exit checks;
-        end if;
-        names := names || step_name;
-
-        -- Most steps have no other key.
-        rest := step - '{name,action,compensate,payload}'::text[];
-        if rest <> '{}' and rest - '{compensate_payload,after,pivot,headers,retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[] <> '{}' then
-          select key into entry_key from jsonb_object_keys(rest
-            - '{compensate_payload,after,pivot,headers,retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[]) key limit 1;
-          place := 'step "' || step_name || '"';
-          what := 'key ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
-          allowed := 'the keys name, action, compensate, payload, compensate_payload, after, pivot, headers, retry_limit, compensate_retry_limit, retry_interval_seconds, request_timeout_seconds';
-          exit checks;
-        end if;
-
-        -- The grammar of sql/src/contract/url.rs and named_url.rs: a named participant; or http or
-        -- https in lower case, a host, optionally a port from 1 to 65535, optionally a path or
-        -- query of visible ASCII, without user, fragment or backslash. A host is one of these:
-        -- * names separated by single dots. The last name is no number, because URL parsers read
-        --   such a host as an IPv4 address and refuse most of them.
-        -- * a plain IPv4 address.
-        -- * an IPv6 address of hexadecimal groups (the last pattern, where H is a group).
-        -- The first condition accepts what nearly every step has, URLs with hosts in lower case, in
-        -- a fraction of the time. It accepts nothing that the patterns below would refuse.
-        url := step ->> 'action';
-        undo_url := coalesce(step -> 'compensate', step -> 'action') #>> '{}';
-        if not coalesce(
-          (url = '' or url like 'https://%' or url like 'http://%')
-          and (undo_url = '' or undo_url like 'https://%' or undo_url like 'http://%')
-          and octet_length(url) + octet_length(undo_url) <= 2048 and url || undo_url !~ '[^!"$->@-\[\]-~]'
-          and (url = ''
-            or split_part(url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
-              and octet_length(split_part(split_part(url, '/', 3), ':', 2)) <= 4)
-          and (undo_url = ''
-            or url <> '' and split_part(undo_url, '/', 3) = split_part(url, '/', 3)
-            or split_part(undo_url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
-              and octet_length(split_part(split_part(undo_url, '/', 3), ':', 2)) <= 4), false)
-        then
-          foreach entry_key in array '{action,compensate}'::text[] loop
-            value := step -> entry_key;
-            continue when value is null and entry_key = 'compensate';
-            url := value #>> '{}';
-            authority := split_part(split_part(url, '/', 3), '?', 1);
-            if value is null or jsonb_typeof(value) <> 'string' or octet_length(url) > 2048 or not (
-              url = ''
-              or url ~ '^participant:[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9._~:@/-]*(?:\?[A-Za-z0-9._~:@/?=&,;+-]*)?$' and strpos(url, '..') = 0
-                and url !~ '^participant:[0-9]+/'
-              or (url like 'https://%' or url like 'http://%') and url !~ '[^!"$-\[\]-~]' and (
-                authority ~ ('^(?:'
-                  '(?:[A-Za-z0-9_-]+\.)*(?:[A-Za-z_-]|[1-9][0-9]*[A-Za-z_-]|0[0-9]*[A-WYZa-wyz_-]|0[0-9]+[Xx])[A-Za-z0-9_-]*'
-                  '|(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))'
-                  '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')
-                or authority ~ replace('^\[(?:(?:H:){7}H|(?:H:){1,7}:|(?:H:){1,6}:H|(?:H:){1,5}(?::H){1,2}|(?:H:){1,4}(?::H){1,3}'
-                  '|(?:H:){1,3}(?::H){1,4}|(?:H:){1,2}(?::H){1,5}|H:(?::H){1,6}|:(?:(?::H){1,7}|:))\]'
-                  '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$', 'H', '[0-9A-Fa-f]{1,4}'))
-            ) or url ~ '^[^?]*\?(?:.*[&;])?(?:gid|trans_type|branch_id|op)(?:[=&;]|$)' then
-              place := 'step "' || step_name || '": ' || entry_key;
-              if jsonb_typeof(value) = 'string' and url ~ '^[^?]*\?(?:.*[&;])?(?:gid|trans_type|branch_id|op)(?:[=&;]|$)' then
-                allowed := 'a query without gid, trans_type, branch_id and op, which workers add';
-              elsif jsonb_typeof(value) = 'string' and url like 'participant:%' then
-                allowed := 'participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..';
-              end if;
-              exit checks;
-            end if;
-          end loop;
-        end if;
-
-        if large or deep then
-          foreach entry_key in array '{payload,compensate_payload}'::text[] loop
-            value := step -> entry_key;
-            if large and octet_length(value::text) > 1048576 then
-              place := 'step "' || step_name || '": ' || entry_key;
-              what := octet_length(value::text) || ' bytes';
-              allowed := 'up to 1,048,576 bytes as Postgres prints the JSON';
-              exit checks;
-            end if;
-            -- Strict, because lax mode unwraps arrays before the filter and would miss an array at
-            -- the last level.
-            if deep and jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")') then
-              place := 'step "' || step_name || '": ' || entry_key;
-              what := 'more than 64 levels';
-              allowed := 'arrays and objects nested up to 64 deep';
-              exit checks;
-            end if;
-          end loop;
-        end if;
-
-        continue when rest = '{}';
-        headers := step -> 'headers';
-        step_place := 'step "' || step_name || '": ';
-      end if;
-
-      if headers is not null then
-        if jsonb_typeof(headers) <> 'object' then
-          place := step_place || 'headers';
-          value := headers;
-          allowed := 'an object of strings';
-          exit checks;
-        end if;
-        select count(*), (array_agg(h.key) filter (where
-            h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(h.key) > 128
-            or lower(h.key) in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
-                                'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
-                                'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature')
-            or jsonb_typeof(h.value) <> 'string' or h.value #>> '{}' !~ '^[\t -~]*$' or length(h.value #>> '{}') > 4096))[1]
-          into entry_count, entry_key
-          from jsonb_each(headers) h;
-        if entry_count > 64 then
-          place := step_place || 'headers';
-          what := entry_count || ' entries';
-          allowed := 'up to 64';
-          exit checks;
-        end if;
-        if entry_key is not null then
-          place := step_place || 'headers ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
-          if entry_key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(entry_key) > 128 then
-            what := 'a bad name';
-            allowed := '1 to 128 of the characters A-Z a-z 0-9 ! # $ % & '' * + - . ^ _ ` | ~';
-          elsif lower(entry_key) in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
-                                     'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
-                                     'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature') then
-            what := 'a header that pgsaga or the transport sets';
-            allowed := 'any other';
-          else
-            value := headers -> entry_key;
-            allowed := 'a string of up to 4,096 visible ASCII characters, spaces and tabs';
-          end if;
-          exit checks;
-        end if;
-      end if;
-
-      if position > 0 then
-        number := step -> 'retry_limit';
-        if not (case when number is null then true when jsonb_typeof(number) = 'number'
-                 then number::numeric between 0 and 1000000 and number::numeric = trunc(number::numeric) else false end) then
-          place := step_place || 'retry_limit';
-          value := number;
-          allowed := 'a whole number from 0 to 1,000,000';
-          exit checks;
-        end if;
-        number := step -> 'compensate_retry_limit';
-        if not (case when number is null then true when jsonb_typeof(number) = 'number'
-                 then number::numeric between 0 and 1000000 and number::numeric = trunc(number::numeric) else false end) then
-          place := step_place || 'compensate_retry_limit';
-          value := number;
-          allowed := 'a whole number from 0 to 1,000,000';
-          exit checks;
-        end if;
-        number := step -> 'retry_interval_seconds';
-        if not (case when number is null then true when jsonb_typeof(number) = 'number'
-                 then number::numeric between 0.001 and 86400 else false end) then
-          place := step_place || 'retry_interval_seconds';
-          value := number;
-          allowed := 'from 0.001 to 86,400 seconds';
-          exit checks;
-        end if;
-        number := step -> 'request_timeout_seconds';
-        if not (case when number is null then true when jsonb_typeof(number) = 'number'
-                 then number::numeric between 0.001 and 3600 else false end) then
-          place := step_place || 'request_timeout_seconds';
-          value := number;
-          allowed := 'from 0.001 to 3,600 seconds';
-          exit checks;
-        end if;
-
-        value := step -> 'after';
-        if value <> (case when position = 1 then '[]' else jsonb_build_array(names[position - 1]) end) then
-          parallel := true;
-          place := step_place || 'after';
-          if jsonb_typeof(value) <> 'array' then
-            allowed := 'an array of up to 1,000 names of other steps';
-            exit checks;
-          end if;
-          if jsonb_array_length(value) > 1000 then
-            what := jsonb_array_length(value) || ' names';
-            allowed := 'an array of up to 1,000 names of other steps';
-            exit checks;
-          end if;
-          select a.entry, case when jsonb_typeof(a.entry) <> 'string' then '' when a.entry = to_jsonb(step_name) then ' itself' else ' again' end
-            into value, suffix
-            from (select e.entry, e.nth, row_number() over (partition by e.entry order by e.nth) as time
-                  from jsonb_array_elements(value) with ordinality e (entry, nth)) a
-            where a.time > 1 or a.entry = to_jsonb(step_name) or jsonb_typeof(a.entry) <> 'string'
-            order by a.nth limit 1;
-          if found then
-            allowed := 'names of other steps of the saga, each once';
-            exit checks;
-          end if;
-        end if;
-        value := step -> 'pivot';
-        if value = 'true' and pivot = 0 then
-          pivot := position;
-        elsif value <> 'false' then
-          place := step_place || 'pivot';
-          suffix := case when value = 'true' then ' again' end;
-          allowed := case when value = 'true' then 'one pivot a saga, and "' || names[pivot] || '" is it' else 'true or false' end;
-          exit checks;
-        end if;
-        continue;
-      end if;
-
-      if new.labels is not null then
-        if jsonb_typeof(new.labels) <> 'object' then
-          place := 'labels';
-          value := new.labels;
-          allowed := 'an object of strings';
-          exit checks;
-        end if;
-        select count(*), (array_agg(l.key) filter (where l.key !~ '^[A-Za-z0-9._:/-]+$' or length(l.key) > 64
-            or jsonb_typeof(l.value) <> 'string' or length(l.value #>> '{}') > 256))[1]
-          into entry_count, entry_key
-          from jsonb_each(new.labels) l;
-        if entry_count > 64 then
-          place := 'labels';
-          what := entry_count || ' entries';
-          allowed := 'up to 64';
-          exit checks;
-        end if;
-        if entry_key is not null then
-          place := 'labels ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
-          if entry_key !~ '^[A-Za-z0-9._:/-]+$' or length(entry_key) > 64 then
-            what := 'a bad key';
-            allowed := '1 to 64 of the characters A-Z a-z 0-9 . _ : / -';
-          else
-            value := new.labels -> entry_key;
-            allowed := 'a string of up to 256 characters';
-          end if;
-          exit checks;
-        end if;
-      end if;
-
-      if step_count not between 1 and 1000 then
-        place := 'steps';
-        value := new.steps;
-        what := case when jsonb_typeof(new.steps) = 'array' then step_count || ' steps' end;
-        allowed := 'an array of 1 to 1,000 steps';
+    if new.labels is not null then
+      if jsonb_typeof(new.labels) <> 'object' then
+        place := 'labels';
+        value := new.labels;
+        allowed := 'an object of strings';
         exit checks;
       end if;
-      -- A payload nested 65 deep has 65 brackets, and two are around it: its step's and the
-      -- array's.
-      steps_text := new.steps::text;
-      large := octet_length(steps_text) > 1048576;
-      deep := octet_length(steps_text) - octet_length(replace(replace(steps_text, '[', ''), '{', '')) > 66;
+      select count(*), (array_agg(l.key) filter (where l.key !~ '^[A-Za-z0-9._:/-]+$' or length(l.key) > 64
+          or jsonb_typeof(l.value) <> 'string' or length(l.value #>> '{}') > 256))[1]
+        into entry_count, entry_key
+        from jsonb_each(new.labels) l;
+      if entry_count > 64 then
+        place := 'labels';
+        what := entry_count || ' entries';
+        allowed := 'up to 64';
+        exit checks;
+      end if;
+      if entry_key is not null then
+        place := 'labels ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
+        if entry_key !~ '^[A-Za-z0-9._:/-]+$' or length(entry_key) > 64 then
+          what := 'a bad key';
+          allowed := '1 to 64 of the characters A-Z a-z 0-9 . _ : / -';
+        else
+          value := new.labels -> entry_key;
+          allowed := 'a string of up to 256 characters';
+        end if;
+        exit checks;
+      end if;
+    end if;
+
+    if step_count not between 1 and 1000 then
+      place := 'steps';
+      value := new.steps;
+      what := case when jsonb_typeof(new.steps) = 'array' then step_count || ' steps' end;
+      allowed := 'an array of 1 to 1,000 steps';
+      exit checks;
+    end if;
+    -- A payload nested 65 deep has 65 brackets, and two are around it: its step's and the
+    -- array's.
+    steps_text := new.steps::text;
+    large := octet_length(steps_text) > 1048576;
+    deep := octet_length(steps_text) - octet_length(replace(replace(steps_text, '[', ''), '{', '')) > 66;
+
+    for position in 1 .. step_count loop
+      step := new.steps -> (position - 1);
+      if jsonb_typeof(step) <> 'object' then
+        place := 'steps[' || position || ']';
+        value := step;
+        allowed := 'an object';
+        exit checks;
+      end if;
+
+      value := step -> 'name';
+      if value is null then
+        step_name := case when position < 10 then '0' || position else position::text end;
+      else
+        step_name := step ->> 'name';
+        -- control: step-name-characters
+        if jsonb_typeof(value) <> 'string' or step_name !~ '^[A-Za-z0-9._:-]+$' or octet_length(step_name) > 64 then
+          place := 'steps[' || position || ']: name';
+          allowed := '1 to 64 of the characters A-Z a-z 0-9 . _ : -';
+          exit checks;
+        end if;
+      end if;
+      if step_name = any (names) then
+        place := 'steps[' || position || ']: name';
+        what := to_json(step_name) || ' again';
+        allowed := 'a name that no earlier step has (without one, a step is named by its position: 01, 02, …)';
+        exit checks;
+      end if;
+      names := names || step_name;
+
+      -- Most steps have no other key.
+      rest := step - usual_keys;
+      if rest <> '{}' and rest - other_keys - number_keys <> '{}' then
+        select key into entry_key from jsonb_object_keys(rest - other_keys - number_keys) key limit 1;
+        place := 'step "' || step_name || '"';
+        what := 'key ' || to_json(left(entry_key, 64) || case when length(entry_key) > 64 then '…' else '' end);
+        allowed := concat('the keys ', array_to_string(usual_keys || other_keys || number_keys, ', '));
+        exit checks;
+      end if;
+
+      -- This condition accepts what nearly every step has, URLs with hosts in lower case, in a
+      -- fraction of check_url's time. It accepts nothing that check_url would refuse.
+      url := step ->> 'action';
+      undo_url := coalesce(step -> 'compensate', step -> 'action') #>> '{}';
+      if not coalesce(
+        (url = '' or url like 'https://%' or url like 'http://%')
+        and (undo_url = '' or undo_url like 'https://%' or undo_url like 'http://%')
+        and octet_length(url) + octet_length(undo_url) <= 2048 and url || undo_url !~ '[^!"$->@-\[\]-~]'
+        and (url = ''
+          or split_part(url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
+            and octet_length(split_part(split_part(url, '/', 3), ':', 2)) <= 4)
+        and (undo_url = ''
+          or url <> '' and split_part(undo_url, '/', 3) = split_part(url, '/', 3)
+          or split_part(undo_url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
+            and octet_length(split_part(split_part(undo_url, '/', 3), ':', 2)) <= 4), false)
+      then
+        foreach entry_key in array '{action,compensate}'::text[] loop
+          value := step -> entry_key;
+          continue when value is null and entry_key = 'compensate';
+          allowed := pgsaga.check_url(value);
+          if allowed is not null then
+            place := 'step "' || step_name || '": ' || entry_key;
+            exit checks;
+          end if;
+        end loop;
+      end if;
+
+      if large or deep then
+        foreach entry_key in array '{payload,compensate_payload}'::text[] loop
+          value := step -> entry_key;
+          if large and octet_length(value::text) > 1048576 then
+            place := 'step "' || step_name || '": ' || entry_key;
+            what := octet_length(value::text) || ' bytes';
+            allowed := 'up to 1,048,576 bytes as Postgres prints the JSON';
+            exit checks;
+          end if;
+          -- Strict, because lax mode unwraps arrays before the filter and would miss an array at
+          -- the last level.
+          if deep and jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")') then
+            place := 'step "' || step_name || '": ' || entry_key;
+            what := 'more than 64 levels';
+            allowed := 'arrays and objects nested up to 64 deep';
+            exit checks;
+          end if;
+        end loop;
+      end if;
+
+      continue when rest = '{}';
+      step_place := 'step "' || step_name || '": ';
+      if rest ? 'headers' then
+        refusal := pgsaga.check_headers(rest -> 'headers');
+        exit checks when refusal.place is not null;
+      end if;
+      if rest ?| number_keys then
+        for n in 1 .. cardinality(number_keys) loop
+          value := rest -> number_keys[n];
+          continue when value is null;
+          in_seconds := number_keys[n] like '%\_seconds';
+          if not (case when jsonb_typeof(value) <> 'number' then false
+            when in_seconds then value::numeric between 0.001 and number_max[n]
+            else value::numeric between 0 and number_max[n] and value::numeric = trunc(value::numeric) end)
+          then
+            place := step_place || number_keys[n];
+            allowed := case when in_seconds then 'from 0.001 to ' else 'a whole number from 0 to ' end
+              || to_char(number_max[n], 'FM9,999,999,999') || case when in_seconds then ' seconds' else '' end;
+            exit checks;
+          end if;
+        end loop;
+      end if;
+
+      value := step -> 'after';
+      if value <> (case when position = 1 then '[]' else jsonb_build_array(names[position - 1]) end) then
+        parallel := true;
+        place := step_place || 'after';
+        if jsonb_typeof(value) <> 'array' then
+          allowed := 'an array of up to 1,000 names of other steps';
+          exit checks;
+        end if;
+        if jsonb_array_length(value) > 1000 then
+          what := jsonb_array_length(value) || ' names';
+          allowed := 'an array of up to 1,000 names of other steps';
+          exit checks;
+        end if;
+        select a.entry, case when jsonb_typeof(a.entry) <> 'string' then '' when a.entry = to_jsonb(step_name) then ' itself' else ' again' end
+          into value, suffix
+          from (select e.entry, e.nth, row_number() over (partition by e.entry order by e.nth) as time
+                from jsonb_array_elements(value) with ordinality e (entry, nth)) a
+          where a.time > 1 or a.entry = to_jsonb(step_name) or jsonb_typeof(a.entry) <> 'string'
+          order by a.nth limit 1;
+        if found then
+          allowed := 'names of other steps of the saga, each once';
+          exit checks;
+        end if;
+      end if;
+      value := step -> 'pivot';
+      if value = 'true' and pivot = 0 then
+        pivot := position;
+      elsif value <> 'false' then
+        place := step_place || 'pivot';
+        suffix := case when value = 'true' then ' again' end;
+        allowed := case when value = 'true' then 'one pivot a saga, and "' || names[pivot] || '" is it' else 'true or false' end;
+        exit checks;
+      end if;
     end loop;
 
     new.bytes := octet_length(steps_text);
@@ -448,6 +365,12 @@ begin
     return new;
   end checks;
 
+  if not refusal is null then
+    place := coalesce(step_place, '') || refusal.place;
+    what := refusal.what;
+    value := refusal.value;
+    allowed := refusal.allowed;
+  end if;
   if what is null then
     what := case coalesce(jsonb_typeof(value), 'nothing')
       when 'nothing' then 'nothing'
@@ -455,9 +378,6 @@ begin
       when 'array' then 'an array'
       when 'string' then to_json(left(value #>> '{}', 64) || case when length(value #>> '{}') > 64 then '…' else '' end)::text
       else left(value::text, 64) || case when length(value::text) > 64 then '…' else '' end end;
-  end if;
-  if allowed is null then
-    allowed := '"", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash';
   end if;
   raise exception using errcode = 'check_violation', message = place || ': found ' || what || coalesce(suffix, '') || '; allowed: ' || allowed,
     detail = 'in saga ' || coalesce(left(new.gid, 128), 'without a gid');

@@ -1,7 +1,7 @@
--- `pgsaga show`: the steps of saga $1 with what their ops came to: one row a step, at most 1,000.
+-- `pgsaga show`: the steps of saga $1 and what their ops came to: one row a step, at most 1,000.
 -- Indexes: saga_pkey, and the primary key of the one partition of the history, which is read once.
--- What a row that was changed by hand has instead of an array, a name or a number of a usual size
--- is left out or cut.
+-- `definition` is the step without the bodies and headers of its calls, which may be large; it is
+-- empty where a row that was changed by hand has something else than an object.
 with op as (
   select step, op, count(*) as tries, max(seq) as last_seq, max(seq) filter (where outcome <> 'unsent') as sent_seq,
     bool_or(outcome = 'success') as done, bool_or(outcome = 'unknown') as unknown, bool_and(outcome in ('failure', 'unsent')) as refused
@@ -14,15 +14,8 @@ with op as (
 ), skipped as (
   select distinct step from pgsaga.history where saga_id = $1 and kind = 'decision' and decision = 'skip'
 )
-select coalesce(e.body ->> 'name', lpad(e.position::text, greatest(2, length(e.position::text)), '0')) as name,
-  e.body ->> 'action' as action, e.body ->> 'compensate' as compensate, left((e.body -> 'payload')::text, 61) as payload,
-  coalesce(e.body -> 'pivot' = 'true', false) as pivot,
-  case when s.progress is not null and e.body ? 'after' then array(
-    select a.name from jsonb_array_elements_text(case when jsonb_typeof(e.body -> 'after') = 'array' then e.body -> 'after' else '[]' end) as a (name)
-    where a.name is not null) end as after,
-  case when jsonb_typeof(e.body -> 'retry_interval_seconds') = 'number' then round(greatest(least((e.body -> 'retry_interval_seconds')::numeric, 1e9), -1e9), 6)::float8 end as retry_interval_seconds,
-  case when jsonb_typeof(e.body -> 'retry_limit') = 'number' then round(greatest(least((e.body -> 'retry_limit')::numeric, 1e9), -1e9), 6)::float8 end as retry_limit,
-  case when jsonb_typeof(e.body -> 'compensate_retry_limit') = 'number' then round(greatest(least((e.body -> 'compensate_retry_limit')::numeric, 1e9), -1e9), 6)::float8 end as compensate_retry_limit,
+select case when jsonb_typeof(e.body) = 'object' then e.body - '{payload,compensate_payload,headers}'::text[] else '{}' end::text as definition,
+  left((e.body -> 'payload')::text, 61) as payload,
   coalesce(a.tries, 0) as action_tries, coalesce(a.done, false) as action_done, coalesce(a.unknown, false) as action_unknown,
   coalesce(a.refused, true) as action_refused, a.last_sent as action_last_sent,
   a.outcome as action_outcome, a.status_code as action_status_code, a.message as action_message,

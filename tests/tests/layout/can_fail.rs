@@ -138,7 +138,7 @@ fn a_long_function_and_a_long_file_are_found_and_tests_do_not_count() {
     let text = "const A: u8 = 0;\n".repeat(401);
     let found = sizes::long_files(&krate(&[("lib.rs", &text)]));
     assert!(found.len() == 1 && found[0].ends_with("401 lines"), "{found:?}");
-    assert_eq!(sizes::long_tests(&[file("tests/a.rs", &text)]).len(), 1);
+    assert_eq!(sizes::long_texts(&[file("tests/a.rs", &text)]).len(), 1);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) fn long_files(modules: &[Module]) -> Vec<String> {
     long.map(|module| format!("{}: {} lines", module.file, module.lines)).collect()
 }
 
-pub(crate) fn long_tests(files: &[File]) -> Vec<String> {
+pub(crate) fn long_texts(files: &[File]) -> Vec<String> {
     let lengths = files.iter().map(|file| (file, file.text.lines().count()));
     lengths
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use pgsaga_sql::contract::STEP_KEYS;
 use pgsaga_tests::{Database, binary};
 use pgsaga_worker::execute::outcome::judge;
 use pgsaga_worker::telemetry::metrics;
@@ -202,6 +203,13 @@ async fn the_table_of_functions_is_the_databases() {
     let documented: BTreeSet<(String, String)> =
         rows.into_iter().map(|row| (row[0].clone(), row[2].clone())).collect();
     assert_eq!(documented, exist);
+}
+
+#[test]
+fn the_table_of_a_steps_keys_is_that_of_the_contract() {
+    let rows = table(&read_all(&REFERENCE), &["key", "default", "meaning"]);
+    let documented: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(documented, STEP_KEYS.map(|key| format!("`{}`", key.name)).into());
 }
 
 #[test]

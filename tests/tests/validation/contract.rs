@@ -79,15 +79,11 @@ async fn each_limit_is_the_same_in_rust_and_in_sql() {
     limits.name(|value| column("queue", value), QUEUE).await;
     limits.name(|value| key("name", value), STEP_NAME).await;
     limits.whole(|value| column("priority", value), PRIORITY).await;
-    for name in ["retry_limit", "compensate_retry_limit"] {
-        limits.whole(|value| column(name, value), RETRY_LIMIT).await;
-        limits.whole(|value| key(name, value), RETRY_LIMIT).await;
-    }
+    limits.whole(|value| column("retry_limit", value), RETRY_LIMIT).await;
+    limits.whole(|value| column("compensate_retry_limit", value), RETRY_LIMIT).await;
     limits.seconds(|value| column("retry_interval", value), RETRY_INTERVAL).await;
     limits.seconds(|value| column("request_timeout", value), REQUEST_TIMEOUT).await;
     limits.seconds(|value| column("timeout_to_fail", value), TIMEOUT_TO_FAIL).await;
-    limits.seconds(|value| key("retry_interval_seconds", value), RETRY_INTERVAL).await;
-    limits.seconds(|value| key("request_timeout_seconds", value), REQUEST_TIMEOUT).await;
 
     let text = |count: usize| "x".repeat(count);
     let steps = |count: usize| json!({"steps": vec![json!({"action": ""}); count]});
@@ -98,8 +94,7 @@ async fn each_limit_is_the_same_in_rust_and_in_sql() {
         json!({"steps": steps})
     };
     // A step cannot wait for itself, so no saga has as many names as the limit.
-    let words = "an array of up to 1,000 names of other steps";
-    limits.end(after(STEPS_MAX - 1), after(AFTER_MAX + 1), words).await;
+    limits.end(after(STEPS_MAX - 1), after(AFTER_MAX + 1), StepValue::Names).await;
 
     let bytes = "up to 1,048,576 bytes as Postgres prints the JSON";
     let depth = "arrays and objects nested up to 64 deep";
@@ -134,9 +129,8 @@ async fn each_limit_is_the_same_in_rust_and_in_sql() {
     let label = |count| column("labels", one(text(1), "ä".repeat(count)));
     limits.end(label(LABEL_VALUE_CHARS_MAX), label(LABEL_VALUE_CHARS_MAX + 1), words).await;
 
-    let words = "\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
     let url = |count: usize| key("action", format!("http://a/{}", text(count - 9)).into());
-    limits.end(url(URL_BYTES_MAX), url(URL_BYTES_MAX + 1), words).await;
+    limits.end(url(URL_BYTES_MAX), url(URL_BYTES_MAX + 1), StepValue::Url).await;
     let words = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
     let named = |name: usize, path: usize| {
         key("compensate", format!("{}{}/{}", NamedUrl::SCHEME, text(name), text(path)).into())
@@ -149,9 +143,49 @@ async fn each_limit_is_the_same_in_rust_and_in_sql() {
     println!("{} limits", limits.tried);
 }
 
-/// The literals of a list in the source of `check_saga`, such as `lower(key) in ('host', …)`.
+/// The table of a step's keys in `check_saga` and `STEP_KEYS` have the same keys in the same order,
+/// and of each key the same limits and words.
+#[tokio::test]
+async fn the_keys_of_a_step_are_the_same_in_rust_and_in_sql() {
+    let db = Database::new().await;
+    let refused = said(db.pool(), &key("x", json!(1))).await;
+    let names = STEP_KEYS.map(|key| key.name).join(", ");
+    assert_eq!(refused, Some(format!("step \"01\": found key \"x\"; allowed: the keys {names}")));
+
+    let mut limits = Limits { pool: db.pool().clone(), tried: 0 };
+    for StepKey { name, value } in STEP_KEYS {
+        let of = |json| key(name, json);
+        let good = match value {
+            StepValue::Name => json!("a"),
+            StepValue::Url => json!("http://a"),
+            // Any JSON is a payload: nothing is beyond it by its kind.
+            StepValue::Payload => continue,
+            StepValue::Names => json!([]),
+            StepValue::Pivot => json!(true),
+            StepValue::Headers => json!({"a": "b"}),
+            StepValue::Whole(limit) => {
+                limits.whole(of, limit).await;
+                limits.end(of(json!(1.0)), of(json!(1.5)), limit).await;
+                json!(1)
+            }
+            StepValue::Seconds(limit) => {
+                limits.seconds(of, limit).await;
+                json!(0.5)
+            }
+        };
+        for bad in [json!(null), json!({"a": {}}), json!([[]]), json!("a b"), json!(-7)] {
+            let of_headers = matches!(value, StepValue::Headers) && bad.is_object();
+            let of_names = matches!(value, StepValue::Names) && bad.is_array();
+            if !of_headers && !of_names {
+                limits.end(of(good.clone()), of(bad), value).await;
+            }
+        }
+    }
+}
+
+/// The literals of a list in the source of `check_headers`, such as `lower(key) in ('host', …)`.
 async fn literals_after(pool: &PgPool, start: &str) -> Vec<BTreeSet<String>> {
-    let source: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'check_saga'")
+    let source: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'check_headers'")
         .fetch_one(pool)
         .await
         .unwrap();
@@ -162,7 +196,7 @@ async fn literals_after(pool: &PgPool, start: &str) -> Vec<BTreeSet<String>> {
             rest.split(')').next().unwrap().split('\'').skip(1).step_by(2).map(str::to_owned).collect()
         })
         .collect();
-    assert!(!lists.is_empty(), "check_saga has no {start}");
+    assert!(!lists.is_empty(), "check_headers has no {start}");
     lists
 }
 
@@ -248,12 +282,12 @@ async fn the_participant_of_a_url_is_the_same_in_rust_and_in_sql() {
 async fn each_refusal_of_the_insert_is_in_the_table() {
     let db = Database::new().await;
     let sources: Vec<String> = sqlx::query_scalar(
-        "select prosrc from pg_proc where pronamespace = 'pgsaga'::regnamespace and proname in ('check_saga', 'check_order')",
+        "select prosrc from pg_proc where pronamespace = 'pgsaga'::regnamespace and proname ~ '^check_(saga|order|headers|url)$'",
     )
     .fetch_all(db.pool())
     .await
     .unwrap();
-    assert_eq!(sources.len(), 2);
+    assert_eq!(sources.len(), 4);
     let cases = cases::all();
     let is_in_the_table = |words: &str| {
         let ending = format!("; allowed: {words}");

@@ -1,5 +1,6 @@
 //! Random input.
 
+use pgsaga_sql::contract::STEP_KEYS;
 use pgsaga_tests::{setting, sized};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -220,25 +221,9 @@ impl Dice {
         };
         let mut entries = vec![format!("\"action\":{}", serde_json::to_string(&action).unwrap())];
         for _ in 0..self.below(5) {
-            let key = self.of(&[
-                "name",
-                "name",
-                "name",
-                "action",
-                "compensate",
-                "payload",
-                "compensate_payload",
-                "headers",
-                "retry_limit",
-                "retry_interval_seconds",
-                "request_timeout_seconds",
-                "compensate_retry_limit",
-                "after",
-                "after",
-                "pivot",
-                "\\u006eame",
-                "x",
-            ]);
+            let often = ["name", "name", "after", "\\u006eame", "x"];
+            let keys: Vec<&str> = STEP_KEYS.iter().map(|key| key.name).chain(often).collect();
+            let key = self.of(&keys);
             let value = match (key, self.below(3)) {
                 (_, 0) => self.value(0),
                 ("name", _) => format!("\"{}\"", self.of(&["01", "02", "a", "b", "3", "03"])),

@@ -1,6 +1,7 @@
 //! `pgsaga show`: a saga as a person reads it, as JSON, and as a picture.
 
 mod picture;
+mod settings;
 mod standing;
 mod whole;
 

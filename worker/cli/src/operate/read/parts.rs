@@ -1,6 +1,9 @@
 //! The parts of a saga, each as a struct that is read from a row.
 
+use std::collections::BTreeMap;
+
 use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State};
+use pgsaga_sql::contract::{STEP_KEYS, default_step_name};
 use pgsaga_worker::db::Time;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -74,35 +77,89 @@ pub(crate) fn raw<S: Serializer>(text: &Option<String>, serializer: S) -> Result
     raw.transpose().map_err(S::Error::custom)?.serialize(serializer)
 }
 
-row! {
-    /// A step as it was defined, and what came of it.
-    #[derive(Debug)]
-    Step {
-        name: String,
-        action: String => text,
-        compensate: Option<String>,
-        /// The first characters of the payload.
-        payload: Option<String>,
-        pivot: bool,
-        /// Positions from 0 of the steps that this one waits for.
-        after: Vec<usize> => later,
-        retry_interval_seconds: Option<f64>,
-        retry_limit: Option<f64>,
-        compensate_retry_limit: Option<f64>,
-        acted: Tries => action_tries,
-        undone: Tries => compensate_tries,
-        /// Whether a person counted an op of the step as done.
-        skipped: bool,
-        state: State => waiting,
+/// A step as it was defined, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) action: String,
+    pub(crate) compensate: Option<String>,
+    /// The first characters of the payload.
+    pub(crate) payload: Option<String>,
+    pub(crate) pivot: bool,
+    /// Positions from 0 of the steps that this one waits for.
+    pub(crate) after: Vec<usize>,
+    /// Keys by which the step says otherwise than its saga, with their JSON.
+    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) acted: Tries,
+    pub(crate) undone: Tries,
+    /// Whether a person counted an op of the step as done.
+    pub(crate) skipped: bool,
+    pub(crate) state: State,
+}
+
+/// The keys of a step. A person may have put any JSON behind any of them.
+pub(super) struct StepDefinition<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'a> StepDefinition<'a> {
+    pub(super) fn read(row: &'a PgRow) -> Result<Self, sqlx::Error> {
+        let text = row.try_get("definition")?;
+        serde_json::from_str(text).map(Self).map_err(|error| sqlx::Error::Decode(error.into()))
+    }
+
+    fn json(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).map(|value| value.get())
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        text(self.json(key)?)
+    }
+
+    /// The names behind a key; none where there is no array.
+    pub(super) fn names(&self, key: &str) -> Option<Vec<String>> {
+        let values: Vec<&RawValue> = serde_json::from_str(self.json(key)?).unwrap_or_default();
+        Some(values.into_iter().filter_map(|value| text(value.get())).collect())
     }
 }
 
-fn text(row: &PgRow, column: &str) -> Result<String, sqlx::Error> {
-    Ok(row.try_get::<Option<_>, _>(column)?.unwrap_or_default())
+/// What Postgres's operator `->>` makes of a value.
+fn text(json: &str) -> Option<String> {
+    match serde_json::from_str(json) {
+        Ok(text) => text,
+        Err(_) => Some(json.to_owned()),
+    }
 }
 
-fn waiting(_: &PgRow, _: &str) -> Result<State, sqlx::Error> {
-    Ok(State::Waiting)
+impl Step {
+    /// Reads the step at `index`, from 0. What it waits for and where it stands follow from the
+    /// other steps, and are set later.
+    pub(super) fn read(index: usize, keys: &StepDefinition<'_>, row: &PgRow) -> Result<Step, sqlx::Error> {
+        let settings = STEP_KEYS.iter().filter(|key| key.is_setting());
+        Ok(Step {
+            name: keys.text("name").unwrap_or_else(|| default_step_name(index + 1)),
+            action: keys.text("action").unwrap_or_default(),
+            compensate: keys.text("compensate"),
+            payload: row.try_get("payload")?,
+            pivot: keys.json("pivot") == Some("true"),
+            after: Vec::new(),
+            settings: settings.filter_map(|key| Some((key.name, keys.json(key.name)?.to_owned()))).collect(),
+            acted: tries(row, Op::Action)?,
+            undone: tries(row, Op::Compensate)?,
+            skipped: row.try_get("skipped")?,
+            state: State::Waiting,
+        })
+    }
+
+    /// The number that the step says in the place of its saga's.
+    pub(crate) fn setting(&self, key: &str) -> Option<f64> {
+        self.settings.iter().find(|(name, _)| *name == key)?.1.parse().ok()
+    }
+
+    pub(crate) fn tries(&self, op: Op) -> &Tries {
+        match op {
+            Op::Action => &self.acted,
+            Op::Compensate => &self.undone,
+        }
+    }
 }
 
 /// What came of an op of a step.
@@ -117,14 +174,6 @@ pub(crate) struct Tries {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) status_code: Option<i16>,
     pub(crate) message: Option<String>,
-}
-
-fn action_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
-    tries(row, Op::Action)
-}
-
-fn compensate_tries(row: &PgRow, _: &str) -> Result<Tries, sqlx::Error> {
-    tries(row, Op::Compensate)
 }
 
 fn tries(row: &PgRow, op: Op) -> Result<Tries, sqlx::Error> {
@@ -240,15 +289,6 @@ pub(super) fn optional_position(row: &PgRow, column: &str) -> Result<Option<usiz
 
 fn from_1(position: i16) -> usize {
     usize::try_from(i32::from(position) - 1).unwrap_or(NO_POSITION)
-}
-
-impl Step {
-    pub(crate) fn tries(&self, op: Op) -> &Tries {
-        match op {
-            Op::Action => &self.acted,
-            Op::Compensate => &self.undone,
-        }
-    }
 }
 
 impl Task {

@@ -6,11 +6,11 @@ use pgsaga_plan::{Op, Progress, SagaStatus, State, StepGraph, StepPolicy};
 use pgsaga_sql::contract::default_step_name;
 use pgsaga_sql::query;
 use serde::Serialize;
+use sqlx::Executor as _;
 use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Executor as _, FromRow as _, Row as _};
 
-use super::parts::NO_POSITION;
 pub(crate) use super::parts::{Head, Line, Step, Stuck, Task, Tries};
+use super::parts::{NO_POSITION, StepDefinition};
 use super::standing;
 use crate::error::Error;
 
@@ -102,12 +102,14 @@ impl Saga {
 }
 
 fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
-    let mut steps = rows.iter().map(Step::from_row).collect::<Result<Vec<_>, _>>()?;
+    let definitions = rows.iter().map(StepDefinition::read).collect::<Result<Vec<_>, _>>()?;
+    let steps = definitions.iter().zip(rows).enumerate();
+    let steps = steps.map(|(index, (keys, row))| Step::read(index, keys, row));
+    let mut steps = steps.collect::<Result<Vec<_>, _>>()?;
     let positions: HashMap<String, usize> =
         steps.iter().enumerate().map(|(index, step)| (step.name.clone(), index)).collect();
-    for (index, (step, row)) in steps.iter_mut().zip(rows).enumerate() {
-        let named: Option<Vec<String>> = row.try_get("after")?;
-        step.after = match named.filter(|_| parallel) {
+    for (index, (step, keys)) in steps.iter_mut().zip(&definitions).enumerate() {
+        step.after = match keys.names("after").filter(|_| parallel) {
             Some(names) => names.iter().filter_map(|name| positions.get(name).copied()).collect(),
             None => index.checked_sub(1).into_iter().collect(),
         };
@@ -116,13 +118,13 @@ fn steps_of(rows: &[PgRow], parallel: bool) -> Result<Vec<Step>, sqlx::Error> {
 }
 
 fn graph(head: &Head, steps: &[Step]) -> Option<StepGraph> {
-    let limit = |of_step: Option<f64>, of_saga: Option<i32>| {
-        of_step.or(of_saga.map(f64::from)).map(|limit| limit as u32)
+    let limit = |step: &Step, key: &str, of_saga: Option<i32>| {
+        step.setting(key).or(of_saga.map(f64::from)).map(|limit| limit as u32)
     };
     let rules = steps.iter().map(|step| StepPolicy {
         has_compensation: step.compensate.is_some(),
-        retry_limit: limit(step.retry_limit, head.retry_limit),
-        compensate_retry_limit: limit(step.compensate_retry_limit, head.compensate_retry_limit),
+        retry_limit: limit(step, "retry_limit", head.retry_limit),
+        compensate_retry_limit: limit(step, "compensate_retry_limit", head.compensate_retry_limit),
     });
     let pivot = steps.iter().position(|step| step.pivot);
     match head.progress {

@@ -129,6 +129,9 @@ fn step(saga: &Saga, index: usize, parallel: bool) -> Vec<Cell> {
     ));
     let payload = step.payload.as_deref().map(|payload| printable(payload, PAYLOAD_CHARS_MAX));
     cells.push(Cell::new(payload.unwrap_or_default()).add_attribute(Attribute::Dim));
+    if !step.settings.is_empty() {
+        cells.push(Cell::new(standing::settings(step)));
+    }
     cells
 }
 

@@ -138,7 +138,7 @@ fn after_that(saga: &Saga, step: &Step, task: &Task) -> Option<String> {
     if let Some(limit) = limit.filter(|limit| next.counted > *limit) {
         return Some(format!("; the last that its limit of {limit} retries allows"));
     }
-    let own = step.retry_interval_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let own = step.setting("retry_interval_seconds").map(Duration::try_from_secs_f64).and_then(Result::ok);
     let interval = own.unwrap_or(Duration::from_micros(saga.head.retry_interval_us.try_into().unwrap_or(0)));
     let delay = span(nominal_retry_delay(Wait::Backoff { counted: next.counted }, interval));
     let left = limit.map(|limit| format!(", {} of {limit} retries left", limit - now.counted));

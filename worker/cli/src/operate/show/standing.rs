@@ -1,9 +1,13 @@
-//! How it is said and drawn where a step stands.
+//! How it is said and drawn where a step stands, and what it says otherwise than its saga.
 
 use comfy_table::Color;
 use pgsaga_plan::{Outcome, SagaStatus, State};
 
-use crate::operate::read::saga::Saga;
+use crate::operate::read::saga::{Saga, Step};
+use crate::words::printable;
+
+/// Characters of the value of a setting.
+const SETTING_CHARS_MAX: usize = 32;
 
 pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     let Some(step) = saga.steps.get(index) else { return "unknown" };
@@ -50,4 +54,11 @@ pub(crate) fn color(status: SagaStatus) -> Color {
         SagaStatus::Aborting => Color::Yellow,
         SagaStatus::Submitted => Color::Cyan,
     }
+}
+
+/// The keys by which a step says otherwise than its saga, on one line.
+pub(crate) fn settings(step: &Step) -> String {
+    let settings = step.settings.iter();
+    let settings = settings.map(|(key, value)| format!("{key} {}", printable(value, SETTING_CHARS_MAX)));
+    settings.collect::<Vec<_>>().join(", ")
 }

@@ -160,7 +160,10 @@ fn row(saga: &Saga, index: usize, step: &Step) -> Vec<Markup> {
         .map(|step| step.name.as_str())
         .collect();
     vec![
-        html! { (text(&step.name)) @if step.pivot { " " span.badge { "pivot" } } },
+        html! {
+            (text(&step.name)) @if step.pivot { " " span.badge { "pivot" } }
+            @if !step.settings.is_empty() { div.muted { (text(&standing::settings(step))) } }
+        },
         html! { span.mark aria-hidden="true" { (mark) } " " (standing::word(saga, index)) },
         html! { @if after.is_empty() { span.muted { "nothing" } } @else { (folded(&after.join(", "))) } },
         op(Some(&step.action), &step.acted),

@@ -1,66 +1,20 @@
 //! A saga's definition, decoded from the claimed row.
 
 mod decode;
+mod step;
+
+pub(crate) use step::Step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgsaga_sql::contract::{JsonSize, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, participant};
-use reqwest::header::HeaderMap;
+use pgsaga_sql::contract::{JsonSize, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX};
 
 use crate::execute::task::references::{self, Answers};
 use crate::flow::capacity::MemoryShare;
 use pgsaga_plan::{Op, StepGraph};
-
-/// One step of a saga.
-#[derive(Debug)]
-pub(crate) struct Step {
-    /// The step's name. Its default is the position: `01`, `02`, …
-    pub(crate) name: String,
-    /// URL of the action. Empty: success without a call.
-    pub(crate) action: String,
-    /// URL of the compensation. `None`: nothing to undo. Empty: success without a call.
-    pub(crate) compensate: Option<String>,
-    /// Body of both ops, exactly as Postgres prints the jsonb.
-    pub(crate) payload: Bytes,
-    /// Body of the compensation, if it differs from `payload`.
-    pub(crate) compensate_payload: Option<Bytes>,
-    /// One of the bodies contains a reference.
-    pub(crate) refers: bool,
-    /// The saga refers to the answer of this step's action.
-    pub(crate) keeps_answer: bool,
-    /// Headers of the saga, overridden by those of the step.
-    pub(crate) headers: HeaderMap,
-    /// Wait before the first retry.
-    pub(crate) retry_interval: Duration,
-    /// Upper bound on the duration of a call.
-    pub(crate) request_timeout: Duration,
-}
-
-impl Step {
-    /// Returns the URL of `op`; `None` if there is no call.
-    pub(crate) fn url(&self, op: Op) -> Option<&str> {
-        let url = match op {
-            Op::Action => Some(self.action.as_str()),
-            Op::Compensate => self.compensate.as_deref(),
-        };
-        url.filter(|url| !url.is_empty())
-    }
-
-    /// Returns the participant that `op` calls; empty if there is no call.
-    pub(crate) fn participant(&self, op: Op) -> &str {
-        self.url(op).map_or("", participant)
-    }
-
-    fn raw_body(&self, op: Op) -> &Bytes {
-        match (op, &self.compensate_payload) {
-            (Op::Compensate, Some(own)) => own,
-            _ => &self.payload,
-        }
-    }
-}
 
 /// Upper bound on the headers of a step, including those of the saga. The INSERT's limit is lower.
 /// Far above this limit, inserting into a header map panics.

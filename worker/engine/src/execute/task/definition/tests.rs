@@ -1,3 +1,4 @@
+use pgsaga_sql::contract::STEP_KEYS;
 use proptest::prelude::*;
 
 use super::*;
@@ -164,24 +165,8 @@ fn values() -> impl Strategy<Value = serde_json::Value> {
         any::<String>().prop_map(Into::into),
     ];
     leaf.prop_recursive(5, 40, 6, |inner| {
-        let key = prop::sample::select(vec![
-            "name",
-            "action",
-            "compensate",
-            "payload",
-            "compensate_payload",
-            "headers",
-            "after",
-            "pivot",
-            "retry_limit",
-            "compensate_retry_limit",
-            "retry_interval_seconds",
-            "request_timeout_seconds",
-            "$from",
-            "$literal",
-            "path",
-            "x",
-        ]);
+        let names = STEP_KEYS.iter().map(|key| key.name).chain(["$from", "$literal", "path", "x"]);
+        let key = prop::sample::select(names.collect::<Vec<_>>());
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
             prop::collection::vec((key, inner), 0..6).prop_map(|entries| {
