@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use pgsaga_sql::contract::{
-    AFTER_MAX, NamedUrl, Number, REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds,
-    default_step_name, has_reserved_query_key, is_url,
+    AFTER_MAX, Number, REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds, Target,
+    default_step_name,
 };
 use serde_json::value::RawValue;
 
@@ -30,9 +30,6 @@ const KEYS: [&str; 12] = [
 
 const UNUSED_NAME: &str =
     "a name that no earlier step has (without one, a step is named by its position: 01, 02, …)";
-const URL: &str = "\"\", participant:name/path, or a URL like https://host:port/path?query: up to 2,048 visible ASCII characters, without user, fragment or backslash";
-const NAMED_URL: &str = "participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..";
-const QUERY: &str = "a query without gid, trans_type, branch_id and op, which workers add";
 const AFTER: &str = "an array of up to 1,000 names of other steps";
 pub(super) const NAMES: &str = "names of other steps of the saga, each once";
 
@@ -115,12 +112,8 @@ impl<'a> Keys<'a> {
     }
 
     fn url(&self, key: &str) -> Result<(), Invalid> {
-        match self.get(key).and_then(json::string) {
-            Some(url) if has_reserved_query_key(&url) => self.refuse(key, QUERY),
-            Some(url) if url.is_empty() || is_url(&url) || NamedUrl::parse(&url).is_some() => Ok(()),
-            Some(url) if NamedUrl::is_meant(&url) => self.refuse(key, NAMED_URL),
-            _ => self.refuse(key, URL),
-        }
+        let url = self.get(key).and_then(json::string);
+        Target::check(url.as_deref()).or_else(|allowed| self.refuse(key, allowed))
     }
 
     fn payload(&self, key: &str) -> Result<Option<&'a RawValue>, Invalid> {

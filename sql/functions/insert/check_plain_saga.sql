@@ -14,7 +14,8 @@ begin
   -- other step has, an action, perhaps a compensation, and perhaps a payload. The URLs have hosts
   -- in lower case or short participant names. All steps together have at most 2,000 bytes, are not
   -- deeply nested, and contain no reference. The path is strict because lax mode would look into
-  -- arrays. A value for which a condition is unknown makes its step not plain.
+  -- arrays. The type of a URL is asked first, because `!` of a condition that is unknown is unknown
+  -- too, and exists() would not count its key.
   new.bytes := case when
     new.gid ~ '^[A-Za-z0-9._:-]+$' and octet_length(new.gid) <= 128
     and new.status = 'submitted' and new.retry_interval = interval '10 seconds' and new.request_timeout = interval '3 seconds'
@@ -34,10 +35,10 @@ begin
       else false end
     and jsonb_array_length(jsonb_path_query_array(new.steps, $path$strict $[*] ? (
         @.name like_regex "^[A-Za-z0-9._:-]{1,64}$"
-        && @.action like_regex "^(https?://([a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(/[!\"%-\\[\\]-~]*)?|participant:[a-z][a-z0-9_-]{0,15}/[A-Za-z0-9_~:@/-]*)$"
-        && !exists (@.keyvalue() ? (@.key != "name" && @.key != "action" && @.key != "payload" && (@.key != "compensate"
-          || !(@.value like_regex "^(https?://([a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(/[!\"%-\\[\\]-~]*)?|participant:[a-z][a-z0-9_-]{0,15}/[A-Za-z0-9_~:@/-]*)$")
-          || (@.value like_regex "^(https?://([a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(/[!\"%-\\[\\]-~]*)?|participant:[a-z][a-z0-9_-]{0,15}/[A-Za-z0-9_~:@/-]*)$") is unknown)))
+        && exists (@.action)
+        && !exists (@.keyvalue() ? (@.key != "name" && @.key != "payload"
+          && !((@.key == "action" || @.key == "compensate") && @.value.type() == "string"
+            && @.value like_regex "^(https?://([a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(/[!\"%-\\[\\]-~]*)?|participant:[a-z][a-z0-9_-]{0,15}/[A-Za-z0-9_~:@/-]*)$")))
       )$path$, silent => true)) = jsonb_array_length(new.steps)
   then octet_length(steps_text) else 0 end;
   -- A payload may hold the same text. Its saga then gets format 3 without need, which is harmless.

@@ -13,7 +13,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   insert into pgsaga.task (saga_id, step, op, format, bytes, lane, participant, deadline, run_at)
     select i.id, first.position, 'action', i.format, i.bytes, coalesce(l.id, pgsaga.open_lane(i.queue, i.priority)),
-           split_part(split_part(first.step ->> 'action', '/', case when first.step ->> 'action' like 'participant:%' then 1 else 3 end), '?', 1), i.deadline,
+           split_part(split_part(first.step ->> 'action', '/', case when split_part(first.step ->> 'action', '/', 1) like '%:' then 3 else 1 end), '?', 1), i.deadline,
            -- control: insert-time
            greatest(clock_timestamp(), i.run_at)
     from inserted i

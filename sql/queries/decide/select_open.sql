@@ -16,6 +16,6 @@ where s.finished_at is null and s.abort_reason is null and s.ending is null
     where not coalesce(case when l.value is null then s.labels ? l.key else s.labels ->> l.key = l.value end, false))
   and ($1::text is null or exists (
     select from jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
-    where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $1))
+    where split_part(split_part(url, '/', case when split_part(url, '/', 1) like '%:' then 3 else 1 end), '?', 1) = $1))
 order by s.id
 limit $6

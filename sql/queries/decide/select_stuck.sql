@@ -12,7 +12,7 @@ where ($2::text is null or s.queue = $2)
   and ($3::bigint is null or k.at <= clock_timestamp() - $3 * interval '1 microsecond')
   and ($1::text is null or exists (
     select from (select s.steps -> (k.position - 1) ->> k.op as url) u
-    where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $1))
+    where split_part(split_part(url, '/', case when split_part(url, '/', 1) like '%:' then 3 else 1 end), '?', 1) = $1))
 group by s.id, s.gid, s.status
 order by min(k.at), s.id
 limit $4

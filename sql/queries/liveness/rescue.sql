@@ -44,7 +44,7 @@ with lost as materialized (
     -- control: rescue-deaths
     least(lost + died::int, 30000), least(lost_isolated + (died and alone)::int, 30000), format, bytes,
     -- control: rescue-next-task
-    lane, coalesce(split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
+    lane, coalesce(split_part(split_part(url, '/', case when split_part(url, '/', 1) like '%:' then 3 else 1 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
   -- Its tasks are new rows now, so a plan that was made meanwhile is made anew.

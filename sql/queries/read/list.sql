@@ -29,7 +29,7 @@ from (
     and ($9::bigint is null or s.finished_at is null)
     and case when $8::text is null then true else exists (
       select from jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as step, unnest(array[step ->> 'action', step ->> 'compensate']) as url
-      where split_part(split_part(url, '/', case when url like 'participant:%' then 1 else 3 end), '?', 1) = $8) end
+      where split_part(split_part(url, '/', case when split_part(url, '/', 1) like '%:' then 3 else 1 end), '?', 1) = $8) end
     and case when $9::bigint is null then true when s.finished_at is not null then false else exists (
       select from (
         select h.step, h.op, h.seq, h.at,

@@ -10,6 +10,7 @@ mod limit;
 mod name;
 mod named_url;
 mod number;
+mod target;
 mod url;
 
 pub use header::{RESERVED_HEADERS, is_header_name, is_header_value, is_reserved_header};
@@ -18,4 +19,5 @@ pub use limit::*;
 pub use name::{Name, default_step_name};
 pub use named_url::NamedUrl;
 pub use number::Number;
-pub use url::{RESERVED_QUERY_KEYS, has_reserved_query_key, is_url, participant};
+pub use target::Target;
+pub use url::RESERVED_QUERY_KEYS;

@@ -2,13 +2,13 @@ use super::limit::{PARTICIPANT_NAME_BYTES_MAX, URL_BYTES_MAX};
 
 /// A step's URL that names a participant instead of its address: `participant:stock/reserve`. The
 /// file of `--participants` tells workers where `stock` is and which secrets sign its calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NamedUrl<'a> {
-    name: &'a str,
-    path: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedUrl {
+    url: String,
+    name_end: usize,
 }
 
-impl<'a> NamedUrl<'a> {
+impl NamedUrl {
     /// What a named URL starts with.
     pub const SCHEME: &'static str = "participant:";
 
@@ -18,7 +18,7 @@ impl<'a> NamedUrl<'a> {
 
     /// Reads a name, then a path and maybe a query in which URL parsers decode and resolve nothing.
     /// `None` for any other text.
-    pub fn parse(url: &'a str) -> Option<Self> {
+    pub fn parse(url: &str) -> Option<Self> {
         let rest = url.strip_prefix(Self::SCHEME)?;
         let (name, path) = rest.split_at(rest.find('/')?);
         let (before, query) = path.split_at(path.find('?').unwrap_or(path.len()));
@@ -28,7 +28,7 @@ impl<'a> NamedUrl<'a> {
             && Self::is_name(name)
             && before.bytes().all(is_path)
             && query.bytes().all(|b| is_path(b) || b"?=&,;+".contains(&b));
-        well.then_some(Self { name, path })
+        well.then(|| Self { url: url.to_owned(), name_end: Self::SCHEME.len() + name.len() })
     }
 
     /// Whether a participant may have this name: 1 to 64 of `a-z 0-9 . _ -`. The first is a letter
@@ -42,19 +42,19 @@ impl<'a> NamedUrl<'a> {
             && !name.bytes().all(|b| b.is_ascii_digit())
     }
 
-    /// Whether the text starts as a named URL, well-formed or not.
-    pub fn is_meant(url: &str) -> bool {
-        url.starts_with(Self::SCHEME)
+    /// The URL as it was read.
+    pub fn as_str(&self) -> &str {
+        &self.url
     }
 
     /// The participant's name.
-    pub fn name(&self) -> &'a str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.url[Self::SCHEME.len()..self.name_end]
     }
 
     /// The path and query, from the slash, that follow the participant's own URL.
-    pub fn path(&self) -> &'a str {
-        self.path
+    pub fn path(&self) -> &str {
+        &self.url[self.name_end..]
     }
 }
 
@@ -76,7 +76,8 @@ mod tests {
             ),
             ("participant:a./b.", "a.", "/b."),
         ] {
-            assert_eq!(NamedUrl::parse(url), Some(NamedUrl { name, path }), "{url}");
+            let named = NamedUrl::parse(url).unwrap();
+            assert_eq!((named.name(), named.path()), (name, path), "{url}");
         }
         let longest = format!("participant:{}/", "a".repeat(64));
         assert!(NamedUrl::parse(&longest).is_some());

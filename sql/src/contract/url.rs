@@ -1,7 +1,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::limit::URL_BYTES_MAX;
-use super::named_url::NamedUrl;
 
 /// Keys that workers add to the query of each call. A barrier takes its op from them.
 pub const RESERVED_QUERY_KEYS: [&str; 4] = ["gid", "trans_type", "branch_id", "op"];
@@ -11,7 +10,7 @@ pub const RESERVED_QUERY_KEYS: [&str; 4] = ["gid", "trans_type", "branch_id", "o
 ///
 /// URL parsers accept every such URL and read its host alike. The exception is the punycode of
 /// `xn--` labels, which is not decoded here.
-pub fn is_url(url: &str) -> bool {
+pub(super) fn is_url(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
         return false;
     };
@@ -32,18 +31,11 @@ pub fn is_url(url: &str) -> bool {
 
 /// Whether the query of a URL holds one of [`RESERVED_QUERY_KEYS`] in plain letters. A reader takes
 /// one of two values, so the call could pass for another op. A worker also looks for escaped keys.
-pub fn has_reserved_query_key(url: &str) -> bool {
+pub(super) fn has_reserved_query_key(url: &str) -> bool {
     url.split_once('?').is_some_and(|(_, query)| {
         let key = |pair: &str| pair.split('=').next().is_some_and(|key| RESERVED_QUERY_KEYS.contains(&key));
         query.split(['&', ';']).any(key)
     })
-}
-
-/// Whom a URL calls: its host and port as the URL writes them, or `participant:NAME`. Empty for a
-/// step that calls nobody.
-pub fn participant(url: &str) -> &str {
-    let nth = if NamedUrl::is_meant(url) { 0 } else { 2 };
-    url.split('/').nth(nth).and_then(|authority| authority.split('?').next()).unwrap_or("")
 }
 
 fn is_host(host: &str) -> bool {
@@ -96,21 +88,6 @@ mod tests {
             assert!(is_url(good), "{good}");
         }
         assert!(is_url(&format!("http://a/{}", "x".repeat(URL_BYTES_MAX - 9))));
-    }
-
-    #[test]
-    fn whom_a_url_calls_is_read_as_it_is_written() {
-        for (url, name) in [
-            ("https://pay.example/charge?x=/y", "pay.example"),
-            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-            ("http://Pay.Example:80?x", "Pay.Example:80"),
-            ("http://[::1]:9/", "[::1]:9"),
-            ("participant:stock/reserve?x=/y", "participant:stock"),
-            ("http://stock/reserve", "stock"),
-            ("", ""),
-        ] {
-            assert_eq!(participant(url), name, "{url}");
-        }
     }
 
     #[test]

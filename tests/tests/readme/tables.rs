@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use pgsaga_tests::{Database, binary};
-use pgsaga_worker::execute::outcome::judge;
+use pgsaga_worker::execute::http::judge;
 use pgsaga_worker::telemetry::metrics;
 
 use crate::text::*;

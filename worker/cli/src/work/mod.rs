@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use crate::error::Error;
 use crate::operate::filter;
 use pgsaga_worker::db::{self, Hosts};
+use pgsaga_worker::execute::Executors;
 use pgsaga_worker::execute::address::Addresses;
 use pgsaga_worker::execute::client;
 use pgsaga_worker::execute::http::{self, HttpExecutor};
@@ -255,7 +256,7 @@ impl Work {
         stop: CancellationToken,
     ) -> Result<Worker, Error> {
         let Served { url, series, listen_on, connections_max, calls_max, .. } = database;
-        let (http, participant_limits) = self.http(calls_max)?;
+        let (executors, participant_limits) = self.executors(calls_max, traces)?;
         let options = Options {
             database: db::Options {
                 url,
@@ -273,11 +274,15 @@ impl Work {
             queues: self.queue.clone(),
             participant_limits: participant_limits.into_iter().collect(),
         };
-        Ok(Worker::new(options, http.traced(traces), stop)?)
+        Ok(Worker::new(options, executors, stop)?)
     }
 
     /// What makes the calls, and how many calls single participants may take at once.
-    fn http(&self, calls_max: usize) -> Result<(HttpExecutor, Vec<(String, usize)>), Error> {
+    fn executors(
+        &self,
+        calls_max: usize,
+        traces: Option<Traces>,
+    ) -> Result<(Executors, Vec<(String, usize)>), Error> {
         let authorities = match &self.participant_ca {
             Some(file) => client::certificates(file)?,
             None => Vec::new(),
@@ -307,10 +312,9 @@ impl Work {
             answer_bytes_max: self.answer_bytes_max as usize,
             addresses: Addresses::new(self.allow_address.clone()),
             deny_plain_urls: self.deny_plain_urls,
-            named,
             authorities,
         })?;
-        Ok((http, limits))
+        Ok((Executors { http, named, traces }, limits))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgsaga_plan::{AbortCause, Fault, Outcome, Wait};
 
-use crate::execute::outcome::CallResult;
+use crate::execute::call::CallResult;
 use crate::execute::task::{STUCK_AFTER_LOST_ISOLATED, Task};
 use crate::flow::backoff::retry_delay;
 

@@ -1,26 +1,29 @@
 //! Makes the calls: each held task waits for its slots, is called, and goes on to be settled.
 
 pub mod address;
+pub mod call;
 pub mod client;
 pub(crate) mod finished;
 pub mod http;
-pub mod outcome;
 pub mod registry;
 pub(crate) mod task;
 pub mod trace;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pgsaga_sql::contract::Target;
 use pgsaga_sql::{fail, query};
 use sqlx::Row as _;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
 
 use crate::db::{Db, PoolKind};
+use crate::execute::call::{Call, CallResult, Called, NotSent, clean};
 use crate::execute::finished::Finished;
-use crate::execute::http::{Called, HttpExecutor};
-use crate::execute::outcome::CallResult;
+use crate::execute::http::HttpExecutor;
+use crate::execute::registry::Registry;
 use crate::execute::task::Task;
+use crate::execute::trace::Traces;
 use crate::flow::capacity::Capacity;
 use crate::flow::participants::{Admission, Reach};
 use crate::flow::queues::QueuePermit;
@@ -28,7 +31,7 @@ use crate::liveness::membership::Membership;
 use crate::liveness::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
-use pgsaga_plan::may_call;
+use pgsaga_plan::{Outcome, may_call};
 
 /// The permits that a call needs.
 struct Slots<'a> {
@@ -42,7 +45,45 @@ enum NoSlot {
     ParticipantBlocked,
 }
 
-/// Makes the calls.
+/// What makes the calls, for each kind of [`Target`].
+#[derive(Debug)]
+pub struct Executors {
+    /// Calls plain URLs, and named participants.
+    pub http: HttpExecutor,
+    /// The participants that this worker knows by name.
+    pub named: Registry,
+    /// Adds a tracing span to each call.
+    pub traces: Option<Traces>,
+}
+
+impl Executors {
+    /// Calls whom the task's op is for.
+    async fn call(&self, task: &Task) -> Called {
+        let started = Instant::now();
+        let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
+        let Some(target) = step.target(task.now.op) else {
+            return Ok(CallResult::without_call(Outcome::Success, None));
+        };
+        let mut call = Call::new(task, step, started)?;
+        let span = trace::begin(self.traces.as_ref(), &mut call);
+        let called = match target {
+            Target::Http(url) => self.http.call(&mut call, url, None).await,
+            Target::Named(named) => match self.named.get(named.name()) {
+                Some(service) => self.http.call(&mut call, named.path(), Some(service)).await,
+                None => Err(NotSent::Denied(format!(
+                    "not called: this worker has no participant {:?} in the file of --participants",
+                    named.name()
+                ))),
+            },
+        };
+        if let Some(span) = span {
+            span.end(&called);
+        }
+        called
+    }
+}
+
+/// Starts the calls of held tasks.
 pub(crate) struct Executor {
     pub(crate) db: Db,
     pub(crate) metrics: Metrics,
@@ -50,7 +91,7 @@ pub(crate) struct Executor {
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) shutdown: Shutdown,
-    pub(crate) http: HttpExecutor,
+    pub(crate) executors: Executors,
     /// Finished calls, on their way to a settle.
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
     /// Sender of tasks that are deferred because of their participant.
@@ -140,19 +181,20 @@ impl Executor {
         self.membership.in_flight.start(task.worker, task.id);
         self.metrics.in_flight.increment(1);
         fail::point("call:before");
-        let called = self.http.call(&task).await;
+        let called = self.executors.call(&task).await;
         fail::point("call:after");
         self.metrics.in_flight.decrement(1);
         let result = match called {
-            Called::Ended(result) => {
+            Ok(result) => {
                 self.metrics.called(task.now.op, result.duration);
                 task.permit.ended(result.reached, result.status_code);
                 result
             }
-            Called::Unbuildable(why) => {
+            Err(NotSent::Unbuildable(why)) => {
+                let why = clean(&why);
                 task.permit.ended(Reach::Nobody, None);
                 match task.now.unbuildable() {
-                    Some(outcome) => CallResult::without_call(outcome, why),
+                    Some(outcome) => CallResult::without_call(outcome, Some(why)),
                     None => {
                         task.unbuildable = Some(why);
                         // The call was not started after all.
@@ -162,7 +204,7 @@ impl Executor {
                 }
             }
             // control: denied-is-no-try
-            Called::Denied(why) => return self.denied(*task, &why),
+            Err(NotSent::Denied(why)) => return self.denied(*task, &clean(&why)),
         };
         self.metrics.attempts.count(task.now.op, result.outcome);
         let _ = self.finished.send(Finished { task, result: Some(result) });

@@ -3,8 +3,8 @@
 
 use pgsaga_plan::{AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, plan};
 
+use crate::execute::call::clean;
 use crate::execute::finished::Finished;
-use crate::execute::outcome::clean;
 
 /// The events of one saga, and what follows from them.
 pub(super) struct Batch {

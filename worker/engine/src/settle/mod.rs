@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::db::{Class, Db, PoolKind, Reconnect};
 use crate::execute::Executor;
+use crate::execute::call::CallResult;
 use crate::execute::finished::Finished;
-use crate::execute::outcome::CallResult;
 use crate::execute::task::Task;
 use crate::flow::capacity::Capacity;
 use crate::flow::participants::Participants;

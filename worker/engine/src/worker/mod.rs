@@ -13,10 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::{Class, Db, Hosts, Reconnect};
 use crate::error::Error;
-use crate::execute::Executor;
 use crate::execute::finished::Finished;
-use crate::execute::http::HttpExecutor;
 use crate::execute::task::Task;
+use crate::execute::{Executor, Executors};
 use crate::flow::capacity::Capacity;
 use crate::flow::participants::Participants;
 use crate::flow::queues::{Queues, Served};
@@ -71,7 +70,7 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error::Usage`] where the database's URL cannot be read.
-    pub fn new(options: Options, http: HttpExecutor, stop: CancellationToken) -> Result<Worker, Error> {
+    pub fn new(options: Options, executors: Executors, stop: CancellationToken) -> Result<Worker, Error> {
         let metrics = Metrics::new(&options.database.series);
         metrics.call_slots.set(options.calls_max as f64);
         let db = Db::new(options.database)?;
@@ -93,7 +92,7 @@ impl Worker {
             capacity: Arc::clone(&capacity),
             wakeups: Arc::clone(&wakeups),
             shutdown: status.shutdown.clone(),
-            http,
+            executors,
             finished: finished_sender,
             deferred: deferred_sender,
         });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use console::style;
 use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, SagaStatus, State, Wait, retry_limit};
-use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
+use pgsaga_worker::execute::call::MESSAGE_BYTES_MAX;
 use pgsaga_worker::flow::backoff::nominal_retry_delay;
 
 use crate::error::Error;

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Color};
 
 use pgsaga_plan::{Op, Outcome, Word as _};
 use pgsaga_worker::db::Time;
-use pgsaga_worker::execute::outcome::MESSAGE_BYTES_MAX;
+use pgsaga_worker::execute::call::MESSAGE_BYTES_MAX;
 
 use super::gaps::{GAP, print_with_gaps};
 use crate::error::Error;

@@ -1,16 +1,14 @@
 //! Outcome of an attempt that ended with an error of the HTTP client.
 
-use std::time::Instant;
-
+use super::TOO_LATE;
 use super::wire::Wire;
-use super::{NotSent, TOO_LATE, ended};
 use crate::execute::address;
-use crate::execute::outcome::{CallResult, clean};
+use crate::execute::call::{Call, Called, NotSent, clean};
 use crate::flow::participants::Reach;
 use pgsaga_plan::Outcome;
 
 /// Converts an error of the client to the result of the attempt.
-pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> Result<CallResult, NotSent> {
+pub(super) fn failed(call: &Call<'_>, error: &reqwest::Error, wire: &Wire) -> Called {
     if let Some(denied) = address::denied(error) {
         return Err(NotSent::Denied(denied.to_string()));
     }
@@ -20,7 +18,7 @@ pub(super) fn failed(error: &reqwest::Error, wire: &Wire, started: Instant) -> R
     let outcome = if wire.take_back() { Outcome::Unsent } else { Outcome::Unknown };
     let silent = error.is_connect() || error.is_timeout();
     let reached = if silent { Reach::Silent } else { Reach::Broken };
-    Ok(ended(outcome, reached, Some(words(error)), started))
+    Ok(call.ended(outcome, reached, Some(words(error))))
 }
 
 /// Describes an error by its causes. Omits the URL, which is stored with the saga and may be long.

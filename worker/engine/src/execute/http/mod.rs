@@ -1,7 +1,7 @@
-//! Calls a participant over HTTP and judges the response. Other kinds of call would share this
-//! seam: a `Task` in, a `Called` out.
+//! Calls a participant over HTTP and judges the response, by the rules of DTM.
 
 mod decode;
+mod dtm;
 mod failure;
 mod query;
 mod request;
@@ -16,20 +16,15 @@ use tokio::time::timeout_at;
 pub use self::decode::json;
 use crate::error::Error;
 use crate::execute::address::{self, Addresses};
+use crate::execute::call::{Call, CallResult, Called, clean};
 use crate::execute::client;
-use crate::execute::outcome::{CallResult, clean, judge, judge_unread};
-use crate::execute::registry::Registry;
-use crate::execute::task::Task;
-use crate::execute::trace::Traces;
+use crate::execute::registry::Service;
 use crate::flow::participants::Reach;
+use dtm::{dtm_result, message};
 use failure::{failed, words};
-use pgsaga_plan::Op;
 use pgsaga_plan::Outcome;
 use request::Prepared;
 
-/// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
-/// that was edited by hand could overflow the clock.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Message of a call that exceeded the request timeout.
 const TOO_LATE: &str = "no answer within the request timeout";
 /// Message of a call that got no connection in time.
@@ -46,54 +41,17 @@ pub struct Options {
     pub addresses: Addresses,
     /// Denies calls to all plain URLs.
     pub deny_plain_urls: bool,
-    /// Configuration of the named participants.
-    pub named: Registry,
     /// Certificate authorities that are trusted in addition to those of the system.
     pub authorities: Vec<reqwest::Certificate>,
 }
 
-/// The HTTP clients of a worker.
+/// Makes calls over HTTP.
 #[derive(Debug)]
 pub struct HttpExecutor {
     client: reqwest::Client,
     addresses: Addresses,
     deny_plain_urls: bool,
-    named: Registry,
     answer_bytes_max: usize,
-    traces: Option<Traces>,
-}
-
-/// Result of [`HttpExecutor::call`] for one task.
-#[derive(Debug)]
-pub(crate) enum Called {
-    /// An attempt with its outcome.
-    Ended(CallResult),
-    /// No attempt: no worker can build this request. Contains the reason.
-    Unbuildable(String),
-    /// No attempt: this worker may not call the participant, or does not know its address. Another
-    /// worker may. Contains the reason and the flag that would allow the call.
-    Denied(String),
-}
-
-#[derive(Debug)]
-enum NotSent {
-    Unbuildable(String),
-    Denied(String),
-}
-
-impl From<String> for NotSent {
-    fn from(why: String) -> NotSent {
-        NotSent::Unbuildable(why)
-    }
-}
-
-impl From<NotSent> for Called {
-    fn from(unmade: NotSent) -> Called {
-        match unmade {
-            NotSent::Unbuildable(why) => Called::Unbuildable(clean(&why)),
-            NotSent::Denied(why) => Called::Denied(clean(&why)),
-        }
-    }
 }
 
 impl HttpExecutor {
@@ -103,87 +61,42 @@ impl HttpExecutor {
     /// # Errors
     /// [`Error::HttpClient`] if TLS cannot be set up.
     pub fn new(options: Options) -> Result<HttpExecutor, Error> {
-        let Options {
-            connections_idle_max,
-            answer_bytes_max,
-            addresses,
-            deny_plain_urls,
-            named,
-            authorities,
-        } = options;
+        let Options { connections_idle_max, answer_bytes_max, addresses, deny_plain_urls, authorities } =
+            options;
         // control: addresses-resolved
         let client = client::builder(connections_idle_max)
             .dns_resolver(address::Resolver(addresses.clone()))
             .tls_certs_merge(authorities)
             .build()
             .map_err(Error::HttpClient)?;
-        Ok(HttpExecutor { client, addresses, deny_plain_urls, named, answer_bytes_max, traces: None })
+        Ok(HttpExecutor { client, addresses, deny_plain_urls, answer_bytes_max })
     }
 
-    /// Adds a tracing span to each call.
-    #[must_use]
-    pub fn traced(self, traces: Option<Traces>) -> HttpExecutor {
-        HttpExecutor { traces, ..self }
-    }
-
-    /// Calls the task's participant. Every failure is an outcome, or no attempt.
-    pub(crate) async fn call(&self, task: &Task) -> Called {
-        let started = Instant::now();
-        let mut prepared = match self.prepare(task) {
-            Ok(Some(prepared)) => prepared,
-            Ok(None) => return Called::Ended(ended(Outcome::Success, Reach::Nobody, None, started)),
-            Err(unmade) => return unmade.into(),
-        };
-        let span = self.traces.as_ref().map(|traces| traces.begin(task, &mut prepared.request));
-        match self.send(task, prepared, started).await {
-            Ok(ended) => {
-                if let Some(span) = span {
-                    span.end(&ended);
-                }
-                Called::Ended(ended)
-            }
-            Err(unmade) => unmade.into(),
-        }
-    }
-
-    /// Sends the request. Name resolution, connection and TLS handshake may take half of the
-    /// request timeout. A request without a connection by then was not sent. A request that was
-    /// sent has at least the other half for its response.
-    async fn send(
-        &self,
-        task: &Task,
-        prepared: Prepared<'_>,
-        started: Instant,
-    ) -> Result<CallResult, NotSent> {
-        let Prepared { client, request, wire } = prepared;
-        let wanted = task.now.op == Op::Action && task.saga.uses_answer(task.now.step);
+    /// Calls a plain URL, or the path of a named participant. Name resolution, connection and TLS
+    /// handshake may take half of the request timeout. A request without a connection by then was
+    /// not sent. A request that was sent has at least the other half for its response.
+    pub(crate) async fn call(&self, call: &mut Call<'_>, url: &str, service: Option<&Service>) -> Called {
+        let Prepared { client, request, wire } = self.prepare(call, url, service)?;
         // Our own timers, because the client's timeout costs five allocations per call. The second
         // timer is rarely created.
-        let timeout = task.step().map_or(Duration::ZERO, |step| step.request_timeout).min(TIMEOUT_MAX);
-        let (connected, ends) = (started + timeout / 2, started + timeout);
+        let (connected, ends) = (call.started + call.timeout / 2, call.started + call.timeout);
         let mut response = std::pin::pin!(client.execute(request));
         let result = match timeout_at(connected.into(), &mut response).await {
             Err(_) if !wire.take_back() => timeout_at(ends.into(), response).await,
             result => result,
         };
         match result {
-            Ok(Ok(response)) => Ok(self.answered(response, wanted, started, ends).await),
-            Ok(Err(error)) => failed(&error, &wire, started),
+            Ok(Ok(response)) => Ok(self.answered(call, response, ends).await),
+            Ok(Err(error)) => failed(call, &error, &wire),
             // control: no-connection-is-unsent
             Err(_) if wire.take_back() => {
-                Ok(ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned()), started))
+                Ok(call.ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned())))
             }
-            Err(_) => Ok(ended(Outcome::Unknown, Reach::Silent, Some(TOO_LATE.to_owned()), started)),
+            Err(_) => Ok(call.ended(Outcome::Unknown, Reach::Silent, Some(TOO_LATE.to_owned()))),
         }
     }
 
-    async fn answered(
-        &self,
-        mut response: reqwest::Response,
-        wanted: bool,
-        started: Instant,
-        ends: Instant,
-    ) -> CallResult {
+    async fn answered(&self, call: &Call<'_>, mut response: reqwest::Response, ends: Instant) -> CallResult {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let bytes_max = self.answer_bytes_max;
@@ -191,7 +104,7 @@ impl HttpExecutor {
         let (body, whole) = match body(&mut response, read_max, ends).await {
             Ok(read) => read,
             Err(broken) => {
-                let broken = ended(Outcome::Unknown, Reach::Answered, Some(broken), started);
+                let broken = call.ended(Outcome::Unknown, Reach::Answered, Some(broken));
                 return CallResult { status_code: Some(status), ..broken };
             }
         };
@@ -199,7 +112,7 @@ impl HttpExecutor {
         {
             Ok((text, whole)) => {
                 let (outcome, message) = judge(status, &text);
-                let is_kept = wanted && whole && outcome == Outcome::Success;
+                let is_kept = call.wants_answer && whole && outcome == Outcome::Success;
                 (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
             }
             Err(why) => {
@@ -211,7 +124,7 @@ impl HttpExecutor {
             status_code: Some(status),
             retry_after,
             answer,
-            ..ended(outcome, Reach::Answered, message, started)
+            ..call.ended(outcome, Reach::Answered, message)
         }
     }
 }
@@ -239,9 +152,28 @@ async fn body(
     }
 }
 
-fn ended(outcome: Outcome, reached: Reach, message: Option<String>, started: Instant) -> CallResult {
-    let duration = started.elapsed();
-    CallResult { outcome, status_code: None, message, retry_after: None, duration, reached, answer: None }
+/// Judges a response by its status and its body: UTF-8 without a byte order mark, cut to a limit.
+pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
+    let outcome = match status_code {
+        200 | 201 | 204 => dtm_result(body),
+        409 => Outcome::Failure,
+        // control: still-working
+        202 | 425 => Outcome::Ongoing,
+        429 => Outcome::Unsent,
+        _ => Outcome::Unknown,
+    };
+    let message = (outcome != Outcome::Success).then(|| message(status_code, body));
+    (outcome, message)
+}
+
+/// Judges a response whose body could not be decoded for the reason `why`. A success status is then
+/// unknown, because the body may contain a refusal.
+pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
+    match judge(status_code, b"") {
+        // control: unread-success
+        (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
+        (outcome, _) => (outcome, clean(&format!("HTTP status {status_code}; {why}"))),
+    }
 }
 
 /// Parses `Retry-After`: seconds or a date (RFC 9110 §10.2.3). A date is compared with the

@@ -8,21 +8,18 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use pgsaga_participant::webhook;
 use pgsaga_plan::Op;
-use pgsaga_sql::contract::NamedUrl;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Host;
 
 use super::wire::{Payload, Wire};
-use super::{HttpExecutor, NotSent, query};
+use super::{HttpExecutor, query};
+use crate::execute::call::{Call, NotSent};
 use crate::execute::registry::Service;
-use crate::execute::task::Task;
-use crate::execute::task::definition::Step;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
 const SAGA_TIMEOUT_MS: HeaderName = HeaderName::from_static("saga-timeout-ms");
 const SAGA_ACTION_KEY: HeaderName = HeaderName::from_static("saga-action-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
@@ -31,8 +28,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE
 const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
 /// Bytes reserved for the values of our headers, without gids and step names.
 const VALUES_BYTES: usize = 128;
-/// Headers set here, by the client's builder and by its connections.
-const HEADERS: usize = 10;
+/// Upper bound on the headers whose values are slices of one buffer.
+const VALUES_MAX: usize = 7;
 
 /// A request that can be sent.
 pub(super) struct Prepared<'a> {
@@ -67,80 +64,41 @@ impl Values {
 }
 
 impl HttpExecutor {
-    /// Builds the request; `None` if the op has no URL.
-    pub(super) fn prepare(&self, task: &Task) -> Result<Option<Prepared<'_>>, NotSent> {
-        let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
-        let op = task.now.op;
-        let Some(url) = step.url(op) else { return Ok(None) };
+    /// Builds the request for a plain URL, or for the path of a named participant. Takes the
+    /// headers and the body from the call.
+    pub(super) fn prepare<'a>(
+        &'a self,
+        call: &mut Call<'_>,
+        url: &str,
+        service: Option<&'a Service>,
+    ) -> Result<Prepared<'a>, NotSent> {
         // control: reserved-query
         if query::has_reserved_key(url) {
             return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
                 .to_owned()
                 .into());
         }
-        let service = self.service(url)?;
-        let (base, url) = match &service {
-            Some((service, path)) => (service.base(), *path),
-            None => ("", url),
-        };
-        let full = full_url(base, url, &task.saga.gid, &step.name, op);
+        let full = full_url(service.map_or("", Service::base), url, call);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
         // control: addresses-in-urls
         if service.is_none() {
             self.check(&url)?;
         }
         let mut request = reqwest::Request::new(reqwest::Method::POST, url);
-        let headers = request.headers_mut();
-        headers.reserve(HEADERS + step.headers.len());
-        headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut headers = std::mem::take(&mut call.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Responses are small. A participant may compress them anyway, so they are decoded.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut values = self.values(task, step, headers);
-        let body = task.saga.body(task.now.step, op, &task.answers)?;
-        let service = service.map(|(service, _)| service);
+        let mut values = values(call);
+        let body = std::mem::take(&mut call.body);
         if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
             sign(&mut values, &body, secrets);
         }
-        values.insert_into(headers)?;
+        values.insert_into(&mut headers)?;
+        *request.headers_mut() = headers;
         let (payload, wire) = Payload::new(body);
         *request.body_mut() = Some(reqwest::Body::wrap(payload));
-        Ok(Some(Prepared { client: service.map_or(&self.client, Service::client), request, wire }))
-    }
-
-    /// The headers that workers set, the idempotency key first.
-    fn values(&self, task: &Task, step: &Step, headers: &HeaderMap) -> Values {
-        let op = task.now.op;
-        let bytes = 2 * (task.saga.gid.len() + step.name.len()) + VALUES_BYTES;
-        let mut values = Values { text: String::with_capacity(bytes), ends: Vec::with_capacity(HEADERS) };
-        push_key(&mut values.text, task, op);
-        values.end(IDEMPOTENCY_KEY);
-        // Writing to a string cannot fail.
-        let _ = write!(values.text, "{}", task.now.attempt);
-        values.end(SAGA_ATTEMPT);
-        let _ = write!(values.text, "{}", step.request_timeout.as_millis() as u64);
-        values.end(SAGA_TIMEOUT_MS);
-        if op == Op::Compensate {
-            push_key(&mut values.text, task, Op::Action);
-            values.end(SAGA_ACTION_KEY);
-        }
-        if self.traces.is_none() && !headers.contains_key(TRACEPARENT) {
-            push_traceparent(&mut values.text);
-            values.end(TRACEPARENT);
-        }
-        values
-    }
-
-    /// Resolves a named URL to its participant and the rest of the path; `None` for a plain URL.
-    fn service<'a>(&self, url: &'a str) -> Result<Option<(&Service, &'a str)>, NotSent> {
-        let Some(named) = NamedUrl::parse(url) else { return Ok(None) };
-        match self.named.get(named.name()) {
-            Some(service) => Ok(Some((service, named.path()))),
-            None => Err(NotSent::Denied(format!(
-                "not called: this worker has no participant {:?} in the file of --participants",
-                named.name()
-            ))),
-        }
+        Ok(Prepared { client: service.map_or(&self.client, Service::client), request, wire })
     }
 
     /// Checks a plain URL as far as possible without DNS. Host names are checked when they are
@@ -161,12 +119,31 @@ impl HttpExecutor {
     }
 }
 
+/// The headers that workers set, the idempotency key first.
+fn values(call: &Call<'_>) -> Values {
+    let bytes = 2 * (call.task.saga.gid.len() + call.step.name.len()) + VALUES_BYTES;
+    let mut values = Values { text: String::with_capacity(bytes), ends: Vec::with_capacity(VALUES_MAX) };
+    call.push_key(&mut values.text, call.op());
+    values.end(IDEMPOTENCY_KEY);
+    // Writing to a string cannot fail.
+    let _ = write!(values.text, "{}", call.task.now.attempt);
+    values.end(SAGA_ATTEMPT);
+    let _ = write!(values.text, "{}", call.step.request_timeout.as_millis() as u64);
+    values.end(SAGA_TIMEOUT_MS);
+    if call.op() == Op::Compensate {
+        call.push_key(&mut values.text, Op::Action);
+        values.end(SAGA_ACTION_KEY);
+    }
+    values
+}
+
 /// The step's URL with the keys that workers add. Gids and step names need no escaping in a query
 /// or a header, because of their character sets (docs/races.md, R16).
-fn full_url(base: &str, url: &str, gid: &str, step: &str, op: Op) -> String {
+fn full_url(base: &str, url: &str, call: &Call<'_>) -> String {
+    let (gid, step, op) = (&call.task.saga.gid, &call.step.name, call.op().as_str());
     let joint = if url.contains('?') { "&" } else { "?" };
     let mut full = String::with_capacity(base.len() + url.len() + gid.len() + step.len() + QUERY_BYTES);
-    full.extend([base, url, joint, "gid=", gid, "&trans_type=saga&branch_id=", step, "&op=", op.as_str()]);
+    full.extend([base, url, joint, "gid=", gid, "&trans_type=saga&branch_id=", step, "&op=", op]);
     full
 }
 
@@ -192,18 +169,4 @@ fn seconds_now() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
-}
-
-/// Appends the idempotency key of an op. All attempts share it unless an operator assigned a fresh
-/// key.
-fn push_key(text: &mut String, task: &Task, op: Op) {
-    text.extend([&task.saga.gid, "/", task.step_name(), "/", op.as_str()]);
-    text.push_str(&task.fresh_keys.suffix(task.now.step, op));
-}
-
-/// Appends the header value of a new sampled trace (W3C Trace Context, version 00).
-fn push_traceparent(text: &mut String) {
-    let (trace, span): (u128, u64) = rand::random();
-    // Writing to a string cannot fail.
-    let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
 }

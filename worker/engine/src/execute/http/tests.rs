@@ -1,15 +1,18 @@
 use std::sync::Arc;
 
+use pgsaga_sql::contract::Target;
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::execute::call::NotSent;
+use crate::execute::task::Task;
 use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
 use crate::flow::capacity::MemoryUse;
 use crate::flow::participants::Participants;
 use crate::telemetry::metrics::{Metrics, Series};
-use pgsaga_plan::Attempt;
+use pgsaga_plan::{Attempt, Op};
 use reqwest::header::HeaderValue;
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
@@ -200,6 +203,13 @@ fn caller() -> HttpExecutor {
         .unwrap()
 }
 
+/// The call of a task, and the plain URL that it is for.
+fn call(task: &Task) -> (Call<'_>, &str) {
+    let step = task.step().unwrap();
+    let Some(Target::Http(url)) = step.target(task.now.op) else { panic!("no plain URL: {step:?}") };
+    (Call::new(task, step, Instant::now()).unwrap(), url)
+}
+
 /// The request has each of our headers once with our value, and no value contains a line break.
 fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
     let headers = request.headers();
@@ -236,10 +246,10 @@ proptest! {
         }
         for op in [Op::Action, Op::Compensate] {
             let task = task(decoded(steps.clone(), headers.clone()).unwrap(), op);
-            match caller.prepare(&task) {
-                Ok(Some(prepared)) if taken => assert_ours(&prepared.request, &name, op),
-                Ok(Some(_)) => {}
-                Ok(None) => prop_assert!(false, "there is a URL"),
+            let (mut call, url) = call(&task);
+            match caller.prepare(&mut call, url, None) {
+                Ok(prepared) if taken => assert_ours(&prepared.request, &name, op),
+                Ok(_) => {}
                 Err(NotSent::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
                 Err(NotSent::Unbuildable(words)) => {
                     // The parser rejects some xn-- labels.
@@ -272,10 +282,9 @@ async fn a_name_that_never_resolves_was_sent_nothing() {
         step.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
         for op in [Op::Action, Op::Compensate] {
             let steps = serde_json::json!([step]).to_string();
-            let Called::Ended(ended) = caller.call(&task(decoded(steps, "{}".to_owned()).unwrap(), op)).await
-            else {
-                panic!("no try")
-            };
+            let task = task(decoded(steps, "{}".to_owned()).unwrap(), op);
+            let (mut call, url) = call(&task);
+            let ended = caller.call(&mut call, url, None).await.unwrap();
             assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reach::Silent));
             assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
             assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);

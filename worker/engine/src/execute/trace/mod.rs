@@ -13,9 +13,35 @@ pub use off::Traces;
 pub use otlp::Traces;
 
 use std::env;
+use std::fmt::Write as _;
+
+use reqwest::header::{HeaderName, HeaderValue};
+
+use crate::execute::call::Call;
+#[cfg(not(feature = "otlp"))]
+use off::CallSpan;
+#[cfg(feature = "otlp")]
+use otlp::CallSpan;
 
 /// Environment variables of OpenTelemetry that name a collector. The first applies to traces only.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT_BYTES: usize = 55;
+
+/// Begins the span of a call where calls are traced. Adds the trace context to the call's headers:
+/// that of the span, else the saga's own, else that of a new sampled trace.
+pub(crate) fn begin(traces: Option<&Traces>, call: &mut Call<'_>) -> Option<CallSpan> {
+    let span = traces.map(|traces| traces.begin(call));
+    if span.is_none() && !call.headers.contains_key(TRACEPARENT) {
+        let (trace, span): (u128, u64) = rand::random();
+        let mut text = String::with_capacity(TRACEPARENT_BYTES);
+        // Writing to a string cannot fail, and hexadecimal digits are a header's value.
+        let _ = write!(text, "00-{trace:032x}-{span:016x}-01");
+        call.headers.extend(HeaderValue::try_from(text).map(|value| (TRACEPARENT, value)));
+    }
+    span
+}
 
 /// Whether one of the variables is set.
 fn are_wanted() -> bool {

@@ -1,10 +1,7 @@
 //! Stubs for a build without traces.
 
-use reqwest::Request;
-
 use crate::error::Error;
-use crate::execute::outcome::CallResult;
-use crate::execute::task::Task;
+use crate::execute::call::{Call, Called};
 
 /// Has no values in this build.
 #[derive(Debug, Clone)]
@@ -29,7 +26,7 @@ impl Traces {
     }
 
     /// Never called in this build.
-    pub(crate) fn begin(&self, _task: &Task, _request: &mut Request) -> CallSpan {
+    pub(crate) fn begin(&self, _call: &mut Call<'_>) -> CallSpan {
         match *self {}
     }
 
@@ -40,8 +37,8 @@ impl Traces {
 }
 
 impl CallSpan {
-    /// Ends the span with the outcome of the call.
-    pub(crate) fn end(self, _ended: &CallResult) {
+    /// Ends the span with what became of the call.
+    pub(crate) fn end(self, _called: &Called) {
         match self {}
     }
 }

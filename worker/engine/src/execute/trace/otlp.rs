@@ -13,12 +13,10 @@ use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
-use reqwest::Request;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
-use crate::execute::outcome::CallResult;
-use crate::execute::task::Task;
+use crate::execute::call::{Call, Called, NotSent};
 use pgsaga_plan::Outcome;
 
 /// Service name without OTEL_SERVICE_NAME.
@@ -67,16 +65,16 @@ impl Traces {
 
     /// Starts the span of a call: a child of the saga's span, and the parent of the participant's
     /// span.
-    pub(crate) fn begin(&self, task: &Task, request: &mut Request) -> CallSpan {
+    pub(crate) fn begin(&self, call: &mut Call<'_>) -> CallSpan {
+        let task = call.task;
         let propagator = TraceContextPropagator::new();
-        let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
+        let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(&call.headers));
         let attributes = [
             KeyValue::new("pgsaga.gid", task.saga.gid.to_string()),
             KeyValue::new("pgsaga.step", task.step_name().to_owned()),
             KeyValue::new("pgsaga.op", task.now.op.as_str()),
             KeyValue::new("pgsaga.attempt", i64::from(task.now.attempt)),
-            KeyValue::new("http.request.method", "POST"),
-            KeyValue::new("server.address", request.url().host_str().unwrap_or_default().to_owned()),
+            KeyValue::new("pgsaga.participant", task.permit.participant().to_owned()),
         ];
         let span = self
             .tracer
@@ -85,7 +83,7 @@ impl Traces {
             .with_attributes(attributes)
             .start_with_context(&self.tracer, &parent);
         let context = parent.with_span(span);
-        propagator.inject_context(&context, &mut HeaderInjector(request.headers_mut()));
+        propagator.inject_context(&context, &mut HeaderInjector(&mut call.headers));
         CallSpan(context)
     }
 
@@ -100,15 +98,23 @@ impl Traces {
 }
 
 impl CallSpan {
-    /// Ends the span with the outcome of the call.
-    pub(crate) fn end(self, ended: &CallResult) {
+    /// Ends the span with what became of the call.
+    pub(crate) fn end(self, called: &Called) {
         let span = self.0.span();
-        span.set_attribute(KeyValue::new("pgsaga.outcome", ended.outcome.as_str()));
-        if let Some(status_code) = ended.status_code {
-            span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status_code)));
-        }
-        if !matches!(ended.outcome, Outcome::Success | Outcome::Ongoing) {
-            span.set_status(Status::error(ended.message.clone().unwrap_or_default()));
+        match called {
+            Ok(ended) => {
+                span.set_attribute(KeyValue::new("pgsaga.outcome", ended.outcome.as_str()));
+                if let Some(status_code) = ended.status_code {
+                    let status_code = i64::from(status_code);
+                    span.set_attribute(KeyValue::new("http.response.status_code", status_code));
+                }
+                if !matches!(ended.outcome, Outcome::Success | Outcome::Ongoing) {
+                    span.set_status(Status::error(ended.message.clone().unwrap_or_default()));
+                }
+            }
+            Err(NotSent::Unbuildable(why) | NotSent::Denied(why)) => {
+                span.set_status(Status::error(why.clone()));
+            }
         }
         span.end();
     }

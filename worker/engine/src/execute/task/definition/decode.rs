@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pgsaga_plan::{StepGraph, StepPolicy};
 use pgsaga_sql::contract::{
-    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, TIMEOUT_TO_FAIL, default_step_name,
+    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, TIMEOUT_TO_FAIL, Target, default_step_name,
     is_reserved_header,
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -127,8 +127,8 @@ impl SagaDefaults {
             |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
         Ok(Step {
             name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
-            action: row.action.clone().into_owned(),
-            compensate: row.compensate.as_deref().map(str::to_owned),
+            action: Target::read(&row.action),
+            compensate: row.compensate.as_deref().and_then(Target::read),
             // control: payload-bytes
             payload: row.payload.map_or_else(Bytes::new, |raw| slice(text, raw)),
             compensate_payload: row.compensate_payload.map(|raw| slice(text, raw)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgsaga_sql::contract::{JsonSize, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, participant};
+use pgsaga_sql::contract::{JsonSize, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, Target};
 use reqwest::header::HeaderMap;
 
 use crate::execute::task::references::{self, Answers};
@@ -19,10 +19,10 @@ use pgsaga_plan::{Op, StepGraph};
 pub(crate) struct Step {
     /// The step's name. Its default is the position: `01`, `02`, …
     pub(crate) name: String,
-    /// URL of the action. Empty: success without a call.
-    pub(crate) action: String,
-    /// URL of the compensation. `None`: nothing to undo. Empty: success without a call.
-    pub(crate) compensate: Option<String>,
+    /// Whom the action calls. `None`: nobody, it succeeds without a call.
+    pub(crate) action: Option<Target>,
+    /// Whom the compensation calls. `None`: nobody, or there is nothing to undo.
+    pub(crate) compensate: Option<Target>,
     /// Body of both ops, exactly as Postgres prints the jsonb.
     pub(crate) payload: Bytes,
     /// Body of the compensation, if it differs from `payload`.
@@ -40,18 +40,17 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Returns the URL of `op`; `None` if there is no call.
-    pub(crate) fn url(&self, op: Op) -> Option<&str> {
-        let url = match op {
-            Op::Action => Some(self.action.as_str()),
-            Op::Compensate => self.compensate.as_deref(),
-        };
-        url.filter(|url| !url.is_empty())
+    /// Returns whom `op` calls; `None` if there is no call.
+    pub(crate) fn target(&self, op: Op) -> Option<&Target> {
+        match op {
+            Op::Action => self.action.as_ref(),
+            Op::Compensate => self.compensate.as_ref(),
+        }
     }
 
     /// Returns the participant that `op` calls; empty if there is no call.
     pub(crate) fn participant(&self, op: Op) -> &str {
-        self.url(op).map_or("", participant)
+        self.target(op).map_or("", Target::participant)
     }
 
     fn raw_body(&self, op: Op) -> &Bytes {

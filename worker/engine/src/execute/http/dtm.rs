@@ -1,49 +1,9 @@
-//! Outcome of a call, judged from its response alone. The rules follow DTM.
-
-use std::time::Duration;
+//! What the body of a response says: DTM's result, and the message for people.
 
 use pgsaga_plan::Outcome;
 use serde::Deserialize;
 
-use crate::flow::participants::Reach;
-
-/// A finished attempt, ready to be settled.
-#[derive(Debug, Clone)]
-pub(crate) struct CallResult {
-    /// Outcome of the attempt.
-    pub(crate) outcome: Outcome,
-    /// HTTP status, if there was a response.
-    pub(crate) status_code: Option<u16>,
-    /// The participant's message or an error, for people. Clean text of at most
-    /// [`MESSAGE_BYTES_MAX`] bytes.
-    pub(crate) message: Option<String>,
-    /// The wait that the participant asked for.
-    pub(crate) retry_after: Option<Duration>,
-    /// Time from sending to the end of the response, by a monotonic clock.
-    pub(crate) duration: Duration,
-    /// How far the call got.
-    pub(crate) reached: Reach,
-    /// JSON of a successful response that the saga uses. jsonb can store the text.
-    pub(crate) answer: Option<String>,
-}
-
-impl CallResult {
-    /// Creates an attempt that ended before a request was sent.
-    pub(crate) fn without_call(outcome: Outcome, message: String) -> CallResult {
-        CallResult {
-            outcome,
-            status_code: None,
-            message: Some(message),
-            retry_after: None,
-            duration: Duration::ZERO,
-            reached: Reach::Nobody,
-            answer: None,
-        }
-    }
-}
-
-/// Upper bound on the bytes kept of a response's message.
-pub const MESSAGE_BYTES_MAX: usize = 1024;
+use crate::execute::call::{MESSAGE_BYTES_MAX, clean};
 
 /// One struct per key. A `message` that cannot be decoded must not hide a `dtm_result` of
 /// `FAILURE`.
@@ -59,34 +19,10 @@ struct Message {
     message: Option<serde_json::Value>,
 }
 
-/// Judges a response by its status and its body: UTF-8 without a byte order mark, cut to a limit.
-pub fn judge(status_code: u16, body: &[u8]) -> (Outcome, Option<String>) {
-    let outcome = match status_code {
-        200 | 201 | 204 => dtm_result(body),
-        409 => Outcome::Failure,
-        // control: still-working
-        202 | 425 => Outcome::Ongoing,
-        429 => Outcome::Unsent,
-        _ => Outcome::Unknown,
-    };
-    let message = (outcome != Outcome::Success).then(|| message(status_code, body));
-    (outcome, message)
-}
-
-/// Judges a response whose body could not be decoded for the reason `why`. A success status is then
-/// unknown, because the body may contain a refusal.
-pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
-    match judge(status_code, b"") {
-        // control: unread-success
-        (Outcome::Success, _) => (Outcome::Unknown, clean(why)),
-        (outcome, _) => (outcome, clean(&format!("HTTP status {status_code}; {why}"))),
-    }
-}
-
 /// Reads `dtm_result` from a JSON object. DTM finds its words anywhere in the body; here only a
 /// top-level key counts. If an object names the key but is invalid or incomplete, it may be a
 /// refusal. The outcome is then unknown, never a success.
-fn dtm_result(body: &[u8]) -> Outcome {
+pub(super) fn dtm_result(body: &[u8]) -> Outcome {
     let body = body.trim_ascii_start();
     if !body.starts_with(b"{") || !names_key(body) {
         return Outcome::Success;
@@ -132,7 +68,7 @@ fn strings(mut body: &[u8]) -> impl Iterator<Item = String> {
 }
 
 /// Returns the `message` of a JSON response, else the start of the body, else the status.
-fn message(status_code: u16, body: &[u8]) -> String {
+pub(super) fn message(status_code: u16, body: &[u8]) -> String {
     let told = match serde_json::from_slice::<Message>(body) {
         Ok(Message { message: Some(serde_json::Value::String(message)), .. }) if !message.is_empty() => {
             message
@@ -143,29 +79,12 @@ fn message(status_code: u16, body: &[u8]) -> String {
     if told.is_empty() { format!("HTTP status {status_code}") } else { told }
 }
 
-/// Returns text that Postgres can store and a terminal can show: no control characters, at most
-/// [`MESSAGE_BYTES_MAX`] bytes.
-pub fn clean(text: &str) -> String {
-    let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
-    let is_blank = |character: char| character.is_whitespace() || character.is_control();
-    for character in text.trim_matches(is_blank).chars() {
-        // control: message-controls
-        let character = if character.is_control() { ' ' } else { character };
-        // control: message-length
-        if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
-            break;
-        }
-        cleaned.push(character);
-    }
-    cleaned.truncate(cleaned.trim_end().len());
-    cleaned
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::execute::http::{judge, judge_unread};
 
     #[test]
     fn statuses_are_judged_as_the_contract_says() {

@@ -1,0 +1,145 @@
+//! The seam between the worker and its executors: the call that an executor makes, and the result
+//! that it returns. Both are the same for every kind of [`Target`](pgsaga_sql::contract::Target).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pgsaga_plan::{Op, Outcome};
+use reqwest::header::HeaderMap;
+
+use crate::execute::task::Task;
+use crate::execute::task::definition::Step;
+use crate::flow::participants::Reach;
+
+/// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
+/// that was edited by hand could overflow the clock.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Upper bound on the bytes kept of a response's message.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// Headers for which there is room besides the step's own: the trace context, and what an executor
+/// adds.
+const HEADERS_ADDED: usize = 10;
+
+/// A call that an executor makes.
+pub(crate) struct Call<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) step: &'a Step,
+    /// The saga's and the step's headers; with the trace context once an executor has the call.
+    pub(crate) headers: HeaderMap,
+    /// The payload, with the answers that it refers to.
+    pub(crate) body: Bytes,
+    pub(crate) started: Instant,
+    /// Upper bound on the duration of the call.
+    pub(crate) timeout: Duration,
+    /// The saga uses the answer of a success.
+    pub(crate) wants_answer: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Makes the call of a task's op.
+    ///
+    /// # Errors
+    /// The payload refers to what is not there, or is too long.
+    pub(crate) fn new(task: &'a Task, step: &'a Step, started: Instant) -> Result<Call<'a>, NotSent> {
+        let op = task.now.op;
+        let mut headers = HeaderMap::with_capacity(step.headers.len() + HEADERS_ADDED);
+        headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(Call {
+            task,
+            step,
+            headers,
+            body: task.saga.body(task.now.step, op, &task.answers)?,
+            started,
+            timeout: step.request_timeout.min(TIMEOUT_MAX),
+            wants_answer: op == Op::Action && task.saga.uses_answer(task.now.step),
+        })
+    }
+
+    pub(crate) fn op(&self) -> Op {
+        self.task.now.op
+    }
+
+    /// Appends the idempotency key of an op of the step. All attempts share it unless an operator
+    /// assigned a fresh key.
+    pub(crate) fn push_key(&self, text: &mut String, op: Op) {
+        text.extend([&self.task.saga.gid, "/", &self.step.name, "/", op.as_str()]);
+        text.push_str(&self.task.fresh_keys.suffix(self.task.now.step, op));
+    }
+
+    /// Ends the call without a response's status, answer and wait.
+    pub(crate) fn ended(&self, outcome: Outcome, reached: Reach, message: Option<String>) -> CallResult {
+        CallResult { duration: self.started.elapsed(), reached, ..CallResult::without_call(outcome, message) }
+    }
+}
+
+/// What became of a call: an attempt with its outcome, or no attempt.
+pub(crate) type Called = Result<CallResult, NotSent>;
+
+/// A finished attempt, ready to be settled.
+#[derive(Debug, Clone)]
+pub(crate) struct CallResult {
+    /// Outcome of the attempt.
+    pub(crate) outcome: Outcome,
+    /// HTTP status, if there was a response.
+    pub(crate) status_code: Option<u16>,
+    /// The participant's message or an error, for people. Clean text of at most
+    /// [`MESSAGE_BYTES_MAX`] bytes.
+    pub(crate) message: Option<String>,
+    /// The wait that the participant asked for.
+    pub(crate) retry_after: Option<Duration>,
+    /// Time from sending to the end of the response, by a monotonic clock.
+    pub(crate) duration: Duration,
+    /// How far the call got.
+    pub(crate) reached: Reach,
+    /// JSON of a successful response that the saga uses. jsonb can store the text.
+    pub(crate) answer: Option<String>,
+}
+
+impl CallResult {
+    /// Creates an attempt that ended before anybody was called.
+    pub(crate) fn without_call(outcome: Outcome, message: Option<String>) -> CallResult {
+        CallResult {
+            outcome,
+            status_code: None,
+            message,
+            retry_after: None,
+            duration: Duration::ZERO,
+            reached: Reach::Nobody,
+            answer: None,
+        }
+    }
+}
+
+/// Why there was no attempt, for people.
+#[derive(Debug)]
+pub(crate) enum NotSent {
+    /// No worker can build this request.
+    Unbuildable(String),
+    /// This worker may not call the participant, or does not know its address. Another worker may.
+    /// The reason names the flag that would allow the call.
+    Denied(String),
+}
+
+impl From<String> for NotSent {
+    fn from(why: String) -> NotSent {
+        NotSent::Unbuildable(why)
+    }
+}
+
+/// Returns text that Postgres can store and a terminal can show: no control characters, at most
+/// [`MESSAGE_BYTES_MAX`] bytes.
+pub(crate) fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len().min(MESSAGE_BYTES_MAX));
+    let is_blank = |character: char| character.is_whitespace() || character.is_control();
+    for character in text.trim_matches(is_blank).chars() {
+        // control: message-controls
+        let character = if character.is_control() { ' ' } else { character };
+        // control: message-length
+        if cleaned.len() + character.len_utf8() > MESSAGE_BYTES_MAX {
+            break;
+        }
+        cleaned.push(character);
+    }
+    cleaned.truncate(cleaned.trim_end().len());
+    cleaned
+}
