@@ -69,12 +69,16 @@ impl Traces {
         let task = call.task;
         let propagator = TraceContextPropagator::new();
         let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(&call.headers));
+        let participant = task.permit.participant();
+        let has_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let host = participant.rsplit_once(':').filter(|(_, port)| has_port(port));
         let attributes = [
+            KeyValue::new("http.request.method", "POST"),
+            KeyValue::new("server.address", host.map_or(participant, |(host, _)| host).to_owned()),
             KeyValue::new("pgsaga.gid", task.saga.gid.to_string()),
             KeyValue::new("pgsaga.step", task.step_name().to_owned()),
             KeyValue::new("pgsaga.op", task.now.op.as_str()),
             KeyValue::new("pgsaga.attempt", i64::from(task.now.attempt)),
-            KeyValue::new("pgsaga.participant", task.permit.participant().to_owned()),
         ];
         let span = self
             .tracer
