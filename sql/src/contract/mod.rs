@@ -23,6 +23,6 @@ pub use name::{Name, default_step_name};
 pub use named_url::NamedUrl;
 pub use number::Number;
 pub use status::SagaStatus;
-pub use step_key::{STEP_KEYS, StepKey, StepValue};
+pub use step_key::*;
 pub use target::Target;
 pub use url::RESERVED_QUERY_KEYS;
