@@ -158,10 +158,12 @@ comment on column pgsaga.history.at is 'The end of the attempt, by the database'
 comment on column pgsaga.history.duration_us is 'Microseconds, measured by the worker; null when the worker was lost.';
 comment on column pgsaga.history.answer is 'The JSON that a successful action returned, if the saga refers to it.';
 
--- What each outcome of an attempt means. `Outcome` of pgsaga-plan says the same; a test compares both.
---   sent     the call left the worker and was read: any other attempt says nothing about earlier ones
+-- What each outcome of an attempt means. `Outcome` of pgsaga-plan says the same; a test compares
+-- both.
+--   sent     the call left the worker and was read: any other attempt says nothing about earlier
+--            ones
 --   counted  the attempt counts against retry_limit
---   effect   of the op, as the attempt knows it: done; none, and none will come; pending; or maybe
+--   effect   of the op, as the attempt knows it: done; none, and none will come; pending; maybe
 create view pgsaga.outcome (outcome, sent, counted, effect) as values
   ('success', true, true, 'done'),
   ('failure', true, true, 'none'),

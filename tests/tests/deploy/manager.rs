@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::task::JoinHandle;
 
+/// The time of the watchdog in tests.
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(4);
 pub(crate) const PING: &str = "WATCHDOG=1";
 
 /// The socket, and what came through it.
@@ -70,7 +72,9 @@ impl Manager {
     pub(crate) async fn is_fed(&self, times: usize) {
         let before = self.pings().len();
         let fed = async || (self.pings().len() >= before + times).then_some(());
-        eventually(PATIENCE, &format!("{times} more pings"), fed).await;
+        // A ping comes after half of the watchdog's time, or at the look that follows.
+        let patience = PATIENCE + WATCHDOG * times as u32;
+        eventually(patience, &format!("{times} more pings"), fed).await;
     }
 }
 

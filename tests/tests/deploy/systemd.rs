@@ -1,15 +1,12 @@
 //! What systemd hears of a worker that it started.
 
-use std::time::Duration;
-
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, Gate, Worker, eventually};
 
-use crate::manager::Manager;
+use crate::manager::{Manager, WATCHDOG};
 
 /// Seconds that these tests can wait for, with room for a busy machine between a ping and its
 /// deadline.
-const WATCHDOG: Duration = Duration::from_secs(4);
 const WATCHDOG_USEC: (&str, &str) = ("WATCHDOG_USEC", "4000000");
 
 #[tokio::test]
