@@ -11,7 +11,7 @@ with recursive can_be_undone as materialized (
   where h.op = 'action'
   group by h.saga_id, h.step, c.sequential
   having bool_or(o.effect in ('done', 'maybe'))
-    or (array_agg(o.effect order by h.seq desc) filter (where o.sent))[1] = 'pending'
+    or (array_agg(o.effect order by h.seq desc) filter (where o.overrides))[1] = 'pending'
 ), direct as materialized (
   select o.saga_id, o.step, o.waits_for from pgsaga.step_order o join pgsaga.saga s on s.id = o.saga_id where s.progress is not null
 ), waits as (

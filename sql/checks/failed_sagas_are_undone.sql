@@ -5,7 +5,7 @@ from pgsaga.saga s
 join (
   select saga_id, step from pgsaga.history left join pgsaga.outcome o using (outcome)
   where op = 'action' group by saga_id, step
-  having bool_or(o.effect in ('done', 'maybe')) or (array_agg(o.effect order by seq desc) filter (where o.sent))[1] = 'pending'
+  having bool_or(o.effect in ('done', 'maybe')) or (array_agg(o.effect order by seq desc) filter (where o.overrides))[1] = 'pending'
 ) e on e.saga_id = s.id
 where s.status = 'failed' and s.steps -> (e.step - 1) ? 'compensate'
   and not exists (

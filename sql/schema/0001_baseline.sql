@@ -119,7 +119,7 @@ create index task_saga on pgsaga.task (saga_id);
 comment on table pgsaga.task is 'One queued attempt of one op of one step. A claim is (worker, epoch), and every write raises the epoch.';
 comment on column pgsaga.task.step is 'Position in saga.steps, from 1.';
 comment on column pgsaga.task.attempt is 'The number of this attempt of the op, from 1, including attempts of lost workers.';
-comment on column pgsaga.task.counted is 'Earlier attempts that count towards retry_limit: all except ongoing ones.';
+comment on column pgsaga.task.counted is 'Earlier attempts that count against retry_limit: see pgsaga.outcome.';
 comment on column pgsaga.task.bytes is 'Size of saga.steps as text. Workers bound the sum of the tasks that they hold.';
 comment on column pgsaga.task.lost is 'Workers that died while they held this task. From 3 on the task runs isolated.';
 comment on column pgsaga.task.lost_isolated is 'Workers that died while this task ran isolated. At 10 the saga becomes stuck.';
@@ -160,11 +160,10 @@ comment on column pgsaga.history.answer is 'The JSON that a successful action re
 
 -- What each outcome of an attempt means. `Outcome` of pgsaga-plan says the same; a test compares
 -- both.
---   sent     the call left the worker and was read: any other attempt says nothing about earlier
---            ones
---   counted  the attempt counts against retry_limit
---   effect   of the op, as the attempt knows it: done; none, and none will come; pending; maybe
-create view pgsaga.outcome (outcome, sent, counted, effect) as values
+--   overrides  the attempt says how the op stands, in place of what earlier attempts said
+--   counted    the attempt counts against retry_limit
+--   effect     of the op, as the attempt knows it: done; none, and none will come; pending; maybe
+create view pgsaga.outcome (outcome, overrides, counted, effect) as values
   ('success', true, true, 'done'),
   ('failure', true, true, 'none'),
   ('ongoing', true, false, 'pending'),

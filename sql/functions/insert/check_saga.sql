@@ -20,12 +20,13 @@ create or replace function pgsaga.check_saga() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   -- The keys of a step, as in STEP_KEYS of sql/src/contract/step_key.rs: those that most steps
-  -- have, those that have a rule below, and numbers, each with the highest that is allowed. A
+  -- have, those that have a rule below, and numbers, each with its lowest and highest value. A
   -- number is of seconds where its key says so, else a whole one.
   usual_keys constant text[] := '{name,action,compensate,payload}'::text[];
   other_keys constant text[] := '{compensate_payload,after,pivot,headers}'::text[];
   number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[];
-  number_max constant int[] := '{1000000,1000000,86400,3600}'::int[];
+  number_min constant numeric[] := '{0,0,0.001,0.001}'::numeric[];
+  number_max constant numeric[] := '{1000000,1000000,86400,3600}'::numeric[];
   steps_text text;
   step_count int := 0;
   large boolean;     -- some payload may be over its limit of bytes
@@ -37,6 +38,8 @@ declare
   rest jsonb;
   step_name text;
   step_place text;
+  row_format int := 2;         -- what its URLs need
+  checked record;
   url text;
   undo_url text;
   in_seconds boolean;
@@ -255,7 +258,9 @@ begin
         foreach entry_key in array '{action,compensate}'::text[] loop
           value := step -> entry_key;
           continue when value is null and entry_key = 'compensate';
-          allowed := pgsaga.check_url(value);
+          checked := pgsaga.check_url(value);
+          row_format := greatest(row_format, checked.format);
+          allowed := checked.allowed;
           if allowed is not null then
             place := 'step "' || step_name || '": ' || entry_key;
             exit checks;
@@ -295,11 +300,10 @@ begin
           continue when value is null;
           in_seconds := number_keys[n] like '%\_seconds';
           if not (case when jsonb_typeof(value) <> 'number' then false
-            when in_seconds then value::numeric between 0.001 and number_max[n]
-            else value::numeric between 0 and number_max[n] and value::numeric = trunc(value::numeric) end)
+            else value::numeric between number_min[n] and number_max[n] and (in_seconds or value::numeric = trunc(value::numeric)) end)
           then
             place := step_place || number_keys[n];
-            allowed := case when in_seconds then 'from 0.001 to ' else 'a whole number from 0 to ' end
+            allowed := case when in_seconds then 'from ' else 'a whole number from ' end || number_min[n] || ' to '
               || to_char(number_max[n], 'FM9,999,999,999') || case when in_seconds then ' seconds' else '' end;
             exit checks;
           end if;
@@ -359,8 +363,8 @@ begin
       new.ending := null;
       new.fresh_keys := null;
     end if;
-    if strpos(steps_text, '"participant:') > 0 then
-      new.format := 3;
+    if row_format > 2 then
+      new.format := row_format;
     end if;
     return new;
   end checks;

@@ -36,7 +36,7 @@ from (
     and case when $9::bigint is null then true when s.finished_at is not null then false else exists (
       select from (
         select h.step, h.op, h.seq, h.at,
-          max(h.seq) filter (where not coalesce(h.status_code = 404 or h.outcome = 'ongoing', false)) over (partition by h.step, h.op) as other
+          max(h.seq) filter (where not coalesce(h.status_code = 404 or h.outcome in (select o.outcome from pgsaga.outcome o where not o.counted), false)) over (partition by h.step, h.op) as other
         from pgsaga.history h where h.saga_id = s.id and h.kind = 'attempt'
       ) h
       join pgsaga.task q on q.saga_id = s.id and q.step = h.step and q.op = h.op

@@ -3,7 +3,7 @@
 -- `definition` is the step without the bodies and headers of its calls, which may be large; it is
 -- empty where a row that was changed by hand has something else than an object.
 with op as (
-  select step, op, count(*) as tries, max(seq) as last_seq, max(seq) filter (where sent) as sent_seq,
+  select step, op, count(*) as tries, max(seq) as last_seq, max(seq) filter (where overrides) as sent_seq,
     coalesce(bool_or(effect = 'done'), false) as done, coalesce(bool_or(effect = 'maybe'), false) as unknown, bool_and(effect is not distinct from 'none') as refused
   from pgsaga.history left join pgsaga.outcome using (outcome)
   where saga_id = $1 and kind = 'attempt'

@@ -43,7 +43,7 @@ with input as materialized (
   from locked l
   cross join lateral (
     select count(*)::int as tries, coalesce(bool_or(o.effect = 'maybe'), false) as unknown,
-      (array_agg(outcome order by seq desc) filter (where o.sent))[1] as last_outcome
+      (array_agg(outcome order by seq desc) filter (where o.overrides))[1] as last_outcome
     from pgsaga.history left join pgsaga.outcome o using (outcome)
     where saga_id = l.saga_id and step = l.step and op = l.op and kind = 'attempt'
   ) h

@@ -13,9 +13,9 @@ pub const STEP_NAME: Name = Name { bytes_max: 64 };
 pub const QUEUE: Name = Name { bytes_max: 64 };
 
 /// A saga's class in its queue.
-pub const PRIORITY: Whole = Whole { max: 3 };
+pub const PRIORITY: Whole = Whole { min: 0, max: 3 };
 /// Retries of an op after its first try.
-pub const RETRY_LIMIT: Whole = Whole { max: 1_000_000 };
+pub const RETRY_LIMIT: Whole = Whole { min: 0, max: 1_000_000 };
 
 /// The first wait between two tries: up to a day.
 pub const RETRY_INTERVAL: Seconds = Seconds { max: 86_400 };
@@ -51,9 +51,11 @@ pub const URL_BYTES_MAX: usize = 2_048;
 /// Bytes of a named participant's name.
 pub const PARTICIPANT_NAME_BYTES_MAX: usize = 64;
 
-/// A whole number from 0 to `max`.
+/// A whole number from `min` to `max`.
 #[derive(Debug, Clone, Copy)]
 pub struct Whole {
+    /// The lowest number that is allowed.
+    pub min: u64,
     /// The highest number that is allowed.
     pub max: u64,
 }
@@ -61,18 +63,18 @@ pub struct Whole {
 impl Whole {
     /// Whether the number is one of these.
     pub fn contains(self, number: i64) -> bool {
-        u64::try_from(number).is_ok_and(|number| number <= self.max)
+        u64::try_from(number).is_ok_and(|number| (self.min..=self.max).contains(&number))
     }
 
     /// The numbers of a row's JSON, which a worker reads as a float.
     pub fn range(self) -> RangeInclusive<f64> {
-        0.0..=self.max as f64
+        self.min as f64..=self.max as f64
     }
 }
 
 impl fmt::Display for Whole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from 0 to {}", grouped(self.max))
+        write!(f, "a whole number from {} to {}", grouped(self.min), grouped(self.max))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Whom a step's URL calls. Each kind of URL is listed in this file, and for the INSERT in
-//! `functions/insert/check_saga.sql`.
+//! `functions/insert/check_url.sql`.
 
 use super::named_url::NamedUrl;
 use super::url::{has_reserved_query_key, is_url};

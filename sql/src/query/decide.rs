@@ -1,7 +1,7 @@
 statements! {
     folder "decide";
 
-    /// `pgsaga abort`, `force`, `resolve`, `retry` and `skip`.
+    /// Takes a decision about one saga.
     struct Decide<'a> = "decide" {
         gid: &'a str,
         decision: &'a str,

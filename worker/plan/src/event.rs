@@ -33,11 +33,11 @@ pub struct Attempt {
     pub op: Op,
     /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// Earlier attempts that count against the retry limit: all but ongoing ones.
+    /// Earlier attempts that count against the retry limit ([`Facts`](crate::Facts)).
     pub counted: u32,
     /// Some earlier attempt ended unknown.
     pub unknown_before: bool,
-    /// How the last earlier attempt that left this process ended. Unsent attempts say nothing.
+    /// How the last earlier attempt ended that says how the op stands.
     pub last: Option<Outcome>,
 }
 
@@ -57,7 +57,7 @@ impl Attempt {
             // control: try-unknown-before
             unknown_before: self.unknown_before || facts.effect == Effect::Maybe,
             // control: try-last-outcome
-            last: if facts.was_sent { Some(outcome) } else { self.last },
+            last: if facts.overrides { Some(outcome) } else { self.last },
             ..self
         }
     }

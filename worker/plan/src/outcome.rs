@@ -32,8 +32,8 @@ pub enum Effect {
 pub struct Facts {
     /// The word in SQL, metrics and logs.
     pub word: &'static str,
-    /// The participant read the call. Any other attempt says nothing about earlier ones.
-    pub was_sent: bool,
+    /// The attempt says how the op stands, in place of what earlier attempts said.
+    pub overrides: bool,
     /// The attempt counts against the retry limit.
     pub is_counted: bool,
     /// What is known of the op's effect.
@@ -47,7 +47,7 @@ impl Outcome {
 
     /// The table of outcomes.
     pub fn facts(self) -> Facts {
-        let facts = |word, was_sent, is_counted, effect| Facts { word, was_sent, is_counted, effect };
+        let facts = |word, overrides, is_counted, effect| Facts { word, overrides, is_counted, effect };
         match self {
             Outcome::Success => facts("success", true, true, Effect::Done),
             Outcome::Failure => facts("failure", true, true, Effect::None),

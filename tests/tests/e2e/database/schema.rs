@@ -30,13 +30,13 @@ async fn every_statement_file_can_be_prepared() {
 async fn sql_and_the_planner_say_the_same_of_each_outcome() {
     let scene = Scene::new().await;
     let sql: Vec<(String, bool, bool, String)> =
-        sqlx::query_as("select outcome, sent, counted, effect from pgsaga.outcome")
+        sqlx::query_as("select outcome, overrides, counted, effect from pgsaga.outcome")
             .fetch_all(scene.pool())
             .await
             .unwrap();
     let planner = Outcome::ALL.map(|outcome| {
-        let Facts { word, was_sent, is_counted, effect } = outcome.facts();
-        (word.to_owned(), was_sent, is_counted, format!("{effect:?}").to_lowercase())
+        let Facts { word, overrides, is_counted, effect } = outcome.facts();
+        (word.to_owned(), overrides, is_counted, format!("{effect:?}").to_lowercase())
     });
     assert_eq!(sql, planner);
     for (table, column) in [("history", "outcome"), ("task", "last_outcome")] {

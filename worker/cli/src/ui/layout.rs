@@ -161,7 +161,7 @@ pub(crate) fn outcome_badge(outcome: Outcome) -> Markup {
     let facts = outcome.facts();
     let class = match facts.effect {
         Effect::Done => "good",
-        Effect::None if facts.was_sent => "bad",
+        Effect::None if facts.overrides => "bad",
         Effect::None | Effect::Pending | Effect::Maybe => "warn",
     };
     html! { span class={ "badge " (class) } { (facts.word) } }

@@ -65,7 +65,7 @@ impl Executors {
             return Ok(CallResult::without_call(Outcome::Success, None));
         };
         let mut call = Call::new(task, step, started)?;
-        let span = trace::begin(self.traces.as_ref(), &mut call);
+        let span = trace::begin(self.traces.as_ref(), &mut call, target);
         let called = match target {
             Target::Http(url) => self.http.call(&mut call, url, None).await,
             Target::Named(named) => match self.named.get(named.name()) {

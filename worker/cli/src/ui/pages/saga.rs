@@ -9,6 +9,7 @@ use sqlx::postgres::PgPool;
 
 use super::timeline::{self, Timeline};
 use crate::error::Error;
+use crate::operate::decide::Decision;
 use crate::operate::decide::consequences::{Offer, allowed};
 use crate::operate::read::saga::{Head, Saga, Step, Tries};
 use crate::operate::show::{next, standing};
@@ -19,8 +20,8 @@ use crate::ui::params::{Params, link, unknown};
 use crate::ui::text::{folded, text};
 use crate::words::{counted, span_us};
 
-/// Upper bound on the buttons that skip a step. A parallel saga may have hundreds of running steps.
-const SKIPS_MAX: usize = 20;
+/// Buttons of one decision about a step: hundreds of steps of a parallel saga may run at once.
+const STEPS_MAX: usize = 20;
 
 pub(crate) async fn page(State(app): State<App>, visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let params = Params::read(query.as_deref().unwrap_or_default());
@@ -118,17 +119,21 @@ fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
     if allowed.is_empty() || !visitor.may_log_in {
         return html! {};
     }
-    let (skips, others): (Vec<&Offer>, Vec<&Offer>) = allowed.iter().partition(|offer| offer.step.is_some());
-    let more = skips.len().saturating_sub(SKIPS_MAX);
-    let shown = others.into_iter().chain(skips.into_iter().take(SKIPS_MAX));
+    let of = |decision| allowed.iter().filter(move |offer: &&Offer| offer.decision == decision);
+    let shown = Decision::ALL.into_iter().flat_map(|decision| of(decision).take(STEPS_MAX));
+    let more = Decision::ALL.into_iter().filter_map(|decision| {
+        let more = of(decision).count().saturating_sub(STEPS_MAX);
+        let (command, _) = decision.facts().helps?;
+        (more > 0).then(|| (decision.facts().about, counted(more as i64, "other step", "other steps"), command))
+    });
     html! {
         section aria-labelledby="decide" {
             h2 id="decide" { "Decide" }
             @if visitor.session.is_none() { p.muted { "Each asks you to log in first, and shows what it will do." } }
             @else { p.muted { "Each shows what it will do before it is done." } }
             div.choice { @for offer in shown { a.button href=(way_to(saga, offer)) { (offer.title()) } } }
-            @if more > 0 {
-                p.muted { "And to skip one of " (counted(more as i64, "other step", "other steps")) ": " code { "pgsaga skip GID STEP" } "." }
+            @for (about, steps, command) in more {
+                p.muted { "And to " (about) " one of " (steps) ": " code { "pgsaga " (command) } "." }
             }
         }
     }

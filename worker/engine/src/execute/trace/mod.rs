@@ -15,6 +15,7 @@ pub use otlp::Traces;
 use std::env;
 use std::fmt::Write as _;
 
+use pgsaga_sql::contract::Target;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::execute::call::Call;
@@ -31,8 +32,8 @@ const TRACEPARENT_BYTES: usize = 55;
 
 /// Begins the span of a call where calls are traced. Adds the trace context to the call's headers:
 /// that of the span, else the saga's own, else that of a new sampled trace.
-pub(crate) fn begin(traces: Option<&Traces>, call: &mut Call<'_>) -> Option<CallSpan> {
-    let span = traces.map(|traces| traces.begin(call));
+pub(crate) fn begin(traces: Option<&Traces>, call: &mut Call<'_>, target: &Target) -> Option<CallSpan> {
+    let span = traces.map(|traces| traces.begin(call, target));
     if span.is_none() && !call.headers.contains_key(TRACEPARENT) {
         let (trace, span): (u128, u64) = rand::random();
         let mut text = String::with_capacity(TRACEPARENT_BYTES);

@@ -1,5 +1,7 @@
 //! Stubs for a build without traces.
 
+use pgsaga_sql::contract::Target;
+
 use crate::error::Error;
 use crate::execute::call::{Call, Called};
 
@@ -26,7 +28,7 @@ impl Traces {
     }
 
     /// Never called in this build.
-    pub(crate) fn begin(&self, _call: &mut Call<'_>) -> CallSpan {
+    pub(crate) fn begin(&self, _call: &mut Call<'_>, _target: &Target) -> CallSpan {
         match *self {}
     }
 

@@ -13,6 +13,7 @@ use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use pgsaga_sql::contract::Target;
 use tokio::runtime::Handle;
 
 use crate::error::Error;
@@ -65,21 +66,23 @@ impl Traces {
 
     /// Starts the span of a call: a child of the saga's span, and the parent of the participant's
     /// span.
-    pub(crate) fn begin(&self, call: &mut Call<'_>) -> CallSpan {
+    pub(crate) fn begin(&self, call: &mut Call<'_>, target: &Target) -> CallSpan {
         let task = call.task;
         let propagator = TraceContextPropagator::new();
         let parent = propagator.extract_with_context(&Context::new(), &HeaderExtractor(&call.headers));
         let participant = task.permit.participant();
         let has_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
         let host = participant.rsplit_once(':').filter(|(_, port)| has_port(port));
-        let attributes = [
-            KeyValue::new("http.request.method", "POST"),
+        let mut attributes = vec![
             KeyValue::new("server.address", host.map_or(participant, |(host, _)| host).to_owned()),
             KeyValue::new("pgsaga.gid", task.saga.gid.to_string()),
             KeyValue::new("pgsaga.step", task.step_name().to_owned()),
             KeyValue::new("pgsaga.op", task.now.op.as_str()),
             KeyValue::new("pgsaga.attempt", i64::from(task.now.attempt)),
         ];
+        if matches!(target, Target::Http(_) | Target::Named(_)) {
+            attributes.push(KeyValue::new("http.request.method", "POST"));
+        }
         let span = self
             .tracer
             .span_builder(format!("{} {}", task.now.op.as_str(), task.step_name()))
