@@ -5,6 +5,10 @@ declare
   starts_from constant bigint := current_setting('pgsaga.migrate_from');
   found bigint := 0;
 begin
+  if current_setting('server_encoding') <> 'UTF8' then
+    raise exception 'server_encoding of this database: found %; allowed: UTF8', current_setting('server_encoding')
+      using hint = 'Move to a database that was made with `create database NAME encoding ''UTF8'' template template0`.';
+  end if;
   perform pg_advisory_xact_lock(8101820131131283);
   if to_regclass('pgsaga.migration') is not null then
     if not exists (select from pg_attribute where attrelid = to_regclass('pgsaga.migration') and attname = 'digest') then

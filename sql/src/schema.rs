@@ -19,7 +19,7 @@ mod script;
 
 use std::collections::BTreeMap;
 
-pub use apply::{ApplyError, Kind, apply};
+pub use apply::{ApplyError, Kind, apply, is_migrated};
 pub use found::{Found, Misfit};
 pub use script::script;
 

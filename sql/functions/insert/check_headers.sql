@@ -21,11 +21,11 @@ begin
     into entry_count, entry_key, fault
     from (select e.key, case
         when e.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(e.key) > 128 then 'name'
-        when lower(e.key) in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
+        when lower(e.key collate "C") in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
           'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
           'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature')
         then 'reserved'
-        when jsonb_typeof(e.value) <> 'string' or e.value #>> '{}' !~ '^[\t -~]*$' or length(e.value #>> '{}') > 4096 then 'value'
+        when jsonb_typeof(e.value) <> 'string' or e.value #>> '{}' !~ E'^[\\t -~]*$' or length(e.value #>> '{}') > 4096 then 'value'
       end as fault from jsonb_each(headers) e) h;
   if entry_count > 64 then
     place := 'headers';

@@ -246,13 +246,13 @@ begin
       if not coalesce(
         (url = '' or url like 'https://%' or url like 'http://%')
         and (undo_url = '' or undo_url like 'https://%' or undo_url like 'http://%')
-        and octet_length(url) + octet_length(undo_url) <= 2048 and url || undo_url !~ '[^!"$->@-\[\]-~]'
+        and octet_length(url) + octet_length(undo_url) <= 2048 and url || undo_url !~ '[^]!"$->@-[^-~]'
         and (url = ''
-          or split_part(url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
+          or split_part(url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
             and octet_length(split_part(split_part(url, '/', 3), ':', 2)) <= 4)
         and (undo_url = ''
           or url <> '' and split_part(undo_url, '/', 3) = split_part(url, '/', 3)
-          or split_part(undo_url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
+          or split_part(undo_url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
             and octet_length(split_part(split_part(undo_url, '/', 3), ':', 2)) <= 4), false)
       then
         foreach entry_key in array '{action,compensate}'::text[] loop
@@ -298,7 +298,7 @@ begin
         for n in 1 .. cardinality(number_keys) loop
           value := rest -> number_keys[n];
           continue when value is null;
-          in_seconds := number_keys[n] like '%\_seconds';
+          in_seconds := right(number_keys[n], 8) = '_seconds';
           if not (case when jsonb_typeof(value) <> 'number' then false
             else value::numeric between number_min[n] and number_max[n] and (in_seconds or value::numeric = trunc(value::numeric)) end)
           then

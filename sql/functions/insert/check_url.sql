@@ -25,19 +25,19 @@ declare
   url constant text := case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
   authority constant text := split_part(split_part(url, '/', 3), '?', 1);
 begin
-  if url ~ '^[^?]*\?(?:.*[&;])?(?:gid|trans_type|branch_id|op)(?:[=&;]|$)' then
+  if url ~ '^[^?]*[?](?:.*[&;])?(?:gid|trans_type|branch_id|op)(?:[=&;]|$)' then
     allowed := 'a query without gid, trans_type, branch_id and op, which workers add';
   elsif octet_length(url) <= 2048 and (
     url = ''
-    or url ~ '^participant:[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9._~:@/-]*(?:\?[A-Za-z0-9._~:@/?=&,;+-]*)?$' and strpos(url, '..') = 0
+    or url ~ '^participant:[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9._~:@/-]*(?:[?][A-Za-z0-9._~:@/?=&,;+-]*)?$' and strpos(url, '..') = 0
       and url !~ '^participant:[0-9]+/'
-    or (url like 'https://%' or url like 'http://%') and url !~ '[^!"$-\[\]-~]' and (
+    or (url like 'https://%' or url like 'http://%') and url !~ '[^]!"$-[^-~]' and (
       authority ~ ('^(?:'
-        '(?:[A-Za-z0-9_-]+\.)*(?:[A-Za-z_-]|[1-9][0-9]*[A-Za-z_-]|0[0-9]*[A-WYZa-wyz_-]|0[0-9]+[Xx])[A-Za-z0-9_-]*'
-        '|(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))'
+        '(?:[A-Za-z0-9_-]+[.])*(?:[A-Za-z_-]|[1-9][0-9]*[A-Za-z_-]|0[0-9]*[A-WYZa-wyz_-]|0[0-9]+[Xx])[A-Za-z0-9_-]*'
+        '|(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))'
         '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')
-      or authority ~ replace('^\[(?:(?:H:){7}H|(?:H:){1,7}:|(?:H:){1,6}:H|(?:H:){1,5}(?::H){1,2}|(?:H:){1,4}(?::H){1,3}'
-        '|(?:H:){1,3}(?::H){1,4}|(?:H:){1,2}(?::H){1,5}|H:(?::H){1,6}|:(?:(?::H){1,7}|:))\]'
+      or authority ~ replace('^[[](?:(?:H:){7}H|(?:H:){1,7}:|(?:H:){1,6}:H|(?:H:){1,5}(?::H){1,2}|(?:H:){1,4}(?::H){1,3}'
+        '|(?:H:){1,3}(?::H){1,4}|(?:H:){1,2}(?::H){1,5}|H:(?::H){1,6}|:(?:(?::H){1,7}|:))[]]'
         '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$', 'H', '[0-9A-Fa-f]{1,4}')))
   then
     format := case when url like 'participant:%' then 3 else 2 end;

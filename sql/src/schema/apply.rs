@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::Release;
 use super::found::{Found, Misfit, digest};
+use super::{Release, SCHEMA_VERSION};
 use crate::{fail, query};
 
 /// Why a release was not applied. Nothing of the database was changed.
@@ -70,7 +70,7 @@ impl std::fmt::Display for Kind {
 pub async fn apply(connection: &mut PgConnection, release: &Release) -> Result<Vec<Kind>, ApplyError> {
     let mut transaction = connection.begin().await?;
     sqlx::query(query::MIGRATE_LOCK).execute(&mut *transaction).await?;
-    let migrated: bool = sqlx::query_scalar(query::MIGRATE_EXISTS).fetch_one(&mut *transaction).await?;
+    let migrated = is_migrated(&mut transaction).await?;
     let (mut from, mut applied) = (0, HashMap::new());
     if migrated {
         let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(&mut *transaction).await?;
@@ -93,6 +93,19 @@ pub async fn apply(connection: &mut PgConnection, release: &Release) -> Result<V
     fail::point("migrate:applied");
     transaction.commit().await?;
     Ok(steps.into_iter().map(|step| step.kind).collect())
+}
+
+/// Whether pgsaga was ever migrated in this database.
+///
+/// # Errors
+/// [`Misfit`] if no pgsaga may use the database.
+pub async fn is_migrated(connection: &mut PgConnection) -> Result<bool, ApplyError> {
+    let (migrated, encoding): (bool, String) =
+        sqlx::query_as(query::MIGRATE_EXISTS).fetch_one(connection).await?;
+    match Found::by_encoding(encoding) {
+        None => Ok(migrated),
+        Some(found) => Err(found.misfit(SCHEMA_VERSION).into()),
+    }
 }
 
 /// The steps from a version on, with the functions that `differs` from what the database has, by

@@ -23,16 +23,18 @@ pub enum Found {
     Edited(i64),
     /// It is at this version.
     At(i64),
+    /// The database has this `server_encoding`, which is not UTF8.
+    Encoding(String),
 }
 
-/// A schema that does not fit. The text says what was found and what to do.
+/// A database that does not fit. The text says what was found and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the schema of this database is {found}, and this pgsaga {} needs version {needed}: {advice}", env!("CARGO_PKG_VERSION"))]
-pub struct Misfit {
-    found: String,
-    needed: i64,
-    advice: &'static str,
-}
+#[error("{0}")]
+pub struct Misfit(String);
+
+/// The `server_encoding` that pgsaga needs. JSON and the texts of participants are Unicode: another
+/// encoding cannot hold them all, and SQL_ASCII holds bytes that are no text.
+const ENCODING: &str = "UTF8";
 
 const MIGRATE: &str = "run `pgsaga migrate`";
 const START_OVER: &str = "nothing of it is changed. It was made before the first release: finish its sagas with \
@@ -46,6 +48,9 @@ impl Found {
     pub fn read(rows: &[PgRow], release: &Release) -> Result<Found, sqlx::Error> {
         let mut found = Found::Absent;
         for row in rows {
+            if let Some(found) = Found::by_encoding(row.try_get("encoding")?) {
+                return Ok(found);
+            }
             let (version, digest): (i64, Option<String>) = (row.try_get("version")?, row.try_get("digest")?);
             found = if !row.try_get::<bool, _>("released")? {
                 Found::Unreleased(version)
@@ -56,6 +61,11 @@ impl Found {
             };
         }
         Ok(found)
+    }
+
+    /// For a database that no pgsaga may use, whatever its schema is.
+    pub(super) fn by_encoding(encoding: String) -> Option<Found> {
+        (encoding != ENCODING).then_some(Found::Encoding(encoding))
     }
 
     /// Reads the answer for this release, where the statement may have failed because there is no
@@ -80,10 +90,11 @@ impl Found {
     pub fn check_for_worker(&self) -> Result<(), Misfit> {
         match self {
             Found::At(SCHEMA_VERSION) => Ok(()),
-            Found::At(version) if *version > SCHEMA_VERSION => Err(Misfit {
-                advice: "upgrade this worker: a newer pgsaga has migrated the database",
-                ..self.misfit(SCHEMA_VERSION)
-            }),
+            Found::At(version) if *version > SCHEMA_VERSION => Err(Misfit::of(
+                &format!("at version {version}"),
+                SCHEMA_VERSION,
+                "upgrade this worker: a newer pgsaga has migrated the database",
+            )),
             _ => Err(self.misfit(SCHEMA_VERSION)),
         }
     }
@@ -114,8 +125,23 @@ impl Found {
                 "a newer pgsaga has migrated the database: use that release",
             ),
             Found::At(version) => (format!("at version {version}"), MIGRATE),
+            Found::Encoding(encoding) => {
+                return Misfit(format!(
+                    "server_encoding of this database: found {encoding}; allowed: {ENCODING}. Move to a database \
+                     that was made with `create database NAME encoding '{ENCODING}' template template0`"
+                ));
+            }
         };
-        Misfit { found, needed, advice }
+        Misfit::of(&found, needed, advice)
+    }
+}
+
+impl Misfit {
+    fn of(found: &str, needed: i64, advice: &str) -> Misfit {
+        let release = env!("CARGO_PKG_VERSION");
+        Misfit(format!(
+            "the schema of this database is {found}, and this pgsaga {release} needs version {needed}: {advice}"
+        ))
     }
 }
 

@@ -101,11 +101,22 @@ impl Cluster {
     /// # Panics
     /// When the server does not run.
     pub async fn database(&self) -> Database {
+        self.create(&format!("template {TEMPLATE} {}", self.strategy)).await
+    }
+
+    /// A new database without the schema, with these options of `create database`.
+    ///
+    /// # Panics
+    /// When the server does not run, or does not take the options.
+    pub async fn empty_database(&self, options: &str) -> Database {
+        self.create(&format!("template template0 {options}")).await
+    }
+
+    async fn create(&self, options: &str) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin_url = self.server.url("postgres");
         let mut admin = admin(&admin_url).await.unwrap();
-        let create = format!("create database {name} template {TEMPLATE} {}", self.strategy);
-        execute(&mut admin, create).await.unwrap();
+        execute(&mut admin, format!("create database {name} {options}")).await.unwrap();
         admin.close().await.unwrap();
         let url = self.server.url(&name);
         let pool = PgPoolOptions::new().max_connections(POOL_CONNECTIONS_MAX).connect_lazy(&url).unwrap();

@@ -56,7 +56,7 @@ fn the_first_screen_has_the_two_commands() {
 #[test]
 fn the_settings_for_a_poolers_role_are_the_workers() {
     let documents = read_all(&REFERENCE).replace('\'', "");
-    for (name, value) in pgsaga_worker::db::PLANNER {
+    for (name, value) in pgsaga_worker::db::PLANNER.into_iter().chain(pgsaga_worker::db::PINNED) {
         let line = format!("\nalter role fleet set {name} = {value};\n");
         assert!(documents.contains(&line), "docs/workers.md lacks{line}");
     }

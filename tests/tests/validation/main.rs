@@ -2,10 +2,13 @@
 //! `pgsaga check`; and random input beyond the table.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+use std::process::Command;
+
 use pgsaga_producer::Definition;
 use pgsaga_sql::contract::NamedUrl;
-use pgsaga_tests::Database;
+use pgsaga_tests::{Cluster, Database, pgsaga};
 use serde_json::value::RawValue;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 
 #[path = "../../../producer/tests/cases/mod.rs"]
@@ -48,6 +51,75 @@ async fn the_insert_and_the_crate_say_what_the_table_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the INSERT says of each case, in a database of its own with these settings.
+async fn said_of_all(db: &Database, settings: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
+    let options: PgConnectOptions = db.url().parse().unwrap();
+    let pool = PgPool::connect_with(options.options(settings.iter().copied())).await.unwrap();
+    let mut said = Vec::new();
+    for case in cases::all() {
+        let insert_says = match &case.input {
+            Input::Steps(text) => insert(&pool, &[("steps", text)]).await,
+            Input::Saga(text) => insert(&pool, &columns(text)).await,
+        };
+        said.push((case.name, insert_says));
+    }
+    pool.close().await;
+    said
+}
+
+/// The session of a producer, its role and its database may have any setting and collation.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_insert_says_the_same_under_every_setting_and_collation() {
+    let expected = said_of_all(&Database::new().await, &[]).await;
+    assert!(expected.len() > 500, "{} cases", expected.len());
+    for setting in [
+        ("standard_conforming_strings", "off"),
+        ("backslash_quote", "off"),
+        ("IntervalStyle", "sql_standard"),
+        ("IntervalStyle", "iso_8601"),
+        ("DateStyle", "SQL, DMY"),
+        ("default_transaction_isolation", "serializable"),
+        ("default_transaction_isolation", "repeatable read"),
+        ("extra_float_digits", "-15"),
+        ("bytea_output", "escape"),
+        ("array_nulls", "off"),
+        ("transform_null_equals", "on"),
+        ("quote_all_identifiers", "on"),
+        ("search_path", "pg_temp, public, pg_catalog"),
+        ("jit_above_cost", "0"),
+        ("plan_cache_mode", "force_generic_plan"),
+    ] {
+        same(&expected, &said_of_all(&Database::new().await, &[setting]).await, &format!("{setting:?}"));
+    }
+    // Turkish has a dotless i: lower('WEBHOOK-ID') is not 'webhook-id' there.
+    let cluster = Cluster::shared().await;
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(Database::new().await.pool())
+        .await
+        .unwrap();
+    // Before Postgres 15 no database has a collation of ICU.
+    let icu =
+        (version >= 150_000).then_some("encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'tr-TR'");
+    if let Some(options) = icu {
+        let db = cluster.empty_database(options).await;
+        let migrated = Command::new(pgsaga()).args(["migrate", "--database-url", db.url()]).output().unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        same(&expected, &said_of_all(&db, &[]).await, options);
+    }
+}
+
+fn same(expected: &[(String, Option<String>)], said: &[(String, Option<String>)], under: &str) {
+    let wrong: Vec<String> = expected
+        .iter()
+        .zip(said)
+        .filter(|(expected, said)| expected != said)
+        .map(|((name, expected), (_, said))| {
+            format!("{name}\n  the INSERT says {said:?}\n  expected        {expected:?}")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{under}: {} cases differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -264,6 +264,45 @@ async fn a_worker_refuses_a_schema_that_does_not_fit_and_names_the_command_that_
     assert!(log.contains("absent") && log.contains("run `pgsaga migrate`"), "{log}");
 }
 
+/// JSON and the texts of participants are Unicode. SQL_ASCII holds bytes that are no text, others
+/// cannot hold every text: no pgsaga works there, and nothing is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_utf8_is_refused_by_every_command() {
+    let cluster = Cluster::shared().await;
+    let run = |args: &[&str], url: &str| {
+        let ran = Command::new(pgsaga()).args(args).env("DATABASE_URL", url).output().unwrap();
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    for (encoding, number) in [("SQL_ASCII", 0), ("EUC_JP", 1), ("LATIN1", 8), ("WIN1252", 24)] {
+        let said = format!("server_encoding of this database: found {encoding}; allowed: UTF8");
+        let db = cluster.empty_database(&format!("encoding '{encoding}' locale 'C'")).await;
+        let (code, words) = run(&["migrate"], db.url());
+        assert!(code == Some(3) && words.contains(&said), "{code:?} {words}");
+        let script = Command::new(pgsaga()).args(["migrate", "--print"]).output().unwrap().stdout;
+        let script = String::from_utf8(script).unwrap();
+        let refused = sqlx::raw_sql(AssertSqlSafe(script)).execute(db.pool()).await.unwrap_err();
+        assert!(refused.to_string().contains(&said), "{refused}");
+        let schemas: i64 = sqlx::query_scalar("select count(*) from pg_namespace where nspname = 'pgsaga'")
+            .fetch_one(db.pool())
+            .await
+            .unwrap();
+        assert_eq!(schemas, 0, "{encoding}");
+
+        // As if an earlier release had migrated it.
+        let db = cluster.database().await;
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "update pg_database set encoding = {number} where datname = current_database()"
+        )))
+        .execute(db.pool())
+        .await
+        .unwrap();
+        for args in [&["work"][..], &["doctor"], &["list"], &["migrate"]] {
+            let (code, words) = run(args, db.url());
+            assert!(code == Some(3) && words.contains(&said), "{args:?} {code:?} {words}");
+        }
+    }
+}
+
 /// What `pgsaga migrate --print` prints, run by a person, is what `pgsaga migrate` makes: a later
 /// run has nothing to do.
 #[tokio::test(flavor = "multi_thread")]

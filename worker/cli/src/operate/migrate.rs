@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::error::Error;
 use crate::output::out;
-use pgsaga_worker::db::sqlstate;
+use pgsaga_worker::db::{pin, sqlstate};
 
 /// Creates or upgrades the schema `pgsaga`. Idempotent. Run it before you start workers of a new
 /// release.
@@ -121,10 +121,13 @@ async fn patiently(url: &str, skip_roles: bool, patience: Duration) -> Result<Ve
 }
 
 async fn once(connection: &mut PgConnection, skip_roles: bool) -> Result<Vec<Kind>, Error> {
+    pin(connection).await?;
     sqlx::raw_sql("set client_min_messages = warning; set lock_timeout = '2s'")
         .execute(&mut *connection)
         .await?;
     fail::point("migrate:before");
+    // A database that no pgsaga may use is left as it is, without the roles' schema.
+    schema::is_migrated(connection).await?;
     if !skip_roles {
         sqlx::raw_sql(ROLES).execute(&mut *connection).await?;
         fail::point("migrate:roles");

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::failure::Failure;
 use crate::error::Error;
 use crate::operate::check_schema;
-use pgsaga_worker::db::{self, Class};
+use pgsaga_worker::db::{self, Class, pin};
 
 /// Upper bound on the wait for a permit, and on the wait for a connection after it.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -207,5 +207,6 @@ fn pool(options: PgConnectOptions, connections_max: u32) -> PgPool {
         .max_connections(connections_max)
         .acquire_timeout(ANSWER_MAX)
         .idle_timeout(Duration::from_secs(60))
+        .after_connect(|connection, _| Box::pin(pin(connection)))
         .connect_lazy_with(options)
 }

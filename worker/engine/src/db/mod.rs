@@ -30,7 +30,7 @@ pub use hosts::Hosts;
 use pool_set::PoolSet;
 pub use pool_set::{Options, PoolKind};
 pub(crate) use reconnect::Reconnect;
-pub use session::PLANNER;
+pub use session::{PINNED, PLANNER, pin};
 pub use time::Time;
 pub use url::of_database;
 
@@ -265,6 +265,7 @@ pub async fn connect(url: &str) -> Result<PgPool, Error> {
     Ok(PgPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection, _| Box::pin(pin(connection)))
         .connect_with(options)
         .await?)
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
 /// Planner settings for every session of a worker.
 ///
@@ -20,6 +21,25 @@ pub const PLANNER: [(&str, &str); 4] = [
     // control: plans-without-sorts
     ("enable_bitmapscan", "off"),
 ];
+
+/// Settings that the statements rely on. A role or a database may set others, and a session of a
+/// worker or of a command must not follow them. Producers' sessions are their own: the functions
+/// that an INSERT runs rely on no setting.
+pub const PINNED: [(&str, &str); 5] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    // Each statement must see what the one before it waited for.
+    ("default_transaction_isolation", "read committed"),
+    ("idle_session_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+    ("IntervalStyle", "postgres"),
+];
+
+/// Makes the settings in an open session of a command.
+pub async fn pin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let settings = PINNED.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
+    sqlx::raw_sql(AssertSqlSafe(format!("select {}", settings.join(", ")))).execute(connection).await?;
+    Ok(())
+}
 
 pub(super) fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration) -> PgConnectOptions {
     // sqlx would log the full text of each statement, and the log's events would be hard to find.
@@ -41,6 +61,7 @@ pub(super) fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
         ])
+        .options(PINNED)
         .options(PLANNER)
 }
 

@@ -96,21 +96,10 @@ impl Batch {
         step.map_or("", |step| step.participant(attempt.op))
     }
 
-    /// Removes what the database refuses from a lone batch: first text that the database's encoding
-    /// may not have, then the answers; at last the saga becomes stuck. False when nothing is left
-    /// to remove.
+    /// Removes what the database refuses from a lone batch: first the answers; then the saga
+    /// becomes stuck. False when nothing is left to remove.
     pub(super) fn degrade(&mut self, error: &sqlx::Error) -> bool {
-        let mut changed = make_ascii(&mut self.change.reason);
-        for task in &mut self.change.tasks {
-            changed |= make_ascii(&mut task.stuck_reason);
-        }
-        for result in self.finished.iter_mut().filter_map(|finished| finished.result.as_mut()) {
-            changed |= make_ascii(&mut result.message);
-        }
-        if changed {
-            return true;
-        }
-        changed = self.change.result.take().is_some();
+        let mut changed = self.change.result.take().is_some();
         for result in self.finished.iter_mut().filter_map(|finished| finished.result.as_mut()) {
             changed |= result.answer.take().is_some();
         }
@@ -207,16 +196,5 @@ fn stuck(before: Option<&Progress>, finished: &[Finished], why: &str) -> Change 
         reason: finished.first().map(reason),
         tasks: finished.iter().map(task).collect(),
         ..Change::default()
-    }
-}
-
-/// Replaces all but ASCII in a text. False when the text has nothing else.
-fn make_ascii(text: &mut Option<String>) -> bool {
-    match text {
-        Some(text) if !text.is_ascii() => {
-            *text = text.chars().map(|char| if char.is_ascii() { char } else { '?' }).collect();
-            true
-        }
-        _ => false,
     }
 }

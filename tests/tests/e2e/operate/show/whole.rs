@@ -50,7 +50,7 @@ async fn json_has_all_that_the_database_knows() {
         ("priority", json!(3)),
         ("labels", json!({"tenant": "a"})),
         ("headers", json!({"X-Trace": "t"})),
-        ("timeout_to_fail", json!("01:00:00")),
+        ("timeout_to_fail_seconds", json!(3600.0)),
         ("compensate_retry_limit", json!(4)),
         ("result_mapping", json!({"id": {"$from": "stock", "path": "/n"}})),
         ("result", json!(null)),

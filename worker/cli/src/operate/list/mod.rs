@@ -55,7 +55,8 @@ pub(crate) struct List {
     #[arg(long, value_name = "HOST[:PORT]", value_parser = participant)]
     participant: Option<String>,
     /// Only unfinished sagas that make no progress: for at least this long, the participant
-    /// answered every attempt of a queued op with 404, or with what counts against no limit, such as ongoing (425, 202)
+    /// answered every attempt of a queued op with 404, or with what counts against no limit, such
+    /// as ongoing (425, 202)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
     no_progress: Option<Duration>,
     /// Upper bound on the number of sagas, 1 to 10,000

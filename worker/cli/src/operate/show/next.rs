@@ -140,7 +140,8 @@ fn after_that(saga: &Saga, step: &Step, task: &Task) -> Option<String> {
         return Some(format!("; the last that its limit of {limit} retries allows"));
     }
     let own = step.setting("retry_interval_seconds").map(Duration::try_from_secs_f64).and_then(Result::ok);
-    let interval = own.unwrap_or(Duration::from_micros(saga.head.retry_interval_us.try_into().unwrap_or(0)));
+    let interval =
+        own.unwrap_or(Duration::try_from_secs_f64(saga.head.retry_interval_seconds).unwrap_or_default());
     let delay = span(nominal_retry_delay(Wait::Backoff { counted: next.counted }, interval));
     let left = limit.map(|limit| format!(", {} of {limit} retries left", limit - now.counted));
     Some(format!("; unless that is definite, again about {delay} later{}", left.unwrap_or_default()))

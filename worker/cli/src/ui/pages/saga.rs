@@ -124,7 +124,8 @@ fn decisions(visitor: &Visitor, saga: &Saga) -> Markup {
     let more = Decision::ALL.into_iter().filter_map(|decision| {
         let more = of(decision).count().saturating_sub(STEPS_MAX);
         let (command, _) = decision.facts().helps?;
-        (more > 0).then(|| (decision.facts().about, counted(more as i64, "other step", "other steps"), command))
+        (more > 0)
+            .then(|| (decision.facts().about, counted(more as i64, "other step", "other steps"), command))
     });
     html! {
         section aria-labelledby="decide" {
