@@ -21,6 +21,7 @@ begin
     into entry_count, entry_key, fault
     from (select e.key, case
         when e.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or length(e.key) > 128 then 'name'
+        -- control: header-collation
         when lower(e.key collate "C") in ('host', 'content-length', 'content-type', 'content-encoding', 'accept-encoding',
           'connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'keep-alive', 'expect', 'proxy-authorization', 'proxy-connection',
           'idempotency-key', 'saga-attempt', 'saga-timeout-ms', 'saga-action-key', 'webhook-id', 'webhook-timestamp', 'webhook-signature')

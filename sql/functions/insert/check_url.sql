@@ -25,6 +25,7 @@ declare
   url constant text := case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
   authority constant text := split_part(split_part(url, '/', 3), '?', 1);
 begin
+  -- control: pattern-without-backslash
   if url ~ '^[^?]*[?](?:.*[&;])?(?:gid|trans_type|branch_id|op)(?:[=&;]|$)' then
     allowed := 'a query without gid, trans_type, branch_id and op, which workers add';
   elsif octet_length(url) <= 2048 and (

@@ -65,6 +65,7 @@ impl Found {
 
     /// For a database that no pgsaga may use, whatever its schema is.
     pub(super) fn by_encoding(encoding: String) -> Option<Found> {
+        // control: encoding-utf8
         (encoding != ENCODING).then_some(Found::Encoding(encoding))
     }
 

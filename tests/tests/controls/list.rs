@@ -49,6 +49,7 @@ const RULES: [(&str, &str); 35] = [
     ("retention", "only what finished long ago goes, where somebody asked for it"),
     ("retry_after", "Retry-After is a second at least, and grows as the backoff does"),
     ("safety", "plain URLs reach public addresses alone, and a signature can be read one way only"),
+    ("settings", "no setting, collation or encoding of a database changes what pgsaga does"),
     ("unreadable", "a row costs its own saga only, whatever it holds"),
     ("watchdog", "an outage of Postgres restarts no worker; one that stands still is restarted"),
 ];

@@ -25,6 +25,8 @@ mod database {
     mod roles;
     /// Every statement fits the schema, every check can fail, and other versions are refused.
     mod schema;
+    /// Settings of a database or a role, which change nothing.
+    mod settings;
 }
 
 /// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.

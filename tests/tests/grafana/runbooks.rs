@@ -100,7 +100,7 @@ fn every_panel_that_a_runbook_names_exists() {
     let mut seen = 0;
     for (path, text) in runbooks() {
         // What is in italics and begins with a capital; `**` is bold.
-        let plain = text.replace("**", "").split("```").step_by(2).collect::<String>();
+        let plain = text.replace("**", "").split("```").step_by(2).collect::<String>().replace('\n', " ");
         for name in plain.split('*').skip(1).step_by(2).filter(|name| name.starts_with(char::is_uppercase)) {
             assert!(titles.iter().any(|title| title.starts_with(name)), "{path}: no panel {name:?}");
             seen += 1;

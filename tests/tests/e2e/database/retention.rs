@@ -15,9 +15,9 @@ use crate::session::connect;
 const DAY_US: i64 = 86_400_000_000;
 const PURGED_SAGAS: &str = "pgsaga_purged_sagas_total";
 const PURGED_ROWS: &str = "pgsaga_purged_history_rows_total";
-const DROPPED: &str = "pgsaga_dropped_partitions_total";
+pub(super) const DROPPED: &str = "pgsaga_dropped_partitions_total";
 
-async fn sql(scene: &Scene, statement: &str) {
+pub(super) async fn sql(scene: &Scene, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(scene.pool()).await.unwrap();
 }
 
@@ -35,7 +35,7 @@ async fn partitions(scene: &Scene) -> Vec<i64> {
 
 /// So many sagas of one step that succeeded some time ago, from this id on, and later ones get
 /// higher ids.
-async fn succeeded(scene: &Scene, first_id: i64, count: i64, age: &str) {
+pub(super) async fn succeeded(scene: &Scene, first_id: i64, count: i64, age: &str) {
     let mut session = connect(scene).await;
     let insert = format!(
         "set session_replication_role = replica;
@@ -51,7 +51,7 @@ async fn succeeded(scene: &Scene, first_id: i64, count: i64, age: &str) {
 }
 
 /// From now on ids are given from here on.
-async fn next_id(scene: &Scene, id: i64) {
+pub(super) async fn next_id(scene: &Scene, id: i64) {
     sql(
         scene,
         &format!("select setval('pgsaga.saga_id_seq', {id}, false); select pgsaga.make_history_partitions()"),
@@ -83,7 +83,7 @@ async fn drop_partition(session: &mut PgConnection, part: i64) -> bool {
     sqlx::query_scalar(query::DROP_HISTORY_PARTITION).bind(part).fetch_one(session).await.unwrap()
 }
 
-async fn eventually_counts(scene: &Scene, series: &str, count: f64) {
+pub(super) async fn eventually_counts(scene: &Scene, series: &str, count: f64) {
     eventually(PATIENCE, &format!("{series} is {count}"), async || {
         (scene.metric(series).await == count).then_some(())
     })
@@ -91,7 +91,7 @@ async fn eventually_counts(scene: &Scene, series: &str, count: f64) {
 }
 
 /// Lets a worker beat so often.
-async fn beats(worker: &Worker, count: f64) {
+pub(super) async fn beats(worker: &Worker, count: f64) {
     let before = worker.metric("pgsaga_heartbeats_total").await.unwrap();
     eventually(PATIENCE, "some heartbeats", async || {
         (worker.metric("pgsaga_heartbeats_total").await.unwrap() >= before + count).then_some(())
@@ -221,42 +221,6 @@ async fn a_whole_partition_is_dropped_and_new_ones_are_made_as_before() {
     }
     assert_eq!(partitions(&scene).await, Vec::from_iter(4..=20), "without a gap");
     run(&scene.db, &["doctor"]).fine();
-}
-
-/// A database or a role may set what it likes: sessions of workers and commands pin what their
-/// statements rely on.
-#[tokio::test]
-async fn settings_of_the_database_change_nothing_for_workers_and_commands() {
-    let mut scene = Scene::new().await;
-    for setting in [
-        "default_transaction_isolation = 'serializable'",
-        "idle_session_timeout = '1s'",
-        "standard_conforming_strings = off",
-        "intervalstyle = 'iso_8601'",
-        "search_path = 'public'",
-    ] {
-        let alter = format!(
-            "do $$begin execute format('alter database %I set {}', current_database()); end$$",
-            setting.replace('\'', "''")
-        );
-        sql(&scene, &alter).await;
-    }
-    sql(&scene, "create function public.clock_timestamp() returns timestamptz language sql as 'select timestamptz ''infinity'''").await;
-    succeeded(&scene, 1, 2500, "3 days").await;
-    next_id(&scene, 4_000_000).await;
-    scene.saga("young").step("a").insert().await;
-    scene.start_worker(&["--retention", "1d"]).await;
-    assert_eq!(scene.ended("young").await.0, "succeeded");
-    eventually_counts(&scene, DROPPED, 4.0).await;
-    run(&scene.db, &["show", "young"]).fine();
-    run(&scene.db, &["doctor"]).fine();
-    // Longer than the sessions of the database may be idle.
-    beats(&scene.workers[0], 4.0).await;
-    let mut worker = scene.workers.remove(0);
-    worker.terminate();
-    assert!(worker.wait_exit(PATIENCE).await.success());
-    let log = worker.log().join("\n");
-    assert!(!log.contains("\"ERROR\"") && !log.contains("57P05") && log.contains("\"drained\""), "{log}");
 }
 
 #[tokio::test]

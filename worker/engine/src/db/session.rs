@@ -28,6 +28,7 @@ pub const PLANNER: [(&str, &str); 4] = [
 pub const PINNED: [(&str, &str); 5] = [
     ("search_path", "pg_catalog, pg_temp"),
     // Each statement must see what the one before it waited for.
+    // control: session-isolation
     ("default_transaction_isolation", "read committed"),
     ("idle_session_timeout", "0"),
     ("standard_conforming_strings", "on"),

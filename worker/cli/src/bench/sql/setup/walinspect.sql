@@ -1,2 +1,2 @@
 -- Tells full-page images apart; it comes with Postgres 15 and later.
-create extension if not exists pg_walinspect
+create extension if not exists pg_walinspect schema public
