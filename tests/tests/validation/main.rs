@@ -2,11 +2,9 @@
 //! `pgsaga check`; and random input beyond the table.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
-use std::process::Command;
-
 use pgsaga_producer::Definition;
 use pgsaga_sql::contract::NamedUrl;
-use pgsaga_tests::{Cluster, Database, pgsaga};
+use pgsaga_tests::{Cluster, Database, binary};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -104,7 +102,7 @@ async fn the_insert_says_the_same_under_every_setting_and_collation() {
         (version >= 150_000).then_some("encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'tr-TR'");
     if let Some(options) = icu {
         let db = cluster.empty_database(options).await;
-        let migrated = Command::new(pgsaga()).args(["migrate", "--database-url", db.url()]).output().unwrap();
+        let migrated = binary::command().args(["migrate", "--database-url", db.url()]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         same(&expected, &said_of_all(&db, &[]).await, options);
     }

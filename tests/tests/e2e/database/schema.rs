@@ -8,7 +8,7 @@ use pgsaga_sql::RELEASE;
 use pgsaga_sql::query::Statement;
 use pgsaga_tests::dump::dump;
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
-use pgsaga_tests::{Cluster, Worker, pgsaga};
+use pgsaga_tests::{Cluster, Worker, binary};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -270,7 +270,7 @@ async fn a_worker_refuses_a_schema_that_does_not_fit_and_names_the_command_that_
 async fn a_database_that_is_not_utf8_is_refused_by_every_command() {
     let cluster = Cluster::shared().await;
     let run = |args: &[&str], url: &str| {
-        let ran = Command::new(pgsaga()).args(args).env("DATABASE_URL", url).output().unwrap();
+        let ran = binary::command().args(args).env("DATABASE_URL", url).output().unwrap();
         (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
     };
     for (encoding, number) in [("SQL_ASCII", 0), ("EUC_JP", 1), ("LATIN1", 8), ("WIN1252", 24)] {
@@ -278,7 +278,7 @@ async fn a_database_that_is_not_utf8_is_refused_by_every_command() {
         let db = cluster.empty_database(&format!("encoding '{encoding}' locale 'C'")).await;
         let (code, words) = run(&["migrate"], db.url());
         assert!(code == Some(3) && words.contains(&said), "{code:?} {words}");
-        let printed = Command::new(pgsaga()).args(["migrate", "--print"]).output().unwrap().stdout;
+        let printed = binary::command().args(["migrate", "--print"]).output().unwrap().stdout;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, printed).unwrap();
         let psql = Command::new("psql")
@@ -316,14 +316,13 @@ async fn the_printed_script_makes_the_same_schema() {
     let cluster = Cluster::shared().await;
     let (printed, migrated) = (cluster.database().await, cluster.database().await);
     sqlx::raw_sql("drop schema pgsaga cascade").execute(printed.pool()).await.unwrap();
-    let script =
-        Command::new(pgsaga()).args(["migrate", "--print"]).env_remove("DATABASE_URL").output().unwrap();
+    let script = binary::command().args(["migrate", "--print"]).env_remove("DATABASE_URL").output().unwrap();
     assert!(script.status.success());
     sqlx::raw_sql(AssertSqlSafe(String::from_utf8(script.stdout).unwrap()))
         .execute(printed.pool())
         .await
         .unwrap();
-    let again = Command::new(pgsaga()).args(["migrate", "--database-url", printed.url()]).output().unwrap();
+    let again = binary::command().args(["migrate", "--database-url", printed.url()]).output().unwrap();
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     assert_eq!(dump(printed.pool()).await, dump(migrated.pool()).await);
     let said = String::from_utf8(again.stdout).unwrap();
