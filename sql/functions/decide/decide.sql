@@ -13,6 +13,9 @@ begin
     when 'resolve-failed' then return pgsaga.resolve(gid, 'failed', comment);
     when 'abort' then return pgsaga.abort(gid, comment);
     when 'force' then return pgsaga.force(gid, comment);
+    else raise exception using errcode = 'invalid_parameter_value',
+      message = format('decision: found %s; allowed: retry, retry-fresh, skip, resolve-succeeded, resolve-failed, abort, force',
+                       coalesce(to_json(left(decision, 64))::text, 'nothing'));
   end case;
 end
 $$;

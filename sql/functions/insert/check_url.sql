@@ -13,6 +13,9 @@
 -- * a plain IPv4 address.
 -- * an IPv6 address of hexadecimal groups (the last pattern, where H is a group).
 --
+-- No pattern has a backslash: its meaning in a literal depends on standard_conforming_strings of
+-- the producer's session. `[.]` is a dot, and a set that holds `]` begins with it.
+--
 -- Workers add gid, trans_type, branch_id and op to the query of each call, and a participant's
 -- barrier takes a call for the op that they name. A URL that had them itself could name an op of
 -- another saga to a participant that reads the first of two values. That saga's own call would then

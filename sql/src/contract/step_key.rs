@@ -29,14 +29,14 @@ const fn key(name: &'static str, value: StepValue) -> StepKey {
 /// A key that a step may have.
 #[derive(Debug, Clone, Copy)]
 pub struct StepKey {
-    /// The key.
+    /// The key, as the column `steps` holds it.
     pub name: &'static str,
-    /// What stands behind it.
+    /// The kind of value that the key takes.
     pub value: StepValue,
 }
 
 impl StepKey {
-    /// Whether a step says with it how its ops are run, as a number in the place of its saga's.
+    /// Whether the key is a number that says how the ops of the step are run.
     pub fn is_setting(&self) -> bool {
         matches!(self.value, StepValue::Whole(_) | StepValue::Seconds(_))
     }

@@ -127,6 +127,18 @@ async fn aborting_twice_is_one_unwind_and_of_a_finished_or_unknown_saga_an_error
     ] {
         assert_eq!(decide(&scene, &format!("pgsaga.{call}")).await.unwrap_err().0, "22023", "{call}");
     }
+    let words = ["retry", "retry-fresh", "skip", "resolve-succeeded", "resolve-failed", "abort", "force"];
+    for word in words {
+        assert_eq!(
+            decide(&scene, &format!("pgsaga.decide('nope', '{word}', 'a', 'x')")).await,
+            Err(unknown.clone())
+        );
+    }
+    let refused = |found: &str| {
+        Err(("22023".to_owned(), format!("decision: found {found}; allowed: {}", words.join(", "))))
+    };
+    assert_eq!(decide(&scene, "pgsaga.decide('s', 'undo', null, 'x')").await, refused("\"undo\""));
+    assert_eq!(decide(&scene, "pgsaga.decide('s', null, null, 'x')").await, refused("nothing"));
 }
 
 #[tokio::test]

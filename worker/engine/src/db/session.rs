@@ -1,4 +1,4 @@
-//! What a session of a worker is opened with.
+//! The settings of sessions.
 
 use std::time::Duration;
 
@@ -35,7 +35,10 @@ pub const PINNED: [(&str, &str); 5] = [
     ("IntervalStyle", "postgres"),
 ];
 
-/// Makes the settings in an open session of a command.
+/// Sets [`PINNED`] in an open session of a command.
+///
+/// # Errors
+/// Any error of the database.
 pub async fn pin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let settings = PINNED.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
     sqlx::raw_sql(AssertSqlSafe(format!("select {}", settings.join(", ")))).execute(connection).await?;

@@ -84,7 +84,7 @@ pub(crate) struct Step {
     pub(crate) pivot: bool,
     /// Positions from 0 of the steps that this one waits for.
     pub(crate) after: Vec<usize>,
-    /// Keys by which the step says otherwise than its saga, with their JSON.
+    /// The numbers that say how the ops of this step are run, by their keys, as JSON.
     pub(crate) settings: Vec<(&'static str, String)>,
     pub(crate) acted: Tries,
     pub(crate) undone: Tries,
@@ -93,7 +93,7 @@ pub(crate) struct Step {
     pub(crate) state: State,
 }
 
-/// The keys of a step. A person may have put any JSON behind any of them.
+/// A step as the column `steps` holds it. After an edit by hand a key may have any JSON value.
 pub(super) struct StepDefinition<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> StepDefinition<'a> {
@@ -145,7 +145,7 @@ impl Step {
         })
     }
 
-    /// The number that the step says in the place of its saga's.
+    /// The value of a key in `settings`; `None` if the step lacks it, or it is no number.
     pub(crate) fn setting(&self, key: &str) -> Option<f64> {
         self.settings.iter().find(|(name, _)| *name == key)?.1.parse().ok()
     }

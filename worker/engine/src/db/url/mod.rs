@@ -146,16 +146,6 @@ impl<'a> Parts<'a> {
     fn read(&self, url: &str) -> Result<DatabaseUrl, String> {
         let (mut given, mut kept) = (Given::default(), Vec::new());
         for pair in self.pairs() {
-            // A parameter that is ignored may be the one that the safety of the connection rests
-            // on, such as channel_binding, or sslmode with a letter missing. Its value may be a
-            // secret.
-            let (key, _) = decoded(pair);
-            if !PARAMETERS.contains(&key.as_str()) && !key.starts_with("options[") {
-                return Err(format!(
-                    "the parameter {key:?} is not known; allowed: {}",
-                    PARAMETERS.join(", ")
-                ));
-            }
             if !given.take(pair)? {
                 kept.push(pair);
             }
@@ -260,7 +250,14 @@ impl Given {
                 self.addresses = true;
                 return Ok(false);
             }
-            _ => return Ok(false),
+            known if PARAMETERS.contains(&known) || known.starts_with("options[") => return Ok(false),
+            // A parameter that is ignored may be the one that the safety of the connection rests
+            // on, such as channel_binding, or sslmode with a letter missing. Its value may be a
+            // secret.
+            unknown => {
+                let allowed = PARAMETERS.join(", ");
+                return Err(format!("the parameter {unknown:?} is not known; allowed: {allowed}"));
+            }
         }
         Ok(true)
     }
