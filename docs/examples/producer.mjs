@@ -14,6 +14,7 @@ const steps = [
 const client = new pg.Client({ connectionString: process.env.DATABASE_URL });
 await client.connect();
 try {
+  await client.query("create table if not exists orders (id bigint primary key, cents bigint not null)");
   await client.query("begin");
   await client.query("insert into orders (id, cents) values ($1, $2) on conflict (id) do nothing", [order, cents]);
   // As text: pg would make a Postgres array of a JavaScript one.

@@ -15,6 +15,7 @@ steps = [
 ]
 
 with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+    connection.execute("create table if not exists orders (id bigint primary key, cents bigint not null)")
     with connection.transaction():
         connection.execute("insert into orders (id, cents) values (%s, %s) on conflict (id) do nothing", (order, cents))
         connection.execute("insert into pgsaga.saga (gid, steps) values (%s, %s) on conflict (gid) do nothing", (gid, Jsonb(steps)))

@@ -1,4 +1,6 @@
 -- psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f docs/examples/producer.sql
+create table if not exists orders (id bigint primary key, cents bigint not null);
+
 begin;
 insert into orders (id, cents) values (1, 990) on conflict (id) do nothing;
 insert into pgsaga.saga (gid, steps) values ('order-1', '[

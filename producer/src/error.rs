@@ -1,4 +1,5 @@
 use pgsaga_sql::contract::SagaStatus;
+use pgsaga_sql::describe;
 
 use crate::validate::Invalid;
 
@@ -21,14 +22,15 @@ pub enum Error {
 
     /// The database refused, or could not be reached. When a statement outside a transaction
     /// failed, the saga may have been inserted: submit it again with the same gid.
-    #[error("the database failed: {0}")]
+    #[error("the database failed: {}", describe(.0))]
     Database(#[from] sqlx::Error),
 
     /// A sequence of pgsaga returned an id that exists already, as after a move to another cluster
     /// without the sequences. The saga was not submitted, now or earlier.
     #[error(
         "pgsaga.{sequence}: found a next value that pgsaga.{table} holds already; allowed: one above all that are there. \
-         The saga was not submitted: `pgsaga doctor` names the setval that moves the sequence ahead ({source})"
+         The saga was not submitted: `pgsaga doctor` names the setval that moves the sequence ahead ({})",
+        describe(source)
     )]
     SequenceBehind {
         /// The sequence, in the schema `pgsaga`.

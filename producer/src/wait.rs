@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgsaga_sql::contract::SagaStatus;
-use pgsaga_sql::query;
+use pgsaga_sql::{describe, query};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -215,9 +215,9 @@ impl Shared {
         let no_answer = || format!("no answer within {} s", LOOK_MAX.as_secs());
         let deadline = Instant::now() + LOOK_MAX;
         let connection = timeout_at(deadline, self.pool.acquire()).await.map_err(|_| no_answer())?;
-        let mut connection = connection.map_err(|error| error.to_string())?;
+        let mut connection = connection.map_err(|error| describe(&error).to_string())?;
         match timeout_at(deadline, self.read(&mut connection, gids)).await {
-            Ok(rows) => rows.map_err(|error| error.to_string()),
+            Ok(rows) => rows.map_err(|error| describe(&error).to_string()),
             Err(_) => {
                 // Back in the pool, the connection could be waited for until the network gives up,
                 // and it may own a transaction.

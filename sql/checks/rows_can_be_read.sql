@@ -12,7 +12,7 @@ with open as materialized (
     ('run_at', s.run_at::text, isfinite(s.run_at) and s.run_at < '10000-01-01 00:00:00+00', 'nothing, or up to 9999'),
     ('deadline', s.deadline::text, s.deadline >= 'epoch' and s.deadline < '11000-01-01 00:00:00+00', 'nothing, or from 1970 to 10999'),
     ('retry_interval', s.retry_interval::text, date_part('epoch', s.retry_interval) between 0.001 and 86400, 'from 0.001 to 86,400 seconds'),
-    ('request_timeout', s.request_timeout::text, date_part('epoch', s.request_timeout) between 0.001 and 3600, 'from 0.001 to 3,600 seconds'),
+    ('request_timeout', s.request_timeout::text, date_part('epoch', s.request_timeout) between 0.001 and 86400, 'from 0.001 to 86,400 seconds'),
     ('timeout_to_fail', s.timeout_to_fail::text, date_part('epoch', s.timeout_to_fail) between 0.001 and 31536000,
       'nothing, or from 0.001 to 31,536,000 seconds'),
     ('retry_limit', s.retry_limit::text, s.retry_limit between 0 and 1000000, 'nothing, or from 0 to 1,000,000'),

@@ -8,7 +8,7 @@ select null::text as gid,
 from (
   -- Before its first nextval() a sequence gives last_value itself.
   -- control: sequence-is-called
-  select 'saga_id_seq' as name, last_value + is_called::int as next from pgsaga.saga_id_seq
+  select 'saga_id_seq' as name, last_value::numeric + is_called::int as next from pgsaga.saga_id_seq
   union all select 'task_id_seq', last_value + is_called::int from pgsaga.task_id_seq
   union all select 'lane_id_seq', last_value + is_called::int from pgsaga.lane_id_seq
   union all select 'history_seq', last_value + is_called::int from pgsaga.history_seq

@@ -63,21 +63,34 @@ comment on column pgsaga.saga.abort_reason is 'Why the saga rolled back, or roll
 comment on column pgsaga.saga.ending is 'The end that a person decided (force, resolve) while calls were in flight: it applies when the last call has ended.';
 comment on column pgsaga.saga.fresh_keys is 'The number of fresh idempotency keys that retry gave to each op, as {"<step>/<op>": 1}.';
 
--- Queues exist from their first use. A lane is one priority class of one queue. A claim walks each
--- lane by run_at, from the watermark of the lane.
-create table pgsaga.queue (
+-- A lane holds tasks of one priority class of one queue. Its first saga creates it. A claim walks
+-- each lane by run_at, from the watermark of the lane.
+--
+-- A lane may be for one named participant. A worker claims from the lanes without one, and from
+-- those of the participants that it serves (queries/claim/open_lanes.sql). A task that any worker
+-- may plan, because it has an interrupt, is in a lane without one.
+--
+-- The index is not unique, so that no INSERT waits for another (docs/races.md, R30): transactions
+-- that use a new class at the same time create a lane each. All of these stay, and are equal.
+create table pgsaga.lane (
+  id          int generated always as identity primary key,
+  queue       text collate "C" not null,
+  priority    smallint not null check (priority between 0 and 3),
+  participant text collate "C" not null default ''
+);
+create index lane_participant_class on pgsaga.lane (participant, queue, priority, id);
+comment on column pgsaga.lane.participant is 'The named participant whose tasks the lane holds, such as participant:stock; empty = any.';
+insert into pgsaga.lane (queue, priority) values ('default', 1);
+-- Postgres logs the next 32 numbers of a sequence ahead. A copy of this database (`create database
+-- … template … strategy wal_log`) does not know that: after a crash it would give the number of a
+-- lane again. Set, the sequence has logged nothing ahead.
+-- control: lane-sequence
+select setval('pgsaga.lane_id_seq', 1);
+create table pgsaga.paused_queue (
   name      text collate "C" primary key,
-  paused_at timestamptz,
+  paused_at timestamptz not null default clock_timestamp(),
   paused_by text
 );
-create table pgsaga.lane (
-  id       int generated always as identity primary key,
-  queue    text collate "C" not null references pgsaga.queue,
-  priority smallint not null check (priority between 0 and 3),
-  unique (queue, priority)
-);
-insert into pgsaga.queue (name) values ('default');
-insert into pgsaga.lane (queue, priority) values ('default', 1);
 
 -- The hot table: it holds only attempts that are due, waiting or running. It has no foreign key and
 -- no payload. No indexed column changes while a saga is healthy, and a page has room for three
@@ -112,7 +125,7 @@ create table pgsaga.task (
   autovacuum_vacuum_cost_delay = 1,
   autovacuum_analyze_scale_factor = 0.5
 );
--- Claims. Neither lane nor saga_id ever changes.
+-- Claims. A lane changes only where a task is left to workers that serve it.
 -- control: claim-index
 create index task_lane_run_at on pgsaga.task (lane, run_at);
 create index task_saga on pgsaga.task (saga_id);
@@ -203,10 +216,18 @@ create table pgsaga.worker (
   pid        int not null,
   version    text not null,
   started_at timestamptz not null default clock_timestamp(),
-  denied     jsonb
+  denied     jsonb,
+  queues     text[] collate "C",
+  participants text[] collate "C" not null default '{}',
+  transactional text[] collate "C" not null default '{}',
+  progress   jsonb
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on column pgsaga.worker.beat is 'A counter. A worker that sees it unchanged for a lease, by its own clock, may declare this worker dead.';
 comment on column pgsaga.worker.denied is 'Participants that this worker may not call or does not know, and why. Their tasks wait for another worker.';
+comment on column pgsaga.worker.queues is 'The queues that this worker serves; null = every queue.';
+comment on column pgsaga.worker.participants is 'The named participants that this worker serves, in its process or over HTTP.';
+comment on column pgsaga.worker.transactional is 'Those of them whose handlers run in a transaction of this database. An attempt that is lost with the worker was rolled back.';
+comment on column pgsaga.worker.progress is 'What the handlers that run in the process have reported, by task, for people.';
 comment on column pgsaga.worker.seen_at is 'For people only. No decision compares clocks.';
 
 -- What `pgsaga migrate` has applied.
@@ -228,6 +249,18 @@ create table pgsaga.function (
 comment on table pgsaga.function is 'The functions that migrate has applied. It applies a function again when its text differs.';
 comment on column pgsaga.function.version is 'The version of the schema that last changed the function.';
 comment on column pgsaga.function.digest is 'SHA-256 of the function''s file.';
+
+-- Whose database this is (sql/functions/home). A copy of the database carries the row along, so
+-- that workers notice the copy.
+create table pgsaga.home (
+  is_the_row        boolean primary key default true check (is_the_row),
+  environment       text collate "C" check (environment ~ '^[a-z0-9][a-z0-9._-]{0,63}$'),
+  system_identifier bigint,
+  adopted_at        timestamptz not null default clock_timestamp()
+);
+comment on table pgsaga.home is 'One row: for whom the sagas of this database are run.';
+comment on column pgsaga.home.environment is 'Workers of this name work here: pgsaga migrate --environment.';
+comment on column pgsaga.home.system_identifier is 'Of the cluster that workers work in: pgsaga migrate --adopt. Null where the server does not reveal it.';
 
 -- For people: a saga's events in order.
 create view pgsaga.saga_timeline as
@@ -272,15 +305,21 @@ create view pgsaga.queue_stats as
   from (select clock_timestamp() as now) t left join pgsaga.task on true
   group by t.now;
 
--- Each queue and priority class.
+-- Each queue and priority class, with the number of living workers that serve it, and the due tasks
+-- that none of them serves. Nobody serves a paused queue on purpose.
 create view pgsaga.queues as
   select l.queue, l.priority, q.paused_at, q.paused_by,
          count(t.id) filter (where t.worker is null and t.run_at <= now.at) as due,
          count(t.id) filter (where t.worker is null and t.run_at > now.at) as waiting,
          count(t.id) filter (where t.worker is not null) as running,
-         coalesce(now.at - min(greatest(t.run_at, 'epoch')) filter (where t.worker is null and t.run_at <= now.at), interval '0') as oldest_due_age
+         coalesce(now.at - min(greatest(t.run_at, 'epoch')) filter (where t.worker is null and t.run_at <= now.at), interval '0') as oldest_due_age,
+         (select count(*) from pgsaga.worker w where not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond'
+            and (w.queues is null or l.queue = any (w.queues))) as workers,
+         count(t.id) filter (where t.worker is null and t.run_at <= now.at and q.name is null and s.workers = 0) as unserved
   from (select clock_timestamp() as at) now
-  cross join pgsaga.lane l join pgsaga.queue q on q.name = l.queue
+  cross join pgsaga.lane l left join pgsaga.paused_queue q on q.name = l.queue
+  cross join lateral (select count(*) as workers from pgsaga.worker w where not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond'
+    and (w.queues is null or l.queue = any (w.queues)) and (l.participant = '' or l.participant = any (w.participants))) s
   left join pgsaga.task t on t.lane = l.id
   group by l.queue, l.priority, q.paused_at, q.paused_by, now.at;
 
@@ -297,7 +336,15 @@ create view pgsaga.saga_stats as
                from (select t.saga_id from pgsaga.task t order by t.saga_id) o
                cross join lateral (select i.created_at from pgsaga.saga i where i.id = o.saga_id offset 0) s
                order by o.saga_id limit 1), interval '0') as oldest_open_age,
-    coalesce(now.at - (select greatest(least(min(k.at), now.at), 'epoch') from pgsaga.stuck k having count(*) > 0), interval '0') as longest_stuck_age
+    coalesce(now.at - (select greatest(least(min(k.at), now.at), 'epoch') from pgsaga.stuck k having count(*) > 0), interval '0') as longest_stuck_age,
+    -- The end of the first attempt of an op that is tried again, of the 1,000 oldest such sagas.
+    coalesce(now.at - (
+               select min(greatest(least(f.at, now.at), 'epoch'))
+               from (select t.saga_id, t.step, t.op from pgsaga.task t where t.attempt > 1 order by t.saga_id limit 1000) r
+               cross join lateral (
+                 select h.at from pgsaga.history h
+                 where h.saga_id = r.saga_id and h.kind = 'attempt' and h.step = r.step and h.op = r.op order by h.seq limit 1) f), interval '0')
+      as longest_retry_age
   from (select clock_timestamp() as at) now;
 comment on view pgsaga.saga_stats is 'Counts and ages of the unfinished sagas, in one row.';
 
@@ -336,16 +383,15 @@ comment on view pgsaga.open_transactions is 'Transactions that keep vacuum from 
 -- Rights, as few as possible. Rights on a function stand in the function's file.
 revoke all on schema pgsaga from public;
 grant usage on schema pgsaga to pgsaga_producer, pgsaga_worker, pgsaga_reader, pgsaga_operator;
-
-grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, queue, priority, run_at,
-  timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
-grant select (gid, status, reason, result) on pgsaga.saga to pgsaga_producer;
-
-grant select on pgsaga.saga, pgsaga.history, pgsaga.stuck, pgsaga.queue, pgsaga.lane, pgsaga.migration, pgsaga.outcome, pgsaga.queues,
-  pgsaga.saga_stats, pgsaga.worker_stats, pgsaga.table_stats, pgsaga.open_transactions to pgsaga_worker;
+grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, queue, priority, run_at, timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
+-- ORMs read back what the database has chosen. What other applications wrote (steps, headers,
+-- labels) is not for every producer.
+grant select (id, gid, status, reason, result, created_at, finished_at, queue, priority, run_at) on pgsaga.saga to pgsaga_producer;
+grant select on pgsaga.saga, pgsaga.history, pgsaga.stuck, pgsaga.paused_queue, pgsaga.lane, pgsaga.migration, pgsaga.outcome, pgsaga.queues, pgsaga.saga_stats, pgsaga.worker_stats, pgsaga.table_stats, pgsaga.open_transactions to pgsaga_worker;
 grant update (status, reason, result, finished_at, version, progress, abort_reason, ending) on pgsaga.saga to pgsaga_worker;
 grant select, insert, update, delete on pgsaga.task, pgsaga.worker to pgsaga_worker;
 grant insert on pgsaga.history, pgsaga.stuck to pgsaga_worker;
+grant insert (queue, priority, participant) on pgsaga.lane to pgsaga_worker;
 grant delete on pgsaga.stuck to pgsaga_worker;
 grant usage on sequence pgsaga.history_seq to pgsaga_worker;
 

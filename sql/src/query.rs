@@ -99,6 +99,13 @@ mod tests {
         assert_eq!(names.len(), declared.len());
     }
 
+    /// Where the queue of notifications is full, a transaction that notifies cannot commit.
+    #[test]
+    fn what_a_statement_writes_does_not_depend_on_the_queue_of_notifications() {
+        let notify = all().filter(|statement| statement.sql.to_lowercase().contains("notify("));
+        assert_eq!(notify.map(|statement| statement.name).collect::<Vec<_>>(), ["wake"]);
+    }
+
     #[test]
     fn parameters_are_counted_outside_comments() {
         assert_eq!(highest_parameter("-- $9\nselect $2, $12::int -- $13"), 12);

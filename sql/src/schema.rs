@@ -15,12 +15,14 @@
 
 mod apply;
 mod found;
+mod home;
 mod script;
 
 use std::collections::BTreeMap;
 
 pub use apply::{ApplyError, Kind, apply, is_migrated};
 pub use found::{Found, Misfit};
+pub use home::{Home, HomeChange, environment};
 pub use script::script;
 
 /// A numbered file of `sql/schema`: forward only, never edited once released.

@@ -25,7 +25,9 @@ mod database {
 
 /// Who is called, and what they wrote down.
 mod participants {
+    pub mod authority;
     pub mod bank;
+    pub mod http2;
     pub mod ledger;
     pub mod participant;
 }
@@ -34,17 +36,20 @@ mod participants {
 mod process {
     pub mod binary;
     pub(crate) mod child;
+    pub mod clock;
     pub mod command;
+    pub mod local;
     pub mod tool;
     pub mod ui;
+    pub mod vault;
     pub mod worker;
 }
 
 use process::child;
 
 pub use database::{cluster, proxy, standby};
-pub use participants::{bank, ledger, participant};
-pub use process::{binary, command, tool, ui, worker};
+pub use participants::{authority, bank, http2, ledger, participant};
+pub use process::{binary, clock, command, local, tool, ui, vault, worker};
 
 pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
@@ -54,6 +59,7 @@ pub use size::sized;
 pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;
 pub use ui::Ui;
+pub use vault::Vault;
 pub use worker::Worker;
 
 use std::time::{Duration, Instant};

@@ -10,6 +10,9 @@ use crate::{Behaviour, Cluster, Database, Participant, Worker, eventually};
 
 /// How long anything may take that should take milliseconds; the machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the next sample of the database may take. A worker pauses for 15 s, or for a hundred
+/// times as long as its last sample took, which is most of a minute while the machine is busy.
+pub const SAMPLE_PATIENCE: Duration = Duration::from_secs(150);
 
 /// A database, a participant, and as many workers as the test needs. Sagas are written as the
 /// specification reads:
@@ -132,6 +135,17 @@ impl Scene {
         .unwrap()
     }
 
+    /// The messages of a saga's tries; `-` where there is none.
+    pub async fn messages(&self, gid: &str) -> Vec<String> {
+        sqlx::query_scalar(
+            "select coalesce(message, '-') from pgsaga.saga_timeline where gid = $1 and kind = 'attempt' order by seq",
+        )
+        .bind(gid)
+        .fetch_all(self.pool())
+        .await
+        .unwrap()
+    }
+
     /// No invariant is broken.
     pub async fn healthy(&self) {
         assert_eq!(broken(self.pool()).await, Vec::<String>::new());
@@ -168,10 +182,15 @@ pub async fn broken(pool: &PgPool) -> Vec<String> {
         .execute(&mut *snapshot)
         .await
         .unwrap();
+    let filled: Vec<i64> = sqlx::query_scalar(pgsaga_sql::query::FILLED_HISTORY_PARTITIONS)
+        .fetch_all(&mut *snapshot)
+        .await
+        .unwrap();
     let mut found = Vec::new();
     for check in pgsaga_sql::CHECKS {
+        let check_sql = sqlx::AssertSqlSafe(check.among(&filled));
         let rows: Vec<(Option<String>, String)> =
-            sqlx::query_as(check.sql).fetch_all(&mut *snapshot).await.unwrap();
+            sqlx::query_as(check_sql).fetch_all(&mut *snapshot).await.unwrap();
         found.extend(rows.into_iter().map(|(gid, what)| match gid {
             Some(gid) => format!("{}: {gid}: {what}", check.name),
             None => format!("{}: {what}", check.name),

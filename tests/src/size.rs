@@ -1,23 +1,23 @@
 //! How much of a long test runs.
 //!
-//! `cargo test` runs long tests at a small size. `PGSAGA_TESTS=full` runs them whole, as `.ci/full`
+//! `cargo test` runs long tests at a small size. `TEST_SIZE=full` runs them whole, as `.ci/full`
 //! does. This is the only place of the harness that reads the variable.
 
 use crate::setting;
 
-/// `small`, or `full` where `PGSAGA_TESTS` says so.
+/// `small`, or `full` where `TEST_SIZE` says so.
 ///
 /// # Panics
 /// When the variable holds something else.
 pub fn sized<T>(small: T, full: T) -> T {
-    if is_full(std::env::var("PGSAGA_TESTS").ok().as_deref()) { full } else { small }
+    if is_full(std::env::var("TEST_SIZE").ok().as_deref()) { full } else { small }
 }
 
 fn is_full(value: Option<&str>) -> bool {
     match value {
         None => false,
         Some("full") => true,
-        Some(other) => panic!("PGSAGA_TESTS: found {other:?}; allowed: full, or unset"),
+        Some(other) => panic!("TEST_SIZE: found {other:?}; allowed: full, or unset"),
     }
 }
 

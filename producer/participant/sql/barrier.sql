@@ -1,6 +1,9 @@
 -- The participant's barrier, in DTM's table layout, so that handlers in Go, Java, Python and Rust
 -- can share it. Idempotent: run it in each participant's own database, as often as you like. An
 -- existing table of DTM's is kept.
+--   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f producer/participant/sql/barrier.sql
+-- A participant whose login is not the one that runs this file needs rights:
+--   select dtm_barrier.allow('payments');
 
 create schema if not exists dtm_barrier;
 
@@ -87,3 +90,18 @@ end
 $$;
 comment on function dtm_barrier.enter(text, text, text, text, text) is
   'True: do the work in this transaction. False: done before or nothing to undo; answer success.';
+
+-- Grants a participant's login what `enter` and the clients of DTM need, and nothing else. Run it
+-- as the owner of the schema.
+create or replace function dtm_barrier.allow(participant regrole) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('grant usage on schema dtm_barrier to %s', participant);
+  execute format('grant select, insert on dtm_barrier.barrier to %s', participant);
+  execute format('grant usage on sequence dtm_barrier.barrier_seq to %s', participant);
+  execute format('grant execute on function dtm_barrier.enter(text, text, text, text, text) to %s', participant);
+end
+$$;
+revoke all on function dtm_barrier.allow from public;
+comment on function dtm_barrier.allow(regrole) is
+  'Grants a participant''s login the rights that dtm_barrier.enter needs.';

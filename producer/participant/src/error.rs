@@ -4,7 +4,7 @@
 #[non_exhaustive]
 pub enum Error {
     /// The participant's database refused, or could not be reached.
-    #[error("the database failed: {0}")]
+    #[error("the database failed: {}", describe(.0))]
     Database(#[from] sqlx::Error),
 
     /// The query of the call does not name an operation of a saga.
@@ -23,4 +23,9 @@ pub enum Error {
         "the barrier was entered outside of a transaction: call sqlx's begin() first and do the work in it"
     )]
     NoTransaction,
+}
+
+/// sqlx adds the line of Postgres' C source to what Postgres says, which misleads people.
+fn describe(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }

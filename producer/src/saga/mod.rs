@@ -46,6 +46,12 @@ impl Saga {
         Self::default()
     }
 
+    /// A background job: a saga of one step without a compensation, such as
+    /// `Saga::single("participant:mail/send", &mail)`.
+    pub fn single<T: Serialize + ?Sized>(action: impl Into<String>, payload: &T) -> Self {
+        Self::new().step(Step::new("job").action(action).payload(payload))
+    }
+
     /// Names the saga, which makes submitting idempotent. A gid has 1 to 128 of the characters
     /// `A-Z a-z 0-9 . _ : -`. It is unique over all databases that share participants, and is never
     /// used again, not even after retention has deleted its saga.
@@ -121,7 +127,7 @@ impl Saga {
         self
     }
 
-    /// Limits the time of one call: 1 ms to an hour, 3 s by default.
+    /// Limits the time of one call: 1 ms to a day, 3 s by default.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.columns.request_timeout_us = Some(micros(timeout));
         self
@@ -216,6 +222,12 @@ mod tests {
     }
 
     #[test]
+    fn a_background_job_is_a_saga_of_one_step() {
+        let steps = Saga::single("participant:mail/send", "ann").definition().unwrap();
+        assert_eq!(steps.steps(), r#"[{"name":"job","action":"participant:mail/send","payload":"ann"}]"#);
+    }
+
+    #[test]
     fn building_refuses_in_the_words_of_the_insert() {
         let words = |saga: Saga| saga.definition().unwrap_err().to_string();
         assert_eq!(words(Saga::new()), "steps: found 0 steps; allowed: an array of 1 to 1,000 steps");
@@ -226,7 +238,7 @@ mod tests {
         );
         assert_eq!(
             words(saga.clone().request_timeout(Duration::MAX)),
-            "request_timeout: found 18446744073709551615.999999 seconds; allowed: from 0.001 to 3,600 seconds"
+            "request_timeout: found 18446744073709551615.999999 seconds; allowed: from 0.001 to 86,400 seconds"
         );
         assert_eq!(
             words(saga.clone().retry_limit(u32::MAX)),

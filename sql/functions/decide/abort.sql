@@ -31,7 +31,10 @@ begin
   perform pgsaga.record_decision(s, 'abort', null, reason);
   perform pgsaga.unstick(s, null, 'unwind');
   update pgsaga.task t
-    set interrupt = 'unwind', run_at = case when t.worker is null then pgsaga.due_now(t.run_at) else t.run_at end
+    set interrupt = 'unwind', run_at = case when t.worker is null then pgsaga.due_now(t.run_at) else t.run_at end,
+        -- Any worker may plan it, whoever serves its participant.
+        -- control: abort-lane
+        lane = case when t.worker is null then pgsaga.lane_of(t.lane, '') else t.lane end
     -- control: abort-interrupts
     where t.saga_id = s.id and t.op = 'action';
   perform pgsaga.check_goes_on(s);

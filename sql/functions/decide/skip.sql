@@ -25,7 +25,8 @@ begin
         message = format('step %s of saga %s is not tried again: the saga rolls back', to_json(skip.step), s.gid);
     end if;
     update pgsaga.task t
-      set interrupt = 'skip', run_at = case when t.worker is null then pgsaga.due_now(t.run_at) else t.run_at end
+      set interrupt = 'skip', run_at = case when t.worker is null then pgsaga.due_now(t.run_at) else t.run_at end,
+          lane = case when t.worker is null then pgsaga.lane_of(t.lane, '') else t.lane end
       -- Only tasks whose `interrupt` changes: a settle would not notice any other update.
       where t.saga_id = s.id and t.step = at and t.interrupt is distinct from 'skip';
     if not found and not exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at) then

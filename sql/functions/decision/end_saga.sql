@@ -9,7 +9,8 @@ begin
   -- control: end-waits-for-call
   if exists (select from pgsaga.task t join pgsaga.worker w on w.id = t.worker where t.saga_id = s.id) then
     update pgsaga.task
-      set interrupt = 'end', run_at = case when worker is null then pgsaga.due_now(run_at) else run_at end
+      set interrupt = 'end', run_at = case when worker is null then pgsaga.due_now(run_at) else run_at end,
+          lane = case when worker is null then pgsaga.lane_of(lane, '') else lane end
       where saga_id = s.id;
     update pgsaga.saga
       set ending = end_saga.status, abort_reason = case when end_saga.status = 'failed' then why else abort_reason end,

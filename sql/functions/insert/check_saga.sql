@@ -26,7 +26,7 @@ declare
   other_keys constant text[] := '{compensate_payload,after,pivot,headers}'::text[];
   number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[];
   number_min constant numeric[] := '{0,0,0.001,0.001}'::numeric[];
-  number_max constant numeric[] := '{1000000,1000000,86400,3600}'::numeric[];
+  number_max constant numeric[] := '{1000000,1000000,86400,86400}'::numeric[];
   steps_text text;
   step_count int := 0;
   large boolean;     -- some payload may be over its limit of bytes
@@ -92,10 +92,10 @@ begin
         allowed := 'a whole number from 0 to 1,000,000';
         exit checks;
       end if;
-      if new.request_timeout is null or extract(epoch from new.request_timeout) not between 0.001 and 3600 then
+      if new.request_timeout is null or extract(epoch from new.request_timeout) not between 0.001 and 86400 then
         place := 'request_timeout';
         what := trim_scale(extract(epoch from new.request_timeout)) || ' seconds';
-        allowed := 'from 0.001 to 3,600 seconds';
+        allowed := 'from 0.001 to 86,400 seconds';
         exit checks;
       end if;
       -- Intervals are stored in seconds, because months and days depend on the calendar.

@@ -1,21 +1,19 @@
 -- version 1: expands
 
--- Returns the lane of a queue and a priority class, and creates the lane at its first use. Each
--- INSERT names its conflict target. Without the target, an id that lane_id_seq returns twice would
--- count as an existing lane; with the target, such an id is an error.
+-- Returns a lane of a queue and a priority class without a participant, and creates one at the
+-- first use. Nothing here waits for another transaction (docs/races.md, R30): while the lane of an
+-- open transaction is not visible, others create a lane of their own.
 create or replace function pgsaga.open_lane(queue text, priority smallint) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
   found int;
 begin
-  select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority;
+  select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority and l.participant = ''
+    order by l.id limit 1;
   if found is null then
-    insert into pgsaga.queue (name) values (open_lane.queue) on conflict (name) do nothing;
-    insert into pgsaga.lane (queue, priority) values (open_lane.queue, open_lane.priority)
-      -- control: lane-conflict
-      on conflict (queue, priority) do nothing;
-    select l.id into found from pgsaga.lane l where l.queue = open_lane.queue and l.priority = open_lane.priority;
+    -- control: lane-without-waiting
+    insert into pgsaga.lane (queue, priority) values (open_lane.queue, open_lane.priority) returning id into found;
   end if;
   return found;
 end

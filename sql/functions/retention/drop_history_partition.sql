@@ -7,7 +7,8 @@
 create or replace function pgsaga.drop_history_partition(part bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
-  width constant bigint := 1000000;
+  first_id constant bigint := part * 1000000;
+  last_id constant bigint := first_id + least(999999, 9223372036854775807 - first_id);
   inserting text[];
 begin
   -- Each query below needs a snapshot that is newer than the wait before it.
@@ -16,9 +17,9 @@ begin
   end if;
   -- The sequence can still return ids of this partition, or the partition does not exist.
   -- control: drop-partition-ahead
-  if (select q.last_value from pgsaga.saga_id_seq q) < (part + 1) * width
+  if (select q.last_value from pgsaga.saga_id_seq q) <= last_id
      or to_regclass(format('pgsaga.history_%s', part)) is null
-     or exists (select from pgsaga.saga s where s.id >= part * width and s.id < (part + 1) * width) then
+     or exists (select from pgsaga.saga s where s.id between first_id and last_id) then
     return false;
   end if;
   -- A transaction that has got one of these ids and has not committed holds this lock. A prepared
@@ -38,7 +39,7 @@ begin
     end if;
     perform pg_sleep(0.01);
   end loop;
-  if exists (select from pgsaga.saga s where s.id >= part * width and s.id < (part + 1) * width) then
+  if exists (select from pgsaga.saga s where s.id between first_id and last_id) then
     return false;
   end if;
   execute format('drop table pgsaga.history_%s', part);

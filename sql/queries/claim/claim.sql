@@ -8,13 +8,15 @@
 --   $7 participants that get no call now: their tasks stay, unless an interrupt or the deadline
 --     makes the call unnecessary
 --   $8 queues to serve, null = all; and $9 the number of tasks for each
---   $10 a number that differs each time, so that the lanes of one class take turns
+--   $10 a number that differs each time, so that the queues of one class take turns
 --   $11 start with the lowest class
 --   $12 participants that get few more calls, and $13 how many
 --   $14 the server that this worker knows, null = any: on another server nothing is claimed
 --     (worker/engine/src/liveness/identity.rs)
 --   $15 interrupted or overdue tasks to skip, because this worker may not make the call that they
 --     need
+--   $16 named participants whose lanes this worker serves, besides the lanes without a participant
+--   $17 lanes to look at, null = all that this worker serves
 -- Returns one row for each lane, at least one row in all, whose task columns are null. Then one row
 -- for each task.
 --
@@ -40,16 +42,18 @@
 -- and for workers that were woken and came too late. No session holds a worker's row while it waits
 -- for a task, so a task may be locked before the worker's row.
 with lanes as materialized (
-  select l.id, l.queue, coalesce(m.watermark, '-infinity') as watermark, coalesce(s.room, $2) as room,
-    row_number() over (order by case when $11 then -l.priority else l.priority end,
-                       (l.id + $10) % (select count(*) from pgsaga.lane)) as place
+  select l.id, l.queue, l.priority, coalesce(m.watermark, '-infinity') as watermark, coalesce(s.room, $2) as room,
+    -- control: claim-turns
+    row_number() over (order by case when $11 then -l.priority else l.priority end, hashtextextended(l.queue, $10::int), hashint4extended(l.id, $10::int)) as place
   from pgsaga.lane l
-  join pgsaga.queue q on q.name = l.queue and q.paused_at is null
+  left join pgsaga.paused_queue q on q.name = l.queue
   left join unnest($5::int[], $6::timestamptz[]) as m (lane, watermark) on m.lane = l.id
   left join unnest($8::text[], $9::bigint[]) as s (queue, room) on s.queue = l.queue
-  where ($8::text[] is null or s.queue is not null) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time()
+  -- control: claim-lanes
+  where l.participant = any (array_append($16::text[], '')) and ($17::int[] is null or l.id = any ($17))
+    and q.name is null and ($8::text[] is null or s.queue is not null) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time()
 ), due as materialized (
-  select d.row_id, d.run_at, d.bytes, d.participant, l.place
+  select d.row_id, d.run_at, d.bytes, d.participant, l.place, l.queue, l.room
   from (select * from lanes order by place) l
   cross join lateral (
     select t.ctid as row_id, t.run_at, t.bytes, t.participant from pgsaga.task t
@@ -69,12 +73,21 @@ with lanes as materialized (
   select id from pgsaga.worker
   -- control: claim-worker
   where exists (select from due) and id = $1 and not dead for key share
+), fair as (
+  -- A queue's lanes share its number.
+  select row_id, run_at, bytes, participant, place from due where room >= $2
+  union all
+  select row_id, run_at, bytes, participant, place from (
+    select d.*, row_number() over (partition by d.queue order by place, run_at, row_id) as nth from due d where room < $2
+  ) few
+  -- control: claim-queue-room
+  where nth <= room
 ), taken as (
-  select row_id, run_at, bytes, place from due where participant <> all ($12::text[])
+  select row_id, run_at, bytes, place from fair where participant <> all ($12::text[])
   union all
   select row_id, run_at, bytes, place from (
     select d.*, p.room, row_number() over (partition by d.participant order by place, run_at, row_id) as nth
-    from due d join unnest($12::text[], $13::bigint[]) as p (participant, room) using (participant)
+    from fair d join unnest($12::text[], $13::bigint[]) as p (participant, room) using (participant)
   ) few
   where nth <= room
 ), fitting as materialized (
@@ -97,7 +110,7 @@ with lanes as materialized (
     exists (select from me)
       or not exists (select from due) and coalesce($14, pg_postmaster_start_time()) = pg_postmaster_start_time() as alive
 )
-select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.watermark,
+select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.priority, l.watermark,
   -- Bounded to the range of a worker's clock.
   case when l.lowest is not null then greatest(least(l.lowest, timestamptz '9999-12-31 00:00:00+00'), 'epoch') end as lowest,
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
@@ -109,7 +122,7 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.watermark,
   null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
 from header h
 left join lateral (
-  select s.id as lane, s.queue, greatest(s.watermark, 'epoch') as watermark,
+  select s.id as lane, s.queue, s.priority, greatest(s.watermark, 'epoch') as watermark,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at >= s.watermark and worker is null order by run_at limit 1) as lowest,
     (select run_at from pgsaga.task t where t.lane = s.id and run_at > (select clock_timestamp()) and worker is null and format <= $3
        and (participant <> all ($7::text[]) or interrupt is not null)
@@ -117,7 +130,7 @@ left join lateral (
   from lanes s
 ) l on true
 union all
-select null, null, null, null, c.lane, null, null, null, null, null,
+select null, null, null, null, c.lane, null, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_isolated,
   -- control: claim-times
   c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,

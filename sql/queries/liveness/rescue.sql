@@ -2,7 +2,9 @@
 -- because this statement could lose their new columns.
 --
 -- The statement that queues the next attempt also records the lost attempt as `unknown`
--- (docs/races.md, R4). A rescued task is a new row, so that a late settle of the dead worker finds
+-- (docs/races.md, R4). An attempt of a transactional handler is `unsent`: what it wrote commits
+-- together with its record, and once the task's row is gone no record of it can be written
+-- (docs/races.md, R31). A rescued task is a new row, so that a late settle of the dead worker finds
 -- nothing. A worker that retired (`retired`) did not die: the outcomes of its tasks are unknown,
 -- but their `lost` is not raised.
 --
@@ -14,7 +16,8 @@ with lost as materialized (
   -- control: rescue-scan
   select id, saga_id, epoch, interrupt from pgsaga.task where worker = $1 and format <= $3 limit $2
 ), died as materialized (
-  select coalesce((select not retired from pgsaga.worker where id = $1), true) as died
+  select coalesce((select not retired from pgsaga.worker where id = $1), true) as died,
+    coalesce((select transactional from pgsaga.worker where id = $1), '{}') as transactional
 ), locked_saga as materialized (
   select s.id, s.steps
   from (select distinct saga_id from lost) i
@@ -24,7 +27,9 @@ with lost as materialized (
     for no key update skip locked
   ) s
 ), locked as materialized (
-  select t.*, d.died
+  select t.*, d.died, whom.participant as whom,
+    -- control: rescue-transactional
+    whom.participant = any (d.transactional) as is_rolled_back
   from lost i
   join locked_saga s on s.id = i.saga_id
   cross join died d
@@ -34,21 +39,24 @@ with lost as materialized (
       -- control: rescue-task-fence
       and k.interrupt is not distinct from i.interrupt offset 0 for update skip locked
   ) t
+  cross join lateral (
+    select coalesce(split_part(split_part(t.url, '/', case when split_part(t.url, '/', 1) like '%:' then 3 else 1 end), '?', 1), '') as participant
+  ) whom
 ), recorded as (
   insert into pgsaga.history (saga_id, step, op, attempt, outcome, message, worker)
   -- control: rescue-lost-try
-  select saga_id, step, op, attempt, 'unknown', 'worker ' || $1 || ' was lost during this try', $1 from locked
+  select saga_id, step, op, attempt, case when is_rolled_back then 'unsent' else 'unknown' end, 'worker ' || $1 || ' was lost during this try' || case when is_rolled_back then ', which was rolled back' else '' end, $1 from locked
 ), removed as (
   delete from pgsaga.task t where t.ctid = any (array(select row_id from locked))
 ), queued as (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_isolated, format, bytes,
                            lane, participant, interrupt, deadline, epoch, run_at)
   -- control: rescue-next-try
-  select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, true, 'unknown',
+  select saga_id, step, op, least(attempt, 2147483646) + 1, least(counted, 2147483646) + 1, unknown_before or not is_rolled_back, case when is_rolled_back then last_outcome else 'unknown' end,
     -- control: rescue-deaths
     least(lost + died::int, 30000), least(lost_isolated + (died and isolated)::int, 30000), format, bytes,
     -- control: rescue-next-task
-    lane, coalesce(split_part(split_part(url, '/', case when split_part(url, '/', 1) like '%:' then 3 else 1 end), '?', 1), ''), interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
+    pgsaga.lane_of(lane, case when interrupt is null then whom else '' end), whom, interrupt, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
   -- The tasks are new rows now, so a plan that was made before must be made again.

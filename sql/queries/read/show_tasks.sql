@@ -7,7 +7,9 @@ select t.step, t.op, t.attempt, t.counted, t.worker, t.format, t.lost, t.interru
   greatest(least((date_part('epoch', clock_timestamp()) - date_part('epoch', case
     when s.progress is null then greatest(t.run_at, (select at from pgsaga.history where saga_id = $1 order by seq desc limit 1))
     else t.run_at end)) * 1e6, 9e18), -9e18)::bigint as held_us_max,
-  d.workers as denied_by, d.why as denied
+  left(w.progress ->> t.id::text, 200) as progress,
+  d.workers as denied_by, d.why as denied,
+  t.participant like 'participant:%' and not exists (select from pgsaga.worker w where not w.dead and t.participant = any (w.participants)) as unserved
 from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id left join pgsaga.worker w on w.id = t.worker
 cross join lateral (
   select count(*) as workers, min(denied ->> t.participant) as why from pgsaga.worker where not dead and denied ? t.participant

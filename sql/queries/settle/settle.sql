@@ -43,7 +43,9 @@ with kept as materialized (
   where coalesce($27, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
 ), paused as materialized (
   select coalesce(array_agg(l.id), '{}') as lanes
-  from pgsaga.lane l join pgsaga.queue q on q.name = l.queue where q.paused_at is not null
+  from pgsaga.lane l join pgsaga.paused_queue q on q.name = l.queue
+), named as materialized (
+  select exists (select from pgsaga.lane where participant > '') as are_lanes
 ), locked_saga as materialized (
   select s.id
   from (select saga_id from input where not in_place and exists (select from me)) i
@@ -81,6 +83,7 @@ with kept as materialized (
       lost = 0, lost_isolated = 0, isolated = false, epoch = t.epoch + (t.epoch < 2147483647)::int,
       -- The participant of the next step is not known here. An empty name never counts as blocked.
       participant = case when t.lane = any ((select lanes from paused)::int[]) then '' else t.participant end,
+      lane = case when t.lane = any ((select lanes from paused)::int[]) and (select are_lanes from named) then pgsaga.lane_of(t.lane, '') else t.lane end,
       worker = case when t.lane = any ((select lanes from paused)::int[]) then null else t.worker end,
       -- A released task gets the current time, because a watermark could have passed its old one.
       -- Without a release run_at does not change, so that the update stays HOT.
@@ -94,7 +97,10 @@ with kept as materialized (
 ), queued as (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, worker, epoch, run_at)
-  select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
+  select saga_id, next_step, next_op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes,
+    -- A task that this worker keeps stays in its lane, and so does one that any worker may plan.
+    case when delay_us is null or not (select are_lanes from named) then lane
+      else pgsaga.lane_of(lane, case when next_unwinds then '' else next_participant end) end,
     next_participant, case when next_unwinds then 'unwind' end, case when keep_deadline then deadline end,
     -- control: settle-next-epoch
     case when delay_us is null and lane <> all ((select lanes from paused)::int[]) then $1 end, epoch + (epoch < 2147483647)::int,

@@ -39,6 +39,8 @@ with kept as materialized (
 ), me as materialized (
   select id from pgsaga.worker
   where coalesce($32, pg_postmaster_start_time()) = pg_postmaster_start_time() and id = $1 and not dead for key share
+), named as materialized (
+  select exists (select from pgsaga.lane where participant > '') as are_lanes
 ), locked_saga as materialized (
   select p.*, s.deadline
   from (select * from planned where exists (select from me)) p
@@ -75,13 +77,15 @@ with kept as materialized (
 ), again as (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, format, bytes, lane,
                            participant, interrupt, deadline, epoch, run_at)
-  select saga_id, step, op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes, lane,
+  select saga_id, step, op, next_attempt, next_counted, next_unknown, next_last_outcome, format, bytes,
+    case when (select are_lanes from named) then pgsaga.lane_of(lane, case when next_unwinds then '' else participant end) else lane end,
     participant, case when next_unwinds then 'unwind' end, deadline, epoch + (epoch < 2147483647)::int,
     greatest(clock_timestamp(), least(clock_timestamp() + delay_us * interval '1 microsecond', deadline))
   from settled where next_attempt is not null and stuck_reason is null
 ), queued as (
   insert into pgsaga.task (saga_id, step, op, format, bytes, lane, participant, deadline, run_at)
-  select n.saga_id, n.step, n.op, s.format, s.bytes, s.lane, n.participant,
+  select n.saga_id, n.step, n.op, s.format, s.bytes,
+    case when (select are_lanes from named) then pgsaga.lane_of(s.lane, n.participant) else s.lane end, n.participant,
     case when n.op = 'action' then s.deadline end, clock_timestamp()
   from unnest($26::bigint[], $27::smallint[], $28::text[], $29::text[]) as n (saga_id, step, op, participant)
   join (select distinct on (saga_id) saga_id, format, bytes, lane, deadline from settled) s using (saga_id)
@@ -95,7 +99,9 @@ with kept as materialized (
   ) t
 ), interrupted as (
   update pgsaga.task t
-  set interrupt = 'unwind', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end
+  set interrupt = 'unwind', run_at = case when t.worker is null then least(t.run_at, clock_timestamp()) else t.run_at end,
+      -- Any worker may plan it, whoever serves its participant.
+      lane = case when t.worker is null and (select are_lanes from named) then pgsaga.lane_of(t.lane, '') else t.lane end
   where t.id = any (array(select id from others))
 ), unstuck as (
   -- A stuck action may have taken effect, so it is compensated like the others.

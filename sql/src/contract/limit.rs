@@ -19,8 +19,8 @@ pub const RETRY_LIMIT: Whole = Whole { min: 0, max: 1_000_000 };
 
 /// The first wait between two tries: up to a day.
 pub const RETRY_INTERVAL: Seconds = Seconds { max: 86_400 };
-/// The time that one call may take: up to an hour.
-pub const REQUEST_TIMEOUT: Seconds = Seconds { max: 3_600 };
+/// The time that one call may take: up to a day.
+pub const REQUEST_TIMEOUT: Seconds = Seconds { max: 86_400 };
 /// The time until a saga that has not ended is rolled back: up to 365 days.
 pub const TIMEOUT_TO_FAIL: Seconds = Seconds { max: 31_536_000 };
 
@@ -133,7 +133,7 @@ mod tests {
     fn a_limit_contains_both_its_ends() {
         assert_eq!([-1, 0, 3, 4].map(|number| PRIORITY.contains(number)), [false, true, true, false]);
         let is_within = |microseconds| REQUEST_TIMEOUT.contains_us(microseconds);
-        assert!(is_within(1_000) && is_within(3_600_000_000));
-        assert!(!is_within(-1) && !is_within(999) && !is_within(3_600_000_001));
+        assert!(is_within(1_000) && is_within(86_400_000_000));
+        assert!(!is_within(-1) && !is_within(999) && !is_within(86_400_000_001));
     }
 }

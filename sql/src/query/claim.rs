@@ -21,6 +21,9 @@ statements! {
         participant_tasks_max: &'a [i64],
         server_started_at: Option<DateTime<Utc>>,
         denied_task_ids: &'a [i64],
+        participants: &'a [String],
+        /// `None`: every lane that this worker serves.
+        looked_lanes: Option<&'a [i32]>,
     }
 
     /// Delays what is due for participants that get no call now.
@@ -33,8 +36,24 @@ statements! {
         only_if_nobody_may_call: bool,
     }
 
+    /// Moves tasks into the lanes of participants that the worker does not serve.
+    struct Move<'a> = "move" {
+        participants: &'a [&'a str],
+        lanes: &'a [i32],
+        watermarks: &'a [DateTime<Utc>],
+        lane_tasks_max: i64,
+    }
+
+    /// Makes lanes for participants that the worker does not serve.
+    const OPEN_LANES = "open_lanes";
+    /// Moves overdue tasks out of lanes that nobody serves.
+    const OVERDUE = "overdue";
+
     /// What a claim leaves out: steps of parallel sagas, and answers.
     const DETAILS = "details";
+
+    /// Those of the given tasks that have an interrupt.
+    const INTERRUPTED = "interrupted";
 
     /// Tells whether a claim is worth while.
     struct Peek<'a> = "peek" {
@@ -42,6 +61,7 @@ statements! {
         watermarks: &'a [DateTime<Utc>],
         queues: Option<&'a [&'a str]>,
         server_started_at: Option<DateTime<Utc>>,
+        participants: &'a [String],
     }
 
     struct Release<'a> = "release" {

@@ -3,10 +3,20 @@ statements! {
 
     /// Removes a dead worker's row.
     const BURY = "bury";
+    /// Why a worker may not work in the database.
+    const CHECK_HOME = "check_home";
     /// Declares a silent worker dead.
     const DECLARE_DEAD = "declare_dead";
     /// Raises a worker's counter and reads all counters.
-    const HEARTBEAT = "heartbeat";
+    struct Heartbeat<'a> = "heartbeat" {
+        worker_id: i64,
+        /// The version that the worker knows.
+        schema_version: i64,
+        denied: Option<serde_json::Value>,
+        environment: Option<&'a str>,
+        progress: Option<serde_json::Value>,
+    }
+
     /// The tasks that a worker holds according to the database.
     const HELD = "held";
 
@@ -15,6 +25,10 @@ statements! {
         host: &'a str,
         process_id: i32,
         version: &'a str,
+        environment: Option<&'a str>,
+        queues: Option<&'a [String]>,
+        participants: &'a [String],
+        transactional: &'a [String],
     }
 
     /// Requeues a dead worker's tasks.

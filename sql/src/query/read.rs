@@ -1,6 +1,9 @@
 statements! {
     folder "read";
 
+    /// `pgsaga doctor`: the history partitions that hold rows, for [`crate::Check::among`].
+    const FILLED_HISTORY_PARTITIONS = "filled_history_partitions";
+
     /// `pgsaga list`; a filter that is `None` lets all pass.
     struct List<'a> = "list" {
         statuses: Option<&'a [String]>,

@@ -6,8 +6,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::found::{Found, Misfit, digest};
-use super::{Release, SCHEMA_VERSION};
-use crate::{fail, query};
+use super::{HomeChange, Release, SCHEMA_VERSION};
+use crate::{describe, fail, query};
 
 /// Why a release was not applied. Nothing of the database was changed.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     /// One step failed, and the whole migration was rolled back.
-    #[error("migrate failed at {at}: {}; nothing of the database was changed{advice}", words(source))]
+    #[error("migrate failed at {at}: {}; nothing of the database was changed{advice}", describe(source))]
     Step {
         /// The version of the schema, or the function.
         at: String,
@@ -29,11 +29,6 @@ pub enum ApplyError {
         /// What helps, behind a semicolon; empty where nothing is known.
         advice: &'static str,
     },
-}
-
-/// What Postgres says, without the line of its own source that sqlx adds.
-fn words(error: &sqlx::Error) -> String {
-    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// One step of a migration.
@@ -89,6 +84,10 @@ pub async fn apply(connection: &mut PgConnection, release: &Release) -> Result<V
     for Step { kind, sql } in &steps {
         let done = sqlx::raw_sql(AssertSqlSafe(sql.as_str())).execute(&mut *transaction).await;
         done.map_err(|source| ApplyError::Step { at: kind.to_string(), advice: advice(&source), source })?;
+    }
+    // A new database is one of this cluster.
+    if from == 0 {
+        HomeChange { adopts: true, environment: None }.apply(&mut transaction).await?;
     }
     fail::point("migrate:applied");
     transaction.commit().await?;

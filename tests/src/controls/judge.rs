@@ -73,13 +73,16 @@ pub fn judge(ran: &Ran, test: &str, says: Option<&str>) -> Verdict {
     }
 }
 
-/// The words of the test's panic, without what else it and its workers have written.
+/// The words of the test's panic, without what else it and its workers have written. It is the last
+/// one: handlers of a test may panic before.
 fn panic<'a>(out: &'a str, test: &str) -> &'a str {
     let header = format!("---- {test} stdout ----\n");
     let Some((_, section)) = out.split_once(&header) else { return "" };
     let section = section.split_once("\n---- ").map_or(section, |(section, _)| section);
     let section = section.split_once("\nfailures:\n").map_or(section, |(section, _)| section);
-    let Some(start) = section.find(" panicked at ") else { return section.trim() };
+    let section =
+        section.split_once("\nthe end of the log of worker").map_or(section, |(section, _)| section);
+    let Some(start) = section.rfind(" panicked at ") else { return section.trim() };
     let words = &section[start..];
     words.split_once("\nnote: run with ").map_or(words, |(words, _)| words).trim()
 }
@@ -123,6 +126,15 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 100 filtered out
             panic!("the worker's log is not what the test says")
         };
         assert!(said.starts_with("panicked at ") && said.ends_with("right: 0"), "{said}");
+    }
+
+    #[test]
+    fn of_several_panics_the_last_is_the_tests() {
+        let said = FAILED.replace(
+            "\nthread 'races::late' (7)",
+            "\nthread 'races::late' (7) panicked at tests/tests/e2e/handlers/calls.rs:1:1:\nnot in the mood\nnote: run with x\n\nthread 'races::late' (7)",
+        );
+        assert_eq!(judge(&ran(&said), "races::late", Some("the repeat finds another epoch")), Verdict::Red);
     }
 
     #[test]

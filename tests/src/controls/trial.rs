@@ -147,7 +147,7 @@ fn in_target<'a>(command: &'a mut Command, target: &Path) -> &'a mut Command {
     command
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("PGSAGA_TESTS", "full")
+        .env("TEST_SIZE", "full")
         .env(binary::OF_A_CONTROL, "true")
 }
 

@@ -41,6 +41,15 @@ pub fn pgsaga() -> &'static Path {
     })
 }
 
+/// An example of a crate of the workspace.
+///
+/// # Panics
+/// When the build fails; cargo has said why on stderr.
+pub fn example(name: &str) -> PathBuf {
+    let [example] = build(&["--example", name], [name]);
+    example
+}
+
 /// Executables that end themselves at a fail point, see [`pgsaga_sql::fail`].
 #[derive(Debug)]
 pub struct Failing {
@@ -48,6 +57,8 @@ pub struct Failing {
     pub pgsaga: PathBuf,
     /// An application, see `tests/src/bin/producer.rs`.
     pub producer: PathBuf,
+    /// An application with transactional handlers, see `tests/src/bin/vault.rs`.
+    pub vault: PathBuf,
 }
 
 /// They lie in a target folder of their own, so that fail points cannot leak into the product. What
@@ -62,12 +73,13 @@ pub fn failing() -> &'static Failing {
         let folder = target.join("fail-points");
         let shared =
             format!("build.build-dir = {:?}", target.to_str().expect("a target folder that is text"));
-        let mut arguments =
-            vec!["--bin", "pgsaga", "--bin", "producer", "--features", "pgsaga-tests/fail-points"];
+        let mut arguments = vec!["--features", "pgsaga-tests/fail-points"];
+        let names = ["pgsaga", "producer", "vault"];
+        names.iter().for_each(|name| arguments.extend(["--bin", name]));
         arguments.extend(["--config", &shared, "--target-dir"]);
         arguments.push(folder.to_str().expect("a target folder that is text"));
-        let [pgsaga, producer] = build(&arguments, ["pgsaga", "producer"]);
-        Failing { pgsaga, producer }
+        let [pgsaga, producer, vault] = build(&arguments, names);
+        Failing { pgsaga, producer, vault }
     })
 }
 

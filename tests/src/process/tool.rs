@@ -33,16 +33,30 @@ pub enum Part {
     Python(&'static str),
     /// Node, and the module beside the examples.
     Node(&'static str),
+    /// A library for Java beside the examples.
+    Jar(&'static str),
 }
 
 /// Every tool that a test needs.
-pub const TOOLS: [Tool; 8] = [
+pub const TOOLS: [Tool; 13] = [
     Tool {
         name: "chromium",
         parts: &[Part::Program("chromium")],
         install: "apt-get install chromium fonts-dejavu-core",
     },
+    Tool { name: "django", parts: &[Part::Python("django")], install: "docs/examples/install" },
+    Tool {
+        name: "drizzle",
+        parts: &[Part::Node("drizzle-orm"), Part::Node("pg"), Part::Node("tsx")],
+        install: "docs/examples/install",
+    },
     Tool { name: "faketime", parts: &[Part::Program("faketime")], install: "apt-get install faketime" },
+    Tool {
+        name: "jdbc",
+        parts: &[Part::Jar("postgresql.jar"), Part::Program("java")],
+        install: "apt-get install default-jdk maven && docs/examples/install",
+    },
+    Tool { name: "node", parts: &[Part::Program("node")], install: "apt-get install nodejs" },
     Tool { name: "node_pg", parts: &[Part::Node("pg")], install: "docs/examples/install" },
     Tool { name: "pgbouncer", parts: &[Part::Program("pgbouncer")], install: "apt-get install pgbouncer" },
     Tool { name: "prometheus", parts: &[Part::Program("prometheus")], install: "apt-get install prometheus" },
@@ -53,6 +67,11 @@ pub const TOOLS: [Tool; 8] = [
         install: "apt-get install postgresql-client",
     },
     Tool { name: "psycopg", parts: &[Part::Python("psycopg")], install: "docs/examples/install" },
+    Tool {
+        name: "sqlalchemy",
+        parts: &[Part::Python("sqlalchemy"), Part::Python("psycopg")],
+        install: "docs/examples/install",
+    },
 ];
 
 impl Tool {
@@ -80,6 +99,9 @@ impl Part {
             Part::Node(module) => {
                 let package = examples().join("node_modules").join(module).join("package.json");
                 Some(vec![program("node")?, Some(package).filter(|package| package.is_file())?])
+            }
+            Part::Jar(name) => {
+                Some(vec![Some(examples().join("java").join(name)).filter(|jar| jar.is_file())?])
             }
         }
     }

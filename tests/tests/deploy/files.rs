@@ -192,3 +192,42 @@ async fn the_logins_of_compose_suffice_for_a_worker() {
     scene.saga("s").step("pay").insert().await;
     scene.expect("s", "succeeded", None, &["pay action"]).await;
 }
+
+/// The ports that a command listens at by default, and those that documents give to workers.
+#[test]
+fn no_port_is_given_out_twice() {
+    let mut given: Vec<(String, String)> = ["work", "ui", "echo"]
+        .map(|command| {
+            let help = help(&[command]);
+            let (_, listen) = help.split_once("--listen <ADDRESS:PORT>").unwrap();
+            let (_, default) = listen.split_once("[default: ").unwrap();
+            let port = default.split(']').next().unwrap().rsplit(':').next().unwrap();
+            (port.to_owned(), format!("pgsaga {command}"))
+        })
+        .into();
+    let work = given[0].0.clone();
+    let documents = ["docs", "docs/deploy"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(Path::new(ROOT).join(folder)).unwrap();
+        entries.map(move |entry| Path::new(folder).join(entry.unwrap().file_name()))
+    });
+    for path in documents.filter(|path| Path::new(ROOT).join(path).is_file()) {
+        for line in read(path.to_str().unwrap()).lines() {
+            let port = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+            let instances =
+                line.split("pgsaga-worker@").skip(1).map(|rest| (port(rest), "an instance".to_owned()));
+            let started = line.split_once("pgsaga work ").into_iter().filter_map(|(_, rest)| {
+                let (_, address) = rest.split_once("--listen ")?;
+                Some((
+                    port(address.split(' ').next()?.rsplit(':').next()?),
+                    format!("{}: {line}", path.display()),
+                ))
+            });
+            given.extend(instances.chain(started).filter(|(port, _)| !port.is_empty() && *port != work));
+        }
+    }
+    given.sort();
+    given.dedup();
+    let ports: BTreeSet<&String> = given.iter().map(|(port, _)| port).collect();
+    assert_eq!(ports.len(), given.len(), "{given:#?}");
+    assert!(given.len() >= 5, "{given:#?}");
+}

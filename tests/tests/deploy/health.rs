@@ -134,7 +134,7 @@ fn whoever_is_not_a_worker_is_not_taken_for_one() {
 fn an_address_that_nobody_can_be_asked_at_is_refused() {
     for (args, says) in [
         (&["--listen", "127.0.0.1:0"][..], "--listen 127.0.0.1:0 names no port; allowed: the address"),
-        (&["--listen", "9464"], "invalid socket address"),
+        (&["--listen", "9464"], "allowed: an IP address and a port, such as 127.0.0.1:9464"),
         (&["--timeout-seconds", "0"], "0 is not in 1..=60"),
     ] {
         let said = health(args, &[]);

@@ -2,6 +2,7 @@
 //! files that say all that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod calls;
 mod files;
 mod health;
 mod manager;

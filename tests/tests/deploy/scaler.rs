@@ -44,7 +44,7 @@ async fn the_scaler_may_ask_its_question_and_nothing_else() {
             "insert into pgsaga.saga (gid, steps) values ('t', '[{\"action\": \"\"}]')",
             "update pgsaga.saga set status = 'succeeded'",
             "delete from pgsaga.task",
-            "update pgsaga.queue set paused_at = now()",
+            "update pgsaga.paused_queue set paused_at = now()",
             "select pgsaga.abort('s', 'no')",
             "select pgsaga.pause('default')",
             "create table pgsaga.mine ()",

@@ -15,10 +15,24 @@ mod application {
     mod producer;
 }
 
+/// The connections to participants, and what they do to the calls that share them.
+mod connections {
+    /// HTTP/2: frozen and old connections, what a server did not process, and full connections.
+    mod http2;
+    /// When an idle connection is used again.
+    mod idle;
+    /// A participant that takes few calls a second, and asks the others to come back later.
+    mod limited;
+}
+
 /// What the database holds, refuses and deletes.
 mod database {
     /// Rows with extreme and unreadable values, each of which costs only its own saga.
     mod extremes;
+    /// A jump of the sequence of saga ids, and ids that no saga got, cost nothing.
+    mod jump;
+    /// What a foreign key or a trigger keeps holds up no other saga's deletion.
+    mod refused;
     /// Retention deletes what finished long ago, and nothing else.
     mod retention;
     /// The least rights with which producers and workers can do their work.
@@ -29,10 +43,24 @@ mod database {
     mod settings;
 }
 
+/// Participants whose handlers run in the worker's process.
+mod handlers {
+    /// What a handler gets, and what becomes of what it returns.
+    mod calls;
+    /// How a handler ends, and that it never runs beside its next attempt.
+    mod ends;
+    /// Tasks of a participant that only some workers serve cost the others nothing.
+    mod lanes;
+    /// What a handler writes to the saga's database commits with the record of its attempt.
+    mod transactional;
+}
+
 /// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.
 mod interleaving {
     /// Epochs, interrupts and locks keep a worker from writing to a task that it has lost.
     mod fences;
+    /// Transactions that use a queue first wait for nobody.
+    mod first_use;
     /// A settle of a parallel saga writes only what was planned from the newest row.
     mod joins;
     /// Settles and rescues wait for no row.
@@ -67,6 +95,10 @@ mod operate {
     mod decisions;
     /// `pgsaga list`, its filters and `--watch`.
     mod list;
+    /// What the log of a worker has at its default level.
+    mod logs;
+    /// What is said when the database is away, lacks the schema or a right.
+    mod messages;
     /// Each exported number against what really happened.
     mod metrics;
     /// `pgsaga show` for people, as JSON and as a picture.
@@ -81,6 +113,8 @@ mod queue {
     mod fairness;
     /// The plans of the hot statements, whatever the statistics say.
     mod plans;
+    /// Queues that no living worker serves.
+    mod served;
     /// A worker that waits is woken, and producers pay for that only while one waits.
     mod wakeup;
 }

@@ -10,7 +10,16 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 /// A worker as the database knows it: an id, and statements run by hand.
 pub(crate) async fn register(connection: &mut PgConnection) -> i64 {
-    let register = query::Register { lease_ms: 15_000, host: "test", process_id: 1, version: "test" };
+    let register = query::Register {
+        lease_ms: 15_000,
+        host: "test",
+        process_id: 1,
+        version: "test",
+        environment: None,
+        queues: None,
+        participants: &[],
+        transactional: &[],
+    };
     let row = register.query().fetch_one(connection).await.unwrap();
     row.get("id")
 }
@@ -254,4 +263,15 @@ pub(crate) async fn rescue_sleeps(scene: &Scene) {
         (sleeping > 0).then_some(())
     })
     .await;
+}
+
+/// Buffers that this session's transaction has read of our tables and their indexes.
+pub(crate) async fn buffers_read(session: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(
+        "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'pgsaga' and c.relkind in ('r', 'i')",
+    )
+    .fetch_one(session)
+    .await
+    .unwrap()
 }

@@ -1,5 +1,5 @@
 //! Everything at once, from a seed: the sequences of sagas, of faults and of an operator's
-//! decisions follow from `SEED`. Half a minute by default, a minute where `PGSAGA_TESTS=full`; an
+//! decisions follow from `SEED`. Half a minute by default, a minute where `TEST_SIZE=full`; an
 //! hour: `CHAOS_SECONDS=3600 cargo test -p pgsaga-tests --test faults chaos -- --nocapture`.
 
 use std::collections::BTreeMap;

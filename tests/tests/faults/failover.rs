@@ -1,5 +1,6 @@
 //! A standby is promoted, and a URL that names both hosts leads to it.
 
+mod handlers;
 mod history;
 #[path = "../e2e/session.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]

@@ -9,6 +9,7 @@ mod case;
 mod producers;
 mod situation;
 mod table;
+mod transactional;
 
 use std::panic::AssertUnwindSafe;
 

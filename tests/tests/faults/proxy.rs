@@ -14,6 +14,7 @@ mod itself;
 mod link;
 mod producers;
 mod statements;
+mod transactional;
 
 /// Fsync on, TCP; shared by these tests, and ended by the kernel with this process.
 async fn cluster() -> &'static Cluster {

@@ -17,7 +17,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[];
 const OF_PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
 /// Who is woken: by these alone.
 const PAGES: [&str; 4] =
-    ["PgsagaNoWorkerReady", "PgsagaSagasStuck", "PgsagaSplitBrain", "PgsagaWorkNotFlowing"];
+    ["PgsagaNoWorkerReady", "PgsagaManySagasStuck", "PgsagaSplitBrain", "PgsagaWorkNotFlowing"];
 const RUNBOOKS: &str = "https://github.com/pgsaga/pgsaga/blob/main/docs/runbooks/";
 
 /// The metric that a name of a series is of.

@@ -3,7 +3,7 @@
 
 use pgsaga_sql::contract::JsonSize;
 use pgsaga_tests::Database;
-use pgsaga_worker::execute::http as call;
+use pgsaga_worker::execute::call;
 
 use crate::dice::Dice;
 use crate::{count, seed};

@@ -3,7 +3,7 @@
 //! callback endpoints yet, so none are tested.)
 //!
 //! Random, but the same at each run: from the seed `HOSTILE_SEED` (1), which is printed,
-//! `HOSTILE_CASES` texts of sagas and of answers (3,000 each, 12,000 where `PGSAGA_TESTS=full`),
+//! `HOSTILE_CASES` texts of sagas and of answers (3,000 each, 12,000 where `TEST_SIZE=full`),
 //! and a fiftieth of that many random HTTP answers and requests. A long run, about an hour:
 //!
 //! ```sh

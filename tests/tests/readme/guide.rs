@@ -31,7 +31,7 @@ impl Reader {
         let db = Database::new().await;
         let (echo, work) = start_tour(&db).await;
         let mut places = vec![(ECHO, echo.address().await)];
-        for address in ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:9465"] {
+        for address in ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:9470"] {
             places.push((address, free_address()));
         }
         Reader { db, echo, others: vec![work], places }

@@ -5,7 +5,10 @@
 
 mod conflicts;
 mod cut_over;
+mod examples;
 mod guide;
+mod handlers;
+mod moves;
 mod process;
 mod runs;
 mod tables;

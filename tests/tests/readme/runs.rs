@@ -1,13 +1,9 @@
-//! What can be run is run as it stands: the tour, the producers in three languages, every SQL
-//! block.
+//! What can be run is run as it stands: the tour, every SQL block.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use pgsaga_tests::scene::{PATIENCE, Scene, broken};
-use pgsaga_tests::tool::examples;
 use pgsaga_tests::{Behaviour, Database, binary, eventually, tool};
 
 use crate::process::{Process, shell};
@@ -90,73 +86,6 @@ async fn the_tour_runs_as_it_stands() {
             "POST /payment/refuse key=tour-2/payment/action",
             "POST /stock/release key=tour-2/stock/compensate"
         ]
-    );
-    assert_eq!(broken(db.pool()).await, Vec::<String>::new());
-}
-
-#[tokio::test]
-#[cfg_attr(not(has_psql), ignore = "needs psql: apt-get install postgresql-client")]
-async fn the_producer_in_sql_runs_as_it_stands() {
-    runs_as_it_stands("producer.sql", "order-1", tool("psql")).await;
-}
-
-#[tokio::test]
-#[cfg_attr(not(has_psycopg), ignore = "needs psycopg: docs/examples/install")]
-async fn the_producer_in_python_runs_as_it_stands() {
-    runs_as_it_stands("producer.py", "order-2", tool("psycopg")).await;
-}
-
-#[tokio::test]
-#[cfg_attr(not(has_node_pg), ignore = "needs node_pg: docs/examples/install")]
-async fn the_producer_in_javascript_runs_as_it_stands() {
-    runs_as_it_stands("producer.mjs", "order-3", tool("node_pg")).await;
-}
-
-/// A producer of docs/examples makes its order and its saga once, however often it runs.
-async fn runs_as_it_stands(file: &str, gid: &str, program: PathBuf) {
-    let db = Database::new().await;
-    let (echo, _work) = start_tour(&db).await;
-    let address = echo.address().await;
-    let table = blocks_of(PRODUCERS, "sql").swap_remove(0).text;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(db.pool()).await.unwrap();
-    // Below the folder that has node_modules: an ES module looks for others from its own place
-    // upwards.
-    fs::create_dir_all(examples()).unwrap();
-    let folder = tempfile::tempdir_in(examples()).unwrap();
-    let copy = folder.path().join(file);
-    fs::write(&copy, read(&format!("docs/examples/{file}")).replace(ECHO, &address)).unwrap();
-    let run = || -> String {
-        let mut command = Command::new(&program);
-        if file == "producer.sql" {
-            command.args([db.url(), "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-f"]);
-        }
-        let output = command.arg(&copy).env("DATABASE_URL", db.url()).output().unwrap();
-        assert!(output.status.success(), "{file}: {}", text(&output.stderr));
-        text(&output.stdout)
-    };
-    let printed = run();
-    assert!(printed.contains(gid), "{file}: {printed}");
-    eventually(PATIENCE, &format!("{gid} succeeds"), async || {
-        let status: Option<String> = sqlx::query_scalar(
-            "select s.status from pgsaga.saga s, orders o where s.gid = $1 and $1 = 'order-' || o.id and o.cents = 990",
-        )
-        .bind(gid)
-        .fetch_optional(db.pool())
-        .await
-        .unwrap();
-        (status? == "succeeded").then_some(())
-    })
-    .await;
-    // A second run, as after a lost answer, changes nothing, and tells how it ended.
-    let printed = run();
-    assert!(printed.contains("succeeded"), "{file}: {printed}");
-    assert_eq!(
-        echo.calls(gid),
-        [
-            format!("POST /stock/reserve key={gid}/stock/action"),
-            format!("POST /payment/charge key={gid}/payment/action")
-        ],
-        "{file}"
     );
     assert_eq!(broken(db.pool()).await, Vec::<String>::new());
 }

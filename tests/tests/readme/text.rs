@@ -13,8 +13,10 @@ pub(crate) const GUIDE: [&str; 5] =
     ["docs/sagas.md", "docs/time.md", "docs/results.md", "docs/queues.md", "docs/operating.md"];
 pub(crate) const CUT_OVER: &str = "docs/cut-over.md";
 /// Documents with no block that is run here.
-pub(crate) const OTHERS: [&str; 6] = [
+pub(crate) const OTHERS: [&str; 8] = [
+    "docs/handlers.md",
     "docs/dtm.md",
+    "docs/orm.md",
     "docs/limits.md",
     "docs/safety.md",
     CUT_OVER,
@@ -24,7 +26,6 @@ pub(crate) const OTHERS: [&str; 6] = [
 /// What the texts name; a test's own participant takes its place.
 pub(crate) const ECHO: &str = "127.0.0.1:8080";
 pub(crate) const TOUR: &str = "The 60-second tour";
-pub(crate) const PRODUCERS: &str = "Examples";
 
 /// A fenced block.
 pub(crate) struct Block {

@@ -74,10 +74,14 @@ async fn a_saga_does_not_turn_back_past_a_pivot_whose_next_try_was_denied() {
     denied(&scene).await;
     // The abort waits for the pivot's definite outcome. Its task is claimed for the abort's sake,
     // found to need the call, and left alone from then on.
-    let denied = scene.metric("pgsaga_denied_calls_total").await;
-    scene.saga("other").step("a").with("action", json!("")).insert().await;
-    scene.ended("other").await;
-    assert_eq!(scene.metric("pgsaga_denied_calls_total").await, denied, "it is claimed again and again");
+    let claimed = scene.metric("pgsaga_claimed_total").await;
+    for nth in 0..5 {
+        let gid = format!("other-{nth}");
+        scene.saga(&gid).step("a").with("action", json!("")).insert().await;
+        scene.ended(&gid).await;
+    }
+    let claimed = scene.metric("pgsaga_claimed_total").await - claimed;
+    assert!(claimed <= 5.0, "it is claimed again and again: {claimed} claims for five other sagas");
     assert_eq!(scene.status("s").await.unwrap().0, "submitted");
     assert!(!scene.participant.ops_for("s").contains(&"stock compensate".to_owned()));
 
@@ -128,11 +132,16 @@ async fn workers_are_woken_for_a_step_that_another_worker_comes_to_and_may_not_c
         let insert = sqlx::query("insert into pgsaga.saga (gid, steps) values ($1, $2)");
         insert.bind(gid).bind(saga.steps()).execute(&mut *silent).await.unwrap();
         silent.commit().await.unwrap();
-        tokio::time::timeout(PATIENCE, listener.recv()).await.expect("somebody is woken").unwrap();
         let due = "select count(*) from pgsaga.task t join pgsaga.saga s on s.id = t.saga_id
                    where s.gid = $1 and t.step = 2 and t.worker is null and t.run_at <= clock_timestamp()";
-        let due: i64 = sqlx::query_scalar(due).bind(gid).fetch_one(scene.pool()).await.unwrap();
-        assert_eq!(due, 1, "{gid}");
+        // A notification may still be about the saga before.
+        loop {
+            tokio::time::timeout(PATIENCE, listener.recv()).await.expect("somebody is woken").unwrap();
+            let due: i64 = sqlx::query_scalar(due).bind(gid).fetch_one(scene.pool()).await.unwrap();
+            if due == 1 {
+                break;
+            }
+        }
     }
     // Whoever asks for the saga is told why it waits.
     eventually(PATIENCE, "show says why", async || {

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod addresses;
-mod authority;
 mod denied;
 mod guide;
+mod home;
 mod named;
 mod participants;
 mod rights;

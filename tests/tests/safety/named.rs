@@ -133,7 +133,7 @@ async fn a_name_that_no_worker_knows_waits_with_a_message_until_one_does() {
     let event: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
         event["fields"]["reason"],
-        "not called: this worker has no participant \"p\" in the file of --participants"
+        "not called: this worker has no participant \"p\", neither in the file of --participants nor in its process"
     );
     assert_eq!(scene.history("s").await, Vec::<String>::new(), "no try was made");
     assert_eq!(scene.status("s").await.unwrap().0, "submitted", "nothing is lost, and nothing is undone");
@@ -183,7 +183,7 @@ async fn a_bad_file_of_participants_ends_a_worker_at_its_start() {
         (
             "[participant.p]\nurl = \"https://p\"\nlimit = 2",
             &["--participant-limit", "participant:p=3"],
-            "participant:p: found a limit in the file of --participants and one by --participant-limit",
+            "participant:p: found a limit of its own and one by --participant-limit",
         ),
     ] {
         let participants = Participants::new(lines);

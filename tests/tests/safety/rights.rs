@@ -29,6 +29,9 @@ async fn refused(session: &mut PgConnection, statement: &str) -> Option<String> 
 }
 
 const NO_RIGHT: &str = "42501";
+/// What a producer may read of every saga.
+const READABLE: [&str; 10] =
+    ["id", "gid", "status", "reason", "result", "created_at", "finished_at", "queue", "priority", "run_at"];
 
 /// Each column that an INSERT may not give, and each way to change or see what is another's.
 #[tokio::test(flavor = "multi_thread")]
@@ -74,9 +77,7 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
         let statement = format!("update pgsaga.saga set {column} = default");
         assert_eq!(refused(&mut producer, &statement).await.as_deref(), Some(NO_RIGHT), "{statement}");
     }
-    for column in
-        columns.iter().filter(|column| !["gid", "status", "reason", "result"].contains(&column.as_str()))
-    {
+    for column in columns.iter().filter(|column| !READABLE.contains(&column.as_str())) {
         let statement = format!("select {column} from pgsaga.saga");
         assert_eq!(refused(&mut producer, &statement).await.as_deref(), Some(NO_RIGHT), "{statement}");
     }
@@ -85,13 +86,12 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
         "delete from pgsaga.saga where gid = 'victim'",
         "truncate pgsaga.saga cascade",
         "insert into pgsaga.saga (gid, steps) values ('victim', '[{\"action\": \"\"}]') on conflict (gid) do update set steps = excluded.steps",
-        "insert into pgsaga.saga (gid, steps) values ('b', '[{\"action\": \"\"}]') returning id",
         "insert into pgsaga.saga (gid, steps) values ('b', '[{\"action\": \"\"}]') returning *",
         "copy pgsaga.saga to stdout",
         "copy (select steps from pgsaga.saga) to stdout",
         "select s from pgsaga.saga s",
         "select 1 from pgsaga.saga where steps::text like '%a%'",
-        "select gid from pgsaga.saga order by created_at",
+        "select gid from pgsaga.saga order by labels",
         "select gid from pgsaga.saga for update",
         "do $$ begin lock table pgsaga.saga in access exclusive mode; end $$",
         "do $$ begin lock table pgsaga.task in access share mode; end $$",
@@ -108,7 +108,7 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
         "select * from pgsaga.stuck",
         "select * from pgsaga.worker",
         "insert into pgsaga.worker (lease_ms, host, pid, version) values (2000, 'x', 1, 'x')",
-        "update pgsaga.queue set paused_at = now()",
+        "update pgsaga.paused_queue set paused_at = now()",
         "insert into pgsaga.migration (version, name) values (99, 'contract_everything')",
         "update pgsaga.function set digest = ''",
         "select nextval('pgsaga.saga_id_seq')",

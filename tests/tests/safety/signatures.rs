@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use pgsaga_participant::webhook::{Secret, VerifyError, verify};
+use pgsaga_tests::clock::Clock;
 use pgsaga_tests::command::run;
 use pgsaga_tests::scene::{PATIENCE, Scene};
-use pgsaga_tests::{Behaviour, Call};
+use pgsaga_tests::{Behaviour, Call, Worker};
 use serde_json::json;
 
-use crate::participants::{NEW, OLD, Participants, scene_with};
+use crate::participants::{NEW, NO_LOOPBACK, OLD, Participants, scene_with};
 
 fn verified(call: &Call, body: &[u8], secrets: &[&str]) -> Result<String, VerifyError> {
     let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::parse(secret).unwrap()).collect();
@@ -128,4 +129,26 @@ async fn a_secret_is_in_no_log_metric_or_row() {
     assert!(!said.contains("secret, 32 bytes"), "a secret is shown as text");
     let signature = scene.participant.calls_for("s")[0].header("webhook-signature");
     assert!(signature.len() > 40 && !said.contains(&signature), "a signature is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_faketime), ignore = "needs faketime: apt-get install faketime")]
+async fn a_worker_whose_clock_is_wrong_signs_by_the_databases_and_says_so() {
+    let clock = Clock::find();
+    for (offset, skew) in [("+10m", 600.0), ("-10m", -600.0)] {
+        let mut scene = Scene::new().await;
+        let participants = Participants::of("p", &scene.participant, "secret_files = [\"new\"]");
+        let file = participants.file();
+        let flags = [&NO_LOOPBACK[..], &["--participants", &file, "--lease-seconds", "2"]].concat();
+        let worker = Worker::spawn_with_env(scene.db.url(), &flags, &clock.off_by(offset));
+        scene.workers.push(worker);
+        scene.workers[0].ready().await;
+        scene.saga("s").step("a").with("action", json!("participant:p/s/a")).insert().await;
+        assert_eq!(scene.ended("s").await.0, "succeeded");
+        let call = &scene.participant.calls_for("s")[0];
+        assert_eq!(verified(call, &call.body, &[NEW]), Ok("s/a/action".to_owned()), "{offset}");
+        scene.workers[0].wait_for_log("differ by more than a second", PATIENCE).await;
+        let measured = scene.metric("pgsaga_clock_skew_seconds").await;
+        assert!((measured - skew).abs() < 30.0, "{measured} for {offset}");
+    }
 }

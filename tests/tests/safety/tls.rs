@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::Arc;
 
+use pgsaga_tests::authority::{Authority, Issued};
 use pgsaga_tests::command::run_as;
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Cluster, Worker, eventually};
@@ -17,7 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::authority::{Authority, Issued};
 use crate::participants::{NO_LOOPBACK, Participants};
 
 /// TLS in front of a participant. It ends with the test.
@@ -254,8 +254,11 @@ async fn the_link_to_postgres_is_verified_both_ways_by_what_the_url_names() {
     for (ssl, name) in &links {
         assert!(*ssl && name.as_deref().is_some_and(|name| name.contains("CN=fleet")), "{links:?}");
     }
-    // Woken by NOTIFY, so the listening connection has it, too.
-    assert_eq!(scene.workers[0].metric("pgsaga_listener_up").await, Some(1.0));
+    // The listening connection has it, too.
+    eventually(PATIENCE, "the worker listens", async || {
+        (scene.workers[0].metric("pgsaga_listener_up").await == Some(1.0)).then_some(())
+    })
+    .await;
     let log = scene.workers[0].log().join("\n");
     assert!(!log.contains("is not verified") && !log.contains("BEGIN"), "{log}");
 }

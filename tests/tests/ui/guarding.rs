@@ -206,7 +206,11 @@ fn flags_that_are_not_as_they_must_be_end_it_at_the_start() {
     for (flags, env, says) in [
         (vec![], vec![], "--database-url"),
         (vec!["--database-url", "not a url"], vec![], "it looks like postgres://"),
-        (vec!["--database-url", url, "--listen", "9465"], vec![], "invalid socket address"),
+        (
+            vec!["--database-url", url, "--listen", "9460"],
+            vec![],
+            "allowed: an IP address and a port, such as 127.0.0.1:9460",
+        ),
         (vec!["--database-url", url, "--host", "http://x"], vec![], "allowed: a name without scheme"),
         (vec!["--database-url", url, "--token", TOKEN], vec![], "unexpected argument '--token'"),
         (
@@ -238,7 +242,7 @@ fn flags_that_are_not_as_they_must_be_end_it_at_the_start() {
     let help = String::from_utf8_lossy(&run(&["--help"], &[]).stdout).into_owned();
     for word in [
         "PGSAGA_UI_LISTEN",
-        "127.0.0.1:9465",
+        "127.0.0.1:9460",
         "PGSAGA_UI_HOSTS",
         "PGSAGA_UI_TOKEN_FILE",
         "PGSAGA_UI_TOKEN,",

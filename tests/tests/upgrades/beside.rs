@@ -109,7 +109,7 @@ async fn a_running_worker_goes_on_beside_a_schema_that_is_only_larger() {
     // Every statement is prepared on the smaller tables.
     scene.saga("before").step("a").step("b").action(Behaviour::Refuse("no".into())).insert().await;
     scene.ended("before").await;
-    for table in ["saga", "task", "history", "worker", "stuck", "queue", "lane"] {
+    for table in ["saga", "task", "history", "worker", "stuck", "paused_queue", "lane"] {
         sql(&scene, format!("alter table pgsaga.{table} add column later text not null default ''")).await;
     }
     migrated(&scene, "expand_something").await;

@@ -54,7 +54,7 @@ async fn the_dump_shows_every_kind_of_change() {
         "alter table pgsaga.task reset (vacuum_truncate)",
         "alter table pgsaga.saga drop constraint saga_status_check",
         "alter table pgsaga.task drop constraint task_op_check, add constraint task_op_check check (op <> '')",
-        "alter table pgsaga.lane drop constraint lane_queue_fkey",
+        "alter table pgsaga.lane drop constraint lane_pkey",
         "alter table pgsaga.stuck drop constraint stuck_pkey",
         "alter table pgsaga.history detach partition pgsaga.history_3",
         "alter table pgsaga.history_3 set (autovacuum_enabled = off)",
@@ -88,7 +88,7 @@ async fn the_dump_shows_every_kind_of_change() {
         "drop function pgsaga.due_now",
         "create function pgsaga.abort(gid text) returns void language sql as ''",
         "alter role pgsaga_reader bypassrls",
-        "insert into pgsaga.queue (name) values ('more')",
+        "insert into pgsaga.lane (queue, priority) values ('more', 1)",
         "insert into pgsaga.migration (version, name) values (99, 'expand_more')",
         "update pgsaga.function set version = 99 where name = 'abort'",
     ] {

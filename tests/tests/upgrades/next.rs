@@ -16,7 +16,7 @@ const NEXT: i64 = SCHEMA_VERSION + 1;
 const TABLE: SchemaVersion = SchemaVersion {
     version: NEXT,
     name: "expand_made_up",
-    sql: "alter table pgsaga.queue add column made_up text;",
+    sql: "alter table pgsaga.paused_queue add column made_up text;",
 };
 
 fn leak(sql: String) -> &'static str {
@@ -55,7 +55,7 @@ fn next(change: &str) -> Release {
     let changed =
         resume.replace("pgsaga.resume(queue text)", "pgsaga.resume(queue text, loudly boolean default true)");
     assert_ne!(changed, resume);
-    let made_up = "create or replace function pgsaga.made_up(q pgsaga.queue) returns text
+    let made_up = "create or replace function pgsaga.made_up(q pgsaga.paused_queue) returns text
         language plpgsql set search_path = pg_catalog, pg_temp as $$ begin return q.made_up; end $$;
         revoke all on function pgsaga.made_up from public;
         grant execute on function pgsaga.made_up to pgsaga_operator;\n";
@@ -72,7 +72,7 @@ fn next(change: &str) -> Release {
 
 /// The one after that needs the made-up function no more.
 fn after_next() -> Release {
-    let drop = "drop function if exists pgsaga.made_up(pgsaga.queue);\n";
+    let drop = "drop function if exists pgsaga.made_up(pgsaga.paused_queue);\n";
     let head = format!("{}: expands", NEXT + 1);
     let next = next("expands");
     let functions = next.functions.iter().map(|known| match known.name {

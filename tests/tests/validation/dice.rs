@@ -14,7 +14,7 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// How many inputs: `ROLLS`, else 1,000, or 3,000 where `PGSAGA_TESTS=full`.
+/// How many inputs: `ROLLS`, else 1,000, or 3,000 where `TEST_SIZE=full`.
 pub(crate) fn rolls() -> usize {
     setting("ROLLS", sized(1_000, 3_000)) as usize
 }

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
 use crate::{bench, demo, echo, operate, output, signals, ui, words, work};
 use pgsaga_test::embedded;
+use pgsaga_worker::db::Hosts;
+
+const URL_FLAG: &str = "--database-url";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -92,8 +97,13 @@ enum Command {
 
 /// Runs the command of this process and returns its exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_example(error).exit());
+    let access = cli.command.access();
     let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
+    let result = result.map_err(|error| match access {
+        Some((user, role)) => error.explain(&user, role),
+        None => error,
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of the output has closed it, which is no error.
@@ -102,6 +112,42 @@ pub(crate) fn main() -> ExitCode {
             output::complain(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Adds to an error about the database's URL where the URL may come from, and how it looks.
+fn with_example(mut error: clap::Error) -> clap::Error {
+    let is_about_url = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(flags)) => flags.iter().any(|flag| flag.starts_with(URL_FLAG)),
+        Some(ContextValue::String(flag)) => flag.starts_with(URL_FLAG),
+        _ => false,
+    };
+    if is_about_url {
+        let tip =
+            format!("set DATABASE_URL, or give {URL_FLAG}, such as postgres://user:password@host:5432/name");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+impl Command {
+    /// The user that the command logs in as, and the role whose rights it needs.
+    fn access(&self) -> Option<(String, &'static str)> {
+        const READER: &str = "pgsaga_reader";
+        const OPERATOR: &str = "pgsaga_operator";
+        let (database, role) = match self {
+            Command::Show(show) => (&show.database, READER),
+            Command::List(list) => (&list.database, READER),
+            Command::Queues(queues) => (&queues.database, READER),
+            Command::Doctor(doctor) => (&doctor.database, READER),
+            Command::Decide(decide) => (decide.database(), OPERATOR),
+            Command::Pause(pause) => (&pause.database, OPERATOR),
+            Command::Resume(resume) => (&resume.database, OPERATOR),
+            _ => return None,
+        };
+        // A URL that cannot be read is refused when the command connects.
+        let hosts = Hosts::read(&database.database_url, true, Duration::ZERO).ok()?;
+        Some((hosts.user().to_owned(), role))
     }
 }
 
@@ -192,11 +238,10 @@ fn start_log(log: &Log) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
         Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
     })?;
-    // Its warnings contain whole span stacks, and the error itself is reported.
-    let filter = match "reqwest_retry=off".parse() {
-        Ok(quiet) => filter.add_directive(quiet),
-        Err(_) => filter,
-    };
+    // Warnings of libraries about errors that are reported anyway, one with whole span stacks, one
+    // with lines of Postgres' C source.
+    let quiet = ["reqwest_retry=off", "sqlx_core::pool::connection=off"].map(str::parse);
+    let filter = quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

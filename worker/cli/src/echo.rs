@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::operate::filter::address;
 use crate::output::out;
 
 /// Answers every call by its path: /ok with 200, /refuse with 409, /ongoing with 425, /error with
@@ -19,7 +20,7 @@ use crate::output::out;
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
     /// Address and port to listen on
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", env = "PGSAGA_ECHO_LISTEN")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", value_parser = address, env = "PGSAGA_ECHO_LISTEN")]
     listen: SocketAddr,
 }
 

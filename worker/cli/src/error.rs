@@ -1,19 +1,20 @@
 //! Errors of the command line, in words for a person.
 
+use pgsaga_sql::describe;
 use pgsaga_sql::schema::{ApplyError, Misfit};
-use pgsaga_worker::db::sqlstate;
+use pgsaga_worker::db::{is_denied, sqlstate};
 
 /// An error of the command line. Each text says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The database answered with an error, or not at all.
-    #[error("the database: {0}")]
+    #[error("the database: {}", describe(.0))]
     Database(#[from] sqlx::Error),
     /// The worker could not be set up, or stopped working.
     #[error(transparent)]
     Worker(pgsaga_worker::Error),
     /// The result of a decision is unknown.
-    #[error("the database: {error}; it may have been decided all the same: {advice}")]
+    #[error("the database: {}; it may have been decided all the same: {advice}", describe(error))]
     Unanswered { error: sqlx::Error, advice: &'static str },
     /// A step of a migration failed, and the migration was rolled back.
     #[error(transparent)]
@@ -88,6 +89,16 @@ impl Error {
         }
     }
 
+    /// Adds to an error what helps, if this user lacks a right that the role has.
+    pub(crate) fn explain(self, user: &str, role: &'static str) -> Error {
+        match self {
+            Error::Database(source) if is_denied(&source) => {
+                Error::Worker(pgsaga_worker::Error::Denied { user: user.to_owned(), role, source })
+            }
+            error => error,
+        }
+    }
+
     /// A task of this process panicked or was cancelled.
     pub(crate) fn loop_ended(error: &tokio::task::JoinError) -> Error {
         Error::Worker(pgsaga_worker::Error::LoopEnded(error.to_string()))
@@ -100,6 +111,7 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Worker(pgsaga_worker::Error::Usage(_)) => 2,
             Error::Worker(pgsaga_worker::Error::Schema(_)) => 3,
+            Error::Worker(error) if error.database().is_some() => 5,
             Error::NotFound(_) | Error::Absent(_) => 4,
             Error::Database(_) | Error::Unanswered { .. } | Error::Migrate(_) | Error::LockedOut { .. } => 5,
             _ => 6,

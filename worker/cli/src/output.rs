@@ -17,12 +17,30 @@ pub(crate) fn table_of(header: &[&str]) -> Table {
         .load_style(TableStyle::new().header_separator(LINE))
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
+    fit(&mut table);
     table
+}
+
+/// Width of a terminal that does not say how wide it is, such as one that a container or a program
+/// has made.
+const USUAL_COLUMNS: u16 = 80;
+
+/// Returns the width of the terminal; `None` where standard output is none.
+pub(crate) fn columns() -> Option<usize> {
+    plain_table().width().map(usize::from)
+}
+
+/// A terminal of size 0 would get a table of single characters.
+fn fit(table: &mut Table) {
+    if table.width() == Some(0) {
+        table.set_width(USUAL_COLUMNS);
+    }
 }
 
 pub(crate) fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    fit(&mut table);
     table
 }
 

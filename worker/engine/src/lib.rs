@@ -12,5 +12,12 @@ mod upkeep;
 mod wake;
 mod worker;
 
+pub use db::HandlerTransaction;
 pub use error::Error;
-pub use worker::{Options, Worker, WorkerStatus, not_ready};
+pub use execute::handler::{Call, HandlerError, Participant, TransactionalParticipant};
+pub use worker::{Builder, Database, Worker, WorkerStatus, not_ready};
+
+/// The programs of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/handlers.md")]
+struct Guide;

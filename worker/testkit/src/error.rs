@@ -6,7 +6,7 @@ pub enum Error {
     #[error("failed to {0}")]
     Embedded(#[from] crate::embedded::Error),
     /// The database returned an error or did not answer.
-    #[error("the database: {0}")]
+    #[error("the database: {}", pgsaga_worker::db::describe(.0))]
     Database(#[from] sqlx::Error),
     /// The URL of the database cannot be used.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgsaga_participant::{Barrier, Error, Verdict};
 use pgsaga_tests::Database;
-use sqlx::{Acquire as _, PgConnection, PgPool};
+use sqlx::{Acquire as _, AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 
 #[tokio::test]
 async fn the_barrier_lets_each_op_do_its_work_once_and_nothing_be_undone_that_was_not_done() {
@@ -47,6 +47,50 @@ async fn the_barrier_lets_each_op_do_its_work_once_and_nothing_be_undone_that_wa
     .await
     .unwrap();
     assert_eq!(rows, ["saga g action 01 compensate", "saga g compensate 01 compensate"]);
+}
+
+/// The login of a participant seldom owns the schema.
+#[tokio::test]
+async fn a_participants_login_may_enter_once_it_is_allowed_and_nothing_else() {
+    let db = Database::new().await;
+    let file = include_str!("../../../../producer/participant/sql/barrier.sql");
+    for _ in 0..2 {
+        sqlx::raw_sql(file).execute(db.pool()).await.unwrap();
+    }
+    let user = format!("{}_payments", db.name());
+    let create = format!("create role \"{user}\" login");
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(db.pool()).await.unwrap();
+    let url = db.url().replace("postgres://postgres@", &format!("postgres://{user}@"));
+    let mut login = PgConnection::connect(&url).await.unwrap();
+    let enter = "select dtm_barrier.enter('saga', 'g', 'pay', 'action')";
+    let refused = async |login: &mut PgConnection, statement: &str| {
+        let error = login.execute(AssertSqlSafe(statement.to_owned())).await.expect_err(statement);
+        assert_eq!(
+            error.as_database_error().and_then(|error| error.code()).as_deref(),
+            Some("42501"),
+            "{error}"
+        );
+    };
+    refused(&mut login, enter).await;
+
+    // As the head of the file says it.
+    let allow = file.lines().find_map(|line| line.strip_prefix("--   select dtm_barrier.allow(")).unwrap();
+    assert_eq!(allow, "'payments');");
+    for _ in 0..2 {
+        let allow = format!("select dtm_barrier.allow('{user}')");
+        sqlx::raw_sql(AssertSqlSafe(allow)).execute(db.pool()).await.unwrap();
+    }
+    let entered: bool = sqlx::query_scalar(enter).fetch_one(&mut login).await.unwrap();
+    assert!(entered);
+    for statement in [
+        "delete from dtm_barrier.barrier",
+        "update dtm_barrier.barrier set op = 'cancel'",
+        "select setval('dtm_barrier.barrier_seq', 1)",
+        "create table dtm_barrier.mine ()",
+        "select dtm_barrier.allow('pgsaga_reader')",
+    ] {
+        refused(&mut login, statement).await;
+    }
 }
 
 /// A second use under one key would look like a repeated call, and half of the work would be left

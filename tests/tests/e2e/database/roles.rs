@@ -1,7 +1,8 @@
 //! Least rights: what producers and workers can do, and what they cannot.
 
-use pgsaga_tests::Behaviour;
+use pgsaga_tests::command::run_as;
 use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::{Behaviour, Cluster};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -129,4 +130,32 @@ async fn functions_are_not_executable_by_everybody_and_set_their_search_path() {
     .await
     .unwrap();
     assert_eq!(open, Vec::<String>::new());
+}
+
+/// From Postgres 16 on CREATEROLE does not let a user grant the roles that another one has made.
+/// Before, only a user without CREATEROLE meets the same.
+#[tokio::test]
+async fn a_second_administrator_is_told_each_grant_that_helps() {
+    let db = Cluster::shared().await.empty_database("").await;
+    let is_16: bool = sqlx::query_scalar("select current_setting('server_version_num')::int >= 160000")
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+    let user = format!("{}_second", db.name());
+    let (attribute, options) = if is_16 { ("createrole", " with set true, inherit true") } else { ("", "") };
+    db.pool().execute(AssertSqlSafe(format!("create role {user} login {attribute}"))).await.unwrap();
+    let url = db.url().replace("postgres://postgres@", &format!("postgres://{user}@"));
+    for helps in [
+        format!("grant pgsaga_owner to {user}{options}"),
+        format!("grant create on database {} to {user}", db.name()),
+    ] {
+        let said = run_as(&url, &["migrate"]);
+        assert_eq!(said.code, Some(5), "{}", said.err);
+        assert!(said.err.contains(&format!("user {user} may not")), "{}", said.err);
+        assert!(said.err.trim_end().ends_with(&format!("allows it: {helps}")), "{}", said.err);
+        db.pool().execute(AssertSqlSafe(helps)).await.unwrap();
+    }
+    run_as(&url, &["migrate"]).fine();
+    run_as(&url, &["migrate"]).fine();
+    run_as(&url, &["doctor"]).fine();
 }

@@ -173,6 +173,11 @@ async fn every_check_can_fail() {
             "progress_is_what_the_history_says",
             "update pgsaga.saga set progress = 'dm' where gid = 'parallel'",
         ),
+        (
+            "queues_are_served",
+            "with worker as (insert into pgsaga.worker (lease_ms, host, pid, version, queues) values (60000, 'h', 1, 'v', '{other}'))
+             update pgsaga.task set run_at = now() - interval '2 minutes'",
+        ),
         ("rows_can_be_read", "update pgsaga.task set run_at = 'infinity'"),
         // setval() would outlive the rollback.
         ("sequences_are_ahead", "alter sequence pgsaga.saga_id_seq restart with 1"),
@@ -370,5 +375,6 @@ async fn only_a_finished_saga_can_be_deleted_and_history_partitions_are_made_ahe
             .fetch_one(scene.pool())
             .await
             .unwrap();
-    assert_eq!(all, 50, "without a gap from 0 to 41, and eight ahead");
+    // From 0 to 8; from 41 to 49; and 50, if the loop has looked again since.
+    assert!((18..=19).contains(&all), "{all} partitions: those of the ids that sagas have, and eight ahead");
 }

@@ -17,8 +17,17 @@ struct PgBouncer {
     url: String,
 }
 
+/// Settings of a session that PgBouncer drops, or refuses as long as nothing says to drop them.
+const DROPS_SETTINGS: &str = "ignore_startup_parameters = options,extra_float_digits\n";
+const REFUSES_SETTINGS: &str = "";
+
 impl PgBouncer {
     async fn start(scene: &Scene) -> PgBouncer {
+        PgBouncer::start_with(scene, REFUSES_SETTINGS).await
+    }
+
+    /// With a line more in its configuration.
+    async fn start_with(scene: &Scene, more: &str) -> PgBouncer {
         let program = tool("pgbouncer");
         let behind = scene.db.tcp_url().expect("a cluster with TCP");
         let (address, database) = behind.split_once("postgres@").unwrap().1.split_once('/').unwrap();
@@ -33,7 +42,7 @@ impl PgBouncer {
             &ini,
             format!(
                 "[databases]\n{database} = host={host} port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own_port}\n\
-                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 200\n",
+                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 200\n{more}",
                 users.display()
             ),
         )
@@ -154,4 +163,47 @@ async fn producers_work_behind_a_transaction_pooler() {
     }
     assert_eq!(scene.count("succeeded").await, 200);
     scene.healthy().await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(has_pgbouncer), ignore = "needs pgbouncer: apt-get install pgbouncer")]
+async fn a_direct_url_that_leads_through_the_pooler_is_noticed_said_once_and_counts_as_none() {
+    let cluster = Cluster::own(false, true).await;
+    let mut scene = Scene::on(&cluster).await;
+    for (nth, more) in [DROPS_SETTINGS, REFUSES_SETTINGS].into_iter().enumerate() {
+        let bouncer = PgBouncer::start_with(&scene, more).await;
+        let flags = ["--pooled", "--direct-database-url", &bouncer.url, "--lease-seconds", "2"];
+        scene.workers = vec![Worker::spawn(&bouncer.url, &flags)];
+        scene.workers[0].ready().await;
+        let noticed = "--direct-database-url leads through a pooler in transaction mode";
+        scene.workers[0].wait_for_log(noticed, PATIENCE).await;
+        let gid = format!("polled-{nth}");
+        scene.saga(&gid).step("a").insert().await;
+        scene.expect(&gid, "succeeded", None, &["a action"]).await;
+        assert_eq!(scene.metric("pgsaga_listener_up").await, 0.0);
+        let locks: i64 = sqlx::query_scalar("select count(*) from pg_locks where locktype = 'advisory'")
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+        assert_eq!(locks, 0, "a lock is left to a session of the pooler");
+        scene.workers[0].terminate();
+        assert_eq!(scene.workers[0].wait_exit(PATIENCE).await.code(), Some(0));
+        let log = scene.workers[0].log();
+        assert_eq!(log.iter().filter(|line| line.contains(noticed)).count(), 1, "{log:#?}");
+        assert!(!log.iter().any(|line| line.contains("\"ERROR\"")), "{log:#?}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(has_pgbouncer), ignore = "needs pgbouncer: apt-get install pgbouncer")]
+async fn a_worker_that_is_not_told_of_the_pooler_does_not_start() {
+    let cluster = Cluster::own(false, true).await;
+    let scene = Scene::on(&cluster).await;
+    for more in [DROPS_SETTINGS, REFUSES_SETTINGS] {
+        let bouncer = PgBouncer::start_with(&scene, more).await;
+        let mut worker = Worker::spawn(&bouncer.url, &[]);
+        assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(2), "{:#?}", worker.log());
+        let log = worker.log().join("\n");
+        assert!(log.contains("leads through a pooler in transaction mode; set --pooled"), "{log}");
+    }
 }

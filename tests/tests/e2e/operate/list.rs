@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use nix::pty::{Winsize, openpty};
 use pgsaga_tests::command::{Running, run};
@@ -284,4 +285,50 @@ async fn on_a_terminal_watch_draws_the_table_anew_with_colours() {
     assert!(frame.contains("every 1 s") && frame.contains("\x1b[38;5;"), "{frame}");
     watch.interrupt();
     assert_eq!(watch.ended(PATIENCE).await.code(), Some(0));
+}
+
+/// What a command draws on a terminal of this size, without the colours.
+async fn drawn(scene: &Scene, args: &[&str], rows: u16, columns: u16) -> Vec<String> {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(Some(&size), None).unwrap();
+    let mut command = Running::start_with(&scene.db, args, Stdio::from(terminal.slave));
+    let reads: JoinHandle<Vec<u8>> = std::thread::spawn(move || {
+        // The end of the last writer is an error here, not an end of file.
+        let (mut master, mut all) = (File::from(terminal.master), Vec::new());
+        let _ = master.read_to_end(&mut all);
+        all
+    });
+    assert_eq!(command.ended(PATIENCE).await.code(), Some(0), "{}", command.err());
+    let text = String::from_utf8(reads.join().unwrap()).unwrap();
+    // A colour is ESC [ and digits, up to an m.
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap().to_owned();
+    let plain = parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest));
+    plain.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_fits_eighty_columns_and_a_terminal_without_a_size() {
+    let scene = Scene::with_worker().await;
+    let gid = "01935d9e-5a4c-7c3e-9f00-0123456789ab";
+    scene.saga(gid).step("pay").action(Behaviour::Refuse("no money ".repeat(30))).insert().await;
+    scene.ended(gid).await;
+    for (rows, columns) in [(24, 80), (0, 0)] {
+        let lines = drawn(&scene, &["list"], rows, columns).await;
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{columns} columns: {lines:#?}");
+        assert_eq!(lines.len(), 4, "{columns} columns: {lines:#?}");
+        assert!(lines[2].starts_with(&format!("{gid}  failed")), "{columns} columns: {lines:#?}");
+        assert!(lines[3].starts_with("  pay: no money no money"), "{columns} columns: {lines:#?}");
+    }
+    for args in [&["queues"][..], &["show", gid]] {
+        let lines = drawn(&scene, args, 0, 0).await;
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(
+            widest > Some(20),
+            "{args:?}: a terminal of size 0 gets no table of single letters: {lines:#?}"
+        );
+    }
+    let wide = drawn(&scene, &["list"], 24, 200).await;
+    assert!(wide[0].contains("queue") && wide[0].contains("next"), "{wide:#?}");
 }

@@ -1,6 +1,6 @@
 //! What workers export: each number against what really happened.
 
-use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::scene::{PATIENCE, SAMPLE_PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Cluster, eventually};
 
 /// The largest of a sampled metric over the running workers: all but one say 0, or nothing of a
@@ -15,7 +15,7 @@ async fn sampled(scene: &Scene, series: &str) -> f64 {
 }
 
 async fn comes_to(scene: &Scene, series: &str, value: f64) {
-    eventually(PATIENCE, &format!("{series} is {value}"), async || {
+    eventually(SAMPLE_PATIENCE, &format!("{series} is {value}"), async || {
         (scene.metric(series).await == value).then_some(())
     })
     .await;
@@ -101,7 +101,7 @@ async fn one_worker_samples_what_lies_in_the_database_and_another_takes_over() {
     scene.start_worker(&[]).await;
     scene.ended("stuck").await;
     let samples_well = async |scene: &Scene, workers: f64| {
-        eventually(PATIENCE, "everything is sampled", async || {
+        eventually(SAMPLE_PATIENCE, "everything is sampled", async || {
             let exact = [
                 ("pgsaga_sampler", 1.0),
                 ("pgsaga_tasks{queue=\"bulk\",state=\"due\"}", 2.0),
@@ -158,7 +158,7 @@ async fn a_worker_that_cannot_sample_says_so_and_tries_again_soon() {
     let mut scene = Scene::new().await;
     scene.start_worker(&["--database-timeout-seconds", "1"]).await;
     let sampler = async |scene: &Scene, value: f64| {
-        eventually(PATIENCE, &format!("pgsaga_sampler is {value}"), async || {
+        eventually(SAMPLE_PATIENCE, &format!("pgsaga_sampler is {value}"), async || {
             (scene.metric("pgsaga_sampler").await == value).then_some(())
         })
         .await;
@@ -167,7 +167,7 @@ async fn a_worker_that_cannot_sample_says_so_and_tries_again_soon() {
     let mut open = scene.pool().begin().await.unwrap();
     sqlx::raw_sql("lock table pgsaga.saga in access exclusive mode").execute(&mut *open).await.unwrap();
     sampler(&scene, 0.0).await;
-    scene.workers[0].wait_for_log("the database was not sampled", PATIENCE).await;
+    scene.workers[0].wait_for_log("the database was not sampled", SAMPLE_PATIENCE).await;
     open.rollback().await.unwrap();
     sampler(&scene, 1.0).await;
 }
@@ -179,7 +179,7 @@ async fn what_a_worker_sampled_goes_when_it_is_cut_off_from_the_database() {
     scene.saga("later").column("run_at", "now() + interval '1 hour'").step("pay").insert().await;
     scene.start_worker(&["--lease-seconds", "2"]).await;
     let open = async |scene: &Scene, value: f64| {
-        eventually(PATIENCE, &format!("{value} sagas are open"), async || {
+        eventually(SAMPLE_PATIENCE, &format!("{value} sagas are open"), async || {
             let seen = [scene.metric("pgsaga_sampler").await, scene.metric("pgsaga_sagas_open").await];
             (seen == [value, value]).then_some(())
         })
@@ -253,4 +253,25 @@ async fn loops_tick_slots_are_known_and_connections_are_counted() {
     }
     assert_eq!(open, 1.0, "one connection is for heartbeats");
     assert!(scene.metric("pgsaga_pool_wait_seconds_count{pool=\"work\"}").await >= 1.0);
+}
+
+#[tokio::test]
+async fn an_op_that_is_tried_without_success_is_seen_by_its_first_attempt() {
+    let scene = Scene::with_worker().await;
+    let slow = |gid: &'static str| scene.saga(gid).column("retry_interval", "'1 hour'");
+    slow("tried").step("a").step("b").action(Behaviour::Status(500)).insert().await;
+    // It waits for its first attempt, however long.
+    scene.saga("later").column("run_at", "now() + interval '1 day'").step("a").insert().await;
+    eventually(PATIENCE, "both attempts are settled", async || {
+        (scene.history("tried").await.len() == 2).then_some(())
+    })
+    .await;
+    // The success of the first step is older, and does not count.
+    let age = "update pgsaga.history set at = now() - case step when 1 then interval '9 hours' else interval '2 hours' end";
+    sqlx::raw_sql(age).execute(scene.pool()).await.unwrap();
+    let seconds = eventually(SAMPLE_PATIENCE, "it is sampled", async || {
+        Some(sampled(&scene, "pgsaga_longest_retry_seconds").await).filter(|seconds| *seconds > 3600.0)
+    })
+    .await;
+    assert!((7200.0..7300.0).contains(&seconds), "{seconds}");
 }

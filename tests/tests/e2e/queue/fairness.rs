@@ -290,3 +290,21 @@ async fn a_deadline_passes_while_a_breaker_is_open() {
         .expect("s", "failed", Some("pay: timeout after 2 seconds"), &["stock action", "stock compensate"])
         .await;
 }
+
+/// Behind one gateway, one path hangs and another one answers.
+#[tokio::test]
+async fn the_queues_behind_one_open_breaker_probe_in_turns() {
+    let scene = Scene::with_worker().await;
+    scene.participant.ruled_by(|call| if call.path.contains("hang") { Hang } else { Ok });
+    let (hang, ok) = (scene.participant.url("/hang"), scene.participant.url("/ok"));
+    let quick = (", request_timeout, retry_interval", ", interval '1 second', interval '1 second'");
+    insert_many(&scene, "hang", 300, &hang, quick.0, quick.1).await;
+    scene.workers[0].wait_for_log("its breaker opens", PATIENCE).await;
+    // A call that is answered closes the breaker, and the hanging calls open it again.
+    for nth in 0..5 {
+        let gid = format!("ok{nth}");
+        insert_many(&scene, &gid, 1, &ok, ", queue", ", 'fast'").await;
+        assert_eq!(scene.ended(&format!("{gid}1")).await.0, "succeeded");
+    }
+    assert_eq!(succeeded(&scene, "hang").await, 0);
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use crate::session::{Ends, claim, register, settle};
+use crate::session::{Ends, buffers_read, claim, register, settle};
 
 /// Elements of each array of a statement that is planned with its values.
 const GROUP: usize = 1000;
@@ -59,7 +59,7 @@ fn value(of: &str) -> String {
     if array { format!("'{{{}}}'", vec![value; GROUP].join(",")) } else { format!("'{value}'") }
 }
 
-const HOT: [(&str, &str); 10] = [
+const HOT: [(&str, &str); 11] = [
     ("claim", query::Claim::SQL),
     ("peek", query::Peek::SQL),
     ("details", query::DETAILS),
@@ -70,6 +70,7 @@ const HOT: [(&str, &str); 10] = [
     ("still_held", query::STILL_HELD),
     ("release", query::Release::SQL),
     ("run_isolated", query::RUN_ISOLATED),
+    ("interrupted", query::INTERRUPTED),
 ];
 
 async fn assert_index_loops(scene: &Scene, with_values: bool, when: &str) {
@@ -197,17 +198,6 @@ async fn buffers_of_a_turn(session: &mut PgConnection, worker: i64) -> (i64, i64
     (between - before, after - between)
 }
 
-/// Buffers that this session's transaction has read of our tables and their indexes.
-async fn buffers_read(session: &mut PgConnection) -> i64 {
-    sqlx::query_scalar(
-        "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace
-         where n.nspname = 'pgsaga' and c.relkind in ('r', 'i')",
-    )
-    .fetch_one(session)
-    .await
-    .unwrap()
-}
-
 /// With an old snapshot held open every dead row stays; the watermark keeps a claim from walking
 /// over them.
 #[tokio::test]
@@ -225,7 +215,7 @@ async fn a_claim_from_the_watermark_does_not_walk_over_what_a_held_snapshot_keep
     session.execute(AssertSqlSafe(format!("prepare claim as {}", query::Claim::SQL))).await.unwrap();
     let mut buffers = async |watermark: &str| -> i64 {
         let explain = format!(
-            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{watermark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}')"
+            "explain (analyze, buffers, format json) execute claim({worker}, 100, 2::smallint, 1000000, '{{1}}', array[{watermark}]::timestamptz[], '{{}}', null, null, 0, false, '{{}}', '{{}}', null, '{{}}', '{{}}', null)"
         );
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain))
             .persistent(false)

@@ -139,3 +139,35 @@ async fn a_producer_that_uses_two_phase_commit_switches_notify_off() {
     scene.expect("quiet", "succeeded", None, &[]).await;
     assert_eq!(scene.status("notifies").await, None);
 }
+
+/// A frozen process reads no notifications. Its session would hold back vacuum, and fill the queue
+/// of notifications until no producer's INSERT could commit.
+#[tokio::test]
+async fn the_server_ends_the_listening_session_of_a_frozen_worker_and_no_other() {
+    let mut scene = Scene::new().await;
+    scene.start_worker(&["--lease-seconds", "2"]).await;
+    let listening = "select pid, state_change - backend_start > interval '5 seconds' as lasts from pg_stat_activity
+        where datname = current_database() and application_name = 'pgsaga listen' and wait_event = 'ClientRead'";
+    let session = async || -> Option<(i32, bool)> {
+        sqlx::query_as(listening).fetch_optional(scene.pool()).await.unwrap()
+    };
+    let (first, _) = eventually(PATIENCE, "it listens", session).await;
+    let lasting =
+        eventually(PATIENCE, "an idle worker keeps its session beyond the limit of 3 s", async || {
+            session().await.filter(|(_, lasts)| *lasts)
+        });
+    assert_eq!(lasting.await.0, first);
+    let pool = scene.pool().clone();
+    scene.workers[0].stop_signal();
+    eventually(PATIENCE, "the server ends the session", async || {
+        let session: Option<(i32, bool)> = sqlx::query_as(listening).fetch_optional(&pool).await.unwrap();
+        session.is_none().then_some(())
+    })
+    .await;
+    assert!(someone_is_idle(&pool).await.is_none(), "producers still notify");
+    scene.workers[0].continue_signal();
+    eventually(PATIENCE, "it listens again", async || {
+        (scene.metric("pgsaga_listener_up").await == 1.0).then_some(())
+    })
+    .await;
+}

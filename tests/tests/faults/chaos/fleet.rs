@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pgsaga_tests::clock::Clock;
 use pgsaga_tests::scene::PATIENCE;
-use pgsaga_tests::{Worker, eventually, tool};
+use pgsaga_tests::{Worker, eventually};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -22,8 +22,7 @@ const LEAVING_MAX: Duration = Duration::from_secs(60);
 /// The workers.
 pub(crate) struct Fleet {
     database_url: String,
-    /// How libfaketime is loaded.
-    preload: String,
+    faketime: Clock,
     places: Vec<Seat>,
     leaving: Vec<(Worker, Instant)>,
     wrongs: Vec<String>,
@@ -38,13 +37,11 @@ struct Seat {
 impl Fleet {
     /// Starts them all and waits until they are ready.
     pub(crate) async fn start(database_url: &str) -> Fleet {
-        let mut faketime = Command::new(tool("faketime"));
-        let output = faketime.args(["-m", "-f", "+1h", "printenv", "LD_PRELOAD"]).output();
-        let preload = String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned();
+        let faketime = Clock::find();
         forget_clocks();
         let mut fleet = Fleet {
             database_url: database_url.to_owned(),
-            preload,
+            faketime,
             places: Vec::new(),
             leaving: Vec::new(),
             wrongs: Vec::new(),
@@ -61,15 +58,7 @@ impl Fleet {
     fn spawn(&self, clock: Option<&'static str>) -> Worker {
         let flags = ["--lease-seconds", "2", "--grace-seconds", "3", "--concurrency", "128"];
         match clock {
-            Some(clock) => {
-                // Durations are measured with the monotonic clock, which no administrator sets.
-                let env = [
-                    ("LD_PRELOAD", self.preload.as_str()),
-                    ("FAKETIME", clock),
-                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-                ];
-                Worker::spawn_with_env(&self.database_url, &flags, &env)
-            }
+            Some(clock) => Worker::spawn_with_env(&self.database_url, &flags, &self.faketime.off_by(clock)),
             None => Worker::spawn(&self.database_url, &flags),
         }
     }

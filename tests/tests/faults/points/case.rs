@@ -105,6 +105,12 @@ impl Case {
                 stage.dead().await;
                 stage.other_participant.accept_again().await;
             }
+            Situation::Unserved => {
+                stage.insert_unserved().await;
+                stage.arm();
+                stage.start_mortal().await;
+                stage.dead().await;
+            }
             Situation::Purging => {
                 stage.arm();
                 stage.start_mortal().await;
@@ -258,6 +264,12 @@ impl Stage {
             }
         }
         saga.insert().await;
+    }
+
+    /// It is rolled back at its deadline.
+    async fn insert_unserved(&self) {
+        let saga = self.scene.saga("unserved").column("timeout_to_fail", "'2 seconds'").step("pay");
+        saga.with("action", json!("participant:nobody/pay")).insert().await;
     }
 
     /// A breaker opens after twenty calls in a row that nobody answered.

@@ -10,7 +10,7 @@ use pgsaga_tests::{Cluster, binary};
 use tokio::task::spawn_blocking;
 
 /// Where an application or a migration dies.
-pub(super) const POINTS: [&str; 12] = [
+pub(super) const POINTS: [&str; 16] = [
     "producer_submit:before",
     "producer_submit:after",
     "producer_submit_many:before",
@@ -23,6 +23,10 @@ pub(super) const POINTS: [&str; 12] = [
     "migrate:roles",
     "migrate:applied",
     "migrate:after",
+    "home_adopt:before",
+    "home_adopt:after",
+    "home_name:before",
+    "home_name:after",
 ];
 
 /// Runs a program; it must end well, or die at the point.
@@ -129,13 +133,15 @@ async fn a_migration_that_dies_is_run_again() {
     let folder = tempfile::tempdir().unwrap();
     let armed = folder.path().join("armed");
     File::create(&armed).unwrap();
-    for point in POINTS.iter().filter(|point| point.starts_with("migrate")) {
+    let flags = ["--environment", "test"];
+    for point in POINTS.iter().filter(|point| point.starts_with("migrate") || point.starts_with("home")) {
         let mut scene = Scene::on(&cluster).await;
         sqlx::raw_sql("drop schema pgsaga cascade").execute(scene.pool()).await.unwrap();
-        let arguments = vec!["migrate".to_owned(), "--database-url".to_owned(), scene.db.url().to_owned()];
+        let arguments = ["migrate", "--database-url", scene.db.url(), "--adopt"].into_iter().chain(flags);
+        let arguments: Vec<String> = arguments.map(str::to_owned).collect();
         run(pgsaga, arguments.clone(), Some((point, &armed))).await;
         run(pgsaga, arguments, None).await;
-        scene.start_worker(&[]).await;
+        scene.start_worker(&flags).await;
         scene.saga("s").step("pay").insert().await;
         scene.expect("s", "succeeded", None, &["pay action"]).await;
     }

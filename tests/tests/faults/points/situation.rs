@@ -17,6 +17,8 @@ pub(super) enum Situation {
     Draining,
     /// The step's participant is dead, and a breaker open.
     Parking,
+    /// A saga calls a participant that no worker has.
+    Unserved,
     /// It deletes sagas that finished long ago.
     Purging,
     /// A person aborts or forces during the call, pauses the queue, or lets it go on.
@@ -29,7 +31,8 @@ pub(super) enum Situation {
 }
 
 use Situation::{
-    Changed, Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect, Working,
+    Changed, Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect,
+    Unserved, Working,
 };
 
 impl Situation {
@@ -70,6 +73,12 @@ pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
         ("settle_parallel:after", Parallel),
         ("heartbeat:before", Meanwhile),
         ("heartbeat:after", Meanwhile),
+        ("open_lanes:before", Unserved),
+        ("open_lanes:after", Unserved),
+        ("move:before", Unserved),
+        ("move:after", Unserved),
+        ("overdue:before", Unserved),
+        ("overdue:after", Unserved),
         ("register:before", Rescuing),
         ("register:after", Rescuing),
         ("make_history_partitions:before", Rescuing),

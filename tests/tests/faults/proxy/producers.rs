@@ -161,7 +161,7 @@ async fn an_abort_whose_reply_is_lost_is_repeated_by_a_program_and_by_a_person()
     assert_eq!(said.code, Some(5), "{}", said.err);
     assert!(said.err.contains("it may have been decided all the same: repeating it is safe"), "{}", said.err);
     let said = tokio::task::spawn_blocking(abort).await.unwrap();
-    assert_eq!(said.fine(), "person: aborting\n");
+    assert_eq!(said.fine(), "person: aborting, as before: nothing was changed\n");
     gate.open();
     for gid in ["program", "person"] {
         let reason = Some("pay: aborted: no stock");

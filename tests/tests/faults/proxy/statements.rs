@@ -47,6 +47,13 @@ const RUNNING: &[Row] = &[
         provoke: |round| round.changed("counted = -1").boxed_local(),
     },
     Row { statement: "defer", doing: "defer", provoke: |round| round.dead_participant().boxed_local() },
+    Row { statement: "open_lanes", doing: "open lanes", provoke: |round| round.unserved().boxed_local() },
+    Row { statement: "move", doing: "move tasks", provoke: |round| round.unserved().boxed_local() },
+    Row {
+        statement: "overdue",
+        doing: "look for overdue tasks",
+        provoke: |round| round.unserved().boxed_local(),
+    },
     Row { statement: "purge_sagas", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row { statement: "purge_history", doing: "retention", provoke: |round| round.old_sagas().boxed_local() },
     Row {
@@ -60,11 +67,14 @@ const ENDING: &[&str] = &["retire", "bury", "release"];
 /// What a worker only reads with, or holds no row by.
 const READING: &[&str] = &[
     "alive",
+    "check_home",
     "details",
     "held",
     "history_partitions",
     "idle_lock",
     "idle_unlock",
+    "interrupted",
+    "listen_limits",
     "peek",
     "progress",
     "sample",
@@ -72,6 +82,7 @@ const READING: &[&str] = &[
     "sample_sagas",
     "schema_version",
     "server_history",
+    "server_process",
     "server_role",
     "still_held",
     "unreachable",

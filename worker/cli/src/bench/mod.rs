@@ -22,6 +22,8 @@ mod usage;
 
 use report::Report;
 use rig::Rig;
+use scenario::backlog::Backlog;
+use scenario::jobs;
 use screen::Screen;
 
 /// Measures sagas per second, latencies and costs with real workers, a real Postgres and real HTTP
@@ -32,7 +34,7 @@ pub(crate) struct Bench {
     /// Scenario to measure
     #[arg(long, value_enum, default_value = "steady", value_name = "NAME")]
     scenario: Scenario,
-    /// Steps of a saga, 1 to 100 [default: 2; rollback: 3]
+    /// Steps of a saga, 1 to 100 [default: 2; rollback: 3; one-step-http: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     steps: Option<u16>,
     /// Bytes of payload in each step, 0 to 100,000
@@ -41,7 +43,8 @@ pub(crate) struct Bench {
     /// Worker processes, 1 to 32 [default: 1; latency: 3; idle: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
     workers: Option<u16>,
-    /// Upper bound on the concurrent calls of each worker; by default that of `pgsaga work`
+    /// Upper bound on the concurrent calls of each worker; by default that of `pgsaga work`, and 16
+    /// for transactional
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Option<u32>,
     /// Connections that insert sagas, 1 to 128 [default: 2; producers: 32]
@@ -54,8 +57,9 @@ pub(crate) struct Bench {
     /// 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=36_000))]
     duration_seconds: Option<u64>,
-    /// Number of sagas that wait before the workers start, for backlog (default 1,000,000), or that
-    /// have finished, for history (default 5,000,000)
+    /// Number of sagas that wait before the workers start, for backlog (default 1,000,000),
+    /// one-step, one-step-http and transactional (200,000), or that have finished, for history
+    /// (5,000,000)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     sagas: Option<u64>,
     /// Print one flat JSON object instead of a table
@@ -95,6 +99,14 @@ enum Scenario {
     DeadParticipant,
     /// Run workers with nothing to do (two minutes)
     Idle,
+    /// Start a worker with 200,000 due sagas of one step, whose handler does nothing, in the same
+    /// process (one minute)
+    OneStep,
+    /// The same with a participant behind HTTP (two minutes)
+    OneStepHttp,
+    /// The same with a handler that writes one row in its transaction, and compare with such
+    /// transactions without sagas (two minutes)
+    Transactional,
 }
 
 impl Bench {
@@ -132,7 +144,16 @@ impl Bench {
             Scenario::DeadParticipant => scenario::steady::dead_participant(self, rig, screen).await,
             Scenario::HeldSnapshot => scenario::held_snapshot::measure(self, rig, screen).await,
             Scenario::History => scenario::history::measure(self, rig, screen).await,
-            Scenario::Backlog => scenario::backlog::measure(self, rig, screen).await,
+            Scenario::Backlog => {
+                let backlog = Backlog { steps: 2, sagas: 1_000_000 };
+                scenario::backlog::measure(self, rig, screen, backlog).await
+            }
+            Scenario::OneStepHttp => {
+                let backlog = Backlog { steps: 1, sagas: jobs::SAGAS };
+                scenario::backlog::measure(self, rig, screen, backlog).await
+            }
+            Scenario::OneStep => jobs::one_step(self, rig, screen).await,
+            Scenario::Transactional => jobs::transactional(self, rig, screen).await,
             Scenario::Latency => scenario::latency::measure(self, rig, screen).await,
             Scenario::Producers => scenario::producers::measure(self, rig, screen).await,
             Scenario::Idle => scenario::idle::measure(self, rig, screen).await,

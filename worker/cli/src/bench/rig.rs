@@ -162,26 +162,14 @@ impl Workers {
     pub(crate) async fn read(&self) -> Result<Vec<Metrics>, Error> {
         let mut all = Vec::new();
         for url in &self.metrics {
-            let read = async { reqwest::get(url).await?.text().await };
-            all.push(Metrics(read.await.map_err(|error| Error::other(format!("read {url}"), error))?));
+            all.push(Metrics::read(url).await?);
         }
         Ok(all)
     }
 
     /// Average tasks of a claim and of a settle since an earlier reading.
     pub(crate) async fn groups(&self, before: &[Metrics]) -> Result<Groups, Error> {
-        let now = self.read().await?;
-        let sum =
-            |metrics: &[Metrics], name: &str| metrics.iter().map(|metrics| metrics.value(name)).sum::<f64>();
-        let mean = |name: &str| {
-            let grown = |suffix| {
-                let name = format!("{name}_{suffix}");
-                sum(&now, &name) - sum(before, &name)
-            };
-            let (sum, count) = (grown("sum"), grown("count"));
-            if count > 0.0 { sum / count } else { 0.0 }
-        };
-        Ok(Groups { claim: mean("pgsaga_claim_tasks"), settle: mean("pgsaga_settle_group_tasks") })
+        Ok(groups(before, &self.read().await?))
     }
 
     /// Seconds of CPU that all workers have used.
@@ -211,9 +199,30 @@ pub(crate) struct Groups {
     pub(crate) settle: f64,
 }
 
+/// Average tasks of a claim and of a settle between two readings of the same workers.
+pub(crate) fn groups(before: &[Metrics], now: &[Metrics]) -> Groups {
+    let sum =
+        |metrics: &[Metrics], name: &str| metrics.iter().map(|metrics| metrics.value(name)).sum::<f64>();
+    let mean = |name: &str| {
+        let grown = |suffix| {
+            let name = format!("{name}_{suffix}");
+            sum(now, &name) - sum(before, &name)
+        };
+        let (sum, count) = (grown("sum"), grown("count"));
+        if count > 0.0 { sum / count } else { 0.0 }
+    };
+    Groups { claim: mean("pgsaga_claim_tasks"), settle: mean("pgsaga_settle_group_tasks") }
+}
+
 pub(crate) struct Metrics(String);
 
 impl Metrics {
+    /// Reads the metrics of a worker.
+    pub(crate) async fn read(url: &str) -> Result<Metrics, Error> {
+        let read = async { reqwest::get(url).await?.text().await };
+        Ok(Metrics(read.await.map_err(|error| Error::other(format!("read {url}"), error))?))
+    }
+
     /// A metric without labels; 0 if the worker has not reported it yet.
     fn value(&self, name: &str) -> f64 {
         self.0

@@ -102,7 +102,7 @@ impl Wal {
             Ok(_) => Some(bytes(include_str!("sql/read/full_pages.sql")).await?),
             // Postgres 14, a server without contrib modules, or a user without the right.
             Err(error) if matches!(db::sqlstate(&error).as_deref(), Some("0A000" | "58P01" | "42501")) => {
-                tracing::info!(%error, "full-page images are not told apart");
+                tracing::info!(error = %db::describe(&error), "full-page images are not told apart");
                 None
             }
             Err(error) => return Err(error.into()),

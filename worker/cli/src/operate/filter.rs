@@ -1,5 +1,6 @@
 //! Filters of sagas, for `pgsaga list` and for decisions about many sagas.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Upper bound on an age. The database's clock has no moment beyond it.
@@ -12,6 +13,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("allowed: up to {YEARS_MAX} years"));
     }
     Ok(duration)
+}
+
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(9464);
+        format!("allowed: an IP address and a port, such as 127.0.0.1:{port}, 0.0.0.0:{port} or [::1]:{port}")
+    })
 }
 
 pub(crate) fn micros(duration: Option<Duration>) -> Option<i64> {

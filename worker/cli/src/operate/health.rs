@@ -12,6 +12,7 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::filter::address;
 use crate::error::Error;
 use crate::output::out;
 use crate::words::printable;
@@ -27,7 +28,7 @@ const SHOWN_CHARS_MAX: usize = 100;
 pub(crate) struct Health {
     /// The --listen of the worker. If that is every address (0.0.0.0 or `[::]`), the loopback
     /// address is asked
-    #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT", value_parser = address)]
     listen: SocketAddr,
     /// Ask /readyz instead of /healthz. A worker that waits for Postgres or drains is not ready
     /// either

@@ -12,6 +12,7 @@ pub(crate) mod read;
 pub(crate) mod show;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use pgsaga_sql::query;
 use pgsaga_sql::schema::Found;
 use pgsaga_worker::db;
@@ -26,7 +27,7 @@ pub(crate) struct Database {
     /// named as libpq allows, such as host1:5432,host2:5432: the command uses the host that accepts
     /// writes (target_session_attrs=any, read-write or primary). Only `work --pooled` may connect
     /// through a pooler in transaction mode
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) database_url: String,
 }
 
@@ -40,7 +41,7 @@ async fn connect(url: &str) -> Result<PgPool, Error> {
 pub(crate) async fn check_schema(database: impl PgExecutor<'_>) -> Result<(), Error> {
     let rows = sqlx::query(query::SCHEMA_VERSION).fetch_all(database).await;
     // A user who may abort sagas need not have the right to read the version.
-    if rows.as_ref().is_err_and(|error| db::sqlstate(error).as_deref() == Some("42501")) {
+    if rows.as_ref().is_err_and(db::is_denied) {
         return Ok(());
     }
     Ok(Found::of(rows)?.check_for_people()?)

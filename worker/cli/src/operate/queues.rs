@@ -21,7 +21,7 @@ pub(crate) struct Pause {
     /// Name of the queue to pause
     queue: String,
     #[command(flatten)]
-    database: Database,
+    pub(crate) database: Database,
 }
 
 /// Resume a paused queue
@@ -30,16 +30,17 @@ pub(crate) struct Resume {
     /// Name of the queue to resume
     queue: String,
     #[command(flatten)]
-    database: Database,
+    pub(crate) database: Database,
 }
 
-/// Show how many tasks of each queue and priority are due, wait and run
+/// Show how many tasks of each queue and priority are due, wait and run, and how many living
+/// workers serve it
 ///
 /// Reads the whole table of tasks, which holds no finished saga.
 #[derive(Debug, Args)]
 pub(crate) struct Queues {
     #[command(flatten)]
-    database: Database,
+    pub(crate) database: Database,
     /// Print one JSON object for each queue and priority
     #[arg(long)]
     json: bool,
@@ -77,8 +78,9 @@ impl Queues {
         if self.json {
             return queues.iter().try_for_each(|(queue, counts)| out_json(json(queue, counts)));
         }
-        let mut table = table_of(&["queue", "priority", "due", "waiting", "running", "oldest due", "paused"]);
-        for column in table.column_iter_mut().skip(1).take(5) {
+        let mut table =
+            table_of(&["queue", "priority", "due", "waiting", "running", "oldest due", "workers", "paused"]);
+        for column in table.column_iter_mut().skip(1).take(6) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         for (queue, counts) in queues {
@@ -90,6 +92,7 @@ impl Queues {
                 count(counts.waiting),
                 count(counts.running),
                 if counts.due > 0 { span_us(counts.oldest_due_us) } else { String::new() },
+                count(counts.workers),
                 queue.paused_at.map(|at| format!("since {}{by}", time(at))).unwrap_or_default(),
             ]);
         }
@@ -101,7 +104,7 @@ fn json(queue: &Queue, counts: &Counts) -> serde_json::Value {
     serde_json::json!({
         "queue": queue.queue, "priority": queue.priority,
         "due": counts.due, "waiting": counts.waiting, "running": counts.running,
-        "oldest_due_seconds": counts.oldest_due_us as f64 / 1e6,
+        "oldest_due_seconds": counts.oldest_due_us as f64 / 1e6, "workers": counts.workers,
         "paused_at": queue.paused_at.map(Time::exact), "paused_by": queue.paused_by,
     })
 }

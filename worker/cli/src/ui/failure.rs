@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use crate::error::Error;
+use pgsaga_sql::describe;
 use pgsaga_worker::db::{Class, sqlstate};
 
 /// Heading if a read was given up.
@@ -94,6 +95,10 @@ impl From<Error> for Failure {
             }
             Error::Unanswered { .. } => {
                 Failure::new(StatusCode::GATEWAY_TIMEOUT, "Nobody knows whether it was done", words)
+            }
+            // Every visitor sees the page, so that host and user are left to the log.
+            Error::Worker(pgsaga_worker::Error::Unreachable { source, .. }) => {
+                of_database(source, format!("the database: {}", describe(source)))
             }
             error if error.is_too_long() => Failure::too_long(),
             Error::Database(error) => of_database(error, words),

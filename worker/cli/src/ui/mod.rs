@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::operate::Database;
+use crate::operate::filter::address;
 use access::guard;
 use access::session::Sessions;
 use access::token::Token;
@@ -61,7 +62,7 @@ pub(crate) struct Ui {
     #[command(flatten)]
     database: Database,
     /// Address and port to listen on
-    #[arg(long, env = "PGSAGA_UI_LISTEN", default_value = "127.0.0.1:9465", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "PGSAGA_UI_LISTEN", default_value = "127.0.0.1:9460", value_name = "ADDRESS:PORT", value_parser = address)]
     listen: SocketAddr,
     /// A host name under which browsers may request the page, such as saga.example; repeatable.
     /// Addresses and localhost are always allowed. Other names are refused, so that no other site

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::failure::Failure;
 use crate::error::Error;
 use crate::operate::check_schema;
+use pgsaga_sql::describe;
 use pgsaga_worker::db::{self, Class, pin};
 
 /// Upper bound on the wait for a permit, and on the wait for a connection after it.
@@ -128,7 +129,7 @@ impl Store {
             if let Error::Database(error) | Error::Unanswered { error, .. } = &error
                 && Class::of(error) == Class::Connection
             {
-                tracing::warn!(%error, "the database does not answer");
+                tracing::warn!(error = %describe(error), "the database does not answer");
                 self.give_up(&pools);
             }
             error.into()
@@ -180,7 +181,9 @@ impl Store {
     }
 
     async fn open(&self) -> Result<Pools, Failure> {
-        let options = db::choose(&self.url).await?.options(SETTINGS);
+        let options =
+            db::choose(&self.url).await.inspect_err(|error| tracing::warn!(%error, "no connection"))?;
+        let options = options.options(SETTINGS);
         let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
         let read_only = options.clone().options([("default_transaction_read_only", "on")]);
         // Outside the pool, because a pool would retry until its time is over and then report only

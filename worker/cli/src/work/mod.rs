@@ -2,29 +2,18 @@ mod systemd;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::error::Error;
 use crate::operate::filter;
-use pgsaga_worker::db::{self, Hosts};
-use pgsaga_worker::execute::Executors;
-use pgsaga_worker::execute::address::Addresses;
-use pgsaga_worker::execute::client;
-use pgsaga_worker::execute::http::{self, HttpExecutor};
-use pgsaga_worker::execute::registry::Registry;
-use pgsaga_worker::execute::trace::Traces;
+use pgsaga_sql::schema;
 use pgsaga_worker::flow::queues;
-use pgsaga_worker::telemetry::listener as http_listener;
-use pgsaga_worker::telemetry::metrics::{self, Series};
-use pgsaga_worker::{Options, Worker, WorkerStatus, not_ready};
+use pgsaga_worker::{Builder, Database, Worker};
 use systemd::Systemd;
 
 /// Runs a worker until SIGTERM or SIGINT, then drains: calls in flight may end, and tasks that were
@@ -49,6 +38,11 @@ pub(crate) struct Work {
     /// --direct-database-url is given
     #[arg(long, env = "PGSAGA_POOLED", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pooled: bool,
+    /// Environment that this worker works for, such as production. The worker works in databases of
+    /// that name only (`pgsaga migrate --environment`), so that it leaves a copy alone; without the
+    /// flag, in databases without a name
+    #[arg(long, env = "PGSAGA_ENVIRONMENT", value_name = "NAME", value_parser = schema::environment)]
+    environment: Option<String>,
     /// The same database without a pooler, for LISTEN; may name several hosts as well. One for each
     /// --database-url, in their order
     #[arg(
@@ -61,24 +55,24 @@ pub(crate) struct Work {
     direct_database_url: Vec<String>,
     /// Connections for claims and settles, 2 to 100; heartbeats, housekeeping and LISTEN use four
     /// more. One number for all databases, or one for each, in their order
-    #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_values_t = [4], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
+    #[arg(long, env = "PGSAGA_DATABASE_CONNECTIONS", default_values_t = [Database::CONNECTIONS], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
     database_connections: Vec<u32>,
     /// Upper bound on the time of a statement, 1 to 600 seconds
-    #[arg(long, env = "PGSAGA_DATABASE_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, env = "PGSAGA_DATABASE_TIMEOUT_SECONDS", default_value_t = Builder::DATABASE_TIMEOUT_SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     database_timeout_seconds: u64,
     /// Address and port that serve /metrics, /healthz and /readyz
-    #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "PGSAGA_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS:PORT", value_parser = filter::address)]
     listen: SocketAddr,
     /// Upper bound on the concurrent calls, 1 to 65,536. One number for every database, or one for
     /// each, in their order
-    #[arg(long, env = "PGSAGA_CONCURRENCY", default_values_t = [512], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, env = "PGSAGA_CONCURRENCY", default_values_t = [Database::CONCURRENCY], value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Vec<u32>,
     /// A worker that was silent for this long is dead, and its tasks are rescued; 2 to 3,600
     /// seconds
-    #[arg(long, env = "PGSAGA_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    #[arg(long, env = "PGSAGA_LEASE_SECONDS", default_value_t = Builder::LEASE_SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease_seconds: u64,
     /// Time that calls in flight have to end after the first signal, 0 to 3,600 seconds
-    #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, env = "PGSAGA_GRACE_SECONDS", default_value_t = Builder::GRACE_SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     grace_seconds: u64,
     /// A queue to serve, optionally with an upper bound on its concurrent calls; repeatable. By
     /// default the worker serves all queues
@@ -93,7 +87,7 @@ pub(crate) struct Work {
     #[arg(long, env = "PGSAGA_PARTICIPANT_LIMITS", value_delimiter = ',', value_name = "HOST[:PORT]=LIMIT", value_parser = participant_limit)]
     participant_limit: Vec<(String, usize)>,
     /// Upper bound on the bytes of an answer that are read and kept, 1,024 to 1,048,576
-    #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = 65_536, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
+    #[arg(long, env = "PGSAGA_ANSWER_BYTES_MAX", default_value_t = Builder::ANSWER_BYTES_MAX, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
     answer_bytes_max: u32,
     // control: retention-asked-for
     /// Delete sagas and their history this long after they finished, such as 90d; at least 1m. By
@@ -109,6 +103,15 @@ pub(crate) struct Work {
     /// Call only named participants. A step with a plain URL waits for a worker that may call it
     #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     deny_plain_urls: bool,
+    /// Time after which an idle connection to a participant is not used again, 1 to 3,600 seconds.
+    /// It must be shorter than the participants' own: a participant that closes the connection as
+    /// the next request arrives makes the outcome of that call unknown
+    #[arg(long, env = "PGSAGA_CONNECTION_IDLE_SECONDS", default_value_t = Builder::CONNECTION_IDLE_SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    connection_idle_seconds: u64,
+    /// Time after which a connection to a participant gets no new calls, 1 to 86,400 seconds. After
+    /// a change in DNS or in a load balancer, calls move within this time
+    #[arg(long, env = "PGSAGA_CONNECTION_AGE_SECONDS", default_value_t = Builder::CONNECTION_AGE_SECONDS, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    connection_age_seconds: u64,
     /// A file with PEM certificates of authorities that may sign participants' certificates, in
     /// addition to the system's own
     #[arg(long, env = "PGSAGA_PARTICIPANT_CA", value_name = "FILE")]
@@ -145,195 +148,74 @@ fn participant_limit(text: &str) -> Result<(String, usize), String> {
 impl Work {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         small_pages();
-        let recorder = metrics::install().map_err(|error| Error::Usage(error.to_string()))?;
-        tokio::spawn(metrics::upkeep(recorder.clone()));
         let databases = self.databases()?;
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|source| Error::Listen { address: self.listen, source })?;
         let address = listener.local_addr().map_or(self.listen, |address| address);
+        let worker = self.builder(databases)?.listen(listener).build()?;
         tracing::info!(%address, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
-        let traces = Traces::from_env()?;
-        let several = databases.len() > 1;
-        let mut workers = Vec::with_capacity(databases.len());
-        let mut running = JoinSet::new();
-        for database in databases {
-            let name = database.name.clone();
-            let span =
-                if several { tracing::info_span!("serving", database = name) } else { tracing::Span::none() };
-            let worker = span.in_scope(|| self.worker(database, traces.clone(), stop.clone()))?;
-            workers.push(worker.status());
-            let served = async move { (name, worker.run().await) };
-            running.spawn(served.instrument(span));
-        }
-        let served = CancellationToken::new();
+        let ended = CancellationToken::new();
         let systemd = Systemd::from_env()
             .map_err(Error::io("start a thread that tells systemd"))?
-            .map(|systemd| tokio::spawn(systemd.run(workers.clone(), stop.clone(), served.clone())));
-        let server = tokio::spawn(http_listener::run(listener, look(workers), recorder, served.clone()));
-        let mut result = Ok(());
-        while let Some(ended) = running.join_next().await {
-            let error = match ended {
-                Ok((_, Ok(()))) => continue,
-                Ok((database, Err(error))) if several => {
-                    tracing::error!(database, %error, "a database cannot be served: the others are drained");
-                    error.into()
-                }
-                Ok((_, Err(error))) => error.into(),
-                Err(error) => Error::loop_ended(&error),
-            };
-            // One process is one unit: its supervisor restarts all of it.
-            stop.cancel();
-            if result.is_ok() {
-                result = Err(error);
-            }
-        }
-        served.cancel();
-        server.abort();
+            .map(|systemd| tokio::spawn(systemd.run(worker.status(), worker.stopping(), ended.clone())));
+        let result = worker.run_until(stop.cancelled()).await;
+        ended.cancel();
         if let Some(systemd) = systemd {
             let _ = systemd.await;
         }
-        if let Some(traces) = traces {
-            traces.close().await;
-        }
-        result
+        Ok(result?)
     }
 
     /// The databases to serve, each with its own limits.
-    fn databases(&self) -> Result<Vec<Served>, Error> {
-        let timeout = Duration::from_secs(self.database_timeout_seconds);
+    fn databases(&self) -> Result<Vec<Database>, Error> {
         let urls: Vec<&String> = self.database_url.iter().filter(|url| !url.is_empty()).collect();
         let direct: Vec<&String> = self.direct_database_url.iter().filter(|url| !url.is_empty()).collect();
         let count = urls.len();
-        if count == 0 {
-            return Err(Error::Usage(
-                "--database-url (DATABASE_URL): found nothing; allowed: postgres://user@host:5432/name"
-                    .to_owned(),
-            ));
-        }
         if ![0, count].contains(&direct.len()) {
             return Err(Error::Usage(format!(
                 "--direct-database-url has {} URLs for {count} databases; allowed: none, or one each",
                 direct.len()
             )));
         }
-        let mut databases: Vec<Served> = Vec::with_capacity(count);
+        let mut databases = Vec::with_capacity(count);
         for (nth, url) in urls.into_iter().enumerate() {
-            let hosts = Hosts::read(url, self.pooled, timeout)?;
-            let name = hosts.database();
-            if databases.iter().any(|other| other.name == name) {
-                return Err(Error::Usage(format!("--database-url names {name} twice")));
+            let mut database = Database::new(url)
+                .connections(of_each("--database-connections", &self.database_connections, nth, count)?)
+                .concurrency(of_each("--concurrency", &self.concurrency, nth, count)?);
+            if let Some(direct) = direct.get(nth) {
+                database = database.direct_url(*direct);
             }
-            let listen_on = match (direct.get(nth), self.pooled) {
-                (Some(direct), _) => Some(Hosts::read(direct, false, timeout)?),
-                (None, false) => Some(hosts.clone()),
-                (None, true) => None,
-            };
-            if hosts.is_unverified() || listen_on.as_ref().is_some_and(Hosts::is_unverified) {
-                tracing::warn!(
-                    database = name,
-                    "the link to Postgres is not verified: use sslmode=verify-full in the database URL"
-                );
-            }
-            databases.push(Served {
-                url: url.clone(),
-                series: if count > 1 { Series::of(&name) } else { Series::default() },
-                name,
-                listen_on,
-                connections_max: of_each("--database-connections", &self.database_connections, nth, count)?,
-                calls_max: of_each("--concurrency", &self.concurrency, nth, count)? as usize,
-            });
+            databases.push(database);
         }
         Ok(databases)
     }
 
-    /// A worker of one database.
-    fn worker(
-        &self,
-        database: Served,
-        traces: Option<Traces>,
-        stop: CancellationToken,
-    ) -> Result<Worker, Error> {
-        let Served { url, series, listen_on, connections_max, calls_max, .. } = database;
-        let (executors, participant_limits) = self.executors(calls_max, traces)?;
-        let options = Options {
-            database: db::Options {
-                url,
-                pooled: self.pooled,
-                connections_max,
-                timeout: Duration::from_secs(self.database_timeout_seconds),
-                heartbeat_timeout: Duration::from_secs(self.lease_seconds) / 4,
-                series,
-            },
-            listen_on,
-            calls_max,
-            lease: Duration::from_secs(self.lease_seconds),
-            grace: Duration::from_secs(self.grace_seconds),
-            retention: self.retention,
-            queues: self.queue.clone(),
-            participant_limits: participant_limits.into_iter().collect(),
-        };
-        Ok(Worker::new(options, executors, stop)?)
-    }
-
-    /// What makes the calls, and how many calls single participants may take at once.
-    fn executors(
-        &self,
-        calls_max: usize,
-        traces: Option<Traces>,
-    ) -> Result<(Executors, Vec<(String, usize)>), Error> {
-        let authorities = match &self.participant_ca {
-            Some(file) => client::certificates(file)?,
-            None => Vec::new(),
-        };
-        let variable = |name: &str| std::env::var(name).ok();
-        let named = match &self.participants {
-            Some(file) => Registry::read(file, variable, &authorities, calls_max)?,
-            None => Registry::default(),
-        };
-        let mut limits = self.participant_limit.clone();
-        for (name, limit) in named.limits() {
-            if limits.iter().any(|(limited, _)| *limited == name) {
-                return Err(Error::Usage(format!(
-                    "{name}: found a limit in the file of --participants and one by --participant-limit; allowed: one of them"
-                )));
-            }
-            limits.push((name, limit));
-        }
-        tracing::info!(
-            participants = named.len(),
-            plain_urls = if self.deny_plain_urls { "denied" } else { "to public addresses" },
-            allowed = ?self.allow_address,
-            "what may be called"
-        );
-        let http = HttpExecutor::new(http::Options {
-            connections_idle_max: calls_max,
-            answer_bytes_max: self.answer_bytes_max as usize,
-            addresses: Addresses::new(self.allow_address.clone()),
-            deny_plain_urls: self.deny_plain_urls,
-            authorities,
+    fn builder(self, databases: Vec<Database>) -> Result<Builder, Error> {
+        let mut databases = databases.into_iter();
+        let first = databases.next().ok_or_else(|| {
+            let why = "--database-url (DATABASE_URL): found nothing; allowed: postgres://user@host:5432/name";
+            Error::Usage(why.to_owned())
         })?;
-        Ok((Executors { http, named, traces }, limits))
+        let builder = databases.fold(Worker::builder(first), Builder::database);
+        Ok(builder
+            .pooled(self.pooled)
+            .environment(self.environment)
+            .database_timeout(Duration::from_secs(self.database_timeout_seconds))
+            .lease(Duration::from_secs(self.lease_seconds))
+            .grace(Duration::from_secs(self.grace_seconds))
+            .retention(self.retention)
+            .queues(self.queue)
+            .participants_file(self.participants)
+            .participant_limits(self.participant_limit)
+            .participant_ca(self.participant_ca)
+            .answer_bytes_max(self.answer_bytes_max as usize)
+            .allow_addresses(self.allow_address)
+            .deny_plain_urls(self.deny_plain_urls)
+            .connection_idle(Duration::from_secs(self.connection_idle_seconds))
+            .connection_age(Duration::from_secs(self.connection_age_seconds))
+            .traced(true))
     }
-}
-
-/// Reads the workers' states for `/metrics` and `/readyz`.
-fn look(workers: Vec<WorkerStatus>) -> http_listener::Look {
-    Arc::new(move || {
-        workers.iter().for_each(WorkerStatus::observe);
-        not_ready(&workers)
-    })
-}
-
-/// A database, with the limits of this process for it.
-struct Served {
-    url: String,
-    /// Without user and password.
-    name: String,
-    series: Series,
-    listen_on: Option<Hosts>,
-    connections_max: u32,
-    calls_max: usize,
 }
 
 /// One value for all databases, or one for each.

@@ -2,22 +2,25 @@
 //! hanging participant would slow down sagas that do not call it. Also releases tasks that must not
 //! start under a newer schema. A deferral is no attempt: it is neither counted nor recorded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgsaga_sql::query;
-use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, PoolKind};
 use crate::execute::task::Task;
-use crate::flow::participants::Participants;
-use crate::flow::participants::{DEFER_MAX, DEFER_MIN};
+use crate::flow::participants::{Blocked, DEFER_MAX, DEFER_MIN, Participants};
 use crate::liveness::membership::Membership;
+use crate::liveness::reconcile::PART;
 use crate::liveness::release::{Release, release};
 use crate::telemetry::metrics::Metrics;
+use crate::wake::others::Others;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
@@ -48,6 +51,7 @@ impl Defer {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut deferred = HashMap::new();
+        let (mut move_at, mut look_at) = (Instant::now(), Instant::now());
         let mut tasks = Vec::new();
         loop {
             self.metrics.ticks.defer.increment(1);
@@ -59,13 +63,19 @@ impl Defer {
                     }
                     self.release_held(&mut tasks).await;
                 }
-                _ = tick.tick() => if self.membership.schema.fits() { self.defer(&mut deferred).await },
+                _ = tick.tick() => if self.membership.fits() {
+                    let blocked = self.participants.blocked();
+                    self.move_unserved(&blocked.unserved, &mut move_at).await;
+                    self.defer(blocked, &mut deferred).await;
+                    self.roll_back_unserved(&mut look_at).await;
+                },
             }
         }
     }
 
     async fn release_held(&self, tasks: &mut Vec<Task>) {
         let id = self.membership.id();
+        self.open_lanes(tasks.iter().map(|task| task.permit.participant())).await;
         let returned: Vec<Release> = tasks
             .iter()
             // Tasks of a previous identity belong to another worker.
@@ -82,10 +92,83 @@ impl Defer {
         tasks.clear();
     }
 
+    /// Makes lanes for those of these participants that this worker does not serve. Where that
+    /// fails, their tasks stay where they are.
+    async fn open_lanes(&self, participants: impl Iterator<Item = &str>) {
+        let unserved: BTreeSet<&str> = participants.filter(|name| !self.participants.serves(name)).collect();
+        if unserved.is_empty() {
+            return;
+        }
+        let unserved = Vec::from_iter(unserved);
+        let statement = sqlx::query(query::OPEN_LANES).bind(unserved);
+        if let Err(error) = self.db.run(PoolKind::Control, statement).await {
+            self.db.failed("open lanes", &error);
+        }
+    }
+
+    /// Moves due tasks of participants that this worker does not serve to workers that do. A walk
+    /// over many due tasks takes a small share of the time: `move_at` is the time of the next one.
+    async fn move_unserved(&self, unserved: &[String], move_at: &mut Instant) {
+        let began = Instant::now();
+        if unserved.is_empty() || began < *move_at {
+            return;
+        }
+        let unserved: Vec<&str> = unserved.iter().map(String::as_str).collect();
+        let mut moved = 0;
+        loop {
+            let (lanes, watermarks) = self.watermarks.all();
+            let statement = query::Move {
+                participants: &unserved,
+                lanes: &lanes,
+                watermarks: &watermarks,
+                lane_tasks_max: BATCH,
+            };
+            let Some(count) = self.count("move tasks", "moved", statement.query()).await else { return };
+            moved += count;
+            if count < BATCH || self.done.is_cancelled() {
+                break;
+            }
+        }
+        *move_at = Instant::now() + began.elapsed() * PART;
+        if moved > 0 {
+            tracing::debug!(participants = ?unserved, tasks = moved, "tasks are left to other workers");
+            let mut others = Others::default();
+            unserved.iter().for_each(|name| others.add(name));
+            others.wake(&self.db).await;
+        }
+    }
+
+    /// Takes overdue tasks from lanes that nobody serves, for all workers.
+    async fn roll_back_unserved(&self, look_at: &mut Instant) {
+        let began = Instant::now();
+        if self.membership.is_duty_worker() && began >= *look_at {
+            let statement = sqlx::query(query::OVERDUE).bind(BATCH);
+            if self.count("look for overdue tasks", "moved", statement).await.is_some_and(|moved| moved > 0) {
+                self.wakeups.due.notify_one();
+            }
+            *look_at = Instant::now() + began.elapsed() * PART;
+        }
+    }
+
+    /// The number that a statement returns. `None` if it failed.
+    async fn count(
+        &self,
+        doing: &'static str,
+        column: &str,
+        statement: Query<'_, Postgres, PgArguments>,
+    ) -> Option<i64> {
+        match self.db.run(PoolKind::Control, statement).await {
+            Ok(rows) => rows.first().and_then(|row| row.try_get(column).ok()),
+            Err(error) => {
+                self.db.failed(doing, &error);
+                None
+            }
+        }
+    }
+
     /// Defers due tasks for as long as the participant's breaker has been open. The delay is longer
     /// if tasks would otherwise become due faster than [`BACK_PER_SECOND`].
-    async fn defer(&self, deferred: &mut HashMap<String, i64>) {
-        let blocked = self.participants.blocked();
+    async fn defer(&self, blocked: Blocked, deferred: &mut HashMap<String, i64>) {
         let whoever = blocked.deferred.into_iter().map(|(name, open)| (name, open, false));
         let if_nobody_may = blocked.deferred_if_nobody_may.into_iter().map(|(name, open)| (name, open, true));
         let blocked: Vec<_> = whoever.chain(if_nobody_may).collect();
@@ -106,13 +189,7 @@ impl Defer {
                     lane_tasks_max: BATCH,
                     only_if_nobody_may_call: if_nobody_may,
                 };
-                let done: i64 = match self.db.run(PoolKind::Control, defer.query()).await {
-                    Ok(rows) => rows.first().and_then(|row| row.try_get("deferred").ok()).unwrap_or(0),
-                    Err(error) => {
-                        self.db.failed("defer", &error);
-                        return;
-                    }
-                };
+                let Some(done) = self.count("defer", "deferred", defer.query()).await else { return };
                 count += done;
                 if done < BATCH || done > most || self.done.is_cancelled() {
                     break;

@@ -11,10 +11,19 @@ use super::Claimer;
 use crate::telemetry::metrics::QueueMetrics;
 use crate::wake::watermark::Seen;
 
+/// What a worker knows of a lane that a claim scanned.
+pub(super) struct Scanned {
+    pub(super) queue: String,
+    pub(super) priority: i16,
+    pub(super) counted: Arc<QueueMetrics>,
+}
+
 /// State of the lanes that a claim scanned.
 #[derive(Default)]
 pub(super) struct LaneReport {
-    pub(super) queues: HashMap<i32, (String, Arc<QueueMetrics>)>,
+    pub(super) scanned: HashMap<i32, Scanned>,
+    /// Lanes with an unclaimed task that is due.
+    pub(super) due: Vec<i32>,
     /// Seconds until the next task is due.
     pub(super) next_due: Option<f64>,
     /// Seconds since the oldest unclaimed task was due.
@@ -50,10 +59,27 @@ impl LaneReport {
         self.look_back = self.look_back.into_iter().chain(look_back).min();
         let queue: String = row.try_get("queue")?;
         let counted = claimer.metrics.queue(&queue);
-        self.queues.insert(lane, (queue, counted));
+        self.scanned.insert(lane, Scanned { queue, priority: row.try_get("priority")?, counted });
         let next_due: Option<f64> = row.try_get("next_due")?;
+        let oldest: Option<f64> = row.try_get("oldest")?;
+        if oldest.is_some_and(|oldest| oldest >= 0.0) {
+            self.due.push(lane);
+        }
         self.next_due = self.next_due.into_iter().chain(next_due).reduce(f64::min);
-        self.oldest = self.oldest.max(row.try_get::<Option<f64>, _>("oldest")?.unwrap_or(0.0));
+        self.oldest = self.oldest.max(oldest.unwrap_or(0.0));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl LaneReport {
+    /// What a claim would say of these lanes.
+    pub(super) fn with(lanes: impl Iterator<Item = i32>, due: &[i32]) -> LaneReport {
+        use crate::telemetry::metrics::{Metrics, Series};
+
+        let counted = Metrics::new(&Series::default()).queue("q");
+        let scanned =
+            |lane| (lane, Scanned { queue: String::new(), priority: 1, counted: Arc::clone(&counted) });
+        LaneReport { scanned: lanes.map(scanned).collect(), due: due.to_vec(), ..LaneReport::default() }
     }
 }

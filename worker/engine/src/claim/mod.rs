@@ -4,6 +4,7 @@ pub(crate) mod defer;
 mod lanes;
 mod row;
 mod take;
+mod turns;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 use lanes::LaneReport;
+use turns::Turns;
 
 /// Lower bound on the pause after a claim that found tasks but did not fill its room. The pause is
 /// twice the duration of the claim, so that a slow database receives fewer claims.
@@ -57,6 +59,8 @@ pub(crate) struct Claimer {
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) participants: Arc<Participants>,
     pub(crate) queues: Arc<Queues>,
+    /// The named participants that this worker serves.
+    pub(crate) named: Vec<String>,
     pub(crate) definitions: Definitions,
     pub(crate) watermarks: Arc<Watermarks>,
     pub(crate) wakeups: Arc<Wakeups>,
@@ -68,12 +72,12 @@ pub(crate) struct Claimer {
 impl Claimer {
     /// Claims tasks until the worker stops.
     pub(crate) async fn run(self) {
-        let mut nth = 0u32;
         let (mut claimed_at, mut looked_back_at) = (Instant::now(), Instant::now());
         let mut longest_gap = Duration::ZERO;
-        let mut empty_in_a_row = 0u32;
+        let (mut nth, mut empty_in_a_row) = (0u32, 0u32);
         // Whether a notification said that a task may be due.
         let mut told = true;
+        let mut turns = Turns::default();
         let mut reconnect = Reconnect::new();
         while let Some(slots) = self.free_slots().await {
             self.metrics.ticks.claim.increment(1);
@@ -88,7 +92,8 @@ impl Claimer {
             let pause = if !self.may_claim() {
                 POLL_MAX / 4 // a heartbeat or a new registration ends this
             } else {
-                let claimed = self.peek_or_claim(slots, told || empty_in_a_row == 0, &mut nth).await;
+                let claimed =
+                    self.peek_or_claim(slots, told, empty_in_a_row == 0, &mut nth, &mut turns).await;
                 match claimed {
                     Ok(claimed) => {
                         reconnect.reset();
@@ -117,7 +122,7 @@ impl Claimer {
 
     /// Whether this worker may claim at all: it knows the schema, and its lease runs.
     fn may_claim(&self) -> bool {
-        let fits = self.membership.schema.fits();
+        let fits = self.membership.fits();
         if !fits {
             // Producers need not notify a worker that claims nothing.
             self.wakeups.idle.send_if_modified(|idle| std::mem::replace(idle, false));
@@ -133,14 +138,20 @@ impl Claimer {
     async fn peek_or_claim(
         &self,
         slots: OwnedSemaphorePermit,
-        at_once: bool,
+        told: bool,
+        is_busy: bool,
         nth: &mut u32,
+        turns: &mut Turns,
     ) -> Result<Claimed, sqlx::Error> {
-        if !at_once && let Some(nothing) = self.peek(slots.num_permits()).await? {
+        if !told
+            && !is_busy
+            && let Some(nothing) = self.peek(slots.num_permits()).await?
+        {
             return Ok(nothing);
         }
         *nth = nth.wrapping_add(1);
-        self.claim(slots, *nth).await
+        let looked = turns.next(told || !is_busy, *nth);
+        self.claim(slots, *nth, looked.as_deref(), turns).await
     }
 
     fn claim_failed(&self, error: &sqlx::Error) {
@@ -216,6 +227,7 @@ impl Claimer {
             watermarks: &watermarks,
             queues: queues.as_deref(),
             server_started_at: self.membership.identity().server,
+            participants: &self.named,
         };
         let rows = self.db.run(PoolKind::Work, peek.query()).await?;
         let mut seen = LaneReport::default();

@@ -11,12 +11,13 @@ use sqlx::{Column as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Claimer;
+use super::lanes::Scanned;
 use crate::db::PoolKind;
 use crate::execute::task::Task;
 use crate::execute::task::bounds::within;
 use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
-use crate::telemetry::metrics::QueueMetrics;
+use crate::flow::participants::Lane;
 use pgsaga_plan::{Attempt, Interrupt, Op, Word};
 
 /// Upper bound on the steps of a saga, as in the INSERT.
@@ -213,8 +214,7 @@ impl Row {
         mut self,
         claimer: &Claimer,
         id: i64,
-        queue: &str,
-        counted: &Arc<QueueMetrics>,
+        scanned: &Scanned,
         details: &mut HashMap<i64, Details>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
@@ -233,7 +233,8 @@ impl Row {
                 saga.steps.len()
             ));
         };
-        let permit = claimer.participants.hold(step.participant(self.now.op));
+        let lane = Lane { id: self.lane, priority: scanned.priority };
+        let permit = claimer.participants.hold(step.participant(self.now.op), lane);
         Ok(Box::new(Task {
             id: self.task_id,
             epoch: self.epoch,
@@ -250,8 +251,8 @@ impl Row {
             saga,
             answers,
             fresh_keys: self.fresh_keys,
-            queue: claimer.queues.hold(queue),
-            counted: Arc::clone(counted),
+            queue: claimer.queues.hold(&scanned.queue),
+            counted: Arc::clone(&scanned.counted),
             age: self.age,
             claimed: Instant::now(),
             _slot: slot,

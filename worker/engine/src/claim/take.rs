@@ -9,8 +9,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::lanes::LaneReport;
+use super::lanes::{LaneReport, Scanned};
 use super::row::{Columns, Details, Row, read_details};
+use super::turns::Turns;
 use super::{Claimed, Claimer};
 use crate::db::PoolKind;
 use crate::execute::task::Task;
@@ -40,12 +41,14 @@ impl Claimer {
         &self,
         mut slots: OwnedSemaphorePermit,
         nth: u32,
+        looked: Option<&[i32]>,
+        turns: &mut Turns,
     ) -> Result<Claimed, sqlx::Error> {
         let asked = slots.num_permits();
         let moving = self.membership.gate.read().await;
         let identity = self.membership.identity();
         let started = Instant::now();
-        let rows = self.send_claim(identity, asked, nth).await?;
+        let rows = self.send_claim(identity, asked, nth, looked).await?;
         let took = started.elapsed();
         self.metrics.claim_seconds.record(took.as_secs_f64());
         let Some(header) = rows.first() else {
@@ -55,6 +58,7 @@ impl Claimer {
             self.membership.lease.end();
         }
         let mut taken = self.read_rows(identity.id, header, &rows)?;
+        turns.learn(looked.is_none(), &taken.lanes, taken.claimed.iter().map(|row| row.lane));
         let found = taken.claimed.len() + taken.unreadable.len();
         if found > 0 {
             fail::point("claimed");
@@ -76,6 +80,7 @@ impl Claimer {
         Identity { id, server }: Identity,
         asked: usize,
         nth: u32,
+        looked: Option<&[i32]>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let blocked = self.participants.blocked();
         self.metrics.breakers_open.set(blocked.open as f64);
@@ -97,6 +102,8 @@ impl Claimer {
             participant_tasks_max: &blocked.few.1,
             server_started_at: server,
             denied_task_ids: &blocked.passed_over,
+            participants: &self.named,
+            looked_lanes: looked,
         };
         self.db.run(PoolKind::Work, statement.query()).await
     }
@@ -158,16 +165,16 @@ impl Claimer {
         let (task_id, epoch, waited, begins) = (row.task_id, row.epoch, row.waited, row.begins());
         let (saga_id, gid) = (row.saga_id, row.gid().to_owned());
         // The statement returned every lane of its tasks, so the entry exists.
-        let (queue, counted) = taken
-            .lanes
-            .queues
-            .entry(row.lane)
-            .or_insert_with(|| (String::new(), self.metrics.queue(DEFAULT_QUEUE)));
-        match row.decode(self, id, queue, counted, details, slot) {
+        let lane = taken.lanes.scanned.entry(row.lane).or_insert_with(|| Scanned {
+            queue: String::new(),
+            priority: i16::MAX,
+            counted: self.metrics.queue(DEFAULT_QUEUE),
+        });
+        match row.decode(self, id, lane, details, slot) {
             Ok(task) => {
                 self.metrics.wait_seconds.record(waited.as_secs_f64());
                 if begins {
-                    counted.started.increment(1);
+                    lane.counted.started.increment(1);
                 }
                 match self.release_if_full(&task) {
                     Some(release) => taken.released.push(release),

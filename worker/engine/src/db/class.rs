@@ -24,11 +24,9 @@ impl Class {
                 _ => Class::Connection,
             };
         }
-        // A missing history partition also has class 23, but no value is at fault: the partition
-        // loop creates the partition.
-        let no_partition = error.as_database_error().is_some_and(|error| error.constraint().is_none());
         match sqlstate(error).as_deref() {
-            Some("23514") if no_partition => Class::Conflict,
+            // No value is at fault: the partition loop creates the partition.
+            _ if is_missing_partition(error) => Class::Conflict,
             // 53200: out of memory. A smaller group needs less memory.
             Some("40001" | "40P01" | "55P03" | "57014" | "53200") => Class::Conflict,
             Some(code) if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
@@ -42,6 +40,26 @@ impl Class {
             _ => Class::Other,
         }
     }
+}
+
+/// Whether the history has no partition for a saga's id.
+pub(crate) fn is_missing_partition(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.code().as_deref() == Some("23514")
+            && error.constraint().is_none()
+            && error.table() == Some("history")
+    })
+}
+
+/// Whether the transaction could not be serialized (40001) or met a deadlock (40P01): the same can
+/// succeed when it is repeated.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
+}
+
+/// Whether the user lacks a right (42501).
+pub fn is_denied(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("42501")
 }
 
 /// Returns the five-character SQLSTATE of a database error.

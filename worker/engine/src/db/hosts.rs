@@ -1,14 +1,14 @@
 use std::io;
 use std::time::Duration;
 
-use pgsaga_sql::query;
+use pgsaga_sql::{describe, query};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::session::{is_unverified, prepare};
+use super::session::{is_unverified, of_handlers, prepare};
 use super::url::{DatabaseUrl, Wanted};
-use super::{Class, no_answer};
+use super::{Class, no_answer, within};
 use crate::error::Error;
 
 /// Upper bound on a host's answer if the URL has no `connect_timeout` and names several hosts. A
@@ -21,6 +21,8 @@ const UNLIMITED: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub struct Hosts {
     hosts: Vec<PgConnectOptions>,
+    /// The same hosts, for sessions of handlers.
+    of_handlers: Vec<PgConnectOptions>,
     wanted: Wanted,
     answer_max: Duration,
 }
@@ -56,8 +58,9 @@ impl Hosts {
             Some(Duration::ZERO) => UNLIMITED,
             Some(timeout) => timeout,
         };
+        let handlers = url.hosts.iter().map(|host| of_handlers(host.clone(), pooled)).collect();
         let hosts = url.hosts.into_iter().map(|host| prepare(host, pooled, timeout)).collect();
-        Ok(Hosts { hosts, wanted: url.wanted, answer_max })
+        Ok(Hosts { hosts, of_handlers: handlers, wanted: url.wanted, answer_max })
     }
 
     /// Whether a host must be chosen, or the role of the only host must be checked.
@@ -85,9 +88,32 @@ impl Hosts {
         self.hosts.get(host).or(self.hosts.first()).cloned().unwrap_or_default()
     }
 
-    /// Returns the upper bound on [`Hosts::connect`], where `one` is the bound for a single host.
-    pub(super) fn patience(&self, one: Duration) -> Duration {
-        if self.chooses() { UNLIMITED } else { one }
+    /// The options of a session for handlers' transactions.
+    pub(super) fn handler_options(&self, host: usize) -> PgConnectOptions {
+        self.of_handlers.get(host).or(self.of_handlers.first()).cloned().unwrap_or_default()
+    }
+
+    /// Returns the user of the first host.
+    pub fn user(&self) -> &str {
+        self.hosts.first().map_or("?", PgConnectOptions::get_username)
+    }
+
+    /// Connects as [`Hosts::connect`] does, to a single host within `one`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] names hosts, database and user.
+    pub(super) async fn reach(&self, one: Duration) -> Result<(usize, PgConnection), Error> {
+        let patience = if self.chooses() { UNLIMITED } else { one };
+        within(patience, self.connect())
+            .await
+            .map_err(|source| Error::Unreachable { place: self.place(), source })
+    }
+
+    /// Where the URL leads to, without the password.
+    fn place(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(name).collect();
+        let database = self.hosts.first().and_then(PgConnectOptions::get_database).unwrap_or(self.user());
+        format!("{}, database {database}, user {}", hosts.join(" or "), self.user())
     }
 
     /// Returns the options of the first suitable host. A single host is not contacted.
@@ -178,7 +204,7 @@ fn words(refused: &[(String, Refused)]) -> String {
     let each = refused.iter().map(|(name, why)| match why {
         Refused::Standby => format!("{name} is a standby"),
         Refused::ReadOnly => format!("{name} is read-only (default_transaction_read_only)"),
-        Refused::Error(error) => format!("{name}: {error}"),
+        Refused::Error(error) => format!("{name}: {}", describe(error)),
     });
     format!("no host takes writes: {}", each.collect::<Vec<_>>().join("; "))
 }
@@ -210,8 +236,8 @@ mod tests {
         let dead = ("b:2".to_owned(), Refused::Error(no_answer()));
         assert_eq!(
             words(&[standby(), dead, ("c:3".to_owned(), Refused::ReadOnly)]),
-            "no host takes writes: a:1 is a standby; b:2: error communicating with database: no answer from the \
-             database; c:3 is read-only (default_transaction_read_only)"
+            "no host takes writes: a:1 is a standby; b:2: no answer from the database; \
+             c:3 is read-only (default_transaction_read_only)"
         );
     }
 

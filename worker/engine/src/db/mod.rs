@@ -2,22 +2,27 @@
 
 mod class;
 mod hosts;
+mod partition;
 mod pool_set;
+mod pooler;
 mod reconnect;
 mod session;
+mod sessions;
 mod time;
+mod transaction;
 mod url;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use pgsaga_sql::query;
 use pgsaga_sql::schema::Found;
+use pgsaga_sql::{grant, query};
 use sqlx::Connection as _;
 use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -25,18 +30,29 @@ use crate::error::Error;
 use crate::telemetry::metrics::DatabaseMetrics;
 use crate::telemetry::metrics::handle::MetricSet as _;
 
-pub use class::{Class, sqlstate};
+pub(crate) use class::is_conflict;
+pub use class::{Class, is_denied, sqlstate};
 pub use hosts::Hosts;
+use partition::Partition;
+pub use pgsaga_sql::describe;
 use pool_set::PoolSet;
 pub use pool_set::{Options, PoolKind};
+pub(crate) use pooler::is_pooled;
+use pooler::refuses_settings;
 pub(crate) use reconnect::Reconnect;
 pub use session::{PINNED, PLANNER, pin};
 pub use time::Time;
+pub use transaction::HandlerTransaction;
+pub(crate) use transaction::{Bounds, Lent, OpenTransaction};
 pub use url::of_database;
 
 /// Upper bound on the wait for a connection. No caller asks a pool for more connections than the
 /// pool has.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// Upper bound on the wait of a command for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// The role whose rights a worker needs.
+const ROLE: &str = "pgsaga_worker";
 
 /// The database: one host, or the primary among several hosts.
 ///
@@ -60,11 +76,14 @@ struct Shared {
     primary: watch::Sender<Option<usize>>,
     searching: AtomicBool,
     closed: CancellationToken,
+    partition: Partition,
     metrics: DatabaseMetrics,
+    /// The runtime of the worker's loops, in which a search goes on when the heartbeat's ends.
+    runtime: Handle,
 }
 
 impl Db {
-    /// Creates the pools. Opens no connection.
+    /// Creates the pools, in the runtime of the worker's loops. Opens no connection.
     ///
     /// # Errors
     /// [`Error::Usage`] if the URL cannot be parsed.
@@ -73,8 +92,20 @@ impl Db {
         let pools = RwLock::new(Arc::new(PoolSet::new(&options, &hosts, 0)));
         let (primary, searching, closed) =
             (watch::Sender::new(None), AtomicBool::new(false), CancellationToken::new());
+        let partition = Partition::default();
         let metrics = DatabaseMetrics::of(&options.series, &[]);
-        Ok(Db(Arc::new(Shared { options, hosts, pools, primary, searching, closed, metrics })))
+        let runtime = Handle::current();
+        Ok(Db(Arc::new(Shared {
+            options,
+            hosts,
+            pools,
+            primary,
+            searching,
+            closed,
+            partition,
+            metrics,
+            runtime,
+        })))
     }
 
     /// Upper bound on the duration of a statement.
@@ -94,21 +125,51 @@ impl Db {
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let pools = self.pools();
         let result = pools.run(pool, statement).await;
-        if let Err(error) = &result
-            && Class::of(error) == Class::Connection
-        {
-            self.lost(&pools);
+        if let Err(error) = &result {
+            self.saw(&pools, error);
         }
         result
+    }
+
+    /// Draws the conclusions from an error of a statement.
+    fn saw(&self, pools: &Arc<PoolSet>, error: &sqlx::Error) {
+        if Class::of(error) == Class::Connection {
+            self.lost(pools);
+        }
+        self.0.partition.saw(error);
+    }
+
+    /// Whether a statement failed because the history has no partition for a saga, and none has
+    /// been made since.
+    pub(crate) fn lacks_partition(&self) -> bool {
+        self.0.partition.is_missing()
+    }
+
+    /// Waits until a statement fails because the history has no partition for a saga.
+    pub(crate) async fn partition_missed(&self) {
+        self.0.partition.failed().await;
+    }
+
+    /// All history partitions that sagas need have been made.
+    pub(crate) fn partitions_made(&self) {
+        self.0.partition.made();
     }
 
     /// Counts a failed statement, logs it once, and returns its class.
     pub(crate) fn failed(&self, doing: &'static str, error: &sqlx::Error) -> Class {
         let class = self.count(error);
         match class {
-            Class::Connection => tracing::warn!(%error, doing, "the database did not answer"),
-            Class::Conflict => tracing::debug!(%error, doing, "a conflict in the database"),
-            Class::Data | Class::Other => tracing::error!(%error, doing, "a statement failed"),
+            Class::Connection => {
+                tracing::warn!(error = %describe(error), doing, "the database did not answer")
+            }
+            Class::Conflict => tracing::debug!(error = %describe(error), doing, "a conflict in the database"),
+            Class::Other if is_denied(error) => {
+                let helps = grant(ROLE, self.0.hosts.user());
+                tracing::error!(error = %describe(error), doing, helps, "a right is missing");
+            }
+            Class::Data | Class::Other => {
+                tracing::error!(error = %describe(error), doing, "a statement failed");
+            }
         }
         class
     }
@@ -130,11 +191,50 @@ impl Db {
     /// out. With several hosts, finds the host to use.
     ///
     /// # Errors
-    /// The reason why no host answers. With several hosts, the state of each host.
-    pub async fn answers(&self) -> Result<(), sqlx::Error> {
-        let hosts = &self.0.hosts;
-        self.found(within(hosts.patience(ACQUIRE_MAX), hosts.connect()).await?).await;
+    /// [`Error::Unreachable`]. With several hosts, it has the state of each host. [`Error::Usage`]
+    /// if a pooler refuses the settings of the worker's sessions.
+    pub async fn answers(&self) -> Result<(), Error> {
+        match self.0.hosts.reach(ACQUIRE_MAX).await {
+            Ok(found) => self.found(found).await,
+            Err(Error::Unreachable { source, .. }) if refuses_settings(&source) => return Err(self.pooler()),
+            Err(error) => return Err(error),
+        }
         Ok(())
+    }
+
+    /// Refuses a URL that leads through a pooler in transaction mode although the worker was not
+    /// told so: its sessions would lose their settings, and its prepared statements would fail.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for such a URL. [`Error::Database`] if the database does not answer.
+    pub(crate) async fn refuse_pooler(&self) -> Result<(), Error> {
+        if !self.0.options.pooled && is_pooled(&self.0.hosts.options(self.pools().host)).await? {
+            return Err(self.pooler());
+        }
+        Ok(())
+    }
+
+    /// Whether the worker's own URL leads to this place, and was found to be direct as the worker
+    /// started.
+    pub(crate) fn is_direct(&self, hosts: &Hosts) -> bool {
+        !self.0.options.pooled && hosts.database() == self.name()
+    }
+
+    fn pooler(&self) -> Error {
+        let name = self.name();
+        Error::Usage(format!(
+            "the database URL ({name}) leads through a pooler in transaction mode; set --pooled, or name Postgres itself"
+        ))
+    }
+
+    /// Adds to an error what helps, if the worker's user lacks a right.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Database(source) if is_denied(&source) => {
+                Error::Denied { user: self.0.hosts.user().to_owned(), role: ROLE, source }
+            }
+            error => error,
+        }
     }
 
     /// Returns [`Hosts::database`].
@@ -166,7 +266,7 @@ impl Db {
             return;
         }
         let db = self.clone();
-        tokio::spawn(async move {
+        self.0.runtime.spawn(async move {
             tokio::select! {
                 () = db.0.closed.cancelled() => {}
                 () = db.search() => {}
@@ -183,7 +283,7 @@ impl Db {
             match self.0.hosts.connect().await {
                 Ok(found) => return self.found(found).await,
                 Err(error) => {
-                    let error = error.to_string();
+                    let error = describe(&error).to_string();
                     if error != said {
                         tracing::warn!(error, "no host can be used; looking until one can");
                         said = error;
@@ -259,25 +359,28 @@ pub async fn within<T>(
 /// pool connects to the host that accepts writes.
 ///
 /// # Errors
-/// [`Error::Usage`] for a bad URL, [`Error::Database`] if no host answers.
+/// [`Error::Usage`] for a bad URL, [`Error::Unreachable`] if no host answers.
 pub async fn connect(url: &str) -> Result<PgPool, Error> {
     let options = choose(url).await?;
     Ok(PgPoolOptions::new()
         .max_connections(4)
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(CONNECT_MAX)
         .after_connect(|connection, _| Box::pin(pin(connection)))
-        .connect_with(options)
-        .await?)
+        .connect_lazy_with(options))
 }
 
-/// Returns the connection options for the command line. With several hosts, these are the options
-/// of the host that accepts writes now.
+/// Returns the connection options for the command line, of a host that has just answered. With
+/// several hosts, it accepts writes. A pool could not say why a host does not answer: it would try
+/// again until its time is over.
 ///
 /// # Errors
-/// As [`connect`]. A single host is not contacted.
+/// As [`connect`].
 pub async fn choose(url: &str) -> Result<PgConnectOptions, Error> {
     let hosts = Hosts::read(url, true, Duration::from_secs(30))?;
-    Ok(hosts.choose().await?.clone())
+    let (host, connection) = hosts.reach(CONNECT_MAX).await?;
+    // The host has answered, so a failure to close the connection does not matter.
+    let _ = within(ACQUIRE_MAX, connection.close()).await;
+    Ok(hosts.options(host))
 }
 
 fn no_answer() -> sqlx::Error {

@@ -9,6 +9,7 @@ use sqlx::query::Query;
 use sqlx::{Connection as _, Postgres};
 use tokio_util::sync::CancellationToken;
 
+use super::sessions::Sessions;
 use super::{ACQUIRE_MAX, Class, Hosts, no_answer, within};
 use crate::telemetry::metrics::handle::MetricSet as _;
 use crate::telemetry::metrics::{PoolMetrics, Series};
@@ -26,6 +27,8 @@ pub struct Options {
     pub pooled: bool,
     /// Upper bound on connections for claims and settles.
     pub connections_max: u32,
+    /// Upper bound on connections for the transactions of handlers.
+    pub handlers_max: u32,
     /// Upper bound on the duration of a statement.
     pub timeout: Duration,
     /// Upper bound on a heartbeat, which is then retried on another connection.
@@ -136,7 +139,43 @@ impl Connections {
     }
 }
 
-/// The three pools to one host. Heartbeats have a pool of their own because the lease depends on
+/// Options of a pool that hands out no connection from before the last break, and says in `refused`
+/// when it finds an unsuitable server.
+fn pool_options(
+    hosts: &Hosts,
+    refused: &Arc<AtomicBool>,
+    broke: &BrokenSince,
+    connections_max: u32,
+    timeout: Duration,
+) -> PgPoolOptions {
+    let broke = broke.clone();
+    let mut pool = PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(timeout.min(ACQUIRE_MAX))
+        .idle_timeout(Duration::from_secs(600))
+        .max_lifetime(Duration::from_secs(3600))
+        .test_before_acquire(false)
+        .before_acquire(move |_, meta| {
+            let trusted = broke.trusts(meta.age);
+            Box::pin(async move { Ok(trusted) })
+        });
+    if hosts.chooses() {
+        let (hosts, refused) = (hosts.clone(), Arc::clone(refused));
+        // An error here would make the pool reconnect in a loop, and log each failure.
+        pool = pool.after_connect(move |connection, _| {
+            let (hosts, refused) = (hosts.clone(), Arc::clone(&refused));
+            Box::pin(async move {
+                if !hosts.suits(connection).await {
+                    refused.store(true, Ordering::Release);
+                }
+                Ok(())
+            })
+        });
+    }
+    pool
+}
+
+/// The pools to one host. Heartbeats have a pool of their own because the lease depends on
 /// them: they never wait for other statements, and they give up early on a stalled connection.
 #[derive(Debug)]
 pub(super) struct PoolSet {
@@ -144,6 +183,7 @@ pub(super) struct PoolSet {
     work: Connections,
     control: Connections,
     heartbeat: Connections,
+    handlers: Sessions,
     pooled: bool,
     timeout: Duration,
     heartbeat_timeout: Duration,
@@ -159,33 +199,15 @@ impl PoolSet {
     pub(super) fn new(options: &Options, hosts: &Hosts, host: usize) -> PoolSet {
         let refused = Arc::new(AtomicBool::new(false));
         let broke = BrokenSince::default();
+        let pool_options =
+            |connections_max, timeout| pool_options(hosts, &refused, &broke, connections_max, timeout);
         let pool = |connections_max: u32, timeout: Duration| {
-            let broke = broke.clone();
-            let mut pool = PgPoolOptions::new()
-                .max_connections(connections_max)
-                .acquire_timeout(timeout.min(ACQUIRE_MAX))
-                .idle_timeout(Duration::from_secs(600))
-                .max_lifetime(Duration::from_secs(3600))
-                .test_before_acquire(false)
-                .before_acquire(move |_, meta| {
-                    let trusted = broke.trusts(meta.age);
-                    Box::pin(async move { Ok(trusted) })
-                });
-            if hosts.chooses() {
-                let (hosts, refused) = (hosts.clone(), Arc::clone(&refused));
-                // An error here would make the pool reconnect in a loop, and log each failure.
-                pool = pool.after_connect(move |connection, _| {
-                    let (hosts, refused) = (hosts.clone(), Arc::clone(&refused));
-                    Box::pin(async move {
-                        if !hosts.suits(connection).await {
-                            refused.store(true, Ordering::Release);
-                        }
-                        Ok(())
-                    })
-                });
-            }
-            pool.connect_lazy_with(hosts.options(host))
+            pool_options(connections_max, timeout).connect_lazy_with(hosts.options(host))
         };
+        // As many again for sessions that are being closed.
+        let handlers = pool_options((2 * options.handlers_max).max(1), options.timeout)
+            .after_release(|_, _| Box::pin(async { Ok(false) }))
+            .connect_lazy_with(hosts.handler_options(host));
         // The length of a lease.
         let kept_max = options.heartbeat_timeout * 4;
         let named = |name, pool, alone| Connections::new(&options.series, name, pool, alone, kept_max);
@@ -194,6 +216,7 @@ impl PoolSet {
             work: named("work", pool(options.connections_max, options.timeout), false),
             control: named("control", pool(2, options.timeout), false),
             heartbeat: named("heartbeat", pool(1, options.heartbeat_timeout), true),
+            handlers: Sessions::new(handlers, options.handlers_max),
             pooled: options.pooled,
             timeout: options.timeout,
             heartbeat_timeout: options.heartbeat_timeout,
@@ -236,20 +259,11 @@ impl PoolSet {
             transaction.commit().await?;
             Ok(rows)
         };
-        let result = tokio::select! {
-            biased;
-            result = within(timeout, run) => result,
-            () = self.left.cancelled() => Err(no_answer()),
-        };
+        let result = self.unless_left(within(timeout, run)).await;
         #[cfg(feature = "fail-points")]
         pgsaga_sql::fail::after(text.as_str());
         match &result {
-            Err(error) if Class::of(error) == Class::Connection => {
-                connection.close_on_drop();
-                if !matches!(error, sqlx::Error::Database(_)) {
-                    self.broke.now();
-                }
-            }
+            Err(error) if Class::of(error) == Class::Connection => connection.close_on_drop(),
             _ => connections.give_back((connection, since), timeout.min(ACQUIRE_MAX)),
         }
         result
@@ -269,11 +283,48 @@ impl PoolSet {
     /// are unknown.
     pub(super) fn leave(&self) {
         self.left.cancel();
-        for connections in [&self.work, &self.control, &self.heartbeat] {
+        let pools = [&self.work, &self.control, &self.heartbeat].map(|connections| {
             drop(connections.kept().take());
+            &connections.pool
+        });
+        for pool in pools.into_iter().chain([self.handlers.leave()]) {
             // Marks the pool closed at once. The rest is courtesy to a server that may be gone.
-            let pool = connections.pool.clone();
+            let pool = pool.clone();
             tokio::spawn(async move { pool.close().await });
+        }
+    }
+
+    /// The sessions of handlers' transactions.
+    pub(super) fn handlers(&self) -> &Sessions {
+        &self.handlers
+    }
+
+    /// Whether a connection of this age was opened after the last break.
+    pub(super) fn trusts(&self, age: Duration) -> bool {
+        self.broke.trusts(age)
+    }
+
+    /// Waits for an answer, or until the worker moves to another host.
+    pub(super) async fn unless_left<T>(
+        &self,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.left.cancelled() => Err(no_answer()),
+        };
+        if let Err(error) = &answer {
+            self.noticed(error);
+        }
+        answer
+    }
+
+    /// After a connection has broken, older ones are not trusted.
+    fn noticed(&self, error: &sqlx::Error) {
+        let broke = !matches!(error, sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut);
+        if broke && Class::of(error) == Class::Connection {
+            self.broke.now();
         }
     }
 
@@ -282,6 +333,7 @@ impl PoolSet {
             self.work.close().await;
             self.control.close().await;
             self.heartbeat.close().await;
+            self.handlers.leave().close().await;
         };
         let _ = tokio::time::timeout(CLOSE_MAX, close).await;
     }

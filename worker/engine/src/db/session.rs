@@ -35,6 +35,12 @@ pub const PINNED: [(&str, &str); 5] = [
     ("IntervalStyle", "postgres"),
 ];
 
+/// If a worker's machine disappears without closing the connection, its session ends within a
+/// minute. Until then the session holds its locks, such as the advisory lock that makes producers
+/// notify.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")];
+
 /// Sets [`PINNED`] in an open session of a command.
 ///
 /// # Errors
@@ -58,15 +64,21 @@ pub(super) fn prepare(options: PgConnectOptions, pooled: bool, timeout: Duration
             ("statement_timeout", timeout_ms.as_str()),
             ("lock_timeout", timeout_ms.as_str()),
             ("idle_in_transaction_session_timeout", "60000"),
-            // If a worker's machine disappears without closing the connection, its session ends
-            // within a minute. Until then the session holds the advisory lock that makes producers
-            // notify.
-            ("tcp_keepalives_idle", "30"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "3"),
         ])
+        .options(KEEPALIVES)
         .options(PINNED)
         .options(PLANNER)
+}
+
+/// The options of a session for the transactions of handlers. Its settings are the role's own: the
+/// application's statements run in it.
+pub(super) fn of_handlers(options: PgConnectOptions, pooled: bool) -> PgConnectOptions {
+    let options = options.application_name("pgsaga handler");
+    if pooled {
+        // A server connection of the pooler may have a statement of the same name.
+        return options.extra_float_digits(None).statement_cache_capacity(0);
+    }
+    options.options(KEEPALIVES)
 }
 
 /// Whether the connection is neither local nor verified. With an `sslmode` below `verify-full`, a

@@ -5,34 +5,35 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pgsaga_plan::{Op, Outcome};
+use pgsaga_sql::contract::{JsonSize, PAYLOAD_DEPTH_MAX};
 use reqwest::header::HeaderMap;
 
+use crate::db::OpenTransaction;
 use crate::execute::task::Task;
 use crate::execute::task::definition::Step;
 use crate::flow::participants::Reach;
+use crate::liveness::clock::DatabaseClock;
 
-/// Upper bound on the request timeout, far above what an INSERT accepts. Without the bound, a row
-/// that was edited by hand could overflow the clock.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Upper bound on the bytes kept of a response's message.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
-/// Headers for which there is room besides the step's own: the trace context, and what an executor
-/// adds.
-const HEADERS_ADDED: usize = 10;
 
 /// A call that an executor makes.
 pub(crate) struct Call<'a> {
     pub(crate) task: &'a Task,
     pub(crate) step: &'a Step,
-    /// The saga's and the step's headers; with the trace context once an executor has the call.
+    /// The saga's and the step's headers, and the trace context.
     pub(crate) headers: HeaderMap,
     /// The payload, with the answers that it refers to.
     pub(crate) body: Bytes,
     pub(crate) started: Instant,
+    /// The database's clock.
+    pub(crate) clock: &'a DatabaseClock,
     /// Upper bound on the duration of the call.
     pub(crate) timeout: Duration,
     /// The saga uses the answer of a success.
     pub(crate) wants_answer: bool,
+    /// Upper bound on the bytes of an answer that is read and kept.
+    pub(crate) answer_bytes_max: usize,
 }
 
 impl<'a> Call<'a> {
@@ -40,9 +41,15 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// The payload refers to what is not there, or is too long.
-    pub(crate) fn new(task: &'a Task, step: &'a Step, started: Instant) -> Result<Call<'a>, NotSent> {
+    pub(crate) fn new(
+        task: &'a Task,
+        step: &'a Step,
+        started: Instant,
+        clock: &'a DatabaseClock,
+        answer_bytes_max: usize,
+    ) -> Result<Call<'a>, NotSent> {
         let op = task.now.op;
-        let mut headers = HeaderMap::with_capacity(step.headers.len() + HEADERS_ADDED);
+        let mut headers = HeaderMap::with_capacity(step.headers.len() + 1);
         headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         Ok(Call {
             task,
@@ -50,8 +57,10 @@ impl<'a> Call<'a> {
             headers,
             body: task.saga.body(task.now.step, op, &task.answers)?,
             started,
-            timeout: step.request_timeout.min(TIMEOUT_MAX),
+            clock,
+            timeout: step.request_timeout,
             wants_answer: op == Op::Action && task.saga.uses_answer(task.now.step),
+            answer_bytes_max,
         })
     }
 
@@ -59,11 +68,9 @@ impl<'a> Call<'a> {
         self.task.now.op
     }
 
-    /// Appends the idempotency key of an op of the step. All attempts share it unless an operator
-    /// assigned a fresh key.
+    /// Appends the idempotency key of an op of the step.
     pub(crate) fn push_key(&self, text: &mut String, op: Op) {
-        text.extend([&self.task.saga.gid, "/", &self.step.name, "/", op.as_str()]);
-        text.push_str(&self.task.fresh_keys.suffix(self.task.now.step, op));
+        self.task.saga.push_key(text, self.task.now.step, op, &self.task.fresh_keys);
     }
 
     /// Ends the call without a response's status, answer and wait.
@@ -76,7 +83,7 @@ impl<'a> Call<'a> {
 pub(crate) type Called = Result<CallResult, NotSent>;
 
 /// A finished attempt, ready to be settled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct CallResult {
     /// Outcome of the attempt.
     pub(crate) outcome: Outcome,
@@ -91,8 +98,13 @@ pub(crate) struct CallResult {
     pub(crate) duration: Duration,
     /// How far the call got.
     pub(crate) reached: Reach,
+    /// How often the call was sent again because the participant did not process it.
+    pub(crate) sent_again: u32,
     /// JSON of a successful response that the saga uses. jsonb can store the text.
     pub(crate) answer: Option<String>,
+    /// The transaction of a transactional handler that has succeeded, in which the attempt is
+    /// settled. Boxed, because few attempts have one.
+    pub(crate) transaction: Option<Box<OpenTransaction>>,
 }
 
 impl CallResult {
@@ -105,7 +117,9 @@ impl CallResult {
             retry_after: None,
             duration: Duration::ZERO,
             reached: Reach::Nobody,
+            sent_again: 0,
             answer: None,
+            transaction: None,
         }
     }
 }
@@ -115,9 +129,14 @@ impl CallResult {
 pub(crate) enum NotSent {
     /// No worker can build this request.
     Unbuildable(String),
+    /// The participant's connection takes no more calls than this many, if that is known. The call
+    /// is made later.
+    Busy(Option<usize>),
     /// This worker may not call the participant, or does not know its address. Another worker may.
     /// The reason names the flag that would allow the call.
     Denied(String),
+    /// The worker has drained for as long as it may, and has dropped the handler.
+    Dropped,
 }
 
 impl From<String> for NotSent {
@@ -142,4 +161,13 @@ pub(crate) fn clean(text: &str) -> String {
     }
     cleaned.truncate(cleaned.trim_end().len());
     cleaned
+}
+
+/// Returns the body as JSON text that jsonb can store and print within `bytes_max`; `None`
+/// otherwise. (`1e131071` has eight bytes, but jsonb prints 131,072.)
+pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    // A payload that held a deeper answer would be deeper than a payload may be.
+    // control: answer-bounds
+    JsonSize::of_text(text)?.is_within(bytes_max, PAYLOAD_DEPTH_MAX).then(|| text.to_owned())
 }

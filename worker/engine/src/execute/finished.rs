@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgsaga_plan::{AbortCause, Fault, Outcome, Wait};
 
+use crate::db::OpenTransaction;
 use crate::execute::call::CallResult;
 use crate::execute::task::{STUCK_AFTER_LOST_ISOLATED, Task};
 use crate::flow::backoff::retry_delay;
@@ -21,6 +22,11 @@ pub(crate) struct Finished {
 impl Finished {
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.result.as_ref().map(|result| result.outcome)
+    }
+
+    /// The transaction in which the attempt is settled, if its handler had one.
+    pub(crate) fn take_transaction(&mut self) -> Option<OpenTransaction> {
+        self.result.as_mut()?.transaction.take().map(|transaction| *transaction)
     }
 
     pub(crate) fn status_code(&self) -> Option<i16> {

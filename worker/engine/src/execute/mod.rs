@@ -4,6 +4,7 @@ pub mod address;
 pub mod call;
 pub mod client;
 pub(crate) mod finished;
+pub mod handler;
 pub mod http;
 pub mod registry;
 pub(crate) mod task;
@@ -20,13 +21,15 @@ use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc};
 use crate::db::{Db, PoolKind};
 use crate::execute::call::{Call, CallResult, Called, NotSent, clean};
 use crate::execute::finished::Finished;
+use crate::execute::handler::HandlerExecutor;
 use crate::execute::http::HttpExecutor;
-use crate::execute::registry::Registry;
+use crate::execute::registry::{Registry, Service};
 use crate::execute::task::Task;
 use crate::execute::trace::Traces;
 use crate::flow::capacity::Capacity;
 use crate::flow::participants::{Admission, Reach};
 use crate::flow::queues::QueuePermit;
+use crate::liveness::clock::DatabaseClock;
 use crate::liveness::membership::Membership;
 use crate::liveness::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
@@ -52,26 +55,32 @@ pub struct Executors {
     pub http: HttpExecutor,
     /// The participants that this worker knows by name.
     pub named: Registry,
+    /// Upper bound on the bytes of an answer that is read and kept.
+    pub answer_bytes_max: usize,
     /// Adds a tracing span to each call.
     pub traces: Option<Traces>,
 }
 
 impl Executors {
     /// Calls whom the task's op is for.
-    async fn call(&self, task: &Task) -> Called {
+    async fn call(&self, task: &Task, clock: &DatabaseClock, handlers: &HandlerExecutor) -> Called {
         let started = Instant::now();
         let Some(step) = task.step() else { return Err("no such step".to_owned().into()) };
         let Some(target) = step.target(task.now.op) else {
             return Ok(CallResult::without_call(Outcome::Success, None));
         };
-        let mut call = Call::new(task, step, started)?;
+        let mut call = Call::new(task, step, started, clock, self.answer_bytes_max)?;
         let span = trace::begin(self.traces.as_ref(), &mut call, target);
         let called = match target {
-            Target::Http(url) => self.http.call(&mut call, url, None).await,
+            Target::Http(url) => self.http.call(&call, url, None).await,
             Target::Named(named) => match self.named.get(named.name()) {
-                Some(service) => self.http.call(&mut call, named.path(), Some(service)).await,
+                Some(Service::Http(service)) => self.http.call(&call, named.path(), Some(service)).await,
+                // Boxed, because every task would carry room for a handler and its transaction.
+                Some(Service::Process(participant)) => {
+                    Box::pin(handlers.call(&call, named.path(), participant)).await
+                }
                 None => Err(NotSent::Denied(format!(
-                    "not called: this worker has no participant {:?} in the file of --participants",
+                    "not called: this worker has no participant {:?}, neither in the file of --participants nor in its process",
                     named.name()
                 ))),
             },
@@ -92,8 +101,11 @@ pub(crate) struct Executor {
     pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) shutdown: Shutdown,
     pub(crate) executors: Executors,
+    pub(crate) handlers: HandlerExecutor,
     /// Finished calls, on their way to a settle.
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
+    /// Those that are settled in the transaction of their handler.
+    pub(crate) transactional: mpsc::UnboundedSender<Finished>,
     /// Sender of tasks that are deferred because of their participant.
     pub(crate) deferred: mpsc::UnboundedSender<Task>,
 }
@@ -107,7 +119,7 @@ impl Executor {
     }
 
     async fn execute(&self, mut task: Box<Task>) {
-        if !self.membership.schema.fits() {
+        if !self.membership.fits() {
             return self.defer(*task);
         }
         if !may_call(&task.saga.graph, &task.event(None)) {
@@ -122,7 +134,7 @@ impl Executor {
         if !may_call(&task.saga.graph, &task.event(None)) {
             return self.uncalled(task);
         }
-        if !self.membership.schema.fits() {
+        if !self.membership.fits() {
             return self.defer(*task);
         }
         // Boxed, because every task would carry room for the statement otherwise, and be copied
@@ -181,12 +193,13 @@ impl Executor {
         self.membership.in_flight.start(task.worker, task.id);
         self.metrics.in_flight.increment(1);
         fail::point("call:before");
-        let called = self.executors.call(&task).await;
+        let called = self.executors.call(&task, &self.membership.clock, &self.handlers).await;
         fail::point("call:after");
         self.metrics.in_flight.decrement(1);
         let result = match called {
             Ok(result) => {
                 self.metrics.called(task.now.op, result.duration);
+                self.metrics.calls_sent_again.increment(result.sent_again.into());
                 task.permit.ended(result.reached, result.status_code);
                 result
             }
@@ -203,11 +216,25 @@ impl Executor {
                     }
                 }
             }
+            Err(NotSent::Busy(calls)) => {
+                if let Some(calls) = calls {
+                    task.permit.busy(calls);
+                }
+                return self.not_started(*task);
+            }
+            // The task stays started, so that the sign-off leaves it to be rescued.
+            Err(NotSent::Dropped) => return,
             // control: denied-is-no-try
             Err(NotSent::Denied(why)) => return self.denied(*task, &clean(&why)),
         };
-        self.metrics.attempts.count(task.now.op, result.outcome);
-        let _ = self.finished.send(Finished { task, result: Some(result) });
+        let to_settle = if result.transaction.is_some() {
+            // Counted when it has committed.
+            &self.transactional
+        } else {
+            self.metrics.attempts.count(task.now.op, result.outcome);
+            &self.finished
+        };
+        let _ = to_settle.send(Finished { task, result: Some(result) });
     }
 
     /// Defers the task, because another worker may be allowed to call. Counts no attempt.
@@ -218,7 +245,11 @@ impl Executor {
             let (step, op) = (task.step_name(), task.now.op.as_str());
             tracing::warn!(participant, gid, step, op, reason = why, "a call was denied");
         }
-        // The call was not started.
+        self.not_started(task);
+    }
+
+    /// Defers a task whose call was not started after all. Counts no attempt.
+    fn not_started(&self, task: Task) {
         self.membership.in_flight.advance(task.worker, task.id, task.epoch);
         self.defer(task);
     }
@@ -284,5 +315,21 @@ impl Executor {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each task is spawned, and copied, with all that it may need until its end. What few tasks
+    /// need is boxed. A future of 10 KB cost a third of the worker's CPU.
+    #[test]
+    fn a_task_that_runs_is_small() {
+        fn bytes<F>(_: fn(Arc<Executor>, Box<Task>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes(|executor, task| async move { executor.execute(task).await });
+        assert!(bytes <= 2048, "{bytes}");
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// to delay a saga for years.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Jitter, as a fraction of the wait. A computed wait varies in both directions. A requested wait
-/// only becomes longer.
+/// that does not grow only becomes longer.
 pub(crate) const JITTER: f64 = 0.2;
 
 /// Returns the wait before the next attempt of a step.
@@ -27,11 +27,12 @@ pub(crate) const JITTER: f64 = 0.2;
 /// the step's own interval, whichever is longer.
 ///
 /// A participant's `Retry-After` (RFC 9110 §10.2.3) replaces the saga's interval, within one
-/// second and one hour. Jitter only lengthens this wait, by up to 20 %, because the participant
-/// said when it is ready. An attempt that counts (429, 503) doubles the wait. Otherwise a
-/// participant that always asks for one second would be called every second for ever. The growth
-/// stops at the usual upper bound, but the wait is never shorter than requested.
-/// [`Wait::Interval`] (202, 425, a refusal to be confirmed) does not grow.
+/// second and one hour, and the wait is never shorter than that. After an attempt that counts (429,
+/// 503), the wait is spread above what was asked for: by up to as much again, and twice that each
+/// time the step is refused again, within the usual upper bound. A participant refuses many calls
+/// at the same moment, and would have to refuse them all again if all came back together
+/// (docs/performance.md). [`Wait::Interval`] (202, 425, a refusal to be confirmed) is spread by
+/// 20 % and does not grow.
 pub(crate) fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Duration>) -> Duration {
     let cap = RETRY_DELAY_MAX.max(interval);
     let Some(asked) = retry_after else {
@@ -39,9 +40,12 @@ pub(crate) fn retry_delay(wait: Wait, interval: Duration, retry_after: Option<Du
     };
     // control: retry-after-least
     let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
-    // control: retry-after-grows
-    let nominal = nominal_delay(wait, asked, cap.max(asked));
-    nominal.saturating_add(spread(nominal.mul_f64(JITTER / 2.0), 1.0))
+    let above = match wait {
+        // control: retry-after-grows
+        Wait::Backoff { .. } => nominal_delay(wait, asked, cap),
+        Wait::Interval => asked.mul_f64(JITTER),
+    };
+    asked.saturating_add(spread(above / 2, 1.0))
 }
 
 /// Returns the wait before the next try of a step, without jitter.
@@ -110,24 +114,32 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_grows_as_the_backoff_does_where_tries_count() {
+    fn retry_after_is_spread_above_what_was_asked_wider_each_time_a_step_is_refused() {
         let second = Some(Duration::ZERO);
         let interval = Duration::from_millis(20);
         for (counted, seconds) in
             [(0, 1), (1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (11, 300), (u32::MAX, 300)]
         {
-            let delay = retry_delay(Wait::Backoff { counted }, interval, second);
-            assert!(above_only(delay, Duration::from_secs(seconds)), "{counted}: {delay:?}");
+            let wait = Wait::Backoff { counted };
+            let delays: Vec<_> = (0..1000).map(|_| retry_delay(wait, interval, second)).collect();
+            let most = RETRY_AFTER_MIN + Duration::from_secs(seconds);
+            assert!(delays.iter().all(|delay| (RETRY_AFTER_MIN..=most).contains(delay)), "{counted}");
+            // Each tenth of the range gets some of the 1,000 samples.
+            for tenth in 0..10 {
+                let from = RETRY_AFTER_MIN + Duration::from_secs(seconds) * tenth / 10;
+                let to = from + Duration::from_secs(seconds) / 10;
+                assert!(delays.iter().any(|delay| (from..=to).contains(delay)), "{counted}: {from:?}");
+            }
             let delay = retry_delay(Wait::Interval, interval, second);
             assert!(above_only(delay, RETRY_AFTER_MIN), "ongoing does not grow: {delay:?}");
         }
-        // The growth stops at the step's own interval if that is longer, and never below the
-        // requested wait.
+        // The spread ends at the step's own interval if that is longer.
         let day = Duration::from_secs(86_400);
-        assert!(above_only(retry_delay(Wait::Backoff { counted: 40 }, day, second), day));
+        let within = |delay: Duration, asked: Duration, spread| (asked..=asked + spread).contains(&delay);
+        assert!(within(retry_delay(Wait::Backoff { counted: 40 }, day, second), RETRY_AFTER_MIN, day));
         for counted in [1, 2, 40] {
             let delay = retry_delay(Wait::Backoff { counted }, interval, Some(Duration::MAX));
-            assert!(above_only(delay, RETRY_AFTER_MAX), "{counted}: {delay:?}");
+            assert!(within(delay, RETRY_AFTER_MAX, RETRY_DELAY_MAX), "{counted}: {delay:?}");
         }
     }
 
@@ -234,7 +246,7 @@ mod tests {
                 };
                 let asked = asked.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
                 prop_assert!(delay >= asked, "{delay:?}");
-                prop_assert!(delay.div_f64(1.0 + JITTER + 1e-6) <= cap.max(asked), "{delay:?}");
+                prop_assert!(delay <= asked.saturating_add(cap), "{delay:?}");
                 prop_assert!(wait != Wait::Interval || above_only(delay, asked), "{delay:?}");
             }
         }

@@ -68,6 +68,13 @@ impl Queues {
         self.0.is_empty()
     }
 
+    /// Returns the names of the served queues, sorted. `None` means every queue.
+    pub fn names(&self) -> Option<Vec<String>> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort_unstable();
+        (!names.is_empty()).then_some(names)
+    }
+
     /// Returns the queues and the upper bound on tasks to claim from each, at most `free`. `None`
     /// means every queue, without limits.
     pub fn rooms(&self, free: usize) -> Option<(Vec<&str>, Vec<i64>)> {

@@ -22,7 +22,7 @@ use crate::wake::watermark::Watermarks;
 
 /// Upper bound on the share of time: one part in 20. The query becomes slower as long as dead rows
 /// cannot be vacuumed.
-const PART: u32 = 20;
+pub(crate) const PART: u32 = 20;
 
 /// The loop that reconciles memory and database.
 pub(crate) struct Reconcile {
@@ -50,7 +50,7 @@ impl Reconcile {
             let reconciled = self.reconcile(&dead).await;
             // control: unreachable-looked-for
             if self.membership.is_duty_worker()
-                && self.membership.schema.fits()
+                && self.membership.fits()
                 && let Err(error) = self.unreadable.find_unreachable().await
             {
                 self.db.failed("look for unreachable tasks", &error);
@@ -85,7 +85,7 @@ impl Reconcile {
             }
         }
         // Only a worker that knows the schema may rescue.
-        for holder in unregistered.into_iter().filter(|_| self.membership.schema.fits()) {
+        for holder in unregistered.into_iter().filter(|_| self.membership.fits()) {
             tracing::warn!(
                 worker = holder,
                 "tasks are claimed by a worker that is not registered: it counts as dead"

@@ -6,6 +6,7 @@ use pgsaga_sql::query::{self, ReleasedTask};
 
 use crate::db::{Db, PoolKind};
 use crate::liveness::membership::Membership;
+use crate::wake::others::Others;
 use crate::wake::wakeups::Wakeups;
 
 /// A task that is returned to the queue.
@@ -42,7 +43,13 @@ pub(crate) async fn release(
         membership.in_flight.forget(id, release.task);
     }
     match released {
-        Ok(rows) => rows.len(),
+        Ok(rows) => {
+            let mut others = Others::default();
+            let due = tasks.iter().filter(|release| release.delay.is_zero());
+            due.for_each(|release| others.add(release.participant.as_deref().unwrap_or_default()));
+            others.wake(db).await;
+            rows.len()
+        }
         Err(error) => {
             db.failed("release", &error);
             wakeups.reconcile.notify_one();

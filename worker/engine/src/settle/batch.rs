@@ -2,6 +2,7 @@
 //! sagas differ in their statements only.
 
 use pgsaga_plan::{AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, plan};
+use pgsaga_sql::describe;
 
 use crate::execute::call::clean;
 use crate::execute::finished::Finished;
@@ -109,7 +110,7 @@ impl Batch {
         if self.change.status == Some(StatusChange::Stuck) {
             return false;
         }
-        let why = format!("its outcome cannot be settled: {error}");
+        let why = format!("its outcome cannot be settled: {}", describe(error));
         // control: settle-culprit-stuck
         self.change = stuck(self.before.as_ref(), &self.finished, &why);
         self.change.tasks.iter_mut().for_each(|task| task.without_message = true);

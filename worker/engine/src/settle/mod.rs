@@ -5,15 +5,17 @@ mod batch;
 mod leftover;
 mod parallel;
 mod sequential;
+mod session;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgsaga_plan::StatusChange;
-use pgsaga_sql::query;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
-use crate::db::{Class, Db, PoolKind, Reconnect};
+use crate::db::{Class, Db, Reconnect};
 use crate::execute::Executor;
 use crate::execute::call::CallResult;
 use crate::execute::finished::Finished;
@@ -23,9 +25,12 @@ use crate::flow::participants::Participants;
 use crate::liveness::identity::Identity;
 use crate::liveness::membership::Membership;
 use crate::liveness::shutdown::Shutdown;
+use crate::telemetry::log_limit::{Line, LogLimit};
 use crate::telemetry::metrics::Metrics;
+use crate::wake::others::Others;
 use crate::wake::wakeups::Wakeups;
 use batch::{Batch, Order};
+use session::Session;
 
 /// Upper bound on the tasks of a group. The time of a larger statement grows as fast as the group.
 const GROUP_MAX: usize = 1000;
@@ -43,6 +48,11 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 /// A group that failed this often is halved.
 const HALVE_AFTER_FAILURES: u32 = 3;
 
+/// The event of a failed attempt.
+const FAILED: &str = "an attempt did not succeed";
+/// The event of a saga that begins to unwind.
+const UNWINDS: &str = "a saga unwinds";
+
 #[derive(Clone)]
 pub(crate) struct Settler {
     pub(crate) db: Db,
@@ -53,6 +63,7 @@ pub(crate) struct Settler {
     pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) shutdown: Shutdown,
     pub(crate) executor: Arc<Executor>,
+    pub(crate) log_limits: Arc<LogLimits>,
 }
 
 /// Time and duration of the last settle.
@@ -73,9 +84,42 @@ enum Settled {
     Parallel(parallel::Settled),
 }
 
+impl Settled {
+    /// Whether the database has settled the events of this saga.
+    fn has(&self, batch: &Batch) -> bool {
+        match self {
+            Settled::Sequential(settled) => settled.has(batch),
+            Settled::Parallel(settled) => settled.has(batch),
+        }
+    }
+}
+
 impl Settler {
-    /// Settles outcomes until the worker has drained.
-    pub(crate) async fn run(self, mut finished: mpsc::UnboundedReceiver<Finished>) {
+    /// Settles outcomes until the worker has drained. Those in `transactional` have a transaction,
+    /// which holds locks: they wait for no group.
+    pub(crate) async fn run(
+        self,
+        finished: mpsc::UnboundedReceiver<Finished>,
+        transactional: mpsc::UnboundedReceiver<Finished>,
+    ) {
+        tokio::join!(self.settle_groups(finished), self.settle_transactions(transactional));
+    }
+
+    async fn settle_transactions(&self, mut transactional: mpsc::UnboundedReceiver<Finished>) {
+        loop {
+            let finished = tokio::select! {
+                () = self.shutdown.done.cancelled() => return,
+                finished = transactional.recv() => finished,
+            };
+            let Some(mut finished) = finished else { return };
+            if let Some(transaction) = finished.take_transaction() {
+                let settle = self.clone().settle_in_transaction(finished, transaction);
+                tokio::spawn(settle.in_current_span());
+            }
+        }
+    }
+
+    async fn settle_groups(&self, mut finished: mpsc::UnboundedReceiver<Finished>) {
         let mut arrived = Vec::new();
         let mut put_aside: Vec<Finished> = Vec::new();
         // A point in time, not a pause between arrivals: under load something always arrives.
@@ -217,30 +261,37 @@ impl Settler {
             self.metrics.settled.gone.increment(if is_late { batch.finished.len() as u64 } else { 0 });
             !is_late
         });
-        let Some(order) = group.batches.first().map(|batch| batch.order) else { return Ok(Vec::new()) };
+        if group.batches.is_empty() {
+            return Ok(Vec::new());
+        }
         let started = Instant::now();
-        let settled = self.send(order, identity, &group.batches).await?;
+        let settled = self.send(identity, &group.batches, &mut Session::Own(&self.db)).await?;
         self.metrics.settle_seconds.record(started.elapsed().as_secs_f64());
         let tasks: usize = group.batches.iter().map(|batch| batch.finished.len()).sum();
         self.metrics.settle_group_tasks.record(tasks as f64);
-        let batches = std::mem::take(&mut group.batches);
-        Ok(match settled {
-            Settled::Sequential(settled) => sequential::apply(self, batches, settled),
-            Settled::Parallel(settled) => parallel::apply(self, batches, settled),
-        })
+        Ok(self.apply(std::mem::take(&mut group.batches), settled))
     }
 
+    /// Applies the database's reply to the memory of this worker. Returns the tasks to try again.
+    fn apply(&self, batches: Vec<Batch>, settled: Settled) -> Vec<Finished> {
+        match settled {
+            Settled::Sequential(settled) => sequential::apply(self, batches, settled),
+            Settled::Parallel(settled) => parallel::apply(self, batches, settled),
+        }
+    }
+
+    /// Sends a group, whose batches have one order.
     async fn send(
         &self,
-        order: Order,
         identity: Identity,
-        batches: &[Batch],
+        group: &[Batch],
+        session: &mut Session<'_>,
     ) -> Result<Settled, sqlx::Error> {
-        match order {
-            Order::Sequential(_) => {
-                sequential::settle(self, identity, batches).await.map(Settled::Sequential)
+        match group.first().map(|batch| batch.order) {
+            Some(Order::Parallel { .. }) => {
+                parallel::settle(self, identity, group, session).await.map(Settled::Parallel)
             }
-            Order::Parallel { .. } => parallel::settle(self, identity, batches).await.map(Settled::Parallel),
+            _ => sequential::settle(self, identity, group, session).await.map(Settled::Sequential),
         }
     }
 
@@ -254,44 +305,58 @@ impl Settler {
     }
 
     /// Notifies other workers of tasks that are due at once and that this worker may not call.
-    /// Where that fails, their next poll finds the tasks.
-    fn wake_others(&self) {
-        let db = self.db.clone();
-        tokio::spawn(async move {
-            if let Err(error) = db.run(PoolKind::Control, sqlx::query(query::WAKE)).await {
-                db.failed("wake others", &error);
-            }
-        });
+    fn wake(&self, others: Others) {
+        if !others.is_empty() {
+            let db = self.db.clone();
+            tokio::spawn(async move { others.wake(&db).await });
+        }
     }
 }
 
-/// Logs a failed attempt and an unusual end. A success is in the metrics and in the history.
-fn log(
-    finished: &Finished,
-    status: Option<StatusChange>,
-    reason: Option<&str>,
-    unwinds: bool,
-    delay_us: Option<i64>,
-) {
-    let task = &finished.task;
-    let (gid, step, op, attempt) = (&task.saga.gid, task.step_name(), task.now.op.as_str(), task.now.attempt);
-    if let Some(CallResult { outcome, message: Some(message), .. }) = &finished.result {
-        let (outcome, retry_ms) = (outcome.as_str(), delay_us.map(|us| us / 1000));
-        // Not `message`: that field names the event, and a participant's words could name another.
-        tracing::debug!(
-            gid,
-            step,
-            op,
-            attempt,
-            outcome,
-            said = message,
-            retry_ms,
-            "an attempt did not succeed"
-        );
-    }
-    if status == Some(StatusChange::Stuck) {
-        tracing::error!(gid, step, op, attempt, reason, "a saga is stuck");
-    } else if unwinds {
-        tracing::debug!(gid, step, attempt, reason, "a saga unwinds");
+/// Bounds on what the settles of one worker log.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimits {
+    attempts: LogLimit,
+    unwinds: LogLimit,
+}
+
+impl LogLimits {
+    /// Logs a failed attempt and an unusual end. A success is in the metrics and in the history.
+    /// The first failed attempt of an op, and each saga that unwinds, are of level INFO within the
+    /// limits.
+    fn log(
+        &self,
+        finished: &Finished,
+        status: Option<StatusChange>,
+        reason: Option<&str>,
+        unwinds: bool,
+        delay_us: Option<i64>,
+    ) {
+        let task = &finished.task;
+        let (gid, step, op) = (&task.saga.gid, task.step_name(), task.now.op.as_str());
+        let attempt = task.now.attempt;
+        if let Some(CallResult { outcome, message: Some(said), .. }) = &finished.result {
+            let retry_ms = delay_us.map(|us| us / 1000);
+            // No attempt before this one has failed. To be asked to wait is no failure.
+            let is_first = task.now.counted == 0 && outcome.facts().is_counted;
+            let outcome = outcome.as_str();
+            // `said`, not `message`: that field names the event, and a participant's words could
+            // name another.
+            if let Some(Line { left_out }) = is_first.then(|| self.attempts.next()).flatten() {
+                tracing::info!(gid, step, op, attempt, outcome, said, retry_ms, left_out, "{FAILED}");
+            } else {
+                tracing::debug!(gid, step, op, attempt, outcome, said, retry_ms, "{FAILED}");
+            }
+        }
+        if status == Some(StatusChange::Stuck) {
+            tracing::error!(gid, step, op, attempt, reason, "a saga is stuck");
+        } else if unwinds {
+            match self.unwinds.next() {
+                Some(Line { left_out }) => {
+                    tracing::info!(gid, step, attempt, reason, left_out, "{UNWINDS}");
+                }
+                None => tracing::debug!(gid, step, attempt, reason, "{UNWINDS}"),
+            }
+        }
     }
 }

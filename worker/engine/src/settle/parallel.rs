@@ -12,9 +12,11 @@ use crate::db::PoolKind;
 use crate::execute::finished::Finished;
 use crate::execute::task::references::Answers;
 use crate::liveness::identity::Identity;
+use crate::settle::Settler;
 use crate::settle::batch::{Batch, Order, TaskChange};
 use crate::settle::leftover::Leftover;
-use crate::settle::{Settler, log};
+use crate::settle::session::Session;
+use crate::wake::others::Others;
 
 /// No row has this version, so a change planned from it is never written.
 const NO_VERSION: i32 = -1;
@@ -163,11 +165,18 @@ fn new_task(batch: &Batch, first: Attempt) -> NewTask<'_> {
     }
 }
 
-/// Writes a group in one statement that commits itself.
+impl Settled {
+    pub(super) fn has(&self, batch: &Batch) -> bool {
+        self.sagas.contains(&batch.saga_id)
+    }
+}
+
+/// Writes a group in one statement.
 pub(super) async fn settle(
     settler: &Settler,
     identity: Identity,
     group: &[Batch],
+    session: &mut Session<'_>,
 ) -> Result<Settled, sqlx::Error> {
     let mut statement = query::SettleParallel {
         worker_id: identity.id,
@@ -193,7 +202,7 @@ pub(super) async fn settle(
     }
     let mut sagas = HashSet::with_capacity(group.len());
     let mut queued = false;
-    for row in settler.db.run(PoolKind::Work, statement.query()).await? {
+    for row in session.run(statement.query()).await? {
         sagas.insert(row.try_get("saga_id")?);
         queued |= row.try_get::<i64, _>("queued")? > 0;
     }
@@ -209,15 +218,15 @@ pub(super) async fn settle(
 /// Forgets the settled tasks. Returns the tasks that must be planned and settled again.
 pub(super) fn apply(settler: &Settler, group: Vec<Batch>, settled: Settled) -> Vec<Finished> {
     let mut again = Vec::new();
-    let mut others = false;
+    let mut others = Others::default();
     for batch in group {
         if !settled.sagas.contains(&batch.saga_id) {
             let finished = batch.finished.into_iter();
             again.extend(finished.filter_map(|finished| settled.leftover.again(settler, finished)));
             continue;
         }
-        let is_denied = |first: &Attempt| settler.participants.is_denied(batch.participant(*first));
-        others |= batch.change.queued.iter().any(is_denied);
+        let queued = batch.change.queued.iter().map(|first| batch.participant(*first));
+        queued.filter(|name| settler.participants.is_for_others(name)).for_each(|name| others.add(name));
         if let Some(first) = batch.finished.first() {
             settler.count(&batch, &first.task, batch.finished.len());
         }
@@ -225,15 +234,13 @@ pub(super) fn apply(settler: &Settler, group: Vec<Batch>, settled: Settled) -> V
         for (nth, (finished, task)) in batch.finished.iter().zip(&change.tasks).enumerate() {
             let status = task.stuck_reason.as_ref().map(|_| StatusChange::Stuck);
             let reason = task.stuck_reason.as_deref().or(change.reason.as_deref());
-            log(finished, status, reason, change.unwinds && nth == 0, task.delay_us);
+            settler.log_limits.log(finished, status, reason, change.unwinds && nth == 0, task.delay_us);
             settler.membership.in_flight.forget(finished.task.worker, finished.task.id);
         }
     }
     if settled.queued {
         settler.wakeups.due.notify_one();
     }
-    if others {
-        settler.wake_others();
-    }
+    settler.wake(others);
     again
 }

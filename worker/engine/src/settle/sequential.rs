@@ -6,13 +6,14 @@ use pgsaga_plan::{Attempt, Op, Outcome, Progress, StatusChange};
 use pgsaga_sql::query::{self, SettledTask};
 use sqlx::Row as _;
 
-use crate::db::PoolKind;
 use crate::execute::finished::Finished;
 use crate::execute::task::Task;
 use crate::liveness::identity::Identity;
+use crate::settle::Settler;
 use crate::settle::batch::{Advance, Batch, Order};
 use crate::settle::leftover::Leftover;
-use crate::settle::{Settler, log};
+use crate::settle::session::Session;
+use crate::wake::others::Others;
 
 pub(super) struct Settled {
     /// Settled tasks: whether this worker holds the advanced row, and the answer as Postgres
@@ -107,11 +108,18 @@ fn row(batch: &Batch) -> Option<SettledTask<'_>> {
     })
 }
 
-/// Writes a group in one statement that commits itself.
+impl Settled {
+    pub(super) fn has(&self, batch: &Batch) -> bool {
+        batch.finished.iter().all(|finished| self.tasks.contains_key(&finished.task.id))
+    }
+}
+
+/// Writes a group in one statement.
 pub(super) async fn settle(
     settler: &Settler,
     identity: Identity,
     group: &[Batch],
+    session: &mut Session<'_>,
 ) -> Result<Settled, sqlx::Error> {
     let mut statement = query::Settle {
         worker_id: identity.id,
@@ -131,7 +139,7 @@ pub(super) async fn settle(
     }
     let mut tasks = HashMap::with_capacity(group.len());
     let mut queued = HashMap::new();
-    for row in settler.db.run(PoolKind::Work, statement.query()).await? {
+    for row in session.run(statement.query()).await? {
         let chained: bool = row.try_get("chained")?;
         match row.try_get::<Option<i64>, _>("task_id")? {
             Some(task) => {
@@ -156,7 +164,7 @@ pub(super) async fn settle(
 /// planned and settled again.
 pub(super) fn apply(settler: &Settler, group: Vec<Batch>, mut settled: Settled) -> Vec<Finished> {
     let mut again = Vec::new();
-    let mut others = false;
+    let mut others = Others::default();
     for mut batch in group {
         let Some(finished) = batch.finished.pop() else { continue };
         let Some((advanced, answer)) = settled.tasks.remove(&finished.task.id) else {
@@ -165,7 +173,13 @@ pub(super) fn apply(settler: &Settler, group: Vec<Batch>, mut settled: Settled) 
         };
         settler.count(&batch, &finished.task, 1);
         let delay_us = next_delay_us(&batch);
-        log(&finished, batch.change.status, batch.change.reason.as_deref(), batch.change.unwinds, delay_us);
+        settler.log_limits.log(
+            &finished,
+            batch.change.status,
+            batch.change.reason.as_deref(),
+            batch.change.unwinds,
+            delay_us,
+        );
         let mut task = finished.task;
         let chained = if advanced { Some(task.id) } else { settled.queued.get(&task.saga_id).copied() };
         if chained != Some(task.id) {
@@ -176,7 +190,10 @@ pub(super) fn apply(settler: &Settler, group: Vec<Batch>, mut settled: Settled) 
             if delay_us == Some(0) {
                 settler.wakeups.due.notify_one();
             }
-            others |= next.is_some_and(|next| settler.participants.is_denied(task.participant_of(next)));
+            let participant = next.map(|next| task.participant_of(next));
+            if let Some(participant) = participant.filter(|name| settler.participants.is_for_others(name)) {
+                others.add(participant);
+            }
             continue;
         };
         if let Some(answer) = answer {
@@ -188,9 +205,7 @@ pub(super) fn apply(settler: &Settler, group: Vec<Batch>, mut settled: Settled) 
         move_on(settler, &mut task, id, now);
         settler.executor.start(task);
     }
-    if others {
-        settler.wake_others();
-    }
+    settler.wake(others);
     again
 }
 
@@ -204,7 +219,7 @@ fn move_on(settler: &Settler, task: &mut Task, id: i64, now: Attempt) {
     task.interrupt = None;
     let participant = task.participant_of(now);
     if participant != task.permit.participant() {
-        task.permit = settler.participants.hold(participant);
+        task.permit = settler.participants.hold(participant, task.permit.lane());
     }
     settler.membership.in_flight.advance(task.worker, id, task.epoch);
 }

@@ -17,6 +17,8 @@ use crate::liveness::membership::Membership;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::wakeups::Wakeups;
 
+use super::refused::{Refused, Said};
+
 /// Upper bound on the pause between two passes. The pause is shorter for a retention below one
 /// hour.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -58,6 +60,7 @@ struct Purge {
     sagas: Batch,
     rows: Batch,
     begin: Begin,
+    said: Said,
 }
 
 impl Retention {
@@ -71,6 +74,7 @@ impl Retention {
             sagas: Batch { size: SAGAS_MAX, size_max: SAGAS_MAX },
             rows: Batch { size: ROWS_MAX, size_max: ROWS_MAX },
             begin: Begin { saga: 0, history: 0, since: Instant::now() },
+            said: Said::default(),
             retention: self,
         };
         let mut pause = LOOK_EVERY;
@@ -83,7 +87,10 @@ impl Retention {
             pause = (age / 60).min(PAUSE_MAX);
             match purge.pass().await {
                 Ok(()) => {}
-                Err(BrokenOff::OthersDuty) => pause = LOOK_EVERY,
+                Err(BrokenOff::OthersDuty) => {
+                    Refused::default().measure(&purge.retention.metrics);
+                    pause = LOOK_EVERY;
+                }
                 Err(BrokenOff::Database(error)) => {
                     purge.retention.db.failed("retention", &error);
                 }
@@ -116,6 +123,7 @@ struct Pass {
     /// The first saga that stays, and the first saga whose history may stay.
     kept_saga: Option<i64>,
     kept_history: Option<i64>,
+    refused: Refused,
 }
 
 /// State after the last scanned saga of a partition.
@@ -151,6 +159,12 @@ impl Batch {
     }
 }
 
+/// The first saga id behind a partition. Bounded, because the last partition ends with the largest
+/// id.
+fn behind(part: i64) -> i64 {
+    part.saturating_add(1).saturating_mul(WIDTH)
+}
+
 impl Purge {
     /// Scans from the oldest saga to the first one that is too young to have finished long ago.
     async fn pass(&mut self) -> Result<(), BrokenOff> {
@@ -178,6 +192,10 @@ impl Purge {
                 "finished sagas are deleted"
             );
         }
+        if walked.is_ok() {
+            pass.refused.measure(&self.retention.metrics);
+            self.said.say(pass.refused);
+        }
         walked
     }
 
@@ -185,7 +203,7 @@ impl Purge {
         for row in self.run(sqlx::query(query::HISTORY_PARTITIONS)).await?.0 {
             let part = row.try_get("part")?;
             let last = match self.purge_sagas(part, pass).await? {
-                Behind::Nothing => (part + 1) * WIDTH - 1,
+                Behind::Nothing => behind(part).saturating_sub(1),
                 Behind::Young(last) => {
                     self.purge_history(part, last, pass).await?;
                     break;
@@ -200,7 +218,7 @@ impl Purge {
 
     /// Deletes the old sagas of one partition.
     async fn purge_sagas(&mut self, part: i64, pass: &mut Pass) -> Result<Behind, BrokenOff> {
-        let below = (part + 1) * WIDTH;
+        let below = behind(part);
         let mut after = self.begin.saga.max(part * WIDTH) - 1;
         loop {
             let size = self.sagas.size;
@@ -213,6 +231,10 @@ impl Purge {
             pass.sagas += i64::from(purged);
             self.retention.metrics.purged_sagas.increment(purged.unsigned_abs().into());
             pass.kept_saga = pass.kept_saga.or(row.try_get("kept_id")?);
+            pass.refused.sagas += i64::from(row.try_get::<i32, _>("refused")?);
+            if let Some(gid) = row.try_get::<Option<String>, _>("refused_gid")? {
+                pass.refused.name(|| format!("saga {gid}"), row.try_get("refused_why")?);
+            }
             if let Some(last) = row.try_get("last_id")? {
                 pass.last_saga = Some(last);
                 after = last;
@@ -231,8 +253,10 @@ impl Purge {
             Ok((rows, _)) => rows,
             // For example, a user's object depends on the partition. The other partitions can be
             // dropped.
-            Err(BrokenOff::Database(error)) if Class::of(&error) == Class::Other => {
-                self.retention.db.failed("retention", &error);
+            Err(BrokenOff::Database(error)) if matches!(Class::of(&error), Class::Data | Class::Other) => {
+                self.retention.db.count(&error);
+                pass.refused.partitions += 1;
+                pass.refused.name(|| format!("partition history_{part}"), error.to_string());
                 return Ok(false);
             }
             Err(broken_off) => return Err(broken_off),
@@ -268,6 +292,10 @@ impl Purge {
             // anywhere in it.
             let kept = if walked.is_some() { row.try_get("kept_id")? } else { Some(part * WIDTH) };
             pass.kept_history = pass.kept_history.or(kept);
+            pass.refused.histories += i64::from(row.try_get::<i32, _>("refused")?);
+            if let Some(saga_id) = row.try_get::<Option<i64>, _>("refused_id")? {
+                pass.refused.name(|| format!("history of saga id {saga_id}"), row.try_get("refused_why")?);
+            }
             if walked.is_none_or(|walked| walked < size) {
                 return Ok(());
             }
@@ -282,7 +310,7 @@ impl Purge {
     ) -> Result<(Vec<PgRow>, Duration), BrokenOff> {
         // control: purge-duty
         if !self.retention.membership.is_duty_worker()
-            || !self.retention.membership.schema.fits()
+            || !self.retention.membership.fits()
             || self.retention.stop.is_cancelled()
         {
             return Err(BrokenOff::OthersDuty);

@@ -45,9 +45,7 @@ impl Sample {
                 _ = tick.tick() => {}
             }
             let started = Instant::now();
-            if !self.membership.is_duty_worker()
-                || !self.membership.schema.fits()
-                || !self.membership.lease.holds()
+            if !self.membership.is_duty_worker() || !self.membership.fits() || !self.membership.lease.holds()
             {
                 // This worker is no longer the sampler, or is cut off from the database. It exports
                 // 0 as soon as it knows, so that two samplers overlap only briefly.
@@ -66,7 +64,7 @@ impl Sample {
                         // The last values stay, and no worker counts as the sampler.
                         self.metrics.sampled.sampler.set(0.0);
                         self.db.failed("sample", &error);
-                        tracing::warn!(%error, "the database was not sampled: pgsaga_sampler is 0 until it is");
+                        tracing::warn!("the database was not sampled: pgsaga_sampler is 0 until it is");
                         due = Instant::now() + EVERY;
                     }
                 }
@@ -92,6 +90,7 @@ impl Sample {
             gauges.sagas_stuck.set(row.try_get::<i64, _>("stuck")? as f64);
             gauges.oldest_open_saga_seconds.set(row.try_get::<f64, _>("oldest_open")?);
             gauges.oldest_stuck_saga_seconds.set(row.try_get::<f64, _>("longest_stuck")?);
+            gauges.longest_retry_seconds.set(row.try_get::<f64, _>("longest_retry")?);
             gauges.workers_alive.set(row.try_get::<i64, _>("workers")? as f64);
         }
         let rows = self.db.run(PoolKind::Control, sqlx::query(query::SAMPLE_QUEUES)).await?;
@@ -126,6 +125,7 @@ struct Depth {
     waiting: i64,
     running: i64,
     oldest_due_seconds: f64,
+    unserved: i64,
 }
 
 impl Depth {
@@ -135,6 +135,7 @@ impl Depth {
             waiting: row.try_get("waiting")?,
             running: row.try_get("running")?,
             oldest_due_seconds: row.try_get("oldest_due")?,
+            unserved: row.try_get("unserved")?,
         })
     }
 
@@ -142,6 +143,7 @@ impl Depth {
         self.due += other.due;
         self.waiting += other.waiting;
         self.running += other.running;
+        self.unserved += other.unserved;
         self.oldest_due_seconds = self.oldest_due_seconds.max(other.oldest_due_seconds);
     }
 
@@ -150,5 +152,6 @@ impl Depth {
         queue.tasks.waiting.set(self.waiting as f64);
         queue.tasks.running.set(self.running as f64);
         queue.oldest_due_seconds.set(self.oldest_due_seconds);
+        queue.unserved.set(self.unserved as f64);
     }
 }

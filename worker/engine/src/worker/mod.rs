@@ -1,204 +1,142 @@
-//! A worker: its parts, and its life. It waits for Postgres, registers, runs the loops, and drains.
+//! A worker of one process: one worker for each database that it serves.
 
-mod drain;
-mod loops;
+mod builder;
+mod served;
 mod status;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
-use crate::db::{Class, Db, Hosts, Reconnect};
 use crate::error::Error;
-use crate::execute::finished::Finished;
-use crate::execute::task::Task;
-use crate::execute::{Executor, Executors};
-use crate::flow::capacity::Capacity;
-use crate::flow::participants::Participants;
-use crate::flow::queues::{Queues, Served};
-use crate::liveness::heartbeat::Heartbeat;
-use crate::liveness::membership::Membership;
-use crate::liveness::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
-use crate::upkeep::partitions;
-use crate::wake::wakeups::Wakeups;
-use crate::wake::watermark::Watermarks;
-use loops::Loops;
+use crate::execute::trace::Traces;
+use crate::telemetry::{listener, metrics};
+pub use builder::{Builder, Database};
+use served::DatabaseWorker;
 pub use status::{WorkerStatus, not_ready};
 
-/// The database, limits and times of one worker.
-#[derive(Debug)]
-pub struct Options {
-    /// The database that the worker serves.
-    pub database: crate::db::Options,
-    /// The direct connection for LISTEN. Without one the worker polls.
-    pub listen_on: Option<Hosts>,
-    /// Upper bound on the calls in flight.
-    pub calls_max: usize,
-    /// A worker that was silent for this long is dead, and its tasks are rescued.
-    pub lease: Duration,
-    /// How long calls in flight may take to end after the worker was told to stop.
-    pub grace: Duration,
-    /// How long finished sagas are kept. `None`: for ever.
-    pub retention: Option<Duration>,
-    /// The queues that the worker serves. Empty: every queue.
-    pub queues: Vec<Served>,
-    /// Upper bound on the calls in flight of single participants, by their name.
-    pub participant_limits: HashMap<String, usize>,
+/// A worker: it claims the tasks of sagas, calls their participants, and settles the outcomes.
+///
+/// ```no_run
+/// use pgsaga_worker::{Call, HandlerError, Participant, Worker};
+///
+/// async fn reserve(call: Call<u32>) -> Result<(), HandlerError> {
+///     println!("{} of them for {}", call.payload, call.gid());
+///     Ok(())
+/// }
+///
+/// # async fn run() -> Result<(), pgsaga_worker::Error> {
+/// Worker::builder("postgres://app@localhost/shop")
+///     .participant(Participant::new("stock").action("reserve", reserve))
+///     .run_until(async { drop(tokio::signal::ctrl_c().await) })
+///     .await
+/// # }
+/// ```
+pub struct Worker {
+    /// By the database's name, with the span of the events of each.
+    workers: BTreeMap<String, (DatabaseWorker, Span)>,
+    listener: Option<(TcpListener, PrometheusHandle)>,
+    traces: Option<Traces>,
+    stop: CancellationToken,
 }
 
-/// The parts of a worker. Each loop is handed those that it uses.
-pub struct Worker {
-    listen_on: Option<Hosts>,
-    retention: Option<Duration>,
-    finished: mpsc::UnboundedReceiver<Finished>,
-    deferred: mpsc::UnboundedReceiver<Task>,
-    queues: Arc<Queues>,
-    watermarks: Arc<Watermarks>,
-    participants: Arc<Participants>,
-    capacity: Arc<Capacity>,
-    executor: Arc<Executor>,
-    wakeups: Arc<Wakeups>,
-    status: WorkerStatus,
+impl Builder {
+    /// Builds the worker and runs it: [`Builder::build`], then [`Worker::run_until`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        self.build()?.run_until(shutdown).await
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("databases", &self.workers.keys()).finish_non_exhaustive()
+    }
 }
 
 impl Worker {
-    /// Makes a worker that has not registered yet. It works until `stop`.
+    /// A worker of this database, with the default settings.
+    pub fn builder(database: impl Into<Database>) -> Builder {
+        Builder::new(database.into())
+    }
+
+    /// Handles that tell how the worker is, one for each database.
+    pub fn status(&self) -> Vec<WorkerStatus> {
+        self.workers.values().map(|(worker, _)| worker.status()).collect()
+    }
+
+    /// Is cancelled when the worker begins to stop, whatever the reason.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Works until `shutdown` completes, then drains: no new call starts, calls in flight may end
+    /// within the grace, everything is settled, and what was not started is released. Waits for
+    /// databases that are not there yet.
+    ///
+    /// If the returned future is dropped, the worker ends without a drain. After its lease other
+    /// workers rescue what it held, and the attempts count as unknown.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the database's URL cannot be read.
-    pub fn new(options: Options, executors: Executors, stop: CancellationToken) -> Result<Worker, Error> {
-        let metrics = Metrics::new(&options.database.series);
-        metrics.call_slots.set(options.calls_max as f64);
-        let db = Db::new(options.database)?;
-        let (finished_sender, finished) = mpsc::unbounded_channel();
-        let (deferred_sender, deferred) = mpsc::unbounded_channel();
-        let status = WorkerStatus {
-            db: db.clone(),
-            metrics: metrics.clone(),
-            membership: Arc::new(Membership::new(options.lease)),
-            shutdown: Shutdown { stop, done: CancellationToken::new() },
-            grace: options.grace,
-        };
-        let capacity = Arc::new(Capacity::new(options.calls_max, options.calls_max * 2));
-        let wakeups = Arc::new(Wakeups::default());
-        let executor = Arc::new(Executor {
-            db,
-            metrics: metrics.clone(),
-            membership: Arc::clone(&status.membership),
-            capacity: Arc::clone(&capacity),
-            wakeups: Arc::clone(&wakeups),
-            shutdown: status.shutdown.clone(),
-            executors,
-            finished: finished_sender,
-            deferred: deferred_sender,
-        });
-        Ok(Worker {
-            listen_on: options.listen_on,
-            retention: options.retention,
-            finished,
-            deferred,
-            queues: Arc::new(Queues::new(&options.queues)),
-            watermarks: Arc::default(),
-            participants: Participants::new(options.calls_max, options.participant_limits, metrics),
-            capacity,
-            executor,
-            wakeups,
-            status,
-        })
-    }
-
-    /// A handle that tells how the worker is.
-    pub fn status(&self) -> WorkerStatus {
-        self.status.clone()
-    }
-
-    /// Works until the worker is told to stop, then drains: no new call starts, calls in flight
-    /// may end within the grace, everything is settled, and what was not started is released.
-    ///
-    /// # Errors
-    /// [`Error::Schema`] where the database was not migrated for this release,
-    /// [`Error::LoopEnded`] where a loop ended by itself.
-    pub async fn run(self) -> Result<(), Error> {
-        let status = self.status();
-        let (capacity, wakeups) = (Arc::clone(&self.capacity), Arc::clone(&self.wakeups));
-        let ended = self.work().await;
-        if let Ok(Some(mut loops)) = ended {
-            drain::drain(&status, &capacity, &wakeups, &mut loops).await;
-            status.db.close().await;
-            return Ok(());
+    /// [`Error::Schema`] where a database was not migrated for this release, [`Error::LoopEnded`]
+    /// where a loop ended by itself. With several databases, an error of one drains all.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let (stop, several) = (self.stop.clone(), self.workers.len() > 1);
+        let (served, workers) = (CancellationToken::new(), self.status());
+        let mut side = JoinSet::new();
+        if let Some((listener, recorder)) = self.listener {
+            let look: listener::Look = Arc::new(move || {
+                workers.iter().for_each(WorkerStatus::observe);
+                not_ready(&workers)
+            });
+            side.spawn(metrics::upkeep(recorder.clone()));
+            side.spawn(listener::run(listener, look, recorder, served.clone()));
         }
-        status.db.close().await;
-        ended.map(drop)
-    }
-
-    /// Runs the loops until the worker is told to stop. `None` when it was told before it had
-    /// registered.
-    async fn work(self) -> Result<Option<Loops>, Error> {
-        let heartbeat = self.heartbeat();
-        if !register(&self.status, &heartbeat).await? {
-            return Ok(None);
+        let mut running = JoinSet::new();
+        for (database, (worker, span)) in self.workers {
+            running.spawn(async move { (database, worker.run().await) }.instrument(span));
         }
-        let shutdown = self.status.shutdown.clone();
-        let mut loops = self.start(heartbeat);
-        let ended = tokio::select! {
-            () = shutdown.stop.cancelled() => None,
-            ended = loops.first_ended() => Some(ended),
-        };
-        if let Some(name) = ended.filter(|_| !shutdown.stop.is_cancelled()) {
-            shutdown.done.cancel();
-            return Err(Error::LoopEnded(name));
-        }
-        Ok(Some(loops))
-    }
-}
-
-/// Waits until Postgres is ready and the worker is registered. Returns false if the worker was
-/// stopped meanwhile.
-async fn register(status: &WorkerStatus, heartbeat: &Heartbeat) -> Result<bool, Error> {
-    let (db, stop) = (&status.db, &status.shutdown.stop);
-    let mut reconnect = Reconnect::new();
-    while !stop.is_cancelled() {
-        let fits = async {
-            db.answers().await?;
-            db.check_schema().await?;
-            partitions::make(db).await.map_err(Error::from)
-        };
-        let fits = tokio::select! {
-            () = stop.cancelled() => break,
-            fits = fits => fits,
-        };
-        // A registration that is dropped half-way may leave a row that nobody signs off, and that
-        // the other workers bury after the lease.
-        let given_up = async {
-            stop.cancelled().await;
-            tokio::time::sleep(drain::SIGN_OFF_MAX).await;
-        };
-        let registered = match fits {
-            Ok(()) => tokio::select! {
-                registered = heartbeat.register() => registered.map_err(Error::from),
-                () = given_up => break,
-            },
-            Err(error) => Err(error),
-        };
-        match registered {
-            Ok(()) => return Ok(true),
-            Err(Error::Database(error))
-                if matches!(Class::of(&error), Class::Connection | Class::Conflict) =>
-            {
-                let again = reconnect.pause();
-                db.count(&error);
-                tracing::warn!(%error, again_ms = again.as_millis() as u64, "waiting for Postgres");
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(again) => {}
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut result = Ok(());
+        loop {
+            let ended = tokio::select! {
+                () = &mut shutdown, if !stop.is_cancelled() => {
+                    stop.cancel();
+                    continue;
                 }
+                ended = running.join_next() => ended,
+            };
+            let error = match ended {
+                None => break,
+                Some(Ok((_, Ok(())))) => continue,
+                Some(Ok((database, Err(error)))) => {
+                    if several {
+                        tracing::error!(database, %error, "a database cannot be served: the others are drained");
+                    }
+                    error
+                }
+                Some(Err(error)) => Error::LoopEnded(error.to_string()),
+            };
+            // One process is one unit: its supervisor restarts all of it.
+            stop.cancel();
+            if result.is_ok() {
+                result = Err(error);
             }
-            Err(error) => return Err(error),
         }
+        served.cancel();
+        side.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.close().await;
+        }
+        result
     }
-    Ok(false)
 }

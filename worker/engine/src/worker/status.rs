@@ -24,20 +24,30 @@ impl WorkerStatus {
         self.db.name()
     }
 
-    /// Why the worker is not ready. `None` when it is: registered, with a running lease, next to a
-    /// schema that it knows, and not told to stop.
-    pub fn not_ready(&self) -> Option<&'static str> {
+    /// Why the worker is not ready. `None` when it is: registered, with a running lease, in a
+    /// database of its own, next to a schema that it knows, able to record outcomes, and not told
+    /// to stop.
+    pub fn not_ready(&self) -> Option<String> {
         if self.shutdown.stop.is_cancelled() {
-            Some("stopping")
-        } else if self.membership.id() == 0 {
+            return Some("stopping".to_owned());
+        }
+        if let Some(misfit) = self.membership.home.misfit() {
+            return Some(misfit);
+        }
+        let why = if self.membership.id() == 0 {
             Some("waiting for Postgres")
         } else if !self.membership.lease.holds() {
             Some("no heartbeat was acknowledged for a whole lease")
         } else if !self.membership.schema.fits() {
             Some("a newer pgsaga has migrated the database: upgrade this worker")
+        } else if self.db.lacks_partition() {
+            Some(
+                "outcomes cannot be recorded: the history has no partition for a saga, and none could be made",
+            )
         } else {
             None
-        }
+        };
+        why.map(str::to_owned)
     }
 
     /// How long ago the heartbeat loop last came around. `None` before it began, and after the
@@ -52,12 +62,12 @@ impl WorkerStatus {
         self.db.timeout()
     }
 
-    /// See [`crate::Options::lease`].
+    /// See [`crate::Builder::lease`].
     pub fn lease(&self) -> Duration {
         self.membership.lease.duration()
     }
 
-    /// See [`crate::Options::grace`].
+    /// See [`crate::Builder::grace`].
     pub fn grace(&self) -> Duration {
         self.grace
     }
@@ -65,6 +75,7 @@ impl WorkerStatus {
     /// Sets the gauges that are read at a scrape only.
     pub fn observe(&self) {
         self.db.observe();
+        self.metrics.partition_missing.set(f64::from(u8::from(self.db.lacks_partition())));
         self.metrics.ready.set(f64::from(u8::from(self.not_ready().is_none())));
     }
 }
@@ -74,7 +85,7 @@ impl WorkerStatus {
 pub fn not_ready(workers: &[WorkerStatus]) -> Vec<String> {
     let reason = |worker: &WorkerStatus| {
         let why = worker.not_ready()?;
-        Some(if workers.len() > 1 { format!("{}: {why}", worker.database()) } else { why.to_owned() })
+        Some(if workers.len() > 1 { format!("{}: {why}", worker.database()) } else { why })
     };
     workers.iter().filter_map(reason).collect()
 }

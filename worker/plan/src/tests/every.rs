@@ -1,5 +1,5 @@
 //! Every saga of up to three steps, in every interleaving. A small run has those of three steps
-//! only one after the other; `PGSAGA_TESTS=full` has them all.
+//! only one after the other; `TEST_SIZE=full` has them all.
 
 use super::super::*;
 use super::model::{Budget, Rules, TRIES_MAX};
@@ -37,8 +37,8 @@ fn jobs(drafts: impl Iterator<Item = Draft>, limits: &[Option<u32>], rules: Rule
 
 /// The harness of the end-to-end tests reads the same variable.
 fn is_full() -> bool {
-    std::env::var_os("PGSAGA_TESTS").is_some_and(|size| {
-        assert_eq!(size, "full", "PGSAGA_TESTS: allowed: full, or unset");
+    std::env::var_os("TEST_SIZE").is_some_and(|size| {
+        assert_eq!(size, "full", "TEST_SIZE: allowed: full, or unset");
         true
     })
 }

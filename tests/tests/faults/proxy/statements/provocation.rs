@@ -116,6 +116,16 @@ impl Provocation<'_> {
         self.scene.expect(gid, "succeeded", None, &["pay action"]).await;
     }
 
+    /// No worker has its participant: it is left to others, and rolled back at its deadline.
+    pub(super) async fn unserved(self) {
+        let gid = self.round;
+        let steps = json!([{"name": "pay", "action": format!("participant:{gid}/pay")}]);
+        let insert = "insert into pgsaga.saga (gid, steps, timeout_to_fail) values ($1, $2, '4 seconds')";
+        sqlx::query(insert).bind(gid).bind(steps).execute(self.scene.pool()).await.unwrap();
+        self.scene.expect(gid, "failed", Some("pay: timeout after 4 seconds"), &[]).await;
+        assert_eq!(self.scene.history(gid).await, [""; 0]);
+    }
+
     /// Its breaker opens, and what is due for it is deferred while the fault lasts.
     pub(super) async fn dead_participant(self) {
         let before = errors(self.scene).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pgsaga_worker::execute::client;
+use pgsaga_worker::execute::client::{Connections, Recipe};
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::load::{Load, Pace, Plan};
+use super::load::{Load, Pace, Plan, Shape};
 use super::rig::{Groups, Rig, pass};
 use super::screen::Screen;
 use super::stub::Stub;
@@ -72,13 +72,24 @@ pub(crate) async fn measure(rig: &Rig, screen: &mut Screen, subject: Subject<'_>
     for concurrency in CONCURRENCIES.into_iter().chain([concurrency]) {
         http = http.max(http_calls(screen, plan, phase, concurrency).await?);
     }
-    let sagas = (phase.as_secs_f64() * SAGAS_PER_SECOND) as i64;
     Ok(Limits {
         http_calls_per_second: http,
         stub_calls_per_second: raw_calls(screen, plan, phase).await?,
-        sql_sagas_per_second: statements::measure(rig, screen, &plan.shape, groups, sagas).await?,
+        sql_sagas_per_second: statements(rig, screen, &plan.shape, groups, duration).await?,
         produce_sagas_per_second: produce(rig, screen, plan, phase).await?,
     })
+}
+
+/// Sagas per second of the worker's claims and settles alone, without a worker and without calls.
+pub(crate) async fn statements(
+    rig: &Rig,
+    screen: &mut Screen,
+    shape: &Shape,
+    groups: Groups,
+    duration: Duration,
+) -> Result<f64, Error> {
+    let sagas = (duration.min(PHASE_MAX).as_secs_f64() * SAGAS_PER_SECOND) as i64;
+    statements::measure(rig, screen, shape, groups, sagas).await
 }
 
 /// Calls per second of the worker's own client, with requests like the worker's.
@@ -89,7 +100,8 @@ async fn http_calls(
     concurrency: usize,
 ) -> Result<f64, Error> {
     let stub = Arc::new(Stub::start(Times::new(1)).await?);
-    let client = client::builder(concurrency).build().map_err(pgsaga_worker::Error::HttpClient)?;
+    let connections = Connections { idle_max: concurrency, idle: phase, age: Duration::MAX };
+    let client = Recipe::new(connections).build().map_err(pgsaga_worker::Error::HttpClient)?;
     let request = request(&stub, plan)?;
     let stop = CancellationToken::new();
     let mut callers = JoinSet::new();

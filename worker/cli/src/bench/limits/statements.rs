@@ -118,6 +118,10 @@ impl Session {
             host: "bench",
             process_id: std::process::id().cast_signed(),
             version: env!("CARGO_PKG_VERSION"),
+            environment: None,
+            queues: None,
+            participants: &[],
+            transactional: &[],
         };
         let row = register.query().fetch_one(&mut connection).await?;
         let worker = row.try_get("id")?;

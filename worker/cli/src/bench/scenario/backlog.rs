@@ -1,4 +1,4 @@
-//! A million due sagas before the workers start.
+//! Sagas that are due before the workers start.
 
 use std::time::Duration;
 
@@ -28,9 +28,21 @@ struct Drained {
     growth: Option<f64>,
 }
 
-pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Result<Report, Error> {
-    let drained = rig.in_database(async |database| drain(bench, database, screen).await).await?;
-    let plan = bench.plan(bench.shape(2), 1);
+/// What waits unless the command line says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    pub(crate) steps: usize,
+    pub(crate) sagas: u64,
+}
+
+pub(crate) async fn measure(
+    bench: &Bench,
+    rig: &Rig,
+    screen: &mut Screen,
+    backlog: Backlog,
+) -> Result<Report, Error> {
+    let drained = rig.in_database(async |database| drain(bench, database, screen, backlog).await).await?;
+    let plan = bench.plan(bench.shape(backlog.steps), 1);
     let duration = Duration::from_secs_f64(drained.seconds);
     let subject = Subject { plan: &plan, concurrency: bench.concurrency(), groups: drained.groups, duration };
     let limits = limits::measure(rig, screen, subject).await?;
@@ -48,11 +60,16 @@ pub(crate) async fn measure(bench: &Bench, rig: &Rig, screen: &mut Screen) -> Re
     Ok(report)
 }
 
-async fn drain(bench: &Bench, database: &Database, screen: &mut Screen) -> Result<Drained, Error> {
-    let sagas = bench.sagas.unwrap_or(1_000_000);
+async fn drain(
+    bench: &Bench,
+    database: &Database,
+    screen: &mut Screen,
+    backlog: Backlog,
+) -> Result<Drained, Error> {
+    let sagas = bench.sagas.unwrap_or(backlog.sagas);
     let stub = Stub::start(Times::new(1)).await?;
     screen.say(&format!("inserting {sagas} sagas"));
-    database.fill(&bench.shape(2).steps_json(&stub)?, sagas.cast_signed()).await?;
+    database.fill(&bench.shape(backlog.steps).steps_json(&stub)?, sagas.cast_signed()).await?;
     database.settle_down().await?;
     let watch = async |workers: &mut Workers| watch(&stub, sagas, workers, screen).await;
     let drained = database.with_workers(bench.workers(1), &bench.flags(), watch).await?;

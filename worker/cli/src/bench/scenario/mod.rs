@@ -4,6 +4,7 @@ pub(crate) mod backlog;
 pub(crate) mod held_snapshot;
 pub(crate) mod history;
 pub(crate) mod idle;
+pub(crate) mod jobs;
 pub(crate) mod latency;
 pub(crate) mod producers;
 pub(crate) mod steady;

@@ -168,12 +168,15 @@ row! {
     Taken {
         before: Option<SagaStatus>,
         after: SagaStatus,
+        /// The decision had been taken already.
+        unchanged: bool,
     }
 }
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.before {
+            _ if self.unchanged => write!(f, "{}, as before: nothing was changed", self.after.as_str()),
             Some(before) if before != self.after => {
                 write!(f, "{} → {}", before.as_str(), self.after.as_str())
             }
@@ -308,6 +311,16 @@ enum Whom<'a> {
 }
 
 impl Command {
+    pub(crate) fn database(&self) -> &Database {
+        match self {
+            Command::Abort { database, .. }
+            | Command::Retry { database, .. }
+            | Command::Skip { database, .. }
+            | Command::Resolve { database, .. }
+            | Command::Force { database, .. } => database,
+        }
+    }
+
     /// Takes the decision about one saga, or about each of many.
     pub(crate) async fn run(self) -> Result<(), Error> {
         let stuck = |gid, stuck| Option::map_or(gid, Whom::Stuck(stuck), Whom::One);

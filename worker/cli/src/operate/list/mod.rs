@@ -1,10 +1,10 @@
+mod table;
 mod watch;
 
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use comfy_table::{Cell, Table};
 use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::query;
 use sqlx::postgres::PgPool;
@@ -13,8 +13,7 @@ use super::filter::{self, Label, duration, label, micros, participant};
 use super::{Database, connect};
 use crate::error::Error;
 use crate::operate::read::{self, list::Listed};
-use crate::operate::show::standing;
-use crate::output::{out, out_json, table_of};
+use crate::output::{columns, out, out_json};
 use crate::words::{count, newer_format, printable, time, when};
 
 const REASON_CHARS_MAX: usize = 200;
@@ -31,7 +30,7 @@ const NAME_CHARS_MAX: usize = 128;
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    database: Database,
+    pub(crate) database: Database,
     /// Only sagas with one of these statuses; repeatable, or separated by commas
     #[arg(long, value_delimiter = ',', value_parser = statuses())]
     status: Vec<SagaStatus>,
@@ -94,7 +93,7 @@ impl List {
         if self.json {
             return sagas.iter().try_for_each(|saga| out_json(json(saga)?));
         }
-        out(table(&sagas))
+        out(table::of(&sagas, columns()))
     }
 
     async fn read(&self, pool: &PgPool) -> Result<Vec<Listed>, sqlx::Error> {
@@ -128,23 +127,6 @@ fn line(saga: &Listed) -> String {
     let rest = rest.collect::<Vec<_>>().join("; ");
     let (created, gid) = (time(saga.created_at), printable(&saga.gid, NAME_CHARS_MAX));
     format!("{created}  {gid}  {}  {rest}", saga.status.as_str()).trim_end().to_owned()
-}
-
-fn table(sagas: &[Listed]) -> Table {
-    let mut table = table_of(&["gid", "status", "queue", "steps", "created", "finished", "next", "reason"]);
-    for saga in sagas {
-        table.add_row([
-            Cell::new(printable(&saga.gid, NAME_CHARS_MAX)),
-            Cell::new(saga.status.as_str()).fg(standing::color(saga.status)),
-            Cell::new(printable(&saga.queue, NAME_CHARS_MAX)),
-            Cell::new(saga.steps),
-            Cell::new(time(saga.created_at)),
-            Cell::new(saga.finished_at.map(time).unwrap_or_default()),
-            Cell::new(next(saga)),
-            Cell::new(reason(saga)),
-        ]);
-    }
-    table
 }
 
 /// The earliest task, in words.

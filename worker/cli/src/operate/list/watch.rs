@@ -12,7 +12,7 @@ use super::List;
 use crate::error::Error;
 use crate::operate::connect;
 use crate::operate::read::list::Listed;
-use crate::output::{complain, out, out_json};
+use crate::output::{columns, complain, out, out_json};
 use crate::signals;
 use crate::words::time;
 use pgsaga_worker::db::Class;
@@ -49,19 +49,18 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
         let rows = match look.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(rows) => rows,
             Err(error) if matches!(Class::of(&error), Class::Connection | Class::Conflict) => {
-                if !away {
-                    let why = match error {
-                        sqlx::Error::PoolTimedOut => "no answer".to_owned(),
-                        error => error.to_string(),
-                    };
-                    complain(format_args!("the database: {why}; trying again"));
-                }
-                away = true;
                 // With several hosts, another host may be the primary now.
-                if let Ok(Ok(again)) =
-                    tokio::time::timeout(LOOK_MAX, connect(&list.database.database_url)).await
-                {
-                    pool = again;
+                let again = tokio::time::timeout(LOOK_MAX, connect(&list.database.database_url)).await;
+                let why = match again {
+                    Ok(Ok(again)) => {
+                        pool = again;
+                        Error::from(error)
+                    }
+                    Ok(Err(why)) => why,
+                    Err(_) => error.into(),
+                };
+                if !std::mem::replace(&mut away, true) {
+                    complain(format_args!("{why}; trying again"));
                 }
                 continue;
             }
@@ -90,7 +89,7 @@ async fn follow(list: &List, every: Duration) -> Result<(), Error> {
 /// Draws as much of the table as fits, from the top of the screen.
 fn draw(terminal: &Term, rows: &[Listed], every: Duration) -> Result<(), Error> {
     let lines_max = usize::from(terminal.size().0).saturating_sub(2);
-    let table = super::table(rows).to_string();
+    let table = super::table::of(rows, columns());
     let mut frame =
         format!("{}\n", style(format!("{} UTC, every {} s", time(Utc::now().into()), every.as_secs())).dim());
     for line in table.lines().take(lines_max) {

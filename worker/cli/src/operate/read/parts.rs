@@ -62,6 +62,9 @@ row! {
         /// Number of workers heard from within their lease.
         #[serde(skip)]
         workers: i64,
+        /// Number of those that serve the saga's queue.
+        #[serde(skip)]
+        serving: i64,
         #[serde(skip)]
         last_seq: Option<i64>,
     }
@@ -209,6 +212,8 @@ row! {
         #[serde(rename = "denied_by_workers")]
         denied_by: i64,
         denied: Option<String>,
+        /// No living worker serves the named participant.
+        unserved: bool,
         #[serde(serialize_with = "serialize_optional")]
         interrupt: Option<Interrupt> => optional,
         worker: Option<i64>,
@@ -216,6 +221,8 @@ row! {
         pid: Option<i32>,
         #[serde(rename = "lost_workers")]
         lost: i16,
+        /// What the running handler has reported last.
+        progress: Option<String>,
         run_at: Time,
         due_ms: i64,
         #[serde(skip)]

@@ -23,13 +23,14 @@ row! {
 }
 
 row! {
-    /// The queue's tasks, counted by state.
+    /// The queue's tasks, counted by state, and the living workers that serve it.
     #[derive(Debug, Clone, Copy)]
     Counts {
         due: i64,
         waiting: i64,
         running: i64,
         oldest_due_us: i64,
+        workers: i64,
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Show {
     /// Gid of the saga to show
     gid: String,
     #[command(flatten)]
-    database: Database,
+    pub(crate) database: Database,
     /// Print one JSON object with all that the database knows about the saga, including its whole
     /// history
     #[arg(long, conflicts_with_all = ["mermaid", "lines"])]

@@ -56,6 +56,11 @@ pub(crate) fn lines(saga: &Saga) -> Vec<String> {
     }
     if head.workers == 0 {
         lines.push("no worker is alive: start one with `pgsaga work`".to_owned());
+    } else if head.serving == 0 {
+        let (queue, workers) = (&head.queue, counted(head.workers, "living worker", "living workers"));
+        lines.push(format!(
+            "none of {workers} serves queue {queue}: start one with `pgsaga work --queue {queue}`, or without --queue"
+        ));
     }
     if saga.tasks.is_empty() && saga.stuck.is_empty() {
         lines.push("nothing is queued, which must not be: run `pgsaga doctor`".to_owned());
@@ -100,10 +105,15 @@ fn queued(saga: &Saga, task: &Task) -> String {
         }
         None => line += &format!("due for {}", span_us(task.due_ms.saturating_mul(-1000))),
     }
+    if let Some(progress) = &task.progress {
+        line += &format!("; its handler reports: {}", printable(progress, MESSAGE_BYTES_MAX));
+    }
     if let Some(why) = &task.denied {
         let workers = counted(saga.head.workers, "living worker", "living workers");
         let why = printable(why, MESSAGE_BYTES_MAX);
         line += &format!("; {} of {workers} may not call {}: {why}", count(task.denied_by), task.participant);
+    } else if task.unserved {
+        line += &format!("; no living worker has the participant {}", printable(&task.participant, 128));
     }
     if let Some(why) = newer_format(task.format) {
         return format!("{line}; {why}");

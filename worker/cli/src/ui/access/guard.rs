@@ -112,10 +112,10 @@ mod tests {
     fn addresses_localhost_and_named_hosts_are_served_and_no_other_name() {
         let hosts = ["saga.example".to_owned()];
         for ours in [
-            "127.0.0.1:9465",
-            "localhost:9465",
+            "127.0.0.1:9460",
+            "localhost:9460",
             "LOCALHOST",
-            "[::1]:9465",
+            "[::1]:9460",
             "10.0.0.7",
             "saga.example",
             "Saga.Example.:80",
@@ -124,7 +124,7 @@ mod tests {
         }
         for other in [
             "",
-            "rebound.example:9465",
+            "rebound.example:9460",
             "localhost.rebound.example",
             "127.0.0.1.rebound.example",
             "x@127.0.0.1",
@@ -146,10 +146,10 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, HeaderValue::from_static(value));
             }
-            comes_from("localhost:9465", &headers).is_ok()
+            comes_from("localhost:9460", &headers).is_ok()
         };
-        let (same, here) = (("sec-fetch-site", "same-origin"), ("origin", "http://localhost:9465"));
-        for fine in [&[same][..], &[here], &[same, here], &[("origin", "https://LOCALHOST:9465")]] {
+        let (same, here) = (("sec-fetch-site", "same-origin"), ("origin", "http://localhost:9460"));
+        for fine in [&[same][..], &[here], &[same, here], &[("origin", "https://LOCALHOST:9460")]] {
             assert!(check(fine), "{fine:?}");
         }
         for bad in [

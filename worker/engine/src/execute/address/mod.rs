@@ -15,6 +15,8 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use crate::error::causes;
+
 /// Denied IPv4 networks, with a description. The first match decides.
 pub static DENIED_V4: [(Ipv4Net, &str); 18] = [
     (v4([0, 0, 0, 0], 8), "this host"),
@@ -186,14 +188,7 @@ async fn find(addresses: Addresses, name: Name) -> Result<Addrs, Box<dyn std::er
 
 /// Returns the denied address that caused an error of the client.
 pub fn denied(error: &reqwest::Error) -> Option<&Denied> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(denied) = error.downcast_ref() {
-            return Some(denied);
-        }
-        cause = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 #[cfg(test)]

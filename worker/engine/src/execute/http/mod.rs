@@ -7,36 +7,39 @@ mod query;
 mod request;
 mod wire;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
-pub use self::decode::json;
 use crate::error::Error;
-use crate::execute::address::{self, Addresses};
-use crate::execute::call::{Call, CallResult, Called, clean};
-use crate::execute::client;
-use crate::execute::registry::Service;
+use crate::execute::address::Addresses;
+use crate::execute::call::{Call, CallResult, Called, NotSent, clean, json};
+use crate::execute::client::{Clients, Connections, Link, Recipe};
+use crate::execute::registry::HttpService;
 use crate::flow::participants::Reach;
 use dtm::{dtm_result, message};
-use failure::{failed, words};
+use failure::{failed, is_unprocessed, words};
 use pgsaga_plan::Outcome;
-use request::Prepared;
+use wire::{Payload, Wire};
 
 /// Message of a call that exceeded the request timeout.
 const TOO_LATE: &str = "no answer within the request timeout";
 /// Message of a call that got no connection in time.
 const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
 
+/// Upper bound on how often a call is sent again because the participant did not take it.
+const SENT_AGAIN_MAX: u32 = 5;
+/// First pause before a call is sent again. Each further pause is twice as long.
+const SENT_AGAIN_PAUSE: Duration = Duration::from_millis(10);
+
 /// Configuration of [`HttpExecutor`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Options {
-    /// Upper bound on idle connections kept per participant.
-    pub connections_idle_max: usize,
-    /// Upper bound on the bytes read of a response body.
-    pub answer_bytes_max: usize,
+    /// How connections are kept.
+    pub connections: Connections,
     /// Addresses that plain URLs may reach.
     pub addresses: Addresses,
     /// Denies calls to all plain URLs.
@@ -48,85 +51,170 @@ pub struct Options {
 /// Makes calls over HTTP.
 #[derive(Debug)]
 pub struct HttpExecutor {
-    client: reqwest::Client,
+    clients: Clients,
     addresses: Addresses,
     deny_plain_urls: bool,
-    answer_bytes_max: usize,
+}
+
+/// What became of a request.
+enum Sent {
+    /// The head of a response, and the end of the call's time.
+    Response(reqwest::Response, Instant),
+    Failed(reqwest::Error, Wire),
+    /// No response in time.
+    TooLate,
+    NoConnection,
+    /// The connection carries other calls, and took no more in time.
+    NoStream,
+    /// The connection was replaced before it took the request.
+    Replaced,
 }
 
 impl HttpExecutor {
-    /// Builds the client for plain URLs, which connects only to allowed addresses. Named
+    /// Builds the clients for plain URLs, which connect only to allowed addresses. Named
     /// participants bring their own clients.
     ///
     /// # Errors
     /// [`Error::HttpClient`] if TLS cannot be set up.
     pub fn new(options: Options) -> Result<HttpExecutor, Error> {
-        let Options { connections_idle_max, answer_bytes_max, addresses, deny_plain_urls, authorities } =
-            options;
-        // control: addresses-resolved
-        let client = client::builder(connections_idle_max)
-            .dns_resolver(address::Resolver(addresses.clone()))
-            .tls_certs_merge(authorities)
-            .build()
-            .map_err(Error::HttpClient)?;
-        Ok(HttpExecutor { client, addresses, deny_plain_urls, answer_bytes_max })
+        let Options { connections, addresses, deny_plain_urls, authorities } = options;
+        let clients = Clients::new(Recipe {
+            authorities,
+            addresses: Some(addresses.clone()),
+            ..Recipe::new(connections)
+        })?;
+        Ok(HttpExecutor { clients, addresses, deny_plain_urls })
     }
 
     /// Calls a plain URL, or the path of a named participant. Name resolution, connection and TLS
     /// handshake may take half of the request timeout. A request without a connection by then was
-    /// not sent. A request that was sent has at least the other half for its response.
-    pub(crate) async fn call(&self, call: &mut Call<'_>, url: &str, service: Option<&Service>) -> Called {
-        let Prepared { client, request, wire } = self.prepare(call, url, service)?;
-        // Our own timers, because the client's timeout costs five allocations per call. The second
-        // timer is rarely created.
-        let (connected, ends) = (call.started + call.timeout / 2, call.started + call.timeout);
-        let mut response = std::pin::pin!(client.execute(request));
-        let result = match timeout_at(connected.into(), &mut response).await {
-            Err(_) if !wire.take_back() => timeout_at(ends.into(), response).await,
-            result => result,
-        };
-        match result {
-            Ok(Ok(response)) => Ok(self.answered(call, response, ends).await),
-            Ok(Err(error)) => failed(call, &error, &wire),
-            // control: no-connection-is-unsent
-            Err(_) if wire.take_back() => {
-                Ok(call.ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned())))
+    /// not sent. The time for the response begins when the request is sent.
+    ///
+    /// What the participant says it did not process is sent again within the call (RFC 9113 §8.7).
+    pub(crate) async fn call(&self, call: &Call<'_>, url: &str, service: Option<&HttpService>) -> Called {
+        let clients = service.map_or(&self.clients, HttpService::clients);
+        let participant = call.task.permit.participant();
+        let mut again = 0;
+        loop {
+            let request = self.request(call, url, service)?;
+            let link = clients.link(participant);
+            let connected = Instant::now() + call.timeout / 2;
+            let sent = send(call, request, &link, connected).await;
+            let may_again = again < SENT_AGAIN_MAX;
+            let called = match sent {
+                Sent::Replaced if may_again => None,
+                // control: unprocessed-again
+                Sent::Failed(error, _) if may_again && is_unprocessed(&error) => None,
+                Sent::Response(response, ends) => {
+                    link.answered(response.version());
+                    let result = answered(call, response, ends).await;
+                    if Instant::now() >= ends {
+                        clients.ill(participant, &link);
+                    }
+                    Some(Ok(result))
+                }
+                Sent::Failed(error, wire) => Some(failed(call, &error, &wire)),
+                Sent::TooLate => {
+                    clients.ill(participant, &link);
+                    Some(Ok(call.ended(Outcome::Unknown, Reach::Silent, Some(TOO_LATE.to_owned()))))
+                }
+                Sent::NoConnection | Sent::Replaced => {
+                    // control: no-connection-is-unsent
+                    Some(Ok(call.ended(Outcome::Unsent, Reach::Silent, Some(NO_CONNECTION.to_owned()))))
+                }
+                // control: no-stream-is-no-try
+                Sent::NoStream => Some(Err(NotSent::Busy(link.carried_max()))),
+            };
+            if let Some(called) = called {
+                return called.map(|result| CallResult { sent_again: again, ..result });
             }
-            Err(_) => Ok(call.ended(Outcome::Unknown, Reach::Silent, Some(TOO_LATE.to_owned()))),
+            tokio::time::sleep(SENT_AGAIN_PAUSE * 2u32.pow(again)).await;
+            again += 1;
         }
     }
+}
 
-    async fn answered(&self, call: &Call<'_>, mut response: reqwest::Response, ends: Instant) -> CallResult {
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
-        let bytes_max = self.answer_bytes_max;
-        let read_max = decode::read_bytes_max(response.headers(), bytes_max);
-        let (body, whole) = match body(&mut response, read_max, ends).await {
-            Ok(read) => read,
-            Err(broken) => {
-                let broken = call.ended(Outcome::Unknown, Reach::Answered, Some(broken));
-                return CallResult { status_code: Some(status), ..broken };
-            }
-        };
-        let (outcome, message, answer) = match decode::text(response.headers(), &body, whole, bytes_max).await
-        {
-            Ok((text, whole)) => {
-                let (outcome, message) = judge(status, &text);
-                let is_kept = call.wants_answer && whole && outcome == Outcome::Success;
-                (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
-            }
-            Err(why) => {
-                let (outcome, message) = judge_unread(status, &why);
-                (outcome, Some(message), None)
-            }
-        };
-        CallResult {
-            status_code: Some(status),
-            retry_after,
-            answer,
-            ..call.ended(outcome, Reach::Answered, message)
+/// Reads the response of a call.
+async fn answered(call: &Call<'_>, mut response: reqwest::Response, ends: Instant) -> CallResult {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers(), || call.clock.now());
+    let bytes_max = call.answer_bytes_max;
+    let read_max = decode::read_bytes_max(response.headers(), bytes_max);
+    let (body, whole) = match body(&mut response, read_max, ends).await {
+        Ok(read) => read,
+        Err(broken) => {
+            let broken = call.ended(Outcome::Unknown, Reach::Answered, Some(broken));
+            return CallResult { status_code: Some(status), ..broken };
         }
+    };
+    let (outcome, message, answer) = match decode::text(response.headers(), &body, whole, bytes_max).await {
+        Ok((text, whole)) => {
+            let (outcome, message) = judge(status, &text);
+            let is_kept = call.wants_answer && whole && outcome == Outcome::Success;
+            (outcome, message, is_kept.then(|| json(&text, bytes_max)).flatten())
+        }
+        Err(why) => {
+            let (outcome, message) = judge_unread(status, &why);
+            (outcome, Some(message), None)
+        }
+    };
+    CallResult {
+        status_code: Some(status),
+        retry_after,
+        answer,
+        ..call.ended(outcome, Reach::Answered, message)
     }
+}
+
+/// Sends a request once.
+async fn send(call: &Call<'_>, mut request: reqwest::Request, link: &Arc<Link>, connected: Instant) -> Sent {
+    let began = Instant::now();
+    let slots = link.connecting(request.url());
+    let is_shared = slots.is_some();
+    let connecting = match slots {
+        None => None,
+        Some(slots) => tokio::select! {
+            biased;
+            () = link.replaced() => return Sent::Replaced,
+            slot = timeout_at(connected.into(), slots.acquire_owned()) => match slot {
+                Ok(slot) => slot.ok(),
+                Err(_) => return not_sent(link, is_shared, began),
+            },
+        },
+    };
+    let (until_sent, _until_answered) =
+        if link.is_proven() { (connecting, None) } else { (None, connecting) };
+    let (payload, wire) = Payload::new(call.body.clone(), Arc::clone(link), is_shared, until_sent);
+    *request.body_mut() = Some(reqwest::Body::wrap(payload));
+    // Our own timers, because the client's timeout costs five allocations per call. The second
+    // timer is rarely created.
+    let mut response = std::pin::pin!(link.client().execute(request));
+    let first = tokio::select! {
+        biased;
+        result = &mut response => Some(result),
+        () = link.replaced(), if is_shared => None,
+        () = sleep_until(connected.into()) => None,
+    };
+    let result = match first {
+        Some(result) => result,
+        None => match wire.take_back() {
+            Ok(()) if link.is_replaced() => return Sent::Replaced,
+            Ok(()) => return not_sent(link, is_shared, began),
+            Err(sent) => match timeout_at((sent + call.timeout).into(), response).await {
+                Ok(result) => result,
+                Err(_) => return Sent::TooLate,
+            },
+        },
+    };
+    match result {
+        Ok(response) => Sent::Response(response, wire.sent_at().unwrap_or(call.started) + call.timeout),
+        Err(error) => Sent::Failed(error, wire),
+    }
+}
+
+/// Why a request got no connection in time.
+fn not_sent(link: &Link, is_shared: bool, began: Instant) -> Sent {
+    if is_shared && link.is_carrying(began) { Sent::NoStream } else { Sent::NoConnection }
 }
 
 /// Reads at most `bytes_max` bytes of the body, and returns whether the body is complete.
@@ -177,19 +265,16 @@ pub fn judge_unread(status_code: u16, why: &str) -> (Outcome, String) {
 }
 
 /// Parses `Retry-After`: seconds or a date (RFC 9110 §10.2.3). A date is compared with the
-/// response's own `Date`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// response's own `Date`, or with the database's clock if the response has none.
+fn retry_after(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(text).ok()?;
     let from = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a date without the answer's own Date can only be read by our clock"
-    )]
-    let from = from.unwrap_or_else(SystemTime::now);
+    // control: retry-after-clock
+    let from = from.unwrap_or_else(now);
     Some(until.duration_since(from).unwrap_or(Duration::ZERO))
 }
 

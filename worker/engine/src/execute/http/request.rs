@@ -11,10 +11,9 @@ use pgsaga_plan::Op;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Host;
 
-use super::wire::{Payload, Wire};
 use super::{HttpExecutor, query};
 use crate::execute::call::{Call, NotSent};
-use crate::execute::registry::Service;
+use crate::execute::registry::HttpService;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SAGA_ATTEMPT: HeaderName = HeaderName::from_static("saga-attempt");
@@ -24,19 +23,14 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static(webhook::ID);
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(webhook::TIMESTAMP);
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(webhook::SIGNATURE);
 
+/// Headers for which there is room besides those of the call.
+const HEADERS_ADDED: usize = 10;
 /// Bytes added to a URL, without the gid and the step's name.
 const QUERY_BYTES: usize = "?gid=&trans_type=saga&branch_id=&op=compensate".len();
 /// Bytes reserved for the values of our headers, without gids and step names.
 const VALUES_BYTES: usize = 128;
 /// Upper bound on the headers whose values are slices of one buffer.
 const VALUES_MAX: usize = 7;
-
-/// A request that can be sent.
-pub(super) struct Prepared<'a> {
-    pub(super) client: &'a reqwest::Client,
-    pub(super) request: reqwest::Request,
-    pub(super) wire: Wire,
-}
 
 /// Header values as slices of one buffer: one allocation, and none when the client copies its
 /// headers.
@@ -64,41 +58,39 @@ impl Values {
 }
 
 impl HttpExecutor {
-    /// Builds the request for a plain URL, or for the path of a named participant. Takes the
-    /// headers and the body from the call.
-    pub(super) fn prepare<'a>(
-        &'a self,
-        call: &mut Call<'_>,
+    /// Builds the request for a plain URL, or for the path of a named participant, without its
+    /// body.
+    pub(super) fn request(
+        &self,
+        call: &Call<'_>,
         url: &str,
-        service: Option<&'a Service>,
-    ) -> Result<Prepared<'a>, NotSent> {
+        service: Option<&HttpService>,
+    ) -> Result<reqwest::Request, NotSent> {
         // control: reserved-query
         if query::has_reserved_key(url) {
             return Err("the URL's query has gid, trans_type, branch_id or op, which workers add"
                 .to_owned()
                 .into());
         }
-        let full = full_url(service.map_or("", Service::base), url, call);
+        let full = full_url(service.map_or("", HttpService::base), url, call);
         let url = reqwest::Url::parse(&full).map_err(|error| format!("the URL cannot be called: {error}"))?;
         // control: addresses-in-urls
         if service.is_none() {
             self.check(&url)?;
         }
         let mut request = reqwest::Request::new(reqwest::Method::POST, url);
-        let mut headers = std::mem::take(&mut call.headers);
+        let mut headers = HeaderMap::with_capacity(call.headers.len() + HEADERS_ADDED);
+        headers.extend(call.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Responses are small. A participant may compress them anyway, so they are decoded.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut values = values(call);
-        let body = std::mem::take(&mut call.body);
-        if let Some(secrets) = service.map(Service::secrets).filter(|secrets| !secrets.is_empty()) {
-            sign(&mut values, &body, secrets);
+        if let Some(secrets) = service.map(HttpService::secrets).filter(|secrets| !secrets.is_empty()) {
+            sign(&mut values, call, secrets);
         }
         values.insert_into(&mut headers)?;
         *request.headers_mut() = headers;
-        let (payload, wire) = Payload::new(body);
-        *request.body_mut() = Some(reqwest::Body::wrap(payload));
-        Ok(Prepared { client: service.map_or(&self.client, Service::client), request, wire })
+        Ok(request)
     }
 
     /// Checks a plain URL as far as possible without DNS. Host names are checked when they are
@@ -148,25 +140,19 @@ fn full_url(base: &str, url: &str, call: &Call<'_>) -> String {
 }
 
 /// Adds the signature of the idempotency key, the time and the body.
-fn sign(values: &mut Values, body: &Bytes, secrets: &[webhook::Secret]) {
+fn sign(values: &mut Values, call: &Call<'_>, secrets: &[webhook::Secret]) {
     let key_end = values.ends.first().map_or(0, |(_, end)| *end);
     // The signed content separates its parts by dots. A dot in the id would let a part of the body
     // pass as the timestamp. No gid and no step name contains `~`.
     // control: signature-id
     let id = values.text[..key_end].replace('.', "~");
-    let now = seconds_now();
-    let signature = webhook::sign(&id, now, body, secrets);
+    // control: signature-clock
+    let now = call.clock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let signature = webhook::sign(&id, now, &call.body, secrets);
     values.text.push_str(&id);
     values.end(WEBHOOK_ID);
     let _ = write!(values.text, "{now}");
     values.end(WEBHOOK_TIMESTAMP);
     values.text.push_str(&signature);
     values.end(WEBHOOK_SIGNATURE);
-}
-
-/// Returns the timestamp of a signature.
-fn seconds_now() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the participant compares it with its own wall clock")]
-    let now = SystemTime::now();
-    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

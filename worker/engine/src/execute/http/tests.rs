@@ -10,17 +10,25 @@ use crate::execute::task::Task;
 use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
 use crate::flow::capacity::MemoryUse;
-use crate::flow::participants::Participants;
+use crate::flow::participants::{Lane, Participants};
+use crate::liveness::clock::DatabaseClock;
 use crate::telemetry::metrics::{Metrics, Series};
 use pgsaga_plan::{Attempt, Op};
 use reqwest::header::HeaderValue;
+
+/// The database's clock of these tests.
+const NOW: Duration = Duration::from_secs(1_445_412_485); // Wed, 21 Oct 2015 07:28:05 GMT
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + NOW
+}
 
 fn asked(pairs: &[(&'static str, &str)]) -> Option<Duration> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.insert(*name, value.parse().unwrap());
     }
-    retry_after(&headers)
+    retry_after(&headers, now)
 }
 
 #[test]
@@ -29,7 +37,9 @@ fn retry_after_is_seconds_or_a_date_and_nonsense_is_ignored() {
     assert_eq!(asked(&[("retry-after", "99999999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
     let date = [("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT"), ("date", "Wed, 21 Oct 2015 07:28:00 GMT")];
     assert_eq!(asked(&date), Some(Duration::from_secs(10)));
-    assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT")]), Some(Duration::ZERO));
+    let by_the_database = asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:10 GMT")]);
+    assert_eq!(by_the_database, Some(Duration::from_secs(5)));
+    assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(Duration::ZERO));
     for nonsense in ["", "-1", "soon", "1.5", "+3"] {
         assert_eq!(asked(&[("retry-after", nonsense)]), None, "{nonsense:?}");
     }
@@ -60,7 +70,7 @@ proptest! {
                 headers.append(&name, HeaderValue::from_bytes(value).unwrap());
             }
         }
-        let asked = retry_after(&headers);
+        let asked = retry_after(&headers, now);
         let text = after.first().and_then(|first| std::str::from_utf8(first).ok()).map(str::trim);
         let digits = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
         let date = text.and_then(|text| httpdate::parse_http_date(text).ok());
@@ -68,7 +78,8 @@ proptest! {
             (Some(digits), _) => {
                 prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
             }
-            // Relative to the response's own Date if it can be parsed, else to our clock.
+            // Relative to the response's own Date if it can be parsed, else to the database's
+            // clock.
             (None, Some(_)) => prop_assert!(asked.is_some()),
             (None, None) => prop_assert_eq!(asked, None),
         }
@@ -167,7 +178,14 @@ fn task(saga: Definition, op: Op) -> Task {
         answers: Answers::default(),
         fresh_keys: FreshKeys::default(),
         unbuildable: None,
-        permit: Participants::new(1, Default::default(), Metrics::new(&Series::default())).hold(""),
+        permit: Participants::new(
+            1,
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Metrics::new(&Series::default()),
+        )
+        .hold("", Lane::default()),
         queue: None,
         counted: Metrics::new(&Series::default()).queue("default"),
         age: Duration::ZERO,
@@ -199,15 +217,20 @@ fn decoded(
 fn caller() -> HttpExecutor {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let everywhere = Addresses::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
-    HttpExecutor::new(Options { answer_bytes_max: 1024, addresses: everywhere, ..Options::default() })
-        .unwrap()
+    HttpExecutor::new(Options {
+        connections: Connections::few(),
+        addresses: everywhere,
+        deny_plain_urls: false,
+        authorities: Vec::new(),
+    })
+    .unwrap()
 }
 
 /// The call of a task, and the plain URL that it is for.
-fn call(task: &Task) -> (Call<'_>, &str) {
+fn call<'a>(task: &'a Task, clock: &'a DatabaseClock) -> (Call<'a>, &'a str) {
     let step = task.step().unwrap();
     let Some(Target::Http(url)) = step.target(task.now.op) else { panic!("no plain URL: {step:?}") };
-    (Call::new(task, step, Instant::now()).unwrap(), url)
+    (Call::new(task, step, Instant::now(), clock, 1024).unwrap(), url)
 }
 
 /// The request has each of our headers once with our value, and no value contains a line break.
@@ -237,7 +260,7 @@ fn assert_ours(request: &reqwest::Request, name: &str, op: Op) {
 proptest! {
     #[test]
     fn whatever_a_saga_holds_its_request_is_built_or_definitely_refused((steps, headers, name) in sagas()) {
-        let caller = caller();
+        let (caller, clock) = (caller(), DatabaseClock::default());
         let taken = pgsaga_producer::Definition::from_json(&format!(r#"{{"steps":{steps},"headers":{headers}}}"#)).is_ok();
         let definition = decoded(steps.clone(), headers.clone());
         prop_assert!(!taken || definition.is_ok(), "what the INSERT takes is decoded: {definition:?}");
@@ -246,11 +269,12 @@ proptest! {
         }
         for op in [Op::Action, Op::Compensate] {
             let task = task(decoded(steps.clone(), headers.clone()).unwrap(), op);
-            let (mut call, url) = call(&task);
-            match caller.prepare(&mut call, url, None) {
-                Ok(prepared) if taken => assert_ours(&prepared.request, &name, op),
+            let (call, url) = call(&task, &clock);
+            match caller.request(&call, url, None) {
+                Ok(request) if taken => assert_ours(&request, &name, op),
                 Ok(_) => {}
                 Err(NotSent::Denied(why)) => prop_assert!(false, "everything is allowed: {why}"),
+                Err(NotSent::Busy(_) | NotSent::Dropped) => prop_assert!(false, "nothing was called"),
                 Err(NotSent::Unbuildable(words)) => {
                     // The parser rejects some xn-- labels.
                     prop_assert!(!taken || steps.to_ascii_lowercase().contains("xn--"), "{words}");
@@ -273,9 +297,8 @@ impl reqwest::dns::Resolve for Silent {
 
 #[tokio::test]
 async fn a_name_that_never_resolves_was_sent_nothing() {
-    let caller = caller();
-    let client = client::builder(1).dns_resolver(Silent).build().unwrap();
-    let caller = HttpExecutor { client, ..caller };
+    let (caller, clock) = (caller(), DatabaseClock::default());
+    caller.clients.set_shared(reqwest::Client::builder().no_proxy().dns_resolver(Silent).build().unwrap());
     let url = "http://pay.example/charge";
     for payload in [serde_json::json!({}), serde_json::json!({"payload": {"cents": 990}})] {
         let mut step = serde_json::json!({"action": url, "compensate": url, "request_timeout_seconds": 0.2});
@@ -283,8 +306,8 @@ async fn a_name_that_never_resolves_was_sent_nothing() {
         for op in [Op::Action, Op::Compensate] {
             let steps = serde_json::json!([step]).to_string();
             let task = task(decoded(steps, "{}".to_owned()).unwrap(), op);
-            let (mut call, url) = call(&task);
-            let ended = caller.call(&mut call, url, None).await.unwrap();
+            let (call, url) = call(&task, &clock);
+            let ended = caller.call(&call, url, None).await.unwrap();
             assert_eq!((ended.outcome, ended.reached), (Outcome::Unsent, Reach::Silent));
             assert_eq!(ended.message.as_deref(), Some(NO_CONNECTION));
             assert!(ended.duration < Duration::from_millis(200), "{:?}", ended.duration);

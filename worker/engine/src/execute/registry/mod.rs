@@ -4,14 +4,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pgsaga_participant::webhook::{SIGNATURES_MAX, Secret};
 use pgsaga_sql::contract::NamedUrl;
 use reqwest::{Certificate, Identity, Url};
 use serde::Deserialize;
 
-use crate::error::Error;
-use crate::execute::client;
+use crate::error::{Error, causes};
+use crate::execute::client::{self, Clients, Connections, Recipe};
+use crate::execute::handler::Participant;
 
 const LIMIT_MAX: usize = 65_536;
 
@@ -21,12 +23,21 @@ pub struct Registry {
     services: HashMap<String, Service>,
 }
 
+/// Where a named participant is.
+#[derive(Debug)]
+pub enum Service {
+    /// Behind a URL, called over HTTP.
+    Http(HttpService),
+    /// Async functions of this process.
+    Process(Participant),
+}
+
 /// The configuration of one named participant.
 #[derive(Debug)]
-pub struct Service {
+pub struct HttpService {
     /// Without a trailing slash.
     base: String,
-    client: reqwest::Client,
+    clients: Arc<Clients>,
     secrets: Vec<Secret>,
     limit: Option<usize>,
 }
@@ -63,17 +74,15 @@ impl Registry {
         file: &Path,
         variable: impl Fn(&str) -> Option<String>,
         authorities: &[Certificate],
-        connections_idle_max: usize,
+        connections: Connections,
     ) -> Result<Registry, Error> {
         let refuse = |why: String| Error::Usage(format!("{}: {why}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
         let parsed: File = toml::from_str(&text).map_err(|error| refuse(words(&error, &text)))?;
-        // One client for all participants without TLS settings. Plain URLs have another client,
-        // because they must not reuse a connection that was opened for a named participant.
-        let shared = client::builder(connections_idle_max)
-            .tls_certs_merge(authorities.iter().cloned())
-            .build()
-            .map_err(Error::HttpClient)?;
+        // Plain URLs have other clients, because they must not reuse a connection that was opened
+        // for a named participant.
+        let common = Recipe { authorities: authorities.to_vec(), ..Recipe::new(connections) };
+        let shared = Arc::new(Clients::new(common.clone())?);
         // Paths are relative to the file, not to the working directory.
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut services = HashMap::new();
@@ -87,11 +96,34 @@ impl Registry {
             if entry.limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
                 return Err(refuse("limit: allowed: 1 to 65,536 calls at once".to_owned()));
             }
-            let own = own_client(&entry, folder, authorities, connections_idle_max).map_err(&refuse)?;
-            let client = own.unwrap_or_else(|| shared.clone());
-            services.insert(name, Service { base, client, secrets, limit: entry.limit });
+            let clients = match own_recipe(&entry, folder, &common).map_err(&refuse)? {
+                Some(recipe) => Arc::new(own_clients(recipe).map_err(&refuse)?),
+                None => Arc::clone(&shared),
+            };
+            services.insert(name, Service::Http(HttpService { base, clients, secrets, limit: entry.limit }));
         }
         Ok(Registry { services })
+    }
+
+    /// Adds a participant of this process.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong with the participant, or that its name is taken.
+    pub fn add(&mut self, participant: Participant) -> Result<(), Error> {
+        let refuse = |why: &str| Err(Error::Usage(format!("participant {:?}: {why}", participant.name)));
+        if let Some(fault) = participant.fault() {
+            return refuse(fault);
+        }
+        match self.services.get(&participant.name) {
+            Some(Service::Http(_)) => refuse(
+                "found handlers in this process and a URL in the file of --participants; allowed: one of them",
+            ),
+            Some(Service::Process(_)) => refuse("found twice; allowed: once, with all its handlers"),
+            None => {
+                self.services.insert(participant.name.clone(), Service::Process(participant));
+                Ok(())
+            }
+        }
     }
 
     /// Returns the number of named participants.
@@ -104,28 +136,70 @@ impl Registry {
         self.services.is_empty()
     }
 
-    /// Returns a participant by its name.
+    /// Returns where a participant is.
     pub fn get(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
     }
 
-    /// Returns the limits on calls in flight, with the names that tasks use for these participants.
-    pub fn limits(&self) -> impl Iterator<Item = (String, usize)> {
+    /// Returns all participants, by the names that tasks use for them.
+    pub fn task_names(&self) -> impl Iterator<Item = String> {
+        self.services.keys().map(|name| task_name(name))
+    }
+
+    /// Returns the participants of this process, by the names that tasks use for them.
+    pub fn in_process(&self) -> impl Iterator<Item = String> {
+        let is_here = |service: &Service| matches!(service, Service::Process(_));
+        self.services.iter().filter(move |(_, service)| is_here(service)).map(|(name, _)| task_name(name))
+    }
+
+    /// Returns the participants whose handlers get a transaction of the saga's database, by the
+    /// names that tasks use for them.
+    pub fn transactional(&self) -> impl Iterator<Item = String> {
         self.services
             .iter()
-            .filter_map(|(name, service)| Some((format!("{}{name}", NamedUrl::SCHEME), service.limit?)))
+            .filter(|(_, service)| service.is_transactional())
+            .map(|(name, _)| task_name(name))
+    }
+
+    /// Upper bound on the transactions of handlers that run at once.
+    pub fn transactions_max(&self) -> usize {
+        let transactional = self.services.values().filter(|service| service.is_transactional());
+        transactional.filter_map(Service::limit).sum()
+    }
+
+    /// Returns the limits on calls in flight, with the names that tasks use for these participants.
+    pub fn limits(&self) -> impl Iterator<Item = (String, usize)> {
+        self.services.iter().filter_map(|(name, service)| Some((task_name(name), service.limit()?)))
     }
 }
 
 impl Service {
+    fn limit(&self) -> Option<usize> {
+        match self {
+            Service::Http(service) => service.limit,
+            Service::Process(participant) => participant.limit,
+        }
+    }
+
+    fn is_transactional(&self) -> bool {
+        matches!(self, Service::Process(participant) if participant.is_transactional())
+    }
+}
+
+/// The name that tasks use for a participant.
+fn task_name(name: &str) -> String {
+    format!("{}{name}", NamedUrl::SCHEME)
+}
+
+impl HttpService {
     /// Returns the common prefix of its URLs, without a trailing slash.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Returns the HTTP client for calls to the participant.
-    pub fn client(&self) -> &reqwest::Client {
-        &self.client
+    /// Returns the HTTP clients for calls to the participant.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// Returns the secrets that sign its calls; empty if calls are not signed.
@@ -214,37 +288,33 @@ fn path(key: &str, folder: &Path, file: &Path) -> Result<PathBuf, String> {
     Ok(folder.join(file))
 }
 
-/// Builds a client with the participant's own authorities or client certificate; `None` if it has
-/// neither.
-fn own_client(
-    entry: &Entry,
-    folder: &Path,
-    authorities: &[Certificate],
-    connections_idle_max: usize,
-) -> Result<Option<reqwest::Client>, String> {
-    let identity = match (&entry.client_cert_file, &entry.client_key_file) {
-        (Some(certificate), Some(key)) => Some(identity(
-            &path("client_cert_file", folder, certificate)?,
-            &path("client_key_file", folder, key)?,
-        )?),
-        (None, None) if entry.ca_file.is_none() => return Ok(None),
-        (None, None) => None,
-        _ => return Err("client_cert_file and client_key_file: found one; allowed: both or none".to_owned()),
-    };
-    let mut builder = client::builder(connections_idle_max);
-    builder = match &entry.ca_file {
-        // A `ca_file` replaces all other authorities.
-        Some(file) => {
-            let authorities = client::certificates(&path("ca_file", folder, file)?);
-            builder.tls_certs_only(authorities.map_err(|error| format!("ca_file: {error}"))?)
+/// Returns the recipe with the participant's own authorities or client certificate; `None` if it
+/// has neither.
+fn own_recipe(entry: &Entry, folder: &Path, common: &Recipe) -> Result<Option<Recipe>, String> {
+    let mut recipe = common.clone();
+    match (&entry.client_cert_file, &entry.client_key_file) {
+        (Some(certificate), Some(key)) => {
+            recipe.identity = Some(identity(
+                &path("client_cert_file", folder, certificate)?,
+                &path("client_key_file", folder, key)?,
+            )?);
         }
-        None => builder.tls_certs_merge(authorities.iter().cloned()),
-    };
-    if let Some(identity) = identity {
-        builder = builder.identity(identity);
+        (None, None) if entry.ca_file.is_none() => return Ok(None),
+        (None, None) => {}
+        _ => return Err("client_cert_file and client_key_file: found one; allowed: both or none".to_owned()),
     }
-    builder.build().map(Some).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    if let Some(file) = &entry.ca_file {
+        // A `ca_file` replaces all other authorities.
+        let authorities = client::certificates(&path("ca_file", folder, file)?);
+        recipe.authorities = authorities.map_err(|error| format!("ca_file: {error}"))?;
+        recipe.authorities_only = true;
+    }
+    Ok(Some(recipe))
+}
+
+fn own_clients(recipe: Recipe) -> Result<Clients, String> {
+    Clients::new(recipe).map_err(|error| {
+        let cause = causes(&error).last().map(ToString::to_string).unwrap_or_default();
         format!("its certificates cannot be used: {cause}")
     })
 }

@@ -22,7 +22,7 @@ impl Place {
         self.write("participants.toml", text);
         let variable = |name: &str| (name == "STOCK_SECRET").then(|| SECRET.to_owned());
         let file = self.0.path().join("participants.toml");
-        Registry::read(&file, variable, &[], 1).map_err(|error| {
+        Registry::read(&file, variable, &[], Connections::few()).map_err(|error| {
             assert!(matches!(error, crate::Error::Usage(_)), "{error}");
             let said = error.to_string();
             assert!(said.starts_with(&format!("{}: ", file.display())), "it names the file: {said}");
@@ -49,9 +49,13 @@ fn participants_are_read_with_their_secrets_and_limits() {
         )
         .unwrap();
     assert_eq!((named.len(), named.is_empty()), (2, false));
-    let stock = named.get("stock").unwrap();
+    let behind_http = |name: &str| match named.get(name) {
+        Some(Service::Http(service)) => service,
+        other => panic!("{other:?}"),
+    };
+    let stock = behind_http("stock");
     assert_eq!((stock.base(), stock.secrets().len()), ("https://stock.internal:8443/api", 2));
-    let pay = named.get("pay.eu").unwrap();
+    let pay = behind_http("pay.eu");
     assert_eq!((pay.base(), pay.secrets().len()), ("http://10.0.0.7", 0));
     assert!(named.get("nobody").is_none());
     assert_eq!(named.limits().collect::<Vec<_>>(), [("participant:stock".to_owned(), 16)]);
@@ -148,7 +152,8 @@ fn a_bad_file_is_refused_with_what_was_found_and_what_is_allowed() {
         assert!(said.contains(says), "{text}\nsaid:     {said}\nexpected: {says}");
         assert!(!said.contains("bmV3"), "{said}");
     }
-    let nowhere = Registry::read(Path::new("/nowhere/participants.toml"), |_| None, &[], 1).unwrap_err();
+    let nowhere = Registry::read(Path::new("/nowhere/participants.toml"), |_| None, &[], Connections::few())
+        .unwrap_err();
     assert!(nowhere.to_string().starts_with("/nowhere/participants.toml: No such file"), "{nowhere}");
 }
 

@@ -83,7 +83,7 @@ impl Task {
 
     /// Returns the name of the task's step.
     pub(crate) fn step_name(&self) -> &str {
-        self.step().map_or("?", |step| step.name.as_str())
+        self.saga.step_name(self.now.step)
     }
 
     /// Whether the task must run isolated.

@@ -80,6 +80,7 @@ impl Traces {
             KeyValue::new("pgsaga.op", task.now.op.as_str()),
             KeyValue::new("pgsaga.attempt", i64::from(task.now.attempt)),
         ];
+        // What a handler of this process gets has no method.
         if matches!(target, Target::Http(_) | Target::Named(_)) {
             attributes.push(KeyValue::new("http.request.method", "POST"));
         }
@@ -122,6 +123,8 @@ impl CallSpan {
             Err(NotSent::Unbuildable(why) | NotSent::Denied(why)) => {
                 span.set_status(Status::error(why.clone()));
             }
+            // The call waited for a stream of a connection, and is made later.
+            Err(NotSent::Busy(_) | NotSent::Dropped) => {}
         }
         span.end();
     }

@@ -2,21 +2,30 @@
 //! participant's state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::breaker::{Lane, Open, Turn};
 use super::{
-    DENIED_FOR, DENIED_LOGGED_EVERY, Denied, OPEN_AFTER, PROBE_EVERY, Participants, Reach, SILENT_AFTER,
+    DENIED_FOR, DENIED_LOGGED_EVERY, Denied, FULL_FOR, FULL_SPARE, Full, OPEN_AFTER, Participants, Reach,
+    SILENT_AFTER,
 };
+
+/// Pause of a task whose turn to probe is not yet, although a probe is due.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// A held task's slot at its participant. Dropping the permit frees the slot.
 #[derive(Debug)]
 pub(crate) struct ParticipantPermit {
-    pub(super) participants: Arc<Participants>,
-    pub(super) name: Arc<str>,
-    pub(super) freed: Arc<Notify>,
-    pub(super) calling: bool,
+    participants: Arc<Participants>,
+    name: Arc<str>,
+    freed: Arc<Notify>,
+    lane: Lane,
+    calling: bool,
+    /// The task waits for its turn to probe an open breaker.
+    waits_for_probe: bool,
 }
 
 /// Decision on a task that is ready to call.
@@ -29,6 +38,20 @@ pub(crate) enum Admission {
 }
 
 impl ParticipantPermit {
+    pub(super) fn new(
+        participants: Arc<Participants>,
+        name: Arc<str>,
+        freed: Arc<Notify>,
+        lane: Lane,
+    ) -> ParticipantPermit {
+        ParticipantPermit { participants, name, freed, lane, calling: false, waits_for_probe: false }
+    }
+
+    /// The lane of the task.
+    pub(crate) fn lane(&self) -> Lane {
+        self.lane
+    }
+
     pub(crate) fn participant(&self) -> &str {
         &self.name
     }
@@ -39,7 +62,8 @@ impl ParticipantPermit {
         let known = self.participants.known();
         let Some(participant) = known.get(&self.name) else { return true };
         let most = self.participants.held_max(&self.name, participant, now);
-        most.is_none_or(|most| participant.held <= most) && participant.may_be_tried(now)
+        let has_place = participant.open.as_ref().is_none_or(|open| open.has_place(self.lane, now));
+        most.is_none_or(|most| participant.held <= most) && has_place && participant.is_allowed(now)
     }
 
     /// Waits until the participant may receive one more call.
@@ -56,7 +80,8 @@ impl ParticipantPermit {
             }
             // Wakes up once a second, because a participant also becomes silent by the passage of
             // time.
-            let _ = tokio::time::timeout(SILENT_AFTER, free).await;
+            let wake_at = self.probe_at().unwrap_or_else(|| Instant::now() + SILENT_AFTER);
+            let _ = tokio::time::timeout_at(wake_at, free).await;
         }
     }
 
@@ -68,11 +93,14 @@ impl ParticipantPermit {
         if participant.denied.as_ref().is_some_and(|denied| now < denied.until) {
             return Some(Admission::Defer);
         }
-        if participant.open_since.is_some() {
-            if now < participant.probe_at {
-                return Some(Admission::Defer);
+        if let Some(open) = &mut participant.open {
+            let turn = open.ask(self.lane, self.waits_for_probe, now);
+            self.waits_for_probe = turn == Turn::Wait;
+            match turn {
+                Turn::Probe => {}
+                Turn::Wait => return None,
+                Turn::Defer => return Some(Admission::Defer),
             }
-            participant.probe_at = now + PROBE_EVERY;
         } else if participant.in_flight >= self.participants.calls_max(&self.name, participant, now) {
             let held_max = self.participants.held_max(&self.name, participant, now);
             return held_max.is_some_and(|most| participant.held > most).then_some(Admission::Defer);
@@ -83,6 +111,22 @@ impl ParticipantPermit {
         participant.in_flight += 1;
         self.calling = true;
         Some(Admission::Call)
+    }
+
+    /// Returns when the task should ask again for its turn to probe.
+    fn probe_at(&self) -> Option<Instant> {
+        let known = self.participants.known();
+        let open = known.get(&self.name)?.open.as_ref()?;
+        // A turn that is due belongs to another lane's task, which is about to take it.
+        Some(open.probe_at.max(Instant::now() + TURN_PAUSE))
+    }
+
+    /// Records that the participant's connection carries this many calls and took no more.
+    pub(crate) fn busy(&mut self, calls: usize) {
+        self.ended(Reach::Nobody, None);
+        if let Some(participant) = self.participants.known().get_mut(&self.name) {
+            participant.full = Some(Full { calls: calls + FULL_SPARE, until: Instant::now() + FULL_FOR });
+        }
     }
 
     /// Records that this worker is denied the call. Returns true if the caller should log the
@@ -111,8 +155,14 @@ impl ParticipantPermit {
         let mut known = self.participants.known();
         let Some(participant) = known.get_mut(&self.name) else { return };
         participant.in_flight = participant.in_flight.saturating_sub(1);
+        participant.pace.call_ended(now);
         if reached != Reach::Nobody {
-            participant.counted.responded(status_code);
+            let counted = &participant.counted;
+            if reached == Reach::Ran {
+                counted.ran()
+            } else {
+                counted.responded(status_code)
+            }
             participant.denied = None;
         }
         match reached {
@@ -123,9 +173,10 @@ impl ParticipantPermit {
                 participant.answered = true;
                 participant.since = now;
                 participant.silent_in_a_row = 0;
-                if let Some(since) = participant.open_since.take() {
+                if let Some(open) = participant.open.take() {
                     participant.counted.breaker.decrement(1.0);
-                    let open_ms = (now - since).as_millis() as u64;
+                    participant.freed.notify_waiters();
+                    let open_ms = (now - open.since).as_millis() as u64;
                     tracing::info!(
                         participant = &*self.name,
                         open_ms,
@@ -135,11 +186,10 @@ impl ParticipantPermit {
             }
             Reach::Silent => {
                 participant.silent_in_a_row = participant.silent_in_a_row.saturating_add(1);
-                if participant.silent_in_a_row >= OPEN_AFTER && participant.open_since.is_none() {
-                    participant.open_since = Some(now);
+                if participant.silent_in_a_row >= OPEN_AFTER && participant.open.is_none() {
+                    participant.open = Some(Open::new(now));
                     participant.counted.breaker.increment(1.0);
                     participant.answered = false;
-                    participant.probe_at = now + PROBE_EVERY;
                     participant.freed.notify_waiters();
                     tracing::warn!(
                         participant = &*self.name,
@@ -148,7 +198,7 @@ impl ParticipantPermit {
                     );
                 }
             }
-            Reach::Broken | Reach::Nobody => {}
+            Reach::Ran | Reach::Broken | Reach::Nobody => {}
         }
         participant.freed.notify_one();
     }
@@ -161,10 +211,14 @@ impl Drop for ParticipantPermit {
         let mut known = self.participants.known();
         let Some(participant) = known.get_mut(&self.name) else { return };
         participant.held = participant.held.saturating_sub(1);
+        if let Some(open) = participant.open.as_mut().filter(|_| self.waits_for_probe) {
+            open.leave(self.lane);
+        }
         participant.freed.notify_one();
         // From this moment on, claims take the participant's tasks again.
         let most = self.participants.held_max(&self.name, participant, now);
-        if most.is_some_and(|most| participant.held == most - most / 2 - 1) {
+        if participant.is_bounded && most.is_none_or(|most| participant.held < most - most / 2) {
+            participant.is_bounded = false;
             self.participants.room.notify_one();
         }
     }

@@ -87,6 +87,7 @@ by_label! {
         rescue: "rescue",
         reconcile: "reconcile",
         defer: "defer",
+        handlers: "handlers",
         listen: "listen",
         sample: "sample",
         partitions: "partitions",
@@ -111,7 +112,12 @@ by_label! {
 }
 
 by_label! {
+    struct RetentionRefused(Gauge) by "what" { saga: "saga", history: "history", partition: "partition" }
+}
+
+by_label! {
     struct Responses(Counter) by "class" {
+        handler: "handler",
         none: "none",
         informational: "1xx",
         success: "2xx",
@@ -193,6 +199,8 @@ metrics! {
             "Due tasks that this worker deferred because their participant gets no call now.";
         denied_calls: Counter = "pgsaga_denied_calls_total",
             "Calls that were not made: this worker may not call the address, or does not know the participant.";
+        calls_sent_again: Counter = "pgsaga_calls_sent_again_total",
+            "Calls sent again within their attempt, because the participant said it did not process them.";
         unreadable: Counter = "pgsaga_unreadable_total",
             "Tasks with a row or a saga that could not be read. The saga became stuck.";
         breakers_open: Gauge = "pgsaga_breakers_open",
@@ -203,9 +211,15 @@ metrics! {
             "Rows of history that this worker deleted one by one after their saga.";
         dropped_partitions: Counter = "pgsaga_dropped_partitions_total",
             "History partitions that this worker dropped because no saga of theirs was left.";
+        retention_refused: RetentionRefused = "pgsaga_retention_refused",
+            "What the last pass of retention had to leave because the database refused to delete it: saga, history, partition.";
+        partition_missing: Gauge = "pgsaga_history_partition_missing",
+            "1 while this worker cannot record outcomes because the history has no partition for a saga, else 0.";
         wakeups: Wakeups = "pgsaga_wakeups_total", "Wake-ups of the claim loop by source: notify, poll.";
         listener_up: Gauge = "pgsaga_listener_up",
             "1 while the worker can be woken by NOTIFY, else 0 (it polls).";
+        clock_skew_seconds: Gauge = "pgsaga_clock_skew_seconds",
+            "By how many seconds this worker's clock is ahead of the database's; negative if behind.";
         ready: Gauge = "pgsaga_ready", "1 while the lease holds and work may start, else 0.";
         ticks: Ticks = "pgsaga_loop_ticks_total",
             "Rounds of each loop of this worker: claim, heartbeat, defer, sample and partitions tick by themselves.";
@@ -224,6 +238,8 @@ metrics! {
             "Age of the oldest open saga, those for later included; from one worker, 0 from the others.";
         oldest_stuck_saga_seconds: Gauge = "pgsaga_oldest_stuck_saga_seconds",
             "How long the longest stuck saga has waited for a person; from one worker, 0 from the others.";
+        longest_retry_seconds: Gauge = "pgsaga_longest_retry_seconds",
+            "How long ago the first attempt of the longest retried op ended; from one worker, 0 from the others.";
         workers_alive: Gauge = "pgsaga_workers_alive",
             "Workers that the database has heard of within their lease; from one worker, 0 from the others.";
         table_bytes: ByTable = "pgsaga_table_bytes",
@@ -246,13 +262,15 @@ metrics! {
             "Tasks by queue and state: due, waiting, running; from one worker, 0 from the others.";
         oldest_due_seconds: Gauge = "pgsaga_oldest_due_task_seconds",
             "Age of the oldest due task that nobody has claimed, by queue; from one worker, 0 from the others.";
+        unserved: Gauge = "pgsaga_unserved_tasks",
+            "Due tasks that no living worker serves, because of their queue or named participant, by queue, without paused queues; from one worker, 0 from the others.";
     }
 }
 
 metrics! {
     pub(crate) struct ParticipantMetrics {
         responses: Responses = "pgsaga_responses_total",
-            "Calls by participant (at most 100, then other) and class of the response: 1xx to 5xx, none.";
+            "Calls by participant (at most 100, then other) and class of the response: 1xx to 5xx, none; handler: a handler of this process returned.";
         breaker: Gauge = "pgsaga_breaker_open",
             "1 while this worker's breaker for a participant is open, else 0.";
     }
@@ -356,6 +374,11 @@ impl Metrics {
 }
 
 impl ParticipantMetrics {
+    /// Counts a call of a handler of this process.
+    pub(crate) fn ran(&self) {
+        self.responses.handler.increment(1);
+    }
+
     /// Counts a call that was answered with this HTTP status, or not at all.
     pub(crate) fn responded(&self, status_code: Option<u16>) {
         let responses = &self.responses;

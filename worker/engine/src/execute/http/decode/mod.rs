@@ -9,7 +9,6 @@ use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder,
 use async_compression::zstd::DParameter;
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use mime::Mime;
-use pgsaga_sql::contract::{JsonSize, PAYLOAD_DEPTH_MAX};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -213,15 +212,6 @@ fn is_object_in_utf32(bytes: &[u8]) -> bool {
         let is_blank = |found: &Option<char>| matches!(found, Some('\u{feff}' | ' ' | '\t' | '\r' | '\n'));
         characters.find(|found| !is_blank(found)) == Some(Some('{'))
     })
-}
-
-/// Returns the body as JSON text that jsonb can store and print within `bytes_max`; `None`
-/// otherwise. (`1e131071` has eight bytes, but jsonb prints 131,072.)
-pub fn json(text: &[u8], bytes_max: usize) -> Option<String> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    // A payload that held a deeper answer would be deeper than a payload may be.
-    // control: answer-bounds
-    JsonSize::of_text(text)?.is_within(bytes_max, PAYLOAD_DEPTH_MAX).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -61,6 +61,18 @@ impl FreshKeys {
 }
 
 impl Definition {
+    /// Appends the idempotency key of an op of step `index`. All attempts share it unless an
+    /// operator assigned a fresh key.
+    pub(crate) fn push_key(&self, text: &mut String, index: usize, op: Op, fresh: &FreshKeys) {
+        text.extend([&self.gid, "/", self.step_name(index), "/", op.as_str()]);
+        text.push_str(&fresh.suffix(index, op));
+    }
+
+    /// Returns the name of step `index`.
+    pub(crate) fn step_name(&self, index: usize) -> &str {
+        self.steps.get(index).map_or("?", |step| step.name.as_str())
+    }
+
     /// Returns the body of an op of step `index`, with its references resolved.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! An authority of certificates for one test.
+//! A certificate authority for one test.
 
 use std::path::{Path, PathBuf};
 
@@ -7,39 +7,48 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-pub(crate) struct Authority {
+/// An authority whose certificates end with the test.
+#[derive(Debug)]
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate and its key.
-pub(crate) struct Issued {
+#[derive(Debug)]
+pub struct Issued {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Authority {
+    /// With a key of its own.
+    ///
+    /// # Panics
+    /// When no certificate can be made, as all of these.
+    pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// Its certificate in PEM.
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    pub(crate) fn der(&self) -> CertificateDer<'static> {
+    /// Its certificate in DER.
+    pub fn der(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
 
     /// For a server of this name.
-    pub(crate) fn server(&self, name: &str) -> Issued {
+    pub fn server(&self, name: &str) -> Issued {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client of this name.
-    pub(crate) fn client(&self, name: &str) -> Issued {
+    pub fn client(&self, name: &str) -> Issued {
         self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -53,13 +62,20 @@ impl Authority {
 }
 
 impl Issued {
-    pub(crate) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    /// Certificate and key in DER.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
         (vec![self.certificate.der().clone()], key.into())
     }
 
     /// Writes `NAME.pem` and `NAME-key.pem`.
-    pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}-key.pem")));
         std::fs::write(&certificate, self.certificate.pem()).unwrap();
         std::fs::write(&key, self.key.serialize_pem()).unwrap();

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use pgsaga_sql::{fail, query};
 
 use super::loops::Loops;
-use super::status::WorkerStatus;
 use crate::db::PoolKind;
 use crate::flow::capacity::Capacity;
+use crate::liveness::handlers::RunningHandlers;
 use crate::liveness::release::{Release, release};
 use crate::wake::wakeups::Wakeups;
+use crate::worker::status::WorkerStatus;
 
 /// Upper bound on the time for the loops to end after the drain.
 const LOOPS_END_MAX: Duration = Duration::from_secs(3);
@@ -21,7 +22,13 @@ pub(super) const SIGN_OFF_MAX: Duration = Duration::from_secs(5);
 const RELEASE_BATCH: usize = 1000;
 
 /// Drains a worker that was told to stop.
-pub(super) async fn drain(status: &WorkerStatus, capacity: &Capacity, wakeups: &Wakeups, loops: &mut Loops) {
+pub(super) async fn drain(
+    status: &WorkerStatus,
+    capacity: &Capacity,
+    wakeups: &Wakeups,
+    running: &RunningHandlers,
+    loops: &mut Loops,
+) {
     let started = Instant::now();
     fail::point("drain:before");
     let held = status.membership.in_flight.len();
@@ -29,6 +36,14 @@ pub(super) async fn drain(status: &WorkerStatus, capacity: &Capacity, wakeups: &
     // Every slot is free again when every task is settled, or dropped unstarted.
     let all = capacity.task_slots.acquire_many(capacity.tasks_max as u32);
     let within_grace = tokio::time::timeout(status.grace, all).await.is_ok();
+    if !within_grace {
+        // What is rescued must not run beside its next attempt.
+        // control: drain-drops-handlers
+        running.drop_all();
+        if tokio::time::timeout(LOOPS_END_MAX, running.ended()).await.is_err() {
+            running.log_all("a handler does not yield, and runs beside its next attempt");
+        }
+    }
     fail::point("drain:calls_ended");
     status.shutdown.done.cancel();
     // A loop may be in the middle of a statement. The statement's own timeout bounds it, and

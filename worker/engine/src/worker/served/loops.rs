@@ -2,16 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::thread;
 
-use tokio::sync::mpsc;
+use tokio::runtime::{self, Handle};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::Worker;
-use super::status::WorkerStatus;
+use super::DatabaseWorker;
 use crate::claim::Claimer;
 use crate::claim::defer::Defer;
 use crate::execute::task::definitions::Definitions;
+use crate::liveness::handlers::supervise::Supervise;
 use crate::liveness::heartbeat::Heartbeat;
 use crate::liveness::reconcile::Reconcile;
 use crate::liveness::rescue::Rescue;
@@ -21,15 +24,20 @@ use crate::upkeep::partitions::Partitions;
 use crate::upkeep::retention::Retention;
 use crate::upkeep::sample::Sample;
 use crate::wake::listen::Listen;
+use crate::worker::status::WorkerStatus;
 
-impl Worker {
+impl DatabaseWorker {
     /// Starts every loop of a registered worker.
     pub(super) fn start(self, heartbeat: Heartbeat) -> Loops {
         let (dead, dying) = mpsc::unbounded_channel();
         let mut loops = Loops::default();
-        loops.spawn("heartbeat", heartbeat.run(dead.clone()));
+        // control: heartbeat-thread
+        loops.spawn("heartbeat", on_own_thread("pgsaga heartbeat", heartbeat.run(dead.clone())));
         loops.spawn("rescue", self.rescue().run(dying));
         loops.spawn("reconcile", self.reconcile().run(dead));
+        if self.executor.executors.named.in_process().next().is_some() {
+            loops.spawn("handlers", self.supervise().run());
+        }
         loops.spawn("sample", self.sample().run());
         loops.spawn("partitions", self.partitions().run());
         if let Some(retention) = self.retention() {
@@ -41,7 +49,7 @@ impl Worker {
         }
         loops.spawn("claim", self.claimer().run());
         let (settler, defer) = (self.settler(), self.defer());
-        loops.spawn("settle", settler.run(self.finished));
+        loops.spawn("settle", settler.run(self.finished, self.transactional));
         loops.spawn("defer", defer.run(self.deferred));
         loops
     }
@@ -53,10 +61,20 @@ impl Worker {
             metrics,
             membership,
             participants: Arc::clone(&self.participants),
+            queues: self.queues.names(),
+            named: self.executor.executors.named.task_names().collect(),
+            transactional: self.executor.executors.named.transactional().collect(),
             watermarks: Arc::clone(&self.watermarks),
             wakeups: Arc::clone(&self.wakeups),
             shutdown,
+            running: Arc::clone(&self.executor.handlers.running),
+            runtime: Handle::current(),
         }
+    }
+
+    fn supervise(&self) -> Supervise {
+        let WorkerStatus { db, metrics, membership, shutdown, .. } = self.status();
+        Supervise { db, metrics, membership, running: Arc::clone(&self.executor.handlers.running), shutdown }
     }
 
     fn unreadable(&self) -> UnreadableRows {
@@ -92,6 +110,7 @@ impl Worker {
             participants: Arc::clone(&self.participants),
             wakeups: Arc::clone(&self.wakeups),
             executor: Arc::clone(&self.executor),
+            log_limits: Arc::default(),
             shutdown,
         }
     }
@@ -133,6 +152,7 @@ impl Worker {
             metrics,
             wakeups: Arc::clone(&self.wakeups),
             every_queue: self.queues.are_all(),
+            named: self.executor.executors.named.task_names().collect(),
             lease: membership.lease.duration(),
             done: shutdown.done,
         }
@@ -147,6 +167,7 @@ impl Worker {
             capacity: Arc::clone(&self.capacity),
             participants: Arc::clone(&self.participants),
             queues: Arc::clone(&self.queues),
+            named: self.executor.executors.named.task_names().collect(),
             definitions: Definitions::default(),
             watermarks: Arc::clone(&self.watermarks),
             wakeups: Arc::clone(&self.wakeups),
@@ -181,5 +202,35 @@ impl Loops {
 
     pub(super) async fn join(&mut self) {
         while self.0.join_next().await.is_some() {}
+    }
+}
+
+/// Runs a loop in a thread and a runtime of its own, which nothing else can hold up. The thread
+/// ends with the loop, or when the returned future is dropped.
+fn on_own_thread(name: &str, run: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> {
+    let dropped = CancellationToken::new();
+    let drops = dropped.clone().drop_guard();
+    let (ends, ended) = oneshot::channel::<()>();
+    let run = async move {
+        tokio::select! {
+            () = run => {}
+            () = dropped.cancelled() => {}
+        }
+    };
+    let run = run.instrument(Span::current());
+    let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ends = ends;
+        match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run),
+            Err(error) => tracing::error!(%error, "a thread has no runtime"),
+        }
+    });
+    async move {
+        let _drops = drops;
+        if let Err(error) = started {
+            tracing::error!(%error, "a thread cannot be started");
+        }
+        // The thread has dropped its end.
+        let _ = ended.await;
     }
 }

@@ -1,0 +1,3 @@
+-- Names the environment of the database.
+--   $1 environment
+update pgsaga.home set environment = $1
