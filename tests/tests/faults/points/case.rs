@@ -16,6 +16,8 @@ use super::situation::Situation;
 
 /// Of workers that delete what finished longer ago.
 const RETENTION: &[&str] = &["--retention", "1h"];
+/// The saga whose participant no worker has.
+const UNSERVED: &str = "unserved";
 
 /// Which of the saga's halves is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,16 @@ impl Case {
                 stage.other_participant.accept_again().await;
             }
             Situation::Unserved => {
-                stage.insert_unserved().await;
+                stage.insert_unserved(None).await;
+                stage.arm();
+                stage.start_mortal().await;
+                stage.dead().await;
+                // A deadline could have passed before the worker started, and then no worker looks
+                // for the participant.
+                stage.person(&["abort", UNSERVED]).await;
+            }
+            Situation::Overdue => {
+                stage.insert_unserved(Some("'2 seconds'")).await;
                 stage.arm();
                 stage.start_mortal().await;
                 stage.dead().await;
@@ -266,9 +277,12 @@ impl Stage {
         saga.insert().await;
     }
 
-    /// It is rolled back at its deadline.
-    async fn insert_unserved(&self) {
-        let saga = self.scene.saga("unserved").column("timeout_to_fail", "'2 seconds'").step("pay");
+    /// It is rolled back at its deadline, or when a person aborts it.
+    async fn insert_unserved(&self, timeout_to_fail: Option<&str>) {
+        let mut saga = self.scene.saga(UNSERVED).step("pay");
+        if let Some(timeout) = timeout_to_fail {
+            saga = saga.column("timeout_to_fail", timeout);
+        }
         saga.with("action", json!("participant:nobody/pay")).insert().await;
     }
 

@@ -19,6 +19,8 @@ pub(super) enum Situation {
     Parking,
     /// A saga calls a participant that no worker has.
     Unserved,
+    /// The deadline of such a saga passes.
+    Overdue,
     /// It deletes sagas that finished long ago.
     Purging,
     /// A person aborts or forces during the call, pauses the queue, or lets it go on.
@@ -31,8 +33,8 @@ pub(super) enum Situation {
 }
 
 use Situation::{
-    Changed, Deciding, Draining, Meanwhile, Parallel, Parking, Purging, Repairing, Rescuing, Suspect,
-    Unserved, Working,
+    Changed, Deciding, Draining, Meanwhile, Overdue, Parallel, Parking, Purging, Repairing, Rescuing,
+    Suspect, Unserved, Working,
 };
 
 impl Situation {
@@ -77,8 +79,8 @@ pub(super) fn every_point() -> Vec<(&'static str, Situation)> {
         ("open_lanes:after", Unserved),
         ("move:before", Unserved),
         ("move:after", Unserved),
-        ("overdue:before", Unserved),
-        ("overdue:after", Unserved),
+        ("overdue:before", Overdue),
+        ("overdue:after", Overdue),
         ("register:before", Rescuing),
         ("register:after", Rescuing),
         ("make_history_partitions:before", Rescuing),

@@ -17,10 +17,10 @@ use crate::db::{Db, PoolKind};
 use crate::execute::task::Task;
 use crate::flow::participants::{Blocked, DEFER_MAX, DEFER_MIN, Participants};
 use crate::liveness::membership::Membership;
-use crate::liveness::reconcile::PART;
 use crate::liveness::release::{Release, release};
 use crate::telemetry::metrics::Metrics;
 use crate::wake::others::Others;
+use crate::wake::share::Share;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
@@ -31,8 +31,26 @@ const BATCH: i64 = 10_000;
 /// Upper bound on deferred tasks that become due per second and participant. Deferring a task again
 /// costs about as much as claiming it.
 const BACK_PER_SECOND: i64 = 5_000;
+/// Upper bound on the share of time for walks over lanes: one part in 20.
+const PART: u32 = 20;
 /// Upper bound on the tasks released by one statement.
 const GROUP_MAX: usize = 1000;
+
+/// When to walk over lanes again.
+struct Walk {
+    due: Instant,
+    share: Share,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Walk { due: Instant::now(), share: Share::one_in(PART) }
+    }
+
+    fn ended(&mut self, began: Instant) {
+        self.due = Instant::now() + self.share.pause_after(began.elapsed());
+    }
+}
 
 pub(crate) struct Defer {
     pub(crate) db: Db,
@@ -51,7 +69,7 @@ impl Defer {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut deferred = HashMap::new();
-        let (mut move_at, mut look_at) = (Instant::now(), Instant::now());
+        let (mut moves, mut looks) = (Walk::new(), Walk::new());
         let mut tasks = Vec::new();
         loop {
             self.metrics.ticks.defer.increment(1);
@@ -65,9 +83,9 @@ impl Defer {
                 }
                 _ = tick.tick() => if self.membership.fits() {
                     let blocked = self.participants.blocked();
-                    self.move_unserved(&blocked.unserved, &mut move_at).await;
+                    self.move_unserved(&blocked.unserved, &mut moves).await;
                     self.defer(blocked, &mut deferred).await;
-                    self.roll_back_unserved(&mut look_at).await;
+                    self.roll_back_unserved(&mut looks).await;
                 },
             }
         }
@@ -107,10 +125,10 @@ impl Defer {
     }
 
     /// Moves due tasks of participants that this worker does not serve to workers that do. A walk
-    /// over many due tasks takes a small share of the time: `move_at` is the time of the next one.
-    async fn move_unserved(&self, unserved: &[String], move_at: &mut Instant) {
+    /// over many due tasks takes a small share of the time.
+    async fn move_unserved(&self, unserved: &[String], moves: &mut Walk) {
         let began = Instant::now();
-        if unserved.is_empty() || began < *move_at {
+        if unserved.is_empty() || began < moves.due {
             return;
         }
         let unserved: Vec<&str> = unserved.iter().map(String::as_str).collect();
@@ -129,7 +147,7 @@ impl Defer {
                 break;
             }
         }
-        *move_at = Instant::now() + began.elapsed() * PART;
+        moves.ended(began);
         if moved > 0 {
             tracing::debug!(participants = ?unserved, tasks = moved, "tasks are left to other workers");
             let mut others = Others::default();
@@ -139,14 +157,14 @@ impl Defer {
     }
 
     /// Takes overdue tasks from lanes that nobody serves, for all workers.
-    async fn roll_back_unserved(&self, look_at: &mut Instant) {
+    async fn roll_back_unserved(&self, looks: &mut Walk) {
         let began = Instant::now();
-        if self.membership.is_duty_worker() && began >= *look_at {
+        if self.membership.is_duty_worker() && began >= looks.due {
             let statement = sqlx::query(query::OVERDUE).bind(BATCH);
             if self.count("look for overdue tasks", "moved", statement).await.is_some_and(|moved| moved > 0) {
                 self.wakeups.due.notify_one();
             }
-            *look_at = Instant::now() + began.elapsed() * PART;
+            looks.ended(began);
         }
     }
 

@@ -17,12 +17,13 @@ use crate::liveness::release::{Release, release};
 use crate::liveness::shutdown::Shutdown;
 use crate::liveness::unreadable::UnreadableRows;
 use crate::telemetry::metrics::Metrics;
+use crate::wake::share::Share;
 use crate::wake::wakeups::Wakeups;
 use crate::wake::watermark::Watermarks;
 
 /// Upper bound on the share of time: one part in 20. The query becomes slower as long as dead rows
 /// cannot be vacuumed.
-pub(crate) const PART: u32 = 20;
+const PART: u32 = 20;
 
 /// The loop that reconciles memory and database.
 pub(crate) struct Reconcile {
@@ -39,6 +40,7 @@ impl Reconcile {
     /// Reconciles until the worker has drained.
     pub(crate) async fn run(self, dead: mpsc::UnboundedSender<i64>) {
         let mut pause = self.membership.lease.duration();
+        let mut share = Share::one_in(PART);
         loop {
             self.metrics.ticks.reconcile.increment(1);
             tokio::select! {
@@ -55,7 +57,7 @@ impl Reconcile {
             {
                 self.db.failed("look for unreachable tasks", &error);
             }
-            pause = self.membership.lease.duration().max(started.elapsed() * PART);
+            pause = self.membership.lease.duration().max(share.pause_after(started.elapsed()));
             if let Err(error) = reconciled {
                 self.db.failed("reconcile", &error);
                 tokio::select! {

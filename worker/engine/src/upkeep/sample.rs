@@ -15,6 +15,7 @@ use crate::liveness::membership::Membership;
 use crate::liveness::shutdown::Shutdown;
 use crate::telemetry::metrics::handle::MetricSet as _;
 use crate::telemetry::metrics::{Metrics, QueueMetrics};
+use crate::wake::share::Share;
 
 const EVERY: Duration = Duration::from_secs(15);
 /// Interval at which a worker checks whether sampling is its duty.
@@ -38,6 +39,7 @@ impl Sample {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = Instant::now();
         let mut sampled = false;
+        let mut share = Share::one_in(PART);
         loop {
             self.metrics.ticks.sample.increment(1);
             tokio::select! {
@@ -58,7 +60,7 @@ impl Sample {
                 match self.sample().await {
                     Ok(()) => {
                         self.metrics.sampled.sampler.set(1.0);
-                        due = started + EVERY.max(started.elapsed() * PART);
+                        due = started + EVERY.max(share.pause_after(started.elapsed()));
                     }
                     Err(error) => {
                         // The last values stay, and no worker counts as the sampler.

@@ -2,5 +2,6 @@
 
 pub(crate) mod listen;
 pub(crate) mod others;
+pub(crate) mod share;
 pub(crate) mod wakeups;
 pub(crate) mod watermark;
