@@ -39,6 +39,11 @@ impl Definition {
         Self::new(columns)
     }
 
+    /// What the INSERT is given.
+    pub fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
     /// The steps, as JSON.
     pub fn steps(&self) -> &str {
         &self.columns.steps

@@ -19,7 +19,6 @@ pub mod size;
 /// Postgres, and what breaks it.
 mod database {
     pub mod cluster;
-    pub mod proxy;
     pub mod standby;
 }
 
@@ -47,14 +46,14 @@ mod process {
 
 use process::child;
 
-pub use database::{cluster, proxy, standby};
+pub use database::{cluster, standby};
 pub use participants::{authority, bank, http2, ledger, participant};
 pub use process::{binary, clock, command, local, tool, ui, vault, worker};
 
 pub use binary::pgsaga;
 pub use cluster::{Cluster, Database};
 pub use participant::{Behaviour, Call, Gate, Participant};
-pub use proxy::{Fault, Proxy};
+pub use pgsaga_test::proxy::{Fault, Proxy};
 pub use size::sized;
 pub use standby::{Frozen, Pair, Replication};
 pub use tool::tool;

@@ -25,7 +25,7 @@ async fn cluster() -> &'static Cluster {
 /// A scene, and a proxy in front of its database.
 async fn scene() -> (Scene, Proxy) {
     let scene = Scene::on(cluster().await).await;
-    let proxy = Proxy::start(scene.db.tcp_url().unwrap()).await;
+    let proxy = Proxy::start(scene.db.tcp_url().unwrap()).await.unwrap();
     (scene, proxy)
 }
 

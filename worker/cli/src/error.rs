@@ -148,7 +148,8 @@ impl From<pgsaga_test::Error> for Error {
     fn from(error: pgsaga_test::Error) -> Error {
         match error {
             pgsaga_test::Error::Database(error) => Error::Database(error),
-            pgsaga_test::Error::Url(error) => error.into(),
+            pgsaga_test::Error::Worker(error) => error.into(),
+            pgsaga_test::Error::Producer(pgsaga_producer::Error::Database(error)) => Error::Database(error),
             error => Error::Test(error),
         }
     }

@@ -15,6 +15,7 @@ mod worker;
 pub use db::HandlerTransaction;
 pub use error::Error;
 pub use execute::handler::{Call, HandlerError, Participant, TransactionalParticipant};
+pub use execute::intercept::{Deciding, Decision, Intercept, Intercepted};
 pub use worker::{Builder, Database, Worker, WorkerStatus, not_ready};
 
 /// The programs of the guide.

@@ -1,4 +1,6 @@
-/// Errors of the private server and of scratch databases.
+use std::time::Duration;
+
+/// Errors of the kit, of its private server and of scratch databases.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -8,10 +10,47 @@ pub enum Error {
     /// The database returned an error or did not answer.
     #[error("the database: {}", pgsaga_worker::db::describe(.0))]
     Database(#[from] sqlx::Error),
-    /// The URL of the database cannot be used.
+    /// The database could not be migrated.
     #[error(transparent)]
-    Url(#[from] pgsaga_worker::Error),
-    /// A server could not be started or stopped.
+    Migrate(#[from] pgsaga_sql::schema::ApplyError),
+    /// There is no Postgres for a test.
+    #[error(
+        "no database: set DATABASE_URL to a server such as postgres://user:password@127.0.0.1:5432/postgres, \
+         or install the program pgsaga (or name it in PGSAGA_TEST_BIN), which runs a private Postgres"
+    )]
+    NoDatabase,
+    /// A worker could not start, or a setting of it or the URL of the database cannot be used.
+    #[error(transparent)]
+    Worker(#[from] pgsaga_worker::Error),
+    /// A worker did not become ready, or did not end.
+    #[error("a worker of the test kit: {0}")]
+    NoWorker(String),
+    /// The saga is malformed.
+    #[error(transparent)]
+    Invalid(#[from] pgsaga_producer::Invalid),
+    /// The saga could not be submitted or aborted.
+    #[error(transparent)]
+    Producer(#[from] pgsaga_producer::Error),
+    /// The saga is gone.
+    #[error("there is no saga {0} any more")]
+    NoSaga(String),
+    /// The saga did not end in time.
+    #[error("saga {gid} did not end within {} s; it is {run}", waited.as_secs())]
+    NotEnded {
+        /// The saga's name.
+        gid: String,
+        /// How long the kit waited.
+        waited: Duration,
+        /// Its status and history.
+        run: String,
+    },
+    /// The saga does not succeed when nothing goes wrong.
+    #[error("found that the saga, when nothing goes wrong, {0}\nallowed: that it succeeds")]
+    NotSound(String),
+    /// The state of the participants cannot be read.
+    #[error("the state of the participants: {0}")]
+    State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A server or a process could not be started or stopped.
     #[error("{doing}: {source}")]
     Io {
         /// The operation that was in progress.
@@ -19,4 +58,11 @@ pub enum Error {
         /// The reason for the failure.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// The steps of a checked saga are JSON that can be read.
+    pub(crate) fn steps(error: serde_json::Error) -> Error {
+        Error::Io { doing: "read the steps of the saga".to_owned(), source: error.into() }
+    }
 }

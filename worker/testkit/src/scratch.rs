@@ -1,7 +1,7 @@
 //! The database of `demo` and `bench`: a private Postgres, or a scratch database on an existing
 //! server.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
@@ -11,6 +11,7 @@ use crate::error::Error;
 use pgsaga_worker::db;
 
 /// A database that one command uses exclusively.
+#[derive(Debug)]
 pub struct ScratchDatabase {
     /// URL for connections to the database.
     pub url: String,
@@ -19,31 +20,30 @@ pub struct ScratchDatabase {
     kind: Kind,
 }
 
+#[derive(Debug)]
 enum Kind {
     Own(Box<Server>),
     Scratch { server_url: String, name: String },
 }
 
 impl ScratchDatabase {
-    /// Starts a server with these settings, or creates a scratch database on the given server,
-    /// which keeps its settings.
+    /// Starts a server with these options by this executable of `pgsaga`, or creates a scratch
+    /// database on the given server, which keeps its settings.
     ///
     /// # Errors
     /// There is no Postgres to start, or the given server refuses.
     pub async fn prepare(
         server_url: Option<String>,
-        pgsaga: &Path,
-        settings: &[(&str, &str)],
+        options: Options,
+        pgsaga: PathBuf,
     ) -> Result<ScratchDatabase, Error> {
         let (url, kind, whose) = match server_url {
             None => {
-                let binary = pgsaga.to_owned();
-                let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-                let options = Options { settings: settings.collect(), ..Options::default() };
-                let server = tokio::task::spawn_blocking(move || Server::start(&options, &binary)).await;
+                let server = tokio::task::spawn_blocking(move || Server::start(&options, &pgsaga)).await;
                 let server = server.map_err(|error| io("start Postgres", error))??;
                 let whose = format!("of its own, process {}", server.pid());
-                (server.url("postgres"), Kind::Own(Box::new(server)), whose)
+                let url = server.tcp_url("postgres").unwrap_or_else(|| server.url("postgres"));
+                (url, Kind::Own(Box::new(server)), whose)
             }
             Some(server_url) => {
                 let name = format!("pgsaga_scratch_{:08x}", rand::random::<u32>());

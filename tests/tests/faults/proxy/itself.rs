@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 async fn start() -> (Database, Proxy) {
     let db = cluster().await.database().await;
     sqlx::raw_sql("create table noted (n int)").execute(db.pool()).await.unwrap();
-    let proxy = Proxy::start(db.tcp_url().unwrap()).await;
+    let proxy = Proxy::start(db.tcp_url().unwrap()).await.unwrap();
     (db, proxy)
 }
 

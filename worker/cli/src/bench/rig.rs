@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgsaga_test::embedded::Options;
 use pgsaga_test::fleet::{Fleet, binary};
 use pgsaga_test::scratch::ScratchDatabase;
 use pgsaga_worker::db;
@@ -32,8 +33,10 @@ impl Rig {
     /// statements if `counts_buffers`.
     pub(crate) async fn set_up(server_url: Option<String>, counts_buffers: bool) -> Result<Rig, Error> {
         let counts = counts_buffers.then_some(("shared_preload_libraries", "pg_stat_statements"));
-        let settings: Vec<_> = SETTINGS.into_iter().chain(counts).collect();
-        Ok(Rig { server: ScratchDatabase::prepare(server_url, &binary()?, &settings).await? })
+        let settings = SETTINGS.into_iter().chain(counts);
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let options = Options { settings, ..Options::default() };
+        Ok(Rig { server: ScratchDatabase::prepare(server_url, options, binary()?).await? })
     }
 
     pub(crate) fn description(&self) -> &str {
@@ -50,7 +53,8 @@ impl Rig {
         &self,
         measure: impl AsyncFnOnce(&Database) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let place = ScratchDatabase::prepare(Some(self.server.url.clone()), &binary()?, &[]).await?;
+        let place =
+            ScratchDatabase::prepare(Some(self.server.url.clone()), Options::default(), binary()?).await?;
         let url = place.url.clone();
         let measured = async {
             migrate(&url, false).await?;

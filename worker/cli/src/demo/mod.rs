@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use pgsaga_test::embedded::Options;
 use pgsaga_test::fleet::{Fleet, binary};
 use pgsaga_test::scratch::ScratchDatabase;
 use pgsaga_worker::db;
@@ -69,7 +70,7 @@ impl Demo {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
-        let scratch = ScratchDatabase::prepare(server_url, &binary()?, &[]).await?;
+        let scratch = ScratchDatabase::prepare(server_url, Options::default(), binary()?).await?;
         let result = self.run_at(&scratch, started, &stop).await;
         let cleared = scratch.clear_away().await;
         result.and(cleared.map_err(Error::from))

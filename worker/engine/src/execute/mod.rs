@@ -6,6 +6,7 @@ pub mod client;
 pub(crate) mod finished;
 pub mod handler;
 pub mod http;
+pub mod intercept;
 pub mod registry;
 pub(crate) mod task;
 pub mod trace;
@@ -23,6 +24,7 @@ use crate::execute::call::{Call, CallResult, Called, NotSent, clean};
 use crate::execute::finished::Finished;
 use crate::execute::handler::HandlerExecutor;
 use crate::execute::http::HttpExecutor;
+use crate::execute::intercept::Intercept;
 use crate::execute::registry::{Registry, Service};
 use crate::execute::task::Task;
 use crate::execute::trace::Traces;
@@ -59,6 +61,8 @@ pub struct Executors {
     pub answer_bytes_max: usize,
     /// Adds a tracing span to each call.
     pub traces: Option<Traces>,
+    /// Decides about each call, for test kits.
+    pub intercept: Option<Arc<dyn Intercept>>,
 }
 
 impl Executors {
@@ -71,24 +75,36 @@ impl Executors {
         };
         let mut call = Call::new(task, step, started, clock, self.answer_bytes_max)?;
         let span = trace::begin(self.traces.as_ref(), &mut call, target);
-        let called = match target {
-            Target::Http(url) => self.http.call(&call, url, None).await,
+        let called = match &self.intercept {
+            None => self.make(&call, target, handlers).await,
+            Some(intercept) => Box::pin(self.intercepted(intercept, &call, target, handlers)).await,
+        };
+        if let Some(span) = span {
+            span.end(&called);
+        }
+        called
+    }
+
+    async fn make(&self, call: &Call<'_>, target: &Target, handlers: &HandlerExecutor) -> Called {
+        match target {
+            Target::Http(url) => self.http.call(call, url, None).await,
             Target::Named(named) => match self.named.get(named.name()) {
-                Some(Service::Http(service)) => self.http.call(&call, named.path(), Some(service)).await,
+                Some(Service::Http(service)) => self.http.call(call, named.path(), Some(service)).await,
                 // Boxed, because every task would carry room for a handler and its transaction.
                 Some(Service::Process(participant)) => {
-                    Box::pin(handlers.call(&call, named.path(), participant)).await
+                    Box::pin(handlers.call(call, named.path(), participant)).await
                 }
                 None => Err(NotSent::Denied(format!(
                     "not called: this worker has no participant {:?}, neither in the file of --participants nor in its process",
                     named.name()
                 ))),
             },
-        };
-        if let Some(span) = span {
-            span.end(&called);
         }
-        called
+    }
+
+    fn is_transactional(&self, target: &Target) -> bool {
+        let Target::Named(named) = target else { return false };
+        matches!(self.named.get(named.name()), Some(Service::Process(participant)) if participant.is_transactional())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,6 +18,7 @@ use crate::execute::address::Addresses;
 use crate::execute::client::{self, Connections};
 use crate::execute::handler::Participant;
 use crate::execute::http::{self, HttpExecutor};
+use crate::execute::intercept::Intercept;
 use crate::execute::registry::Registry;
 use crate::execute::trace::Traces;
 use crate::flow::queues::Served;
@@ -92,6 +94,7 @@ pub struct Builder {
     connection_idle: Duration,
     connection_age: Duration,
     traced: bool,
+    intercept: Option<Arc<dyn Intercept>>,
 }
 
 impl Builder {
@@ -129,6 +132,7 @@ impl Builder {
             connection_idle: Duration::from_secs(Builder::CONNECTION_IDLE_SECONDS),
             connection_age: Duration::from_secs(Builder::CONNECTION_AGE_SECONDS),
             traced: false,
+            intercept: None,
         }
     }
 
@@ -251,6 +255,13 @@ impl Builder {
         self
     }
 
+    /// Lets a test kit decide about each call: it can refuse it, repeat it, hold it back or lose its
+    /// response.
+    pub fn intercept(mut self, intercept: Arc<dyn Intercept>) -> Builder {
+        self.intercept = Some(intercept);
+        self
+    }
+
     /// Checks the settings, and makes a worker that has opened no connection yet.
     ///
     /// # Errors
@@ -348,7 +359,13 @@ impl Builder {
             deny_plain_urls: self.deny_plain_urls,
             authorities,
         })?;
-        Ok(Executors { http, named, answer_bytes_max: self.answer_bytes_max, traces })
+        Ok(Executors {
+            http,
+            named,
+            answer_bytes_max: self.answer_bytes_max,
+            traces,
+            intercept: self.intercept.clone(),
+        })
     }
 
     /// How many calls single participants may take at once.

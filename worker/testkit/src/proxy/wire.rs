@@ -32,7 +32,7 @@ impl Requests {
             // Only the first message has no type.
             let head = usize::from(self.started);
             let rest = asked.get(self.scanned..)?;
-            let length = rest.get(head..head + 4)?.try_into().map(u32::from_be_bytes).unwrap() as usize;
+            let length = rest.get(head..head + 4)?.try_into().map(u32::from_be_bytes).ok()? as usize;
             let message = Bytes::copy_from_slice(rest.get(..head + length)?);
             self.scanned += message.len();
             if !std::mem::replace(&mut self.started, true) {
@@ -83,7 +83,7 @@ fn word(body: &mut Bytes) -> Bytes {
 
 /// Takes the server's next message, once it is whole.
 pub(super) fn answer(answered: &mut BytesMut) -> Option<Bytes> {
-    let length = answered.get(1..5)?.try_into().map(u32::from_be_bytes).unwrap() as usize;
+    let length = answered.get(1..5)?.try_into().map(u32::from_be_bytes).ok()? as usize;
     (answered.len() > length).then(|| answered.split_to(1 + length).freeze())
 }
 

@@ -4,12 +4,12 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use url::Url;
 
 mod fault;
 mod line;
@@ -31,9 +31,21 @@ pub struct Proxy {
 /// What the connections share.
 #[derive(Debug)]
 struct Hub {
-    upstream: SocketAddr,
+    /// Host and port.
+    upstream: (String, u16),
     faults: Mutex<Vec<Arc<State>>>,
     open: Mutex<Vec<Arc<Open>>>,
+    /// What ran since [`Proxy::record`].
+    record: Mutex<Option<Vec<Ran>>>,
+}
+
+/// A request that the server has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// The texts of its statements.
+    pub texts: Vec<Arc<str>>,
+    /// The reply had a row.
+    pub has_rows: bool,
 }
 
 /// A connection as seen from outside.
@@ -46,24 +58,41 @@ struct Open {
 }
 
 impl Proxy {
-    /// Starts one in front of the server of this URL, such as
-    /// [`Database::tcp_url`](crate::Database::tcp_url), in the runtime of the test. It does not
-    /// speak TLS.
+    /// Starts one in front of the server of this URL, in the current runtime. It does not speak TLS,
+    /// so clients are told to do without.
     ///
-    /// # Panics
-    /// When the URL names no address, or no port is free.
-    pub async fn start(url: &str) -> Proxy {
-        let (user, rest) = url.split_once('@').expect("a URL with a user");
-        let (upstream, database) = rest.split_once('/').expect("a URL with a database");
+    /// # Errors
+    /// The URL names no host to reach by TCP, or no port is free.
+    pub async fn start(url: &str) -> io::Result<Proxy> {
+        let unfit = || {
+            io::Error::other(
+                "the database URL: a proxy needs a host to reach by TCP, such as postgres://user@127.0.0.1:5432/name",
+            )
+        };
+        let mut url = Url::parse(url).map_err(|_| unfit())?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(unfit)?;
         let hub = Arc::new(Hub {
-            upstream: upstream.parse().expect("an address and a port"),
+            upstream: (host.to_owned(), url.port().unwrap_or(5432)),
             faults: Mutex::default(),
             open: Mutex::default(),
+            record: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("{user}@{}/{database}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        url.set_ip_host(address.ip())
+            .and_then(|()| url.set_port(Some(address.port())))
+            .map_err(|()| unfit())?;
+        let others: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| name != "sslmode")
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        if others.iter().any(|(name, _)| name == "host" || name == "port") {
+            return Err(unfit());
+        }
+        url.query_pairs_mut().clear().extend_pairs(others).append_pair("sslmode", "disable");
         let server = tokio::spawn(serve(listener, Arc::clone(&hub)));
-        Proxy { url, hub, server }
+        Ok(Proxy { url: url.into(), hub, server })
     }
 
     /// The URL of the same database through this proxy.
@@ -73,15 +102,25 @@ impl Proxy {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.hub.open.lock().unwrap().len()
+        lock(&self.hub.open).len()
+    }
+
+    /// Records what runs from now on.
+    pub fn record(&self) {
+        *lock(&self.hub.record) = Some(Vec::new());
+    }
+
+    /// What ran since [`Self::record`], in the order of the replies. Ends the recording.
+    pub fn recorded(&self) -> Vec<Ran> {
+        lock(&self.hub.record).take().unwrap_or_default()
     }
 
     /// From now on, what is not yet broken is.
     pub fn inject(&self, fault: Fault) -> Injected {
         let state = fault.state();
         if let Some(open) = state.reach_of_the_open() {
-            for line in &*self.hub.open.lock().unwrap() {
-                let ran = line.ran.lock().unwrap();
+            for line in &*lock(&self.hub.open) {
+                let ran = lock(&line.ran);
                 if state.is_for(ran.iter()) && line.orders.send(Arc::clone(&state)).is_ok() {
                     state.strike();
                 }
@@ -90,7 +129,7 @@ impl Proxy {
                 return Injected(state);
             }
         }
-        self.hub.faults.lock().unwrap().push(Arc::clone(&state));
+        lock(&self.hub.faults).push(Arc::clone(&state));
         Injected(state)
     }
 }
@@ -102,13 +141,26 @@ impl Drop for Proxy {
 }
 
 impl Hub {
+    fn record(&self, ran: Ran) {
+        if let Some(record) = &mut *lock(&self.record)
+            && !ran.texts.is_empty()
+        {
+            record.push(ran);
+        }
+    }
+
     /// The fault that strikes a request, if any, by the texts that it runs and those that ran
     /// before.
     fn strikes(&self, runs: &[Arc<str>], before: &[Arc<str>]) -> Option<Arc<State>> {
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = lock(&self.faults);
         faults.retain(|fault| !fault.is_over());
         faults.iter().find(|fault| fault.is_for_request(runs, before) && fault.take()).cloned()
     }
+}
+
+/// Nothing under these locks is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(listener: TcpListener, hub: Arc<Hub>) {
@@ -120,12 +172,12 @@ async fn serve(listener: TcpListener, hub: Arc<Hub>) {
                 let Ok((client, _)) = accepted else { continue };
                 let (orders, ordered) = mpsc::unbounded_channel();
                 let open = Arc::new(Open { orders, ran: Mutex::default() });
-                hub.open.lock().unwrap().push(Arc::clone(&open));
+                lock(&hub.open).push(Arc::clone(&open));
                 let hub = Arc::clone(&hub);
                 lines.spawn(async move {
                     // Broken pipes are what this is for.
                     let _: io::Result<()> = Line::run(client, &hub, &open, ordered).await;
-                    hub.open.lock().unwrap().retain(|other| !Arc::ptr_eq(other, &open));
+                    lock(&hub.open).retain(|other| !Arc::ptr_eq(other, &open));
                 });
             }
             Some(_) = lines.join_next() => {}

@@ -14,6 +14,8 @@ pub struct Fault {
     kind: Kind,
     marker: Option<String>,
     after: bool,
+    with_rows: bool,
+    skip: usize,
     reach: Reach,
 }
 
@@ -38,7 +40,14 @@ pub(super) enum Reach {
 
 impl Fault {
     fn new(kind: Kind, marker: Option<&str>) -> Fault {
-        Fault { kind, marker: marker.map(str::to_owned), after: false, reach: Reach::Times(1) }
+        Fault {
+            kind,
+            marker: marker.map(str::to_owned),
+            after: false,
+            with_rows: false,
+            skip: 0,
+            reach: Reach::Times(1),
+        }
     }
 
     /// The statement reaches the server, which answers; the answer never comes, and both sides are
@@ -95,6 +104,20 @@ impl Fault {
         self.on(marker)
     }
 
+    /// Only a reply that has a row.
+    #[must_use]
+    pub fn with_rows(mut self) -> Fault {
+        self.with_rows = true;
+        self
+    }
+
+    /// Spares the first requests, or replies, that it is for.
+    #[must_use]
+    pub fn skip(mut self, spared: usize) -> Fault {
+        self.skip = spared;
+        self
+    }
+
     /// So many requests; one, unless this is said.
     #[must_use]
     pub fn times(mut self, times: usize) -> Fault {
@@ -124,6 +147,7 @@ impl Fault {
             Reach::Now => 0,
         };
         Arc::new(State {
+            spared: AtomicUsize::new(self.skip),
             fault: self,
             left: AtomicUsize::new(left),
             struck: watch::Sender::new(0),
@@ -136,6 +160,8 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct State {
     fault: Fault,
+    /// How many are yet to be spared.
+    spared: AtomicUsize,
     left: AtomicUsize,
     struck: watch::Sender<usize>,
     lifted: watch::Sender<bool>,
@@ -179,10 +205,20 @@ impl State {
         *self.lifted.borrow() || self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Takes one of the times that are left.
+    /// Takes one of the times that are left. Where it depends on the reply, nothing is taken yet.
     pub(super) fn take(&self) -> bool {
+        if self.fault.with_rows { !self.is_over() } else { self.take_now() }
+    }
+
+    /// Whether a reply that may be lost is lost.
+    pub(super) fn loses_reply(&self, has_rows: bool) -> bool {
+        !self.fault.with_rows || has_rows && self.take_now()
+    }
+
+    fn take_now(&self) -> bool {
         let fewer = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
-        !*self.lifted.borrow() && self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
+        let take = |from: &AtomicUsize| from.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
+        !*self.lifted.borrow() && !take(&self.spared) && take(&self.left)
     }
 
     /// It has struck.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::fault::{Kind, State};
 use super::wire::{self, Requests};
-use super::{Hub, Open};
+use super::{Hub, Open, Ran, lock};
 
 /// Room for what the server says at once: more than one of its own buffers, which has 8 KiB.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -29,8 +29,23 @@ pub(super) struct Line<'a> {
     before: Vec<Arc<str>>,
     asked: BytesMut,
     answered: BytesMut,
-    /// The requests that the server has yet to answer, each with what becomes of its reply.
-    replies: VecDeque<Option<Arc<State>>>,
+    /// The requests that the server has yet to answer.
+    replies: VecDeque<Reply>,
+}
+
+/// A reply that is to come.
+struct Reply {
+    /// What becomes of it.
+    fault: Option<Arc<State>>,
+    ran: Ran,
+    /// What of it has come, while it may be lost.
+    held: BytesMut,
+}
+
+impl Reply {
+    fn kind(&self) -> Option<Kind> {
+        self.fault.as_ref().map(|fault| fault.kind())
+    }
 }
 
 impl Line<'_> {
@@ -54,14 +69,14 @@ impl Line<'_> {
             answered: BytesMut::new(),
             replies: VecDeque::new(),
         };
-        let at_once = hub.faults.lock().unwrap().iter().find(|fault| fault.is_for_new_connections()).cloned();
+        let at_once = lock(&hub.faults).iter().find(|fault| fault.is_for_new_connections()).cloned();
         if let Some(fault) = at_once.filter(|fault| fault.take()) {
             fault.strike();
             if line.suffer(&fault).await?.is_break() {
                 return Ok(());
             }
         }
-        let server = TcpStream::connect(hub.upstream).await?;
+        let server = TcpStream::connect((hub.upstream.0.as_str(), hub.upstream.1)).await?;
         server.set_nodelay(true)?;
         line.server = Some(server);
         loop {
@@ -93,8 +108,8 @@ impl Line<'_> {
         while let Some(batch) = self.requests.next(&mut self.asked) {
             let fault = self.hub.strikes(&batch.runs, &self.before);
             if !batch.runs.is_empty() {
-                self.open.ran.lock().unwrap().extend(batch.runs.iter().cloned());
-                self.before = batch.runs;
+                lock(&self.open.ran).extend(batch.runs.iter().cloned());
+                self.before.clone_from(&batch.runs);
             }
             if let Some(fault) = &fault
                 && !matches!(fault.kind(), Kind::CutBeforeReply)
@@ -105,7 +120,11 @@ impl Line<'_> {
                 }
             }
             if batch.is_answered {
-                self.replies.push_back(fault);
+                self.replies.push_back(Reply {
+                    fault,
+                    ran: Ran { texts: batch.runs, has_rows: false },
+                    held: BytesMut::new(),
+                });
             }
             let Some(server) = &mut self.server else { return Ok(Break(())) };
             server.write_all(&batch.bytes).await?;
@@ -115,24 +134,33 @@ impl Line<'_> {
 
     /// Forwards what the server says, unless its reply is to be lost.
     async fn answer(&mut self) -> io::Result<ControlFlow<()>> {
-        let kind = |reply: Option<&Option<Arc<State>>>| reply?.as_ref().map(|fault| fault.kind());
-        if let Some(Kind::Delay(by)) = kind(self.replies.front()) {
+        if let Some(Kind::Delay(by)) = self.replies.front().and_then(Reply::kind) {
             sleep(by).await;
         }
         let mut forward = BytesMut::new();
         while let Some(message) = wire::answer(&mut self.answered) {
-            let is_lost = matches!(kind(self.replies.front()), Some(Kind::CutBeforeReply));
-            if !is_lost {
+            let Some(reply) = self.replies.front_mut() else {
                 forward.extend_from_slice(&message);
-            }
+                continue;
+            };
+            reply.ran.has_rows |= message[0] == b'D';
+            let may_be_lost = matches!(reply.kind(), Some(Kind::CutBeforeReply));
+            let to = if may_be_lost { &mut reply.held } else { &mut forward };
+            to.extend_from_slice(&message);
             if message[0] == b'Z'
-                && let Some(Some(fault)) = self.replies.pop_front()
-                && is_lost
+                && let Some(reply) = self.replies.pop_front()
             {
-                // What came before was answered.
-                self.client.write_all(&forward).await?;
-                fault.strike();
-                return Ok(Break(()));
+                if let Some(fault) = &reply.fault
+                    && may_be_lost
+                    && fault.loses_reply(reply.ran.has_rows)
+                {
+                    // What came before was answered.
+                    self.client.write_all(&forward).await?;
+                    fault.strike();
+                    return Ok(Break(()));
+                }
+                forward.extend_from_slice(&reply.held);
+                self.hub.record(reply.ran);
             }
         }
         self.client.write_all(&forward).await?;

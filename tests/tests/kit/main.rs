@@ -1,0 +1,135 @@
+//! The test kit: it finds nothing wrong with a participant that keeps its duties, and names each
+//! planted bug by exactly its question.
+
+mod shelf;
+
+use std::sync::Arc;
+
+use pgsaga_producer::{Definition, Saga, Step};
+use pgsaga_test::{Database, Kit, Question, Verdict};
+use pgsaga_tests::Cluster;
+use tokio::sync::OnceCell;
+
+use shelf::{Bug, Shelf};
+
+/// A database in a cluster that the kit reaches by TCP.
+async fn database() -> Database {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    let cluster = SHARED.get_or_init(|| Cluster::own(false, true)).await;
+    Database::on(&cluster.server().tcp_url("postgres").unwrap()).await.unwrap()
+}
+
+/// Two articles of one shelf, the second of which is taken when the first is.
+fn saga() -> Definition {
+    let step = |name: &str| {
+        Step::new(name).action("participant:shelf/take").compensate("participant:shelf/put").payload(&1)
+    };
+    Saga::new().step(step("first")).step(step("second")).definition().unwrap()
+}
+
+fn kit<'a>(database: &'a Database, shelf: &Arc<Shelf>) -> Kit<'a> {
+    let (served, looked_at) = (Arc::clone(shelf), Arc::clone(shelf));
+    Kit::new(
+        database,
+        move |worker| worker.participant(served.participant()),
+        move || {
+            let shelf = Arc::clone(&looked_at);
+            async move { Ok::<_, std::io::Error>(shelf.state()) }
+        },
+    )
+}
+
+/// Asks all questions about a participant with a bug, and returns those that find it broken.
+async fn named(bug: Bug) -> Vec<Question> {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(bug));
+    let kit = kit(&database, &shelf);
+    let mut named = Vec::new();
+    for question in Question::ALL {
+        let report = kit.ask(question, &saga()).await.unwrap();
+        println!("{report}");
+        if report.broken().next().is_some() {
+            named.push(question);
+        } else if bug != Bug::RefusesToUndo {
+            report.assert_holds();
+        }
+    }
+    drop(kit);
+    database.clear_away().await.unwrap();
+    named
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_keeps_its_duties_is_found_sound() {
+    assert_eq!(named(Bug::None).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compensation_that_refuses_is_named_where_a_step_refuses() {
+    assert_eq!(named(Bug::RefusesToUndo).await, [Question::Refusal]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_idempotence_is_named_where_a_call_comes_twice() {
+    assert_eq!(named(Bug::NotIdempotent).await, [Question::Repeat]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_the_effect_is_named_where_an_answer_is_lost() {
+    assert_eq!(named(Bug::AnswersEarly).await, [Question::LostAnswer]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undoing_what_was_not_done_is_named_where_the_worker_dies() {
+    assert_eq!(named(Bug::UndoesWhatWasNotDone).await, [Question::DeadWorker]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_action_that_acts_is_named_where_calls_come_in_the_worst_order() {
+    assert_eq!(named(Bug::ActsAfterUndo).await, [Question::WorstOrder]);
+}
+
+/// What a participant has answered is in the history, and nothing that differs from run to run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_text_without_times_and_ids() {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(Bug::None));
+    let kit = kit(&database, &shelf);
+    let done = kit.run_to_end(&saga()).await.unwrap();
+    assert_eq!(done.to_string(), "succeeded\n  first action 1: success\n  second action 1: success");
+    shelf.empty();
+    let refused = kit.run_to_end(&saga()).await.unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "failed: first: the shelf is empty\n  first action 1: failure, the shelf is empty"
+    );
+}
+
+/// A saga that fails by itself is no ground for questions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_does_not_succeed_by_itself_is_refused_with_its_history() {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(Bug::None));
+    shelf.empty();
+    let error = kit(&database, &shelf).fail_each_step(&saga()).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "found that the saga, when nothing goes wrong, failed: first: the shelf is empty\n  \
+         first action 1: failure, the shelf is empty\nallowed: that it succeeds"
+    );
+}
+
+/// Nothing is asked about where nothing could be found.
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_after_the_pivot_are_not_asked_to_roll_back() {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(Bug::None));
+    let take = |name: &str| Step::new(name).action("participant:shelf/take").payload(&1);
+    let saga = Saga::new().step(take("pay").pivot()).step(take("send")).definition().unwrap();
+    let report = kit(&database, &shelf).fail_each_step(&saga).await.unwrap();
+    let verdicts: Vec<_> = report.cases.iter().map(|case| &case.verdict).collect();
+    assert_eq!(
+        verdicts,
+        [&Verdict::Holds, &Verdict::NotAsked("after the pivot nothing is rolled back".to_owned())]
+    );
+}

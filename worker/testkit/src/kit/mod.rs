@@ -1,0 +1,238 @@
+//! The kit: runs sagas to their end, and asks the five questions.
+
+mod calls;
+mod cut;
+mod database;
+mod judge;
+mod mishaps;
+mod order;
+mod report;
+mod run;
+mod state;
+mod subject;
+mod worker;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use pgsaga_producer::{Definition, Producer};
+use pgsaga_worker::{Builder, Worker};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::error::Error;
+use calls::Calls;
+pub use database::Database;
+pub use report::{Case, Question, Report, Verdict};
+pub use run::{Entry, Run};
+use state::State;
+use subject::Subject;
+use worker::{LOOK_EVERY, Running};
+
+/// How long a saga may take to end, by default.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an effect may come after the answer and still be found out, by default.
+const WINDOW: Duration = Duration::from_millis(300);
+/// The lease of the kit's workers.
+const LEASE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What can go wrong in a state's function.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Configure = dyn Fn(Builder) -> Builder + Send + Sync;
+type Look = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>> + Send + Sync;
+
+/// Runs sagas with the shipped engine on a real Postgres, and asks the five questions about them.
+/// Participants live in this process, or are called over HTTP.
+pub struct Kit<'a> {
+    database: &'a Database,
+    configure: Box<Configure>,
+    look: Box<Look>,
+    patience: Duration,
+    window: Duration,
+    calls: Arc<Calls>,
+    /// The worker of the runs in which no worker dies.
+    worker: Mutex<Option<Running>>,
+    /// Tells the sagas of this kit from all others.
+    run: u32,
+    sagas: AtomicU32,
+}
+
+impl<'a> Kit<'a> {
+    /// A kit whose workers have the participants that `worker` adds, and may call URLs of this
+    /// machine. `state` returns the state of all participants as JSON: what the saga changes, such
+    /// as balances and counts, without times and generated ids.
+    ///
+    /// In a state, what has the saga's gid in it compares as if each saga had the same gid.
+    pub fn new<F, E>(
+        database: &'a Database,
+        worker: impl Fn(Builder) -> Builder + Send + Sync + 'static,
+        state: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Kit<'a>
+    where
+        F: Future<Output = Result<Value, E>> + Send + 'static,
+        E: Into<Failure>,
+    {
+        Kit {
+            database,
+            configure: Box::new(worker),
+            look: Box::new(move || {
+                let state = state();
+                Box::pin(async move { state.await.map_err(Into::into) })
+            }),
+            patience: PATIENCE,
+            window: WINDOW,
+            calls: Arc::default(),
+            worker: Mutex::new(None),
+            run: rand::random(),
+            sagas: AtomicU32::new(0),
+        }
+    }
+
+    /// How long a saga may take to end, 30 s by default.
+    pub fn patience(mut self, patience: Duration) -> Kit<'a> {
+        self.patience = patience;
+        self
+    }
+
+    /// How long the kit watches the state after an answer, for an effect that comes late; 300 ms by
+    /// default.
+    pub fn window(mut self, window: Duration) -> Kit<'a> {
+        self.window = window;
+        self
+    }
+
+    /// Runs a saga until it has ended or is stuck. What waits for a retry is made due at once.
+    ///
+    /// # Errors
+    /// The saga does not end in time, or the database fails.
+    pub async fn run_to_end(&self, saga: &Definition) -> Result<Run, Error> {
+        self.calls.begin();
+        self.start_worker().await?;
+        let gid = self.submit(saga).await?;
+        self.end_of(&gid).await
+    }
+
+    /// Asks a question about a saga. The saga itself must succeed when nothing goes wrong.
+    ///
+    /// # Errors
+    /// The saga does not succeed by itself, its state cannot be read, or the database fails.
+    pub async fn ask(&self, question: Question, saga: &Definition) -> Result<Report, Error> {
+        let subject = Subject::new(saga)?;
+        let cases = match question {
+            Question::Refusal => self.refusals(&subject).await,
+            Question::Repeat => self.repeats(&subject).await,
+            Question::LostAnswer => self.lost_answers(&subject).await,
+            Question::DeadWorker => self.dead_workers(&subject).await,
+            Question::WorstOrder => self.late_actions(&subject).await,
+        };
+        Ok(Report { question, cases: cases? })
+    }
+
+    /// Has each step in turn refuse: is everything before it undone?
+    ///
+    /// # Errors
+    /// See [`Kit::ask`].
+    pub async fn fail_each_step(&self, saga: &Definition) -> Result<Report, Error> {
+        self.ask(Question::Refusal, saga).await
+    }
+
+    /// Makes each call twice: does it act once?
+    ///
+    /// # Errors
+    /// See [`Kit::ask`].
+    pub async fn repeat_each_call(&self, saga: &Definition) -> Result<Report, Error> {
+        self.ask(Question::Repeat, saga).await
+    }
+
+    /// Loses each answer after its effect: is the effect there by then, and is it undone?
+    ///
+    /// # Errors
+    /// See [`Kit::ask`].
+    pub async fn lose_each_answer(&self, saga: &Definition) -> Result<Report, Error> {
+        self.ask(Question::LostAnswer, saga).await
+    }
+
+    /// Lets the worker die at each of its statements, and aborts the saga: is only undone what was
+    /// done?
+    ///
+    /// # Errors
+    /// See [`Kit::ask`].
+    pub async fn cut_at_each_statement(&self, saga: &Definition) -> Result<Report, Error> {
+        self.ask(Question::DeadWorker, saga).await
+    }
+
+    /// Delivers each action after its compensation: does it stay without effect?
+    ///
+    /// # Errors
+    /// See [`Kit::ask`].
+    pub async fn deliver_in_the_worst_order(&self, saga: &Definition) -> Result<Report, Error> {
+        self.ask(Question::WorstOrder, saga).await
+    }
+
+    fn gid(&self) -> String {
+        format!("kit-{:08x}-{}", self.run, self.sagas.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn builder(&self, url: &str) -> Builder {
+        let database = pgsaga_worker::Database::new(url).connections(2).concurrency(64);
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(IpNet::from);
+        let builder = Worker::builder(database).lease(LEASE).grace(GRACE).allow_addresses(loopback.into());
+        (self.configure)(builder).intercept(self.calls.clone())
+    }
+
+    async fn start_worker(&self) -> Result<(), Error> {
+        let mut worker = self.worker.lock().await;
+        if worker.is_none() {
+            *worker = Some(Running::start(self.builder(self.database.url()), self.patience).await?);
+        }
+        Ok(())
+    }
+
+    async fn stop_worker(&self) -> Result<(), Error> {
+        match self.worker.lock().await.take() {
+            Some(worker) => worker.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn submit(&self, saga: &Definition) -> Result<String, Error> {
+        Ok(Producer::default().submit_definition(self.database.pool(), saga).await?.gid)
+    }
+
+    /// Waits for the end of a saga.
+    async fn end_of(&self, gid: &str) -> Result<Run, Error> {
+        let pool = self.database.pool();
+        let started = Instant::now();
+        loop {
+            let run = Run::read(pool, gid).await?.ok_or_else(|| Error::NoSaga(gid.to_owned()))?;
+            if run.is_over() {
+                return Ok(run);
+            }
+            if started.elapsed() > self.patience {
+                return Err(Error::NotEnded {
+                    gid: gid.to_owned(),
+                    waited: self.patience,
+                    run: run.to_string(),
+                });
+            }
+            sqlx::query(include_str!("sql/make_due.sql")).bind(gid).execute(pool).await?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn state(&self, gid: &str) -> Result<State, Error> {
+        Ok(State::read(&(self.look)().await.map_err(Error::State)?, gid))
+    }
+}
+
+impl fmt::Debug for Kit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kit").field("database", &self.database).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! What a question found out.
+
+use std::fmt;
+
+/// The questions that every author of a saga should ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// Each step in turn refuses: is everything before it undone?
+    Refusal,
+    /// Each call comes twice: does it act once?
+    Repeat,
+    /// Each answer is lost after its effect: is the effect there when the participant answers, and
+    /// is it undone?
+    LostAnswer,
+    /// The worker dies at each of its statements, and the saga is aborted: is only undone what was
+    /// done?
+    DeadWorker,
+    /// An action comes after its compensation: does it stay without effect?
+    WorstOrder,
+}
+
+impl Question {
+    /// All of them, in the order in which they should be asked: a later one presumes what an
+    /// earlier one asks.
+    pub const ALL: [Question; 5] = [
+        Question::Refusal,
+        Question::Repeat,
+        Question::LostAnswer,
+        Question::DeadWorker,
+        Question::WorstOrder,
+    ];
+
+    /// The question's word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Question::Refusal => "refusal",
+            Question::Repeat => "repeat",
+            Question::LostAnswer => "lost-answer",
+            Question::DeadWorker => "dead-worker",
+            Question::WorstOrder => "worst-order",
+        }
+    }
+
+    /// What a participant owes.
+    pub fn duty(self) -> &'static str {
+        match self {
+            Question::Refusal => "where a step refuses, the compensations undo all that was done before",
+            Question::Repeat => "a call that comes twice with one key acts once, and is answered alike",
+            Question::LostAnswer => "the effect is there before the answer, and a lost answer is undone",
+            Question::DeadWorker => "a compensation undoes only what was done",
+            Question::WorstOrder => "an action that comes after its compensation does nothing",
+        }
+    }
+}
+
+/// How a case of a question ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The duty was met.
+    Holds,
+    /// The duty was broken: what was found, and what is allowed.
+    Broken(String),
+    /// The question could not be asked here, for this reason.
+    NotAsked(String),
+    /// Another duty was broken first, which another question asks about.
+    Unanswered(String),
+}
+
+/// One thing that went wrong, and what became of the saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// What went wrong, such as `reserve action comes twice`.
+    pub name: String,
+    /// How it ended.
+    pub verdict: Verdict,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What was asked.
+    pub question: Question,
+    /// The cases, in the order of the steps.
+    pub cases: Vec<Case>,
+}
+
+impl Report {
+    /// The cases in which the duty was broken.
+    pub fn broken(&self) -> impl Iterator<Item = &Case> {
+        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Broken(_)))
+    }
+
+    /// Whether the duty was met in each case, and in one at least.
+    pub fn holds(&self) -> bool {
+        let failed = |case: &Case| matches!(case.verdict, Verdict::Broken(_) | Verdict::Unanswered(_));
+        !self.cases.iter().any(failed) && self.cases.iter().any(|case| case.verdict == Verdict::Holds)
+    }
+
+    /// Fails the test unless the duty was met.
+    ///
+    /// # Panics
+    /// With the report, unless it [holds](Self::holds).
+    #[track_caller]
+    pub fn assert_holds(&self) {
+        assert!(self.holds(), "{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.cases.iter().filter(|case| case.verdict == Verdict::Holds).count();
+        let answer = match (self.broken().next(), self.holds()) {
+            (Some(_), _) => "broken".to_owned(),
+            (None, true) => format!("holds in {held} of {} cases", self.cases.len()),
+            (None, false) => "unanswered".to_owned(),
+        };
+        writeln!(f, "{}: {answer}", self.question.as_str())?;
+        writeln!(f, "  the duty: {}", self.question.duty())?;
+        for Case { name, verdict } in &self.cases {
+            match verdict {
+                Verdict::Holds => {}
+                Verdict::Broken(why) => writeln!(f, "  BROKEN: {name}: {why}")?,
+                Verdict::NotAsked(why) => writeln!(f, "  not asked: {name}: {why}")?,
+                Verdict::Unanswered(why) => writeln!(f, "  unanswered: {name}: {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(verdicts: &[Verdict]) -> Report {
+        let case = |verdict: &Verdict| Case { name: "pay action".to_owned(), verdict: verdict.clone() };
+        Report { question: Question::Repeat, cases: verdicts.iter().map(case).collect() }
+    }
+
+    #[test]
+    fn what_was_never_asked_does_not_hold() {
+        let not_asked = Verdict::NotAsked("past the pivot".to_owned());
+        assert!(!report(&[]).holds());
+        assert!(!report(std::slice::from_ref(&not_asked)).holds());
+        assert!(report(&[not_asked.clone(), Verdict::Holds]).holds());
+        assert!(!report(&[Verdict::Unanswered("stuck".to_owned()), Verdict::Holds]).holds());
+        assert!(!report(&[Verdict::Broken("stock: -2".to_owned()), Verdict::Holds]).holds());
+    }
+
+    #[test]
+    fn a_report_names_the_duty_and_each_case_that_breaks_it() {
+        let found = report(&[Verdict::Holds, Verdict::Broken("stock: -2; allowed: stock: -1".to_owned())]);
+        let text = found.to_string();
+        assert!(text.starts_with("repeat: broken\n  the duty: a call that comes twice"), "{text}");
+        assert!(text.ends_with("BROKEN: pay action: stock: -2; allowed: stock: -1\n"), "{text}");
+    }
+}

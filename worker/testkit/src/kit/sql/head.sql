@@ -1,0 +1,2 @@
+-- The status of saga $1, and its reason.
+select status, reason from pgsaga.saga where gid = $1
