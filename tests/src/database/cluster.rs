@@ -12,7 +12,7 @@ use tokio::runtime;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use crate::{binary, pgsaga};
+use crate::binary;
 
 const TEMPLATE: &str = "pgsaga_template";
 const POOL_CONNECTIONS_MAX: u32 = 4;
@@ -55,7 +55,7 @@ impl Cluster {
         let settings = vec![("max_connections".into(), connections_max.to_string())];
         let binaries = env::var_os("PGSAGA_PG_BIN").map(PathBuf::from);
         let options = Options { binaries, fsync, settings, tcp_port: tcp.then(free_port) };
-        spawn_blocking(move || Server::start(&options, pgsaga()).map(Self::new))
+        spawn_blocking(move || Server::start(&options).map(Self::new))
             .await
             .unwrap()
             .unwrap_or_else(|error| panic!("failed to {error}"))

@@ -108,9 +108,7 @@ pub fn command_of(program: &Path) -> Command {
 /// `pgsaga` that sees to it.
 pub fn tied(through: &Path, program: &Path) -> Command {
     let mut command = command_of(through);
-    command
-        .args(["postgres-child", "--signal", "SIGKILL", "--parent", &std::process::id().to_string(), "--"])
-        .arg(program);
+    command.args(["child", "--parent", &std::process::id().to_string(), "--"]).arg(program);
     command
 }
 

@@ -55,6 +55,19 @@ mod handlers {
     mod transactional;
 }
 
+/// The test kit finds nothing wrong with a participant that keeps its duties, and names each
+/// planted bug by exactly its question.
+mod kit {
+    /// The test of docs/testing.md, as it stands there.
+    mod guide;
+    /// The planted bugs, in handlers of the process.
+    mod questions;
+    /// A participant with a planted bug.
+    mod shelf;
+    /// `pgsaga verify` asks the same of a service in Node.
+    mod verify;
+}
+
 /// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.
 mod interleaving {
     /// Epochs, interrupts and locks keep a worker from writing to a task that it has lost.

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
 use crate::{bench, demo, echo, operate, output, signals, ui, words, work};
-use pgsaga_test::embedded;
+use pgsaga_test::child::{ChildArgs, run_child};
 use pgsaga_worker::db::Hosts;
 
 const URL_FLAG: &str = "--database-url";
@@ -18,7 +18,7 @@ const URL_FLAG: &str = "--database-url";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `work`: stopped by a signal and drained
-  1  something is wrong (doctor, demo, health), or a saga's state does not allow what was decided
+  1  something is wrong (doctor, demo, health, verify), or a saga's state does not allow what was decided
   2  a flag, a variable or a file is not as it must be
   3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
   4  no saga has that gid, no step that name, or no saga was ever in that queue
@@ -49,9 +49,10 @@ struct Log {
         help_heading = "Logging"
     )]
     log_format: LogFormat,
-    /// error, warn, info, debug or trace; or per target, such as `info,pgsaga_worker::settle=debug`
-    #[arg(long, global = true, default_value = "info", env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
-    log_level: String,
+    /// error, warn, info, debug or trace; or per target, such as
+    /// `info,pgsaga_worker::settle=debug`. By default info; for `verify` warn, without its workers
+    #[arg(long, global = true, env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
+    log_level: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -77,6 +78,7 @@ enum Command {
     Resume(operate::queues::Resume),
     /// Validate a file of steps without a database
     Check(operate::check::Check),
+    Verify(operate::verify::Verify),
     /// Check every invariant of a database in one snapshot
     Doctor(operate::doctor::Doctor),
     Health(operate::health::Health),
@@ -87,9 +89,9 @@ enum Command {
     Demo(demo::Demo),
     /// Measure throughput, latency and cost, and compare them with this machine's limits
     Bench(bench::Bench),
-    /// Run the private Postgres of a demo or a bench
+    /// Run a process of a demo or a bench, which ends with it
     #[command(hide = true)]
-    PostgresChild(embedded::ChildArgs),
+    Child(ChildArgs),
     /// Run one of the demo's two banks
     #[command(hide = true)]
     DemoBank(demo::bank::Bank),
@@ -99,7 +101,8 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| with_example(error).exit());
     let access = cli.command.access();
-    let result = unknown_variables().and_then(|()| start_log(&cli.log)).and_then(|()| run(cli.command));
+    let result =
+        unknown_variables().and_then(|()| start_log(&cli.log, &cli.command)).and_then(|()| run(cli.command));
     let result = result.map_err(|error| match access {
         Some((user, role)) => error.explain(&user, role),
         None => error,
@@ -152,10 +155,9 @@ impl Command {
 }
 
 fn run(command: Command) -> Result<(), Error> {
-    // Before any thread is started, because the server's life is bound to the thread that starts
-    // it.
-    if let Command::PostgresChild(child) = command {
-        return Err(Error::Io { doing: "run Postgres".to_owned(), source: embedded::run_child(child) });
+    // Before any thread is started.
+    if let Command::Child(child) = command {
+        return Err(Error::Io { doing: "run a child".to_owned(), source: run_child(child) });
     }
     // The TLS build has no default provider, so one must be installed before the first client is
     // built. A second installation is no error.
@@ -166,7 +168,8 @@ fn run(command: Command) -> Result<(), Error> {
         | Command::Echo(_)
         | Command::Demo(_)
         | Command::Bench(_)
-        | Command::DemoBank(_) => true,
+        | Command::DemoBank(_)
+        | Command::Verify(_) => true,
         Command::List(list) => list.is_watching(),
         _ => false,
     };
@@ -185,6 +188,7 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
             Command::Bench(bench) => bench.run(signals::stop_on_signal()?).await,
             Command::DemoBank(bank) => bank.run(signals::stop_on_signal()?).await,
+            Command::Verify(verify) => verify.run(signals::stop_on_signal()?).await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
@@ -195,7 +199,7 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Check(check) => check.run(),
             Command::Doctor(doctor) => doctor.run().await,
             Command::Health(health) => health.run().await,
-            Command::PostgresChild(_) => Ok(()),
+            Command::Child(_) => Ok(()),
         }
     })
 }
@@ -234,9 +238,14 @@ fn unknown_variables() -> Result<(), Error> {
     Ok(())
 }
 
-fn start_log(log: &Log) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
-        Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", log.log_level))
+fn start_log(log: &Log, command: &Command) -> Result<(), Error> {
+    let level = match &log.log_level {
+        // Its workers are cut off on purpose, and would say so.
+        None if matches!(command, Command::Verify(_)) => "warn,pgsaga_worker=off",
+        level => level.as_deref().unwrap_or("info"),
+    };
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", level))
     })?;
     // Warnings of libraries about errors that are reported anyway, one with whole span stacks, one
     // with lines of Postgres' C source.

@@ -1,8 +1,8 @@
 //! A private Postgres server for `pgsaga demo`, `pgsaga bench` and the tests.
 //!
 //! It runs the Postgres installed on the machine, and keeps its data in a temporary directory. It
-//! ends with the process that started it, however that process ends: see [`ChildArgs`]. It is not
-//! for production, where a server outlives its clients.
+//! ends with the process that started it, however that process ends. It is not for production,
+//! where a server outlives its clients.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,7 +16,6 @@ use nix::sys::signal::Signal;
 
 mod account;
 mod binaries;
-mod child;
 mod directory;
 mod download;
 mod error;
@@ -28,7 +27,6 @@ use directory::Directory;
 use process::Process;
 
 pub use binaries::find_binaries;
-pub use child::{ChildArgs, run_child};
 pub use error::Error;
 pub use options::Options;
 
@@ -46,12 +44,21 @@ const POLL: Duration = Duration::from_millis(5);
 /// delays.
 const RETRY: Duration = Duration::from_millis(50);
 
+const SHELL: &str = "sh";
+/// Becomes the program of the arguments, and ends it with SIGQUIT when standard input ends without
+/// a line. Standard input is a pipe of the process that starts the program, which the kernel closes
+/// at the end of that process, however it ends. SIGQUIT is Postgres' immediate shutdown: the server
+/// writes no checkpoint and waits for no session, but frees its shared memory, as it does not after
+/// SIGKILL. The shell that waits is no child of the program, which would wonder about it.
+const BECOME: &str = r#"exec 3<&0 </dev/null
+( { read -r _ <&3 || kill -s QUIT $$; } >/dev/null 2>&1 & )
+exec "$@" 3<&-"#;
+
 /// A running private Postgres. Dropping it stops the server and deletes its data.
 #[derive(Debug)]
 pub struct Server {
     options: Options,
     binaries: PathBuf,
-    pgsaga: PathBuf,
     account: Option<Account>,
     process: Mutex<Process>,
     directory: Directory,
@@ -60,18 +67,17 @@ pub struct Server {
 impl Server {
     /// Creates an empty cluster and starts it. Blocks for one to three seconds.
     ///
-    /// `pgsaga_binary` is the `pgsaga` executable. Its hidden subcommand `postgres-child` executes
-    /// the server. If this process is root, the server runs as the user `postgres` or `nobody`,
-    /// because Postgres refuses to run as root.
+    /// If this process is root, the server runs as the user `postgres` or `nobody`, because
+    /// Postgres refuses to run as root.
     ///
     /// # Errors
     /// No Postgres is installed, or `initdb` or the server fails. The error contains their output.
-    pub fn start(options: &Options, pgsaga_binary: &Path) -> Result<Self, Error> {
+    pub fn start(options: &Options) -> Result<Self, Error> {
         let binaries = find_binaries(options.binaries.as_deref())?;
         let account = account::unprivileged()?;
         let directory = Directory::new(account)?;
         initdb(&binaries, &directory, account)?;
-        Self::start_on(directory, options, binaries, pgsaga_binary, account)
+        Self::start_on(directory, options, binaries, account)
     }
 
     /// Copies a running server and starts the copy as its standby, with streaming replication over
@@ -85,25 +91,17 @@ impl Server {
         let (binaries, account) = (primary.binaries.clone(), primary.account);
         let directory = Directory::new(account)?;
         copy(primary, &directory)?;
-        Self::start_on(directory, options, binaries, &primary.pgsaga, account)
+        Self::start_on(directory, options, binaries, account)
     }
 
     fn start_on(
         directory: Directory,
         options: &Options,
         binaries: PathBuf,
-        pgsaga: &Path,
         account: Option<Account>,
     ) -> Result<Self, Error> {
-        let process = launch(options, &binaries, pgsaga, account, &directory)?;
-        Ok(Self {
-            options: options.clone(),
-            binaries,
-            pgsaga: pgsaga.to_owned(),
-            account,
-            process: Mutex::new(process),
-            directory,
-        })
+        let process = launch(options, &binaries, account, &directory)?;
+        Ok(Self { options: options.clone(), binaries, account, process: Mutex::new(process), directory })
     }
 
     /// Returns a Unix socket URL that sqlx, libpq (psql, psycopg) and node-postgres accept.
@@ -183,7 +181,7 @@ impl Server {
 
     fn start_if_stopped(&self, process: &mut Process) -> Result<(), Error> {
         if process.status().is_some() {
-            *process = launch(&self.options, &self.binaries, &self.pgsaga, self.account, &self.directory)?;
+            *process = launch(&self.options, &self.binaries, self.account, &self.directory)?;
         }
         Ok(())
     }
@@ -270,7 +268,6 @@ fn make(
 fn launch(
     options: &Options,
     binaries: &Path,
-    pgsaga: &Path,
     account: Option<Account>,
     directory: &Directory,
 ) -> Result<Process, Error> {
@@ -278,9 +275,9 @@ fn launch(
     loop {
         let log = directory.open_log()?;
         let log_from = log.metadata().map_or(0, |data| data.len());
-        let command = server_command(options, binaries, pgsaga, account, directory, log);
+        let command = server_command(options, binaries, account, directory, log);
         let process =
-            Process::spawn(command).map_err(|source| Error::Run { program: pgsaga.to_owned(), source })?;
+            Process::spawn(command).map_err(|source| Error::Run { program: SHELL.into(), source })?;
         if await_ready(&process, &directory.data().join("postmaster.pid"), deadline) {
             return Ok(process);
         }
@@ -301,7 +298,6 @@ fn launch(
 fn server_command(
     options: &Options,
     binaries: &Path,
-    pgsaga: &Path,
     account: Option<Account>,
     directory: &Directory,
     log: File,
@@ -322,15 +318,10 @@ fn server_command(
         postgres.extend(["-c".into(), format!("{name}={value}").into()]);
     }
 
-    let mut command = Command::new(pgsaga);
-    command.arg("postgres-child").arg("--parent").arg(std::process::id().to_string());
+    let mut command = Command::new(SHELL);
+    command.args(["-c", BECOME, SHELL]).args(postgres);
     if let Some(account) = account {
-        command.args(account.flags());
-    }
-    command.arg("--").args(postgres);
-    // These variables are for this process, and `pgsaga` refuses unknown ones.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PGSAGA_")) {
-        command.env_remove(name);
+        account.apply(&mut command);
     }
     // `launch` parses the log, so its language must be fixed. The server's user may not be allowed
     // to enter our working directory.
@@ -338,7 +329,7 @@ fn server_command(
     // A separate process group, because Ctrl-C in a terminal must not stop the server before this
     // process.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.stdout(Stdio::null()).stderr(log);
     command
 }
 

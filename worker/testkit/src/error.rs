@@ -13,12 +13,6 @@ pub enum Error {
     /// The database could not be migrated.
     #[error(transparent)]
     Migrate(#[from] pgsaga_sql::schema::ApplyError),
-    /// There is no Postgres for a test.
-    #[error(
-        "no database: set DATABASE_URL to a server such as postgres://user:password@127.0.0.1:5432/postgres, \
-         or install the program pgsaga (or name it in PGSAGA_TEST_BIN), which runs a private Postgres"
-    )]
-    NoDatabase,
     /// A worker could not start, or a setting of it or the URL of the database cannot be used.
     #[error(transparent)]
     Worker(#[from] pgsaga_worker::Error),

@@ -76,7 +76,7 @@ impl Fleet {
         // itself killed. The thread that starts it counts as the parent; that is the one in
         // `block_on`, so do not move this into a task.
         command
-            .args(["postgres-child", "--signal", "SIGKILL", "--parent", &parent, "--"])
+            .args(["child", "--parent", &parent, "--"])
             .arg(&self.pgsaga)
             .args(arguments)
             .stdin(Stdio::null())

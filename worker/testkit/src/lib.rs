@@ -5,6 +5,8 @@
 )]
 
 pub mod call_log;
+pub mod child;
+mod database;
 pub mod embedded;
 mod error;
 pub mod fleet;
@@ -12,5 +14,6 @@ mod kit;
 pub mod proxy;
 pub mod scratch;
 
+pub use database::Database;
 pub use error::Error;
-pub use kit::{Case, Database, Entry, Kit, Question, Report, Run, Verdict};
+pub use kit::{Case, Entry, Kit, Question, Report, Run, Verdict};

@@ -27,19 +27,18 @@ enum Kind {
 }
 
 impl ScratchDatabase {
-    /// Starts a server with these options by this executable of `pgsaga`, or creates a scratch
-    /// database on the given server, which keeps its settings.
+    /// Starts a server with these options, or creates a scratch database on the given server, which
+    /// keeps its settings.
     ///
     /// # Errors
     /// There is no Postgres to start, or the given server refuses.
-    pub async fn prepare(
-        server_url: Option<String>,
-        options: Options,
-        pgsaga: PathBuf,
-    ) -> Result<ScratchDatabase, Error> {
+    pub async fn prepare(server_url: Option<String>, options: Options) -> Result<ScratchDatabase, Error> {
         let (url, kind, whose) = match server_url {
             None => {
-                let server = tokio::task::spawn_blocking(move || Server::start(&options, &pgsaga)).await;
+                let binaries =
+                    options.binaries.or_else(|| std::env::var_os("PGSAGA_PG_BIN").map(PathBuf::from));
+                let options = Options { binaries, ..options };
+                let server = tokio::task::spawn_blocking(move || Server::start(&options)).await;
                 let server = server.map_err(|error| io("start Postgres", error))??;
                 let whose = format!("of its own, process {}", server.pid());
                 let url = server.tcp_url("postgres").unwrap_or_else(|| server.url("postgres"));

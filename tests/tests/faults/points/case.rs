@@ -16,7 +16,6 @@ use super::situation::Situation;
 
 /// Of workers that delete what finished longer ago.
 const RETENTION: &[&str] = &["--retention", "1h"];
-/// The saga whose participant no worker has.
 const UNSERVED: &str = "unserved";
 
 /// Which of the saga's halves is under way.
@@ -79,9 +78,7 @@ impl Case {
                 if self.situation == Situation::Suspect {
                     stage.sql("update pgsaga.task set lost = 3").await;
                 }
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
+                stage.mortal_dies().await;
             }
             Situation::Draining => {
                 stage.start_mortal().await;
@@ -102,30 +99,22 @@ impl Case {
                 stage.dead().await;
             }
             Situation::Parking => {
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
+                stage.mortal_dies().await;
                 stage.other_participant.accept_again().await;
             }
+            // A deadline could have passed before the worker started, and then no worker looks for
+            // the participant.
             Situation::Unserved => {
-                stage.insert_unserved(None).await;
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
-                // A deadline could have passed before the worker started, and then no worker looks
-                // for the participant.
-                stage.person(&["abort", UNSERVED]).await;
+                stage.insert_unserved("null").await;
+                stage.mortal_dies().await;
+                stage.person(&["abort", UNSERVED, "--reason", "nobody serves it"]).await;
             }
             Situation::Overdue => {
-                stage.insert_unserved(Some("'2 seconds'")).await;
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
+                stage.insert_unserved("'2 seconds'").await;
+                stage.mortal_dies().await;
             }
             Situation::Purging => {
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
+                stage.mortal_dies().await;
                 stage.scene.start_worker(RETENTION).await;
                 stage.old_are_gone().await;
             }
@@ -154,9 +143,7 @@ impl Case {
                 stage.scene.workers.clear();
                 stage.sql(change).await;
                 stage.person(&["resume", "default"]).await;
-                stage.arm();
-                stage.start_mortal().await;
-                stage.dead().await;
+                stage.mortal_dies().await;
                 stage.scene.start_worker(&[]).await;
                 assert_eq!(stage.scene.ended("s").await.0, "stuck");
                 stage.person(&["retry", "s"]).await;
@@ -278,12 +265,9 @@ impl Stage {
     }
 
     /// It is rolled back at its deadline, or when a person aborts it.
-    async fn insert_unserved(&self, timeout_to_fail: Option<&str>) {
-        let mut saga = self.scene.saga(UNSERVED).step("pay");
-        if let Some(timeout) = timeout_to_fail {
-            saga = saga.column("timeout_to_fail", timeout);
-        }
-        saga.with("action", json!("participant:nobody/pay")).insert().await;
+    async fn insert_unserved(&self, timeout_to_fail: &str) {
+        let saga = self.scene.saga(UNSERVED).step("pay").with("action", json!("participant:nobody/pay"));
+        saga.column("timeout_to_fail", timeout_to_fail).insert().await;
     }
 
     /// A breaker opens after twenty calls in a row that nobody answered.
@@ -356,6 +340,13 @@ impl Stage {
             calls.iter().any(|call| call.branch_id == step && call.op == op).then_some(())
         })
         .await;
+    }
+
+    /// A worker starts, and dies at the point.
+    async fn mortal_dies(&mut self) {
+        self.arm();
+        self.start_mortal().await;
+        self.dead().await;
     }
 
     async fn dead(&mut self) {

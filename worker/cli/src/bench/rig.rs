@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgsaga_test::embedded::Options;
-use pgsaga_test::fleet::{Fleet, binary};
+use pgsaga_test::fleet::Fleet;
 use pgsaga_test::scratch::ScratchDatabase;
 use pgsaga_worker::db;
 use sqlx::postgres::PgPool;
@@ -36,7 +36,7 @@ impl Rig {
         let settings = SETTINGS.into_iter().chain(counts);
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let options = Options { settings, ..Options::default() };
-        Ok(Rig { server: ScratchDatabase::prepare(server_url, options, binary()?).await? })
+        Ok(Rig { server: ScratchDatabase::prepare(server_url, options).await? })
     }
 
     pub(crate) fn description(&self) -> &str {
@@ -53,8 +53,7 @@ impl Rig {
         &self,
         measure: impl AsyncFnOnce(&Database) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let place =
-            ScratchDatabase::prepare(Some(self.server.url.clone()), Options::default(), binary()?).await?;
+        let place = ScratchDatabase::prepare(Some(self.server.url.clone()), Options::default()).await?;
         let url = place.url.clone();
         let measured = async {
             migrate(&url, false).await?;

@@ -70,7 +70,7 @@ impl Demo {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let server_url = self.database_url.clone().filter(|url| !url.is_empty());
-        let scratch = ScratchDatabase::prepare(server_url, Options::default(), binary()?).await?;
+        let scratch = ScratchDatabase::prepare(server_url, Options::default()).await?;
         let result = self.run_at(&scratch, started, &stop).await;
         let cleared = scratch.clear_away().await;
         result.and(cleared.map_err(Error::from))

@@ -1,5 +1,5 @@
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pgsaga_producer::Definition;
@@ -17,14 +17,19 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> Result<(), Error> {
-        let mut text = String::new();
-        let read = if self.file.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text)
-        } else {
-            std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
-        };
-        read.map_err(Error::io(format!("read {}", self.file.display())))?;
-        Definition::from_json(&text).map_err(|invalid| Error::Usage(invalid.to_string()))?;
+        read(&self.file)?;
         out(format_args!("{}: fine", self.file.display()))
     }
+}
+
+/// Reads a saga from a file; `-` is standard input.
+pub(crate) fn read(file: &Path) -> Result<Definition, Error> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    read.map_err(Error::io(format!("read {}", file.display())))?;
+    Definition::from_json(&text).map_err(|invalid| Error::Usage(invalid.to_string()))
 }

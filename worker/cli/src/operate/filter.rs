@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Upper bound on an age. The database's clock has no moment beyond it.
 const YEARS_MAX: u64 = 1000;
 
@@ -20,6 +22,12 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
         let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(9464);
         format!("allowed: an IP address and a port, such as 127.0.0.1:{port}, 0.0.0.0:{port} or [::1]:{port}")
     })
+}
+
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
 }
 
 pub(crate) fn micros(duration: Option<Duration>) -> Option<i64> {

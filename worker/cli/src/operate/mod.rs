@@ -10,6 +10,7 @@ pub(crate) mod migrate;
 pub(crate) mod queues;
 pub(crate) mod read;
 pub(crate) mod show;
+pub(crate) mod verify;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;

@@ -98,7 +98,7 @@ pub(crate) struct Work {
     /// An address or a network that plain URLs may reach in addition to public addresses, such as
     /// 10.0.0.0/8; repeatable. Other loopback, private, link-local, metadata and reserved addresses
     /// are denied
-    #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
+    #[arg(long, env = "PGSAGA_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR", value_parser = filter::network)]
     allow_address: Vec<IpNet>,
     /// Call only named participants. A step with a plain URL waits for a worker that may call it
     #[arg(long, env = "PGSAGA_DENY_PLAIN_URLS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -119,12 +119,6 @@ pub(crate) struct Work {
 }
 
 /// An address is a network of one address.
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map_err(|_| "allowed: an address or a network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8".to_owned())
-}
-
 /// The age at which finished sagas are deleted.
 fn retention(text: &str) -> Result<Duration, String> {
     let age = filter::duration(text)?;

@@ -255,8 +255,8 @@ impl Builder {
         self
     }
 
-    /// Lets a test kit decide about each call: it can refuse it, repeat it, hold it back or lose its
-    /// response.
+    /// Lets a test kit decide about each call: it can refuse it, repeat it, hold it back, or lose
+    /// its response.
     pub fn intercept(mut self, intercept: Arc<dyn Intercept>) -> Builder {
         self.intercept = Some(intercept);
         self

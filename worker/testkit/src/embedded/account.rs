@@ -29,9 +29,4 @@ impl Account {
     pub(super) fn apply(self, command: &mut Command) {
         command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
     }
-
-    /// Returns the user and group as flags for [`super::ChildArgs`].
-    pub(super) fn flags(self) -> [String; 4] {
-        ["--uid".into(), self.uid.to_string(), "--gid".into(), self.gid.to_string()]
-    }
 }

@@ -1,5 +1,5 @@
-use std::io;
-use std::process::{Command, ExitStatus};
+use std::io::{self, Write as _};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -8,9 +8,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A child process with a dedicated thread, which starts, outlives and reaps it.
-///
-/// A parent-death signal depends on the thread that started the child. If a pool's thread started
-/// the server, the server would end as soon as the pool retires the idle thread.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
@@ -35,10 +32,11 @@ impl Process {
         let (send, receive) = mpsc::channel();
         let seen = Arc::clone(&end);
         thread::Builder::new().name("pgsaga-postgres".into()).spawn(move || {
-            let mut child = match command.spawn() {
+            let mut child = match command.stdin(Stdio::piped()).spawn() {
                 Ok(child) => child,
                 Err(error) => return drop(send.send(Err(error))),
             };
+            let lifeline = child.stdin.take();
             let pid = Pid::from_raw(child.id().cast_signed());
             drop(send.send(Ok(pid)));
             // The pid stays reserved until the process is reaped, which happens under the lock. A
@@ -48,6 +46,8 @@ impl Process {
             // The wait fails only if SIGCHLD is ignored. The status is then lost.
             *status = Some(reaped.unwrap_or_else(|| child.wait()).unwrap_or_default());
             seen.changed.notify_all();
+            // Whoever waits for our end has nobody to signal any more.
+            drop(lifeline.map(|mut lifeline| lifeline.write_all(b"\n")));
         })?;
         let pid = receive.recv().map_err(io::Error::other)??;
         Ok(Self { pid, end })

@@ -84,8 +84,7 @@ impl Kit<'_> {
         if change == *expected {
             return Ok(Verdict::Holds);
         }
-        let end = if end == End::Succeeded { "succeeded" } else { "was rolled back" };
-        Ok(Verdict::Broken(format!("the saga {end}: found {change}; allowed: {expected}\n  the saga {run}")))
+        Ok(Verdict::Broken(format!("found {change}; allowed: {expected}\n  the saga {run}")))
     }
 
     /// What has changed since the trial began, once it is what is expected or the window is over.

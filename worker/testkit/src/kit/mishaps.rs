@@ -131,8 +131,8 @@ impl Kit<'_> {
         self.calls.made().iter().filter(|call| call.is_transactional).map(|call| call.step).collect()
     }
 
-    /// Has the last step that can roll back end without an answer, so that each step is undone, this
-    /// one too.
+    /// Has the last step that can roll back end without an answer, so that each step is undone,
+    /// the last one too.
     fn plan_rollback(&self, subject: &Subject, transactional: &[usize]) {
         let last = subject.called().filter(|step| subject.steps[*step].can_roll_back).last();
         if let Some(last) = last {

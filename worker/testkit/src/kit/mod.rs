@@ -2,7 +2,6 @@
 
 mod calls;
 mod cut;
-mod database;
 mod judge;
 mod mishaps;
 mod order;
@@ -25,9 +24,9 @@ use pgsaga_worker::{Builder, Worker};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::database::Database;
 use crate::error::Error;
 use calls::Calls;
-pub use database::Database;
 pub use report::{Case, Question, Report, Verdict};
 pub use run::{Entry, Run};
 use state::State;

@@ -66,6 +66,18 @@ pub enum Verdict {
     Unanswered(String),
 }
 
+impl Verdict {
+    /// The verdict in one word, and why. A duty that was met needs no reason.
+    pub fn words(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Verdict::Holds => ("holds", None),
+            Verdict::Broken(why) => ("BROKEN", Some(why)),
+            Verdict::NotAsked(why) => ("not asked", Some(why)),
+            Verdict::Unanswered(why) => ("unanswered", Some(why)),
+        }
+    }
+}
+
 /// One thing that went wrong, and what became of the saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -117,11 +129,8 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {answer}", self.question.as_str())?;
         writeln!(f, "  the duty: {}", self.question.duty())?;
         for Case { name, verdict } in &self.cases {
-            match verdict {
-                Verdict::Holds => {}
-                Verdict::Broken(why) => writeln!(f, "  BROKEN: {name}: {why}")?,
-                Verdict::NotAsked(why) => writeln!(f, "  not asked: {name}: {why}")?,
-                Verdict::Unanswered(why) => writeln!(f, "  unanswered: {name}: {why}")?,
+            if let (word, Some(why)) = verdict.words() {
+                writeln!(f, "  {word}: {name}: {}", why.replace('\n', "\n  "))?;
             }
         }
         Ok(())

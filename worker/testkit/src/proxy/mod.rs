@@ -58,8 +58,8 @@ struct Open {
 }
 
 impl Proxy {
-    /// Starts one in front of the server of this URL, in the current runtime. It does not speak TLS,
-    /// so clients are told to do without.
+    /// Starts one in front of the server of this URL, in the current runtime. It does not speak
+    /// TLS, so clients are told to do without.
     ///
     /// # Errors
     /// The URL names no host to reach by TCP, or no port is free.

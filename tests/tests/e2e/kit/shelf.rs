@@ -12,7 +12,7 @@ const LATE: Duration = Duration::from_millis(60);
 
 /// What is wrong with a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
+pub(super) enum Bug {
     None,
     /// An action that comes twice acts twice.
     NotIdempotent,
@@ -28,7 +28,7 @@ pub(crate) enum Bug {
 
 /// A shelf of one article.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(super) struct Shelf {
     bug: Bug,
     inside: Mutex<Inside>,
 }
@@ -41,22 +41,22 @@ struct Inside {
 }
 
 impl Shelf {
-    pub(crate) fn new(bug: Bug) -> Shelf {
+    pub(super) fn new(bug: Bug) -> Shelf {
         let inside = Inside { articles: 1_000_000, taken: HashSet::new(), put_back: HashSet::new() };
         Shelf { bug, inside: Mutex::new(inside) }
     }
 
     /// Takes all articles away.
-    pub(crate) fn empty(&self) {
+    pub(super) fn empty(&self) {
         self.inside().articles = 0;
     }
 
-    pub(crate) fn state(&self) -> Value {
+    pub(super) fn state(&self) -> Value {
         json!({"articles": self.inside().articles})
     }
 
     /// The participant `shelf`, with the action `take` and the compensation `put`.
-    pub(crate) fn participant(self: &Arc<Shelf>) -> Participant {
+    pub(super) fn participant(self: &Arc<Shelf>) -> Participant {
         let (take, put) = (Arc::clone(self), Arc::clone(self));
         Participant::new("shelf")
             .action("take", move |call: Call<i64>| {
@@ -70,7 +70,7 @@ impl Shelf {
     }
 
     /// Takes articles, once for a key.
-    pub(crate) fn take(self: &Arc<Shelf>, key: &str, articles: i64) -> Result<(), HandlerError> {
+    pub(super) fn take(self: &Arc<Shelf>, key: &str, articles: i64) -> Result<(), HandlerError> {
         let inside = self.inside();
         if inside.put_back.contains(key) && self.bug != Bug::ActsAfterUndo {
             return Err(HandlerError::refuse("it was put back before"));
@@ -101,7 +101,7 @@ impl Shelf {
     }
 
     /// Puts back what was taken under a key.
-    pub(crate) fn put(&self, key: &str, articles: i64) -> Result<(), HandlerError> {
+    pub(super) fn put(&self, key: &str, articles: i64) -> Result<(), HandlerError> {
         if self.bug == Bug::RefusesToUndo {
             return Err(HandlerError::refuse("no returns"));
         }

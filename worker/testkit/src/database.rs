@@ -1,8 +1,7 @@
-//! The database of a kit.
+//! The database of a test.
 
 use std::env;
 use std::net::TcpListener;
-use std::path::PathBuf;
 
 use pgsaga_sql::schema::{self, RELEASE, ROLES};
 use pgsaga_worker::db;
@@ -13,9 +12,6 @@ use crate::embedded::Options;
 use crate::error::Error;
 use crate::scratch::ScratchDatabase;
 
-/// Where the program `pgsaga` is looked for, besides the folders of PATH.
-const PGSAGA: &str = "PGSAGA_TEST_BIN";
-
 /// A migrated database that a test has for itself. Business tables may lie in it as well.
 #[derive(Debug)]
 pub struct Database {
@@ -25,16 +21,15 @@ pub struct Database {
 
 impl Database {
     /// A scratch database on the server of `DATABASE_URL`, whose user may create databases and
-    /// roles. Without that variable a private Postgres, which ends with this process: its server
-    /// programs must be installed, and the program `pgsaga` must be in a folder of PATH, or be named
-    /// by `PGSAGA_TEST_BIN`.
+    /// roles. Without that variable a private Postgres, which ends with this process. It runs the
+    /// server programs of this machine, and downloads them where there are none.
     ///
     /// # Errors
     /// There is neither, or the server refuses.
     pub async fn start() -> Result<Database, Error> {
         match env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
             Some(url) => Database::on(&url).await,
-            None => Database::private(pgsaga()?).await,
+            None => Database::private().await,
         }
     }
 
@@ -43,14 +38,14 @@ impl Database {
     /// # Errors
     /// The server refuses.
     pub async fn on(url: &str) -> Result<Database, Error> {
-        let scratch = ScratchDatabase::prepare(Some(url.to_owned()), Options::default(), PathBuf::new());
+        let scratch = ScratchDatabase::prepare(Some(url.to_owned()), Options::default());
         Database::migrated(scratch.await?).await
     }
 
-    async fn private(pgsaga: PathBuf) -> Result<Database, Error> {
+    async fn private() -> Result<Database, Error> {
         // Nothing of a test outlives its machine.
         let options = Options { fsync: false, tcp_port: Some(free_port()?), ..Options::default() };
-        Database::migrated(ScratchDatabase::prepare(None, options, pgsaga).await?).await
+        Database::migrated(ScratchDatabase::prepare(None, options).await?).await
     }
 
     async fn migrated(scratch: ScratchDatabase) -> Result<Database, Error> {
@@ -93,14 +88,6 @@ impl Database {
         self.pool.close().await;
         self.scratch.clear_away().await
     }
-}
-
-/// The program that runs a private Postgres.
-fn pgsaga() -> Result<PathBuf, Error> {
-    let named = env::var_os(PGSAGA).map(PathBuf::from);
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let mut found = named.into_iter().chain(env::split_paths(&folders).map(|folder| folder.join("pgsaga")));
-    found.find(|program| program.is_file()).ok_or(Error::NoDatabase)
 }
 
 fn free_port() -> Result<u16, Error> {

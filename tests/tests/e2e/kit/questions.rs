@@ -1,7 +1,4 @@
-//! The test kit: it finds nothing wrong with a participant that keeps its duties, and names each
-//! planted bug by exactly its question.
-
-mod shelf;
+//! The planted bugs: each is named by exactly its question.
 
 use std::sync::Arc;
 
@@ -10,13 +7,17 @@ use pgsaga_test::{Database, Kit, Question, Verdict};
 use pgsaga_tests::Cluster;
 use tokio::sync::OnceCell;
 
-use shelf::{Bug, Shelf};
+use super::shelf::{Bug, Shelf};
 
-/// A database in a cluster that the kit reaches by TCP.
-async fn database() -> Database {
+/// A cluster that the kit reaches by TCP.
+pub(super) async fn cluster() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    let cluster = SHARED.get_or_init(|| Cluster::own(false, true)).await;
-    Database::on(&cluster.server().tcp_url("postgres").unwrap()).await.unwrap()
+    SHARED.get_or_init(|| Cluster::own(false, true)).await
+}
+
+async fn database() -> Database {
+    let url = cluster().await.server().tcp_url("postgres").unwrap();
+    Database::on(&url).await.unwrap()
 }
 
 /// Two articles of one shelf, the second of which is taken when the first is.
@@ -117,6 +118,13 @@ async fn a_saga_that_does_not_succeed_by_itself_is_refused_with_its_history() {
         "found that the saga, when nothing goes wrong, failed: first: the shelf is empty\n  \
          first action 1: failure, the shelf is empty\nallowed: that it succeeds"
     );
+}
+
+/// The test of the guide is the one that runs here.
+#[test]
+fn the_guide_has_its_test_as_it_runs() {
+    let guide = include_str!("../../../../docs/testing.md");
+    assert!(guide.contains(include_str!("guide.rs")), "docs/testing.md has another test than guide.rs");
 }
 
 /// Nothing is asked about where nothing could be found.
