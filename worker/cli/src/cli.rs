@@ -14,11 +14,13 @@ use pgsaga_test::child::{ChildArgs, run_child};
 use pgsaga_worker::db::Hosts;
 
 const URL_FLAG: &str = "--database-url";
+/// The level of the log, by default.
+const INFO: &str = "info";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `work`: stopped by a signal and drained
-  1  something is wrong (doctor, demo, health, verify), or a saga's state does not allow what was decided
+  1  something is wrong (doctor, demo, health, verify), or a saga's state forbids a decision
   2  a flag, a variable or a file is not as it must be
   3  the schema does not fit this release: run `pgsaga migrate`, or upgrade
   4  no saga has that gid, no step that name, or no saga was ever in that queue
@@ -49,10 +51,9 @@ struct Log {
         help_heading = "Logging"
     )]
     log_format: LogFormat,
-    /// error, warn, info, debug or trace; or per target, such as
-    /// `info,pgsaga_worker::settle=debug`. By default info; for `verify` warn, without its workers
-    #[arg(long, global = true, env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
-    log_level: Option<String>,
+    /// error, warn, info, debug or trace; or per target, such as `info,pgsaga_worker::settle=debug`
+    #[arg(long, global = true, default_value = INFO, env = "PGSAGA_LOG_LEVEL", help_heading = "Logging")]
+    log_level: String,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -239,11 +240,9 @@ fn unknown_variables() -> Result<(), Error> {
 }
 
 fn start_log(log: &Log, command: &Command) -> Result<(), Error> {
-    let level = match &log.log_level {
-        // Its workers are cut off on purpose, and would say so.
-        None if matches!(command, Command::Verify(_)) => "warn,pgsaga_worker=off",
-        level => level.as_deref().unwrap_or("info"),
-    };
+    // Its workers are cut off on purpose, and would say so.
+    let is_quiet = matches!(command, Command::Verify(_)) && log.log_level == INFO;
+    let level = if is_quiet { "warn,pgsaga_worker=off" } else { &log.log_level };
     let filter = EnvFilter::try_new(level).map_err(|error| {
         Error::Usage(format!("--log-level {:?} cannot be read: {error}; allowed: error, warn, info, debug, trace, or target=level, comma separated", level))
     })?;

@@ -259,10 +259,14 @@ async fn a_path_without_a_handler_is_unsent_and_its_message_has_the_paths_that_t
         "not called: the participant \"stock\" of this worker has no action \"/release\"; it has: /reserve";
     assert_eq!(scene.messages("gives-up").await, [why, why]);
     insert(&scene, "waits", steps).await;
+    eventually(PATIENCE, "the older worker gets it", async || {
+        scene.history("waits").await.contains(&"stock action 1 unsent".to_owned()).then_some(())
+    })
+    .await;
+    worker.ended().await;
     let newer = LocalWorker::builder(scene.db.url()).participant(stock().action("release", fine));
     let newer = LocalWorker::start(newer).await;
     assert_eq!(ended(&scene, "waits").await, ("succeeded".to_owned(), None));
-    worker.ended().await;
     newer.ended().await;
 }
 

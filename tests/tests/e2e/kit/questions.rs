@@ -5,6 +5,8 @@ use std::sync::Arc;
 use pgsaga_producer::{Definition, Saga, Step};
 use pgsaga_test::{Database, Kit, Question, Verdict};
 use pgsaga_tests::Cluster;
+use pgsaga_worker::{Call, HandlerError, HandlerTransaction, TransactionalParticipant};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::shelf::{Bug, Shelf};
@@ -118,6 +120,62 @@ async fn a_saga_that_does_not_succeed_by_itself_is_refused_with_its_history() {
         "found that the saga, when nothing goes wrong, failed: first: the shelf is empty\n  \
          first action 1: failure, the shelf is empty\nallowed: that it succeeds"
     );
+}
+
+/// Steps that run at the same time hold no answer for another's effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parallel_saga_is_asked_the_same() {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(Bug::None));
+    let kit = kit(&database, &shelf);
+    let step = |name: &str| {
+        let step = Step::new(name).action("participant:shelf/take").compensate("participant:shelf/put");
+        step.payload(&1).after_none()
+    };
+    let saga = Saga::new().step(step("first")).step(step("second")).definition().unwrap();
+    for question in Question::ALL {
+        kit.ask(question, &saga).await.unwrap().assert_holds();
+    }
+}
+
+/// The worker dies at each statement of its handlers' transactions, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactional_handlers_keep_each_duty() {
+    let database = database().await;
+    let table = "create table account (cents bigint); insert into account values (1000000)";
+    sqlx::raw_sql(table).execute(database.pool()).await.unwrap();
+    async fn change(by: i64, mut transaction: HandlerTransaction) -> Result<(), HandlerError> {
+        let change = sqlx::query("update account set cents = cents + $1").bind(by);
+        change.execute(&mut *transaction).await?;
+        Ok(())
+    }
+    let pool = database.pool().clone();
+    let kit = Kit::new(
+        &database,
+        |worker| {
+            worker.participant(
+                TransactionalParticipant::new("bank")
+                    .action("pay", |call: Call<i64>, transaction| change(-call.payload, transaction))
+                    .compensate("repay", |call: Call<i64>, transaction| change(call.payload, transaction)),
+            )
+        },
+        move || {
+            let pool = pool.clone();
+            async move {
+                let cents: i64 = sqlx::query_scalar("select cents from account").fetch_one(&pool).await?;
+                Ok::<_, sqlx::Error>(json!(cents))
+            }
+        },
+    );
+    let pay = |name: &str| {
+        Step::new(name).action("participant:bank/pay").compensate("participant:bank/repay").payload(&7)
+    };
+    let saga = Saga::new().step(pay("first")).step(pay("second")).definition().unwrap();
+    for question in Question::ALL {
+        let report = kit.ask(question, &saga).await.unwrap();
+        println!("{report}");
+        report.assert_holds();
+    }
 }
 
 /// The test of the guide is the one that runs here.

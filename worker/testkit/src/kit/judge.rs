@@ -107,3 +107,9 @@ pub(super) fn case(name: String, verdict: Verdict) -> Case {
 pub(super) fn not_asked(why: &str) -> Verdict {
     Verdict::NotAsked(why.to_owned())
 }
+
+/// The effect of a transactional handler commits together with the record of its attempt: it is not
+/// called again, nor does it act when it is late. No call of a kit could break that.
+pub(super) fn met_by_its_transaction(name: &str) -> Case {
+    case(format!("{name}: its effect commits together with its record"), Verdict::Holds)
+}

@@ -7,7 +7,7 @@ use pgsaga_plan::Op;
 use pgsaga_producer::Definition;
 
 use super::calls::{Mishap, Planned};
-use super::judge::{End, Trial, case, not_asked};
+use super::judge::{End, Trial, case, met_by_its_transaction, not_asked};
 use super::report::{Case, Verdict};
 use super::run::Run;
 use super::subject::Subject;
@@ -16,8 +16,6 @@ use super::{Kit, Question};
 use crate::error::Error;
 
 const NOT_CALLED: &str = "it was not called";
-/// Why nothing is asked of a transactional participant.
-pub(super) const TRANSACTIONAL: &str = "its effect commits together with the record of the attempt";
 
 impl Kit<'_> {
     pub(super) async fn refusals(&self, subject: &Subject) -> Result<Vec<Case>, Error> {
@@ -50,7 +48,7 @@ impl Kit<'_> {
         for step in subject.called() {
             let name = format!("{} action comes twice", subject.steps[step].name);
             if transactional.contains(&step) {
-                cases.push(case(name, not_asked(TRANSACTIONAL)));
+                cases.push(met_by_its_transaction(&name));
                 continue;
             }
             self.calls.begin();
@@ -67,7 +65,7 @@ impl Kit<'_> {
         for step in subject.called().filter(|step| subject.calls(*step, Op::Compensate)) {
             let name = format!("{} compensate comes twice", subject.steps[step].name);
             if transactional.contains(&step) {
-                cases.push(case(name, not_asked(TRANSACTIONAL)));
+                cases.push(met_by_its_transaction(&name));
                 continue;
             }
             self.calls.begin();
@@ -97,7 +95,7 @@ impl Kit<'_> {
             let name =
                 format!("{} {} is answered, and the answer is lost", subject.steps[step].name, op.as_str());
             if transactional.contains(&step) {
-                cases.push(case(name, not_asked(TRANSACTIONAL)));
+                cases.push(met_by_its_transaction(&name));
                 continue;
             }
             self.calls.begin();

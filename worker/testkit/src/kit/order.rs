@@ -7,8 +7,7 @@ use pgsaga_producer::SagaStatus;
 
 use super::Kit;
 use super::calls::Mishap;
-use super::judge::{case, not_asked};
-use super::mishaps::TRANSACTIONAL;
+use super::judge::{case, met_by_its_transaction, not_asked};
 use super::report::{Case, Verdict};
 use super::run::Run;
 use super::state::Change;
@@ -25,14 +24,13 @@ impl Kit<'_> {
         let mut cases = Vec::new();
         for step in subject.called() {
             let name = format!("{} action comes after its compensation", subject.steps[step].name);
-            let verdict = if transactional.contains(&step) {
-                not_asked(TRANSACTIONAL)
+            cases.push(if transactional.contains(&step) {
+                met_by_its_transaction(&name)
             } else if !subject.calls(step, Op::Compensate) {
-                not_asked("it has no compensation that calls somebody")
+                case(name, not_asked("it has no compensation that calls somebody"))
             } else {
-                self.late_action(subject, step, &success).await?
-            };
-            cases.push(case(name, verdict));
+                case(name, self.late_action(subject, step, &success).await?)
+            });
         }
         Ok(cases)
     }
