@@ -10,7 +10,7 @@ use super::report::{Case, Verdict};
 use super::run::Run;
 use super::state::Change;
 use super::subject::Subject;
-use super::worker::{LOOK_EVERY, Running, declare_dead};
+use super::worker::{Running, declare_dead};
 use super::{Kit, Question};
 use crate::error::Error;
 use crate::proxy::{Fault, Proxy};
@@ -44,8 +44,7 @@ impl Kit<'_> {
         let worker = Running::start(self.builder(proxy.url()), self.patience).await?;
         let trial = self.trial(success).await?;
         proxy.record();
-        self.submit(&subject.named(trial.gid.clone())?).await?;
-        let run = self.end_of(&trial.gid).await?;
+        let run = self.run(&subject.named(trial.gid.clone())?, &trial.gid).await?;
         worker.stop().await?;
         self.judge(Question::DeadWorker, &trial, &run, End::Succeeded).await?;
         let mut points = Vec::new();
@@ -83,25 +82,17 @@ impl Kit<'_> {
         let trial = self.trial(success).await?;
         let injected = proxy.inject(fault);
         self.submit(&subject.named(trial.gid.clone())?).await?;
-        while injected.struck() == 0 {
-            let run = self.current(&trial).await?;
-            if run.is_over() {
-                worker.stop().await?;
-                // What it changes late must not come during the next one.
-                self.judge(Question::DeadWorker, &trial, &run, End::Either).await?;
-                return Ok(None);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(run) = self.until(&trial.gid, || injected.struck() > 0).await? {
+            worker.stop().await?;
+            // What it changes late must not come during the next one.
+            let verdict = self.judge(Question::DeadWorker, &trial, &run, End::Either).await?;
+            // The reply to the last settle may be lost.
+            return Ok((injected.struck() > 0).then_some(verdict));
         }
         worker.kill().await;
         drop(proxy);
         let run = self.take_over(&trial).await?;
         self.judge(Question::DeadWorker, &trial, &run, End::Either).await.map(Some)
-    }
-
-    async fn current(&self, trial: &Trial<'_>) -> Result<Run, Error> {
-        let run = Run::read(self.database.pool(), &trial.gid).await?;
-        run.ok_or_else(|| Error::NoSaga(trial.gid.clone()))
     }
 
     /// Another worker takes over a saga that was aborted while nobody knew how far it had come.

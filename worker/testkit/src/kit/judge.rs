@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgsaga_producer::{Definition, SagaStatus};
+use pgsaga_producer::SagaStatus;
 
 use super::report::{Case, Verdict};
 use super::run::Run;
@@ -35,18 +35,13 @@ impl Kit<'_> {
         self.start_worker().await?;
         let gid = self.gid();
         let before = self.state(&gid).await?;
-        let run = self.run_named(&subject.named(gid.clone())?, &gid).await?;
+        let run = self.run(&subject.named(gid.clone())?, &gid).await?;
         if run.status != SagaStatus::Succeeded {
             return Err(Error::NotSound(run.to_string()));
         }
         // An effect that comes after its answer belongs to it.
         tokio::time::sleep(self.window).await;
         Ok(before.change_to(&self.state(&gid).await?))
-    }
-
-    async fn run_named(&self, saga: &Definition, gid: &str) -> Result<Run, Error> {
-        self.submit(saga).await?;
-        self.end_of(gid).await
     }
 
     /// Notes the state before a saga.

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgsaga_plan::Op;
-use pgsaga_producer::Definition;
 
 use super::calls::{Mishap, Planned};
 use super::judge::{End, Trial, case, met_by_its_transaction, not_asked};
 use super::report::{Case, Verdict};
-use super::run::Run;
 use super::subject::Subject;
 use super::worker::LOOK_EVERY;
 use super::{Kit, Question};
@@ -30,7 +28,7 @@ impl Kit<'_> {
             self.calls.begin();
             let planned = self.calls.plan(step, Op::Action, Mishap::Refused, false);
             let trial = self.trial(&success).await?;
-            let run = self.run(&trial, &subject.named(trial.gid.clone())?).await?;
+            let run = self.run(&subject.named(trial.gid.clone())?, &trial.gid).await?;
             let verdict = if planned.was_met() {
                 self.judge(Question::Refusal, &trial, &run, End::RolledBack).await?
             } else {
@@ -45,36 +43,25 @@ impl Kit<'_> {
         let success = self.success(subject).await?;
         let transactional = self.transactional();
         let mut cases = Vec::new();
-        for step in subject.called() {
-            let name = format!("{} action comes twice", subject.steps[step].name);
+        for (step, op) in subject.ops() {
+            let name = format!("{} {} comes twice", subject.steps[step].name, op.as_str());
             if transactional.contains(&step) {
                 cases.push(met_by_its_transaction(&name));
                 continue;
             }
             self.calls.begin();
-            let planned = self.calls.plan(step, Op::Action, Mishap::Repeated, false);
+            let planned = self.calls.plan(step, op, Mishap::Repeated, false);
             let trial = self.trial(&success).await?;
-            let run = self.run(&trial, &subject.named(trial.gid.clone())?).await?;
-            let verdict = if planned.was_met() {
-                self.judge(Question::Repeat, &trial, &run, End::Succeeded).await?
-            } else {
-                not_asked(NOT_CALLED)
+            let (saga, end) = match op {
+                Op::Action => (subject.named(trial.gid.clone())?, End::Succeeded),
+                Op::Compensate => {
+                    self.plan_rollback(subject, &transactional);
+                    (subject.named_without_retries(trial.gid.clone())?, End::RolledBack)
+                }
             };
-            cases.push(case(name, verdict));
-        }
-        for step in subject.called().filter(|step| subject.calls(*step, Op::Compensate)) {
-            let name = format!("{} compensate comes twice", subject.steps[step].name);
-            if transactional.contains(&step) {
-                cases.push(met_by_its_transaction(&name));
-                continue;
-            }
-            self.calls.begin();
-            self.plan_rollback(subject, &transactional);
-            let planned = self.calls.plan(step, Op::Compensate, Mishap::Repeated, false);
-            let trial = self.trial(&success).await?;
-            let run = self.run(&trial, &subject.named_without_retries(trial.gid.clone())?).await?;
+            let run = self.run(&saga, &trial.gid).await?;
             let verdict = if planned.was_met() {
-                self.judge(Question::Repeat, &trial, &run, End::RolledBack).await?
+                self.judge(Question::Repeat, &trial, &run, end).await?
             } else {
                 not_asked(NOT_CALLED)
             };
@@ -86,12 +73,8 @@ impl Kit<'_> {
     pub(super) async fn lost_answers(&self, subject: &Subject) -> Result<Vec<Case>, Error> {
         let success = self.success(subject).await?;
         let transactional = self.transactional();
-        let ops = [Op::Action, Op::Compensate];
         let mut cases = Vec::new();
-        for (op, step) in ops.into_iter().flat_map(|op| subject.called().map(move |step| (op, step))) {
-            if !subject.calls(step, op) {
-                continue;
-            }
+        for (step, op) in subject.ops() {
             let name =
                 format!("{} {} is answered, and the answer is lost", subject.steps[step].name, op.as_str());
             if transactional.contains(&step) {
@@ -99,10 +82,10 @@ impl Kit<'_> {
                 continue;
             }
             self.calls.begin();
+            let planned = self.calls.plan(step, op, Mishap::AnswerLost, true);
             if op == Op::Compensate {
                 self.plan_rollback(subject, &transactional);
             }
-            let planned = self.calls.plan(step, op, Mishap::AnswerLost, true);
             let trial = self.trial(&success).await?;
             self.submit(&subject.named_without_retries(trial.gid.clone())?).await?;
             let early = self.late_effect(&trial, &planned).await?;
@@ -117,11 +100,6 @@ impl Kit<'_> {
             cases.push(case(name, verdict));
         }
         Ok(cases)
-    }
-
-    async fn run(&self, trial: &Trial<'_>, saga: &Definition) -> Result<Run, Error> {
-        self.submit(saga).await?;
-        self.end_of(&trial.gid).await
     }
 
     /// The steps whose effect commits together with its record, by the calls of the last run.
@@ -142,15 +120,11 @@ impl Kit<'_> {
     /// Waits for the answer, and returns what changes within the window after it.
     async fn late_effect(&self, trial: &Trial<'_>, planned: &Arc<Planned>) -> Result<Option<String>, Error> {
         let gid = &trial.gid;
-        let started = Instant::now();
-        while !planned.met.is_cancelled() {
-            let run = Run::read(self.database.pool(), gid).await?;
-            if run.is_none_or(|run| run.is_over()) || started.elapsed() > self.patience {
-                break;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        if self.until(gid, || planned.met.is_cancelled()).await?.is_some() {
+            return Ok(None);
         }
         // Other calls of a parallel saga end first, and no new one begins.
+        let started = Instant::now();
         while self.calls.in_flight() > 0 && started.elapsed() < self.patience {
             tokio::time::sleep(LOOK_EVERY).await;
         }

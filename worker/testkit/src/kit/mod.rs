@@ -204,14 +204,26 @@ impl<'a> Kit<'a> {
         Ok(Producer::default().submit_definition(self.database.pool(), saga).await?.gid)
     }
 
+    /// Runs a saga that has this gid.
+    async fn run(&self, saga: &Definition, gid: &str) -> Result<Run, Error> {
+        self.submit(saga).await?;
+        self.end_of(gid).await
+    }
+
     /// Waits for the end of a saga.
     async fn end_of(&self, gid: &str) -> Result<Run, Error> {
+        self.until(gid, || false).await?.ok_or_else(|| Error::NoSaga(gid.to_owned()))
+    }
+
+    /// Waits until something has happened, and returns `None`, or until the saga is over. What waits
+    /// for a retry is made due.
+    async fn until(&self, gid: &str, has_happened: impl Fn() -> bool) -> Result<Option<Run>, Error> {
         let pool = self.database.pool();
         let started = Instant::now();
-        loop {
+        while !has_happened() {
             let run = Run::read(pool, gid).await?.ok_or_else(|| Error::NoSaga(gid.to_owned()))?;
             if run.is_over() {
-                return Ok(run);
+                return Ok(Some(run));
             }
             if started.elapsed() > self.patience {
                 return Err(Error::NotEnded {
@@ -223,6 +235,7 @@ impl<'a> Kit<'a> {
             sqlx::query(include_str!("sql/make_due.sql")).bind(gid).execute(pool).await?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(None)
     }
 
     async fn state(&self, gid: &str) -> Result<State, Error> {

@@ -9,7 +9,6 @@ use super::Kit;
 use super::calls::Mishap;
 use super::judge::{case, met_by_its_transaction, not_asked};
 use super::report::{Case, Verdict};
-use super::run::Run;
 use super::state::Change;
 use super::subject::Subject;
 use super::worker::{LOOK_EVERY, Running};
@@ -44,12 +43,9 @@ impl Kit<'_> {
         let planned = self.calls.plan(step, Op::Action, Mishap::Late, true);
         let trial = self.trial(success).await?;
         self.submit(&subject.named(trial.gid.clone())?).await?;
-        while !planned.met.is_cancelled() {
-            if Run::read(self.database.pool(), &trial.gid).await?.is_none_or(|run| run.is_over()) {
-                cut_off.kill().await;
-                return Ok(not_asked("it was not called"));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        if self.until(&trial.gid, || planned.met.is_cancelled()).await?.is_some() {
+            cut_off.kill().await;
+            return Ok(not_asked("it was not called"));
         }
         proxy.inject(Fault::reset().always());
         let run = self.take_over(&trial).await?;

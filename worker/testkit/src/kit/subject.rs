@@ -63,6 +63,13 @@ impl Subject {
         (0..self.steps.len()).filter(|step| self.calls(*step, Op::Action))
     }
 
+    /// The ops that call somebody: the actions in the order of the steps, then the compensations.
+    pub(super) fn ops(&self) -> impl Iterator<Item = (usize, Op)> {
+        let all = [Op::Action, Op::Compensate].into_iter();
+        let all = all.flat_map(|op| (0..self.steps.len()).map(move |step| (step, op)));
+        all.filter(|(step, op)| self.calls(*step, *op))
+    }
+
     /// The saga under another name.
     pub(super) fn named(&self, gid: String) -> Result<Definition, Invalid> {
         Definition::new(Columns { gid: Some(gid), ..self.columns.clone() })
