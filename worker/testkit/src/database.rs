@@ -1,22 +1,28 @@
 //! The database of a test.
 
-use std::env;
-use std::net::TcpListener;
+use std::{env, thread};
 
 use pgsaga_sql::schema::{self, RELEASE, ROLES};
 use pgsaga_worker::db;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::runtime;
+use tokio::sync::Mutex;
 
 use crate::embedded::Options;
 use crate::error::Error;
+use crate::proxy::Proxy;
 use crate::scratch::ScratchDatabase;
 
 /// A migrated database that a test has for itself. Business tables may lie in it as well.
 #[derive(Debug)]
 pub struct Database {
-    scratch: ScratchDatabase,
+    /// `None` once it is cleared away.
+    scratch: Option<ScratchDatabase>,
+    url: String,
     pool: PgPool,
+    /// Kits take turns: their workers would claim each other's sagas.
+    pub(crate) turn: Mutex<()>,
 }
 
 impl Database {
@@ -36,15 +42,17 @@ impl Database {
     /// A scratch database on the server of this URL.
     ///
     /// # Errors
-    /// The server refuses.
+    /// The server refuses, or speaks TLS only: see [`Proxy::start`].
     pub async fn on(url: &str) -> Result<Database, Error> {
+        Proxy::check(url)
+            .map_err(|source| Error::Io { doing: "use DATABASE_URL for tests".to_owned(), source })?;
         let scratch = ScratchDatabase::prepare(Some(url.to_owned()), Options::default());
         Database::migrated(scratch.await?).await
     }
 
     async fn private() -> Result<Database, Error> {
         // Nothing of a test outlives its machine.
-        let options = Options { fsync: false, tcp_port: Some(free_port()?), ..Options::default() };
+        let options = Options { fsync: false, ..Options::default() };
         Database::migrated(ScratchDatabase::prepare(None, options).await?).await
     }
 
@@ -63,7 +71,9 @@ impl Database {
             Ok::<PgPool, Error>(PgPool::connect_with(db::choose(&scratch.url).await?).await?)
         };
         match migrated.await {
-            Ok(pool) => Ok(Database { scratch, pool }),
+            Ok(pool) => {
+                Ok(Database { url: scratch.url.clone(), scratch: Some(scratch), pool, turn: Mutex::new(()) })
+            }
             Err(error) => {
                 scratch.clear_away().await?;
                 Err(error)
@@ -73,7 +83,7 @@ impl Database {
 
     /// The URL of the database.
     pub fn url(&self) -> &str {
-        &self.scratch.url
+        &self.url
     }
 
     /// Connections for the test's own statements.
@@ -81,17 +91,28 @@ impl Database {
         &self.pool
     }
 
-    /// Drops the database, or stops the private server.
+    /// Drops the database, or stops the private server. A test that fails before that does the same
+    /// when the value is dropped.
     ///
     /// # Errors
     /// The server refuses.
-    pub async fn clear_away(self) -> Result<(), Error> {
+    pub async fn clear_away(mut self) -> Result<(), Error> {
         self.pool.close().await;
-        self.scratch.clear_away().await
+        match self.scratch.take() {
+            Some(scratch) => scratch.clear_away().await,
+            None => Ok(()),
+        }
     }
 }
 
-fn free_port() -> Result<u16, Error> {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    Ok(bound.map_err(|source| Error::Io { doing: "find a free port".to_owned(), source })?.port())
+impl Drop for Database {
+    fn drop(&mut self) {
+        let Some(scratch) = self.scratch.take() else { return };
+        // A runtime cannot wait within a runtime, so another thread does.
+        let cleared = thread::spawn(|| {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            runtime.block_on(scratch.clear_away()).ok()
+        });
+        drop(cleared.join());
+    }
 }

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("there is no saga {0} any more")]
     NoSaga(String),
     /// The saga did not end in time.
-    #[error("saga {gid} did not end within {} s; it is {run}", waited.as_secs())]
+    #[error("saga {gid} did not end within {} s; it is {run}{}", waited.as_secs(), denied(why))]
     NotEnded {
         /// The saga's name.
         gid: String,
@@ -37,10 +37,21 @@ pub enum Error {
         waited: Duration,
         /// Its status and history.
         run: String,
+        /// Why participants were not called, where workers could not.
+        why: Option<String>,
     },
     /// The saga does not succeed when nothing goes wrong.
     #[error("found that the saga, when nothing goes wrong, {0}\nallowed: that it succeeds")]
     NotSound(String),
+    /// No step of the saga calls anybody.
+    #[error("found a saga that calls nobody; allowed: a saga with an action that is not \"\"")]
+    NoCall,
+    /// The state says nothing about the saga.
+    #[error(
+        "the state of the participants: found no change by a saga that succeeded; \
+         allowed: a state that shows what the saga changes, such as a balance or a count"
+    )]
+    Blind,
     /// The state of the participants cannot be read.
     #[error("the state of the participants: {0}")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -52,6 +63,10 @@ pub enum Error {
         /// The reason for the failure.
         source: std::io::Error,
     },
+}
+
+fn denied(why: &Option<String>) -> String {
+    why.as_ref().map_or(String::new(), |why| format!("\n  {why}"))
 }
 
 impl Error {

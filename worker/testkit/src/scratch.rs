@@ -41,8 +41,7 @@ impl ScratchDatabase {
                 let server = tokio::task::spawn_blocking(move || Server::start(&options)).await;
                 let server = server.map_err(|error| io("start Postgres", error))??;
                 let whose = format!("of its own, process {}", server.pid());
-                let url = server.tcp_url("postgres").unwrap_or_else(|| server.url("postgres"));
-                (url, Kind::Own(Box::new(server)), whose)
+                (server.url("postgres"), Kind::Own(Box::new(server)), whose)
             }
             Some(server_url) => {
                 let name = format!("pgsaga_scratch_{:08x}", rand::random::<u32>());

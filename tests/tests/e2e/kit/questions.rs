@@ -122,6 +122,56 @@ async fn a_saga_that_does_not_succeed_by_itself_is_refused_with_its_history() {
     );
 }
 
+/// A step that nothing undoes, before or at the pivot, blames no other step.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_without_a_compensation_is_not_asked_to_be_undone() {
+    let database = database().await;
+    let shelf = Arc::new(Shelf::new(Bug::None));
+    let kit = kit(&database, &shelf);
+    let take = |name: &str| Step::new(name).action("participant:shelf/take").payload(&1);
+    let undone = take("first").compensate("participant:shelf/put");
+    let job = Saga::new().step(take("job")).definition().unwrap();
+    let mixed = Saga::new().step(undone.clone()).step(take("second")).definition().unwrap();
+    let pivot = Saga::new().step(undone).step(take("second").pivot()).definition().unwrap();
+    for saga in [job, mixed, pivot] {
+        for question in Question::ALL {
+            let report = kit.ask(question, &saga).await.unwrap();
+            println!("{report}");
+            report.assert_holds();
+        }
+    }
+}
+
+/// What never gets a definite answer is named by its case, and the other questions are asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compensation_that_fails_where_there_is_nothing_to_undo_is_named() {
+    for (bug, said) in
+        [(Bug::FailsToUndoNothing, "20 attempts without one"), (Bug::RefusesToUndoNothing, "stuck: first")]
+    {
+        let database = database().await;
+        let shelf = Arc::new(Shelf::new(bug));
+        let kit = kit(&database, &shelf);
+        for question in [Question::Refusal, Question::Repeat, Question::LostAnswer] {
+            kit.ask(question, &saga()).await.unwrap().assert_holds();
+        }
+        let report = kit.ask(Question::DeadWorker, &saga()).await.unwrap().to_string();
+        assert!(report.contains("BROKEN: the worker dies after claim 1: allowed: "), "{report}");
+        assert!(report.contains(said), "{report}");
+    }
+}
+
+/// Two kits of one database take turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_questions_at_once_are_asked_one_after_the_other() {
+    let database = database().await;
+    let (one, other) = (Arc::new(Shelf::new(Bug::None)), Arc::new(Shelf::new(Bug::None)));
+    let (first, second) = (kit(&database, &one), kit(&database, &other));
+    let saga = saga();
+    let (first, second) = tokio::join!(first.repeat_each_call(&saga), second.lose_each_answer(&saga));
+    first.unwrap().assert_holds();
+    second.unwrap().assert_holds();
+}
+
 /// Steps that run at the same time hold no answer for another's effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parallel_saga_is_asked_the_same() {

@@ -20,6 +20,10 @@ pub(super) enum Bug {
     RefusesToUndo,
     /// A compensation undoes an action that never came.
     UndoesWhatWasNotDone,
+    /// A compensation fails where there is nothing to undo.
+    FailsToUndoNothing,
+    /// A compensation is refused where there is nothing to undo.
+    RefusesToUndoNothing,
     /// The answer comes before the effect.
     AnswersEarly,
     /// An action that comes after its compensation acts.
@@ -106,6 +110,13 @@ impl Shelf {
             return Err(HandlerError::refuse("no returns"));
         }
         let mut inside = self.inside();
+        if !inside.taken.contains(key) && !inside.put_back.contains(key) {
+            match self.bug {
+                Bug::FailsToUndoNothing => return Err("no such reservation".into()),
+                Bug::RefusesToUndoNothing => return Err(HandlerError::refuse("no such reservation")),
+                _ => {}
+            }
+        }
         let was_taken = inside.taken.contains(key) || self.bug == Bug::UndoesWhatWasNotDone;
         if inside.put_back.insert(key.to_owned()) && was_taken {
             inside.articles += articles;

@@ -117,7 +117,14 @@ async fn a_service_that_refuses_to_undo_is_named_once() {
     let flags = ["--question", "refusal", "--question", "lost-answer"];
     let (code, out, err) = shelf.verify(&flags).await;
     assert_eq!((code, err.trim_end()), (Some(1), "pgsaga: not met: refusal, lost-answer"), "{out}");
-    assert_eq!(out.matches("BROKEN: second refuses: stuck: first: HTTP status 409\n").count(), 1, "{out}");
+    assert_eq!(
+        out.matches(
+            "BROKEN: second refuses: allowed: an end; found that the saga is stuck: first: HTTP status 409\n"
+        )
+        .count(),
+        1,
+        "{out}"
+    );
     assert!(
         out.contains("unanswered: first action is answered, and the answer is lost: refusal comes first"),
         "{out}"
@@ -135,6 +142,11 @@ async fn what_cannot_be_read_is_refused_with_what_was_found() {
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("action: found 7"), "{err}");
     fs::write(folder.path().join("saga.json"), r#"[{"action": ""}]"#).unwrap();
+    let (code, _, err) = verify(folder.path(), "echo {}", &[]).await;
+    assert_eq!(code, Some(6), "{err}");
+    assert!(err.contains("found a saga that calls nobody"), "{err}");
+    let nobody = r#"[{"action": "participant:nobody/x"}]"#;
+    fs::write(folder.path().join("saga.json"), nobody).unwrap();
     for (probe, said) in [
         ("echo not JSON", r#"the state of the participants: the probe printed "not JSON\n"; allowed: JSON"#),
         ("echo no such table >&2; exit 3", "the probe ended with exit status: 3 and said: no such table"),
@@ -143,6 +155,13 @@ async fn what_cannot_be_read_is_refused_with_what_was_found() {
         assert_eq!(code, Some(6), "{err}");
         assert!(err.contains(said), "{err}");
     }
+    // Nobody else would say why nothing happens.
+    let (code, _, err) = verify(folder.path(), "echo {}", &["--patience", "2s"]).await;
+    assert_eq!(code, Some(6), "{err}");
+    assert!(err.contains("did not end within 2 s") && err.contains("no participant \"nobody\""), "{err}");
+    let (code, _, err) = verify(folder.path(), "sleep 60", &["--patience", "1s"]).await;
+    assert_eq!(code, Some(6), "{err}");
+    assert!(err.contains("the state of the participants: it was not there within 1 s"), "{err}");
     let (code, _, err) = verify(folder.path(), "echo {}", &["--question", "luck"]).await;
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("refusal, repeat, lost-answer, dead-worker, worst-order"), "{err}");
@@ -162,4 +181,14 @@ async fn the_folder_of_postgres_is_the_one_that_is_named() {
         let named = format!("failed to use the Postgres in {}: it does not hold", folder.path().display());
         assert!(err.contains(&named), "{command:?}: {err}");
     }
+}
+
+/// A probe that looks at the wrong place would find nothing wrong.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_node), ignore = "needs node: apt-get install nodejs")]
+async fn a_probe_that_does_not_see_what_the_saga_changes_is_refused() {
+    let shelf = Shelf::start("none").await;
+    let (code, out, err) = verify(shelf.folder.path(), "echo '{}'", &[]).await;
+    assert_eq!((code, out.as_str()), (Some(6), ""), "{err}");
+    assert!(err.contains("found no change by a saga that succeeded"), "{err}");
 }

@@ -22,6 +22,10 @@ pub trait Intercept: fmt::Debug + Send + Sync + 'static {
 
     /// A call was made, and ended like this. The worker goes on when this returns.
     fn after<'a>(&'a self, call: &'a Intercepted, outcome: Outcome) -> Deciding<'a, ()>;
+
+    /// A call was not made after all: the participant's connections are full, or this worker may
+    /// not call the participant. [`Intercept::before`] is asked again where it is made later.
+    fn not_made(&self, call: &Intercepted);
 }
 
 /// The future of a method of [`Intercept`].
@@ -75,16 +79,22 @@ impl Executors {
         if let Decision::Refuse(why) = decision {
             return Ok(call.ended(Outcome::Failure, Reach::Ran, Some(why)));
         }
-        if decision == Decision::Repeat {
-            let first = self.make(call, target, handlers).await?;
-            intercept.after(&seen, first.outcome).await;
+        let make = async || {
+            let made = self.make(call, target, handlers).await;
+            match &made {
+                Ok(result) => intercept.after(&seen, result.outcome).await,
+                Err(_) => intercept.not_made(&seen),
+            }
+            made
+        };
+        let mut made = make().await;
+        if decision == Decision::Repeat && made.is_ok() {
+            made = make().await;
         }
-        let made = self.make(call, target, handlers).await?;
-        intercept.after(&seen, made.outcome).await;
-        if decision == Decision::Lose {
+        if decision == Decision::Lose && made.is_ok() {
             let why = "the response was lost".to_owned();
             return Ok(call.ended(Outcome::Unknown, Reach::Ran, Some(why)));
         }
-        Ok(made)
+        made
     }
 }

@@ -38,6 +38,9 @@ pub(super) struct Planned {
 /// The calls of the kit's workers.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
+    /// The saga that runs now. Handlers of a worker that is dead run on, and their calls are not
+    /// looked at any more.
+    gid: Mutex<String>,
     planned: Mutex<Vec<Arc<Planned>>>,
     made: Mutex<Vec<Intercepted>>,
     /// How many calls have begun and not ended.
@@ -45,8 +48,9 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Forgets what was planned and made.
-    pub(super) fn begin(&self) {
+    /// Forgets what was planned and made, and looks at the calls of this saga from now on.
+    pub(super) fn begin(&self, gid: &str) {
+        gid.clone_into(&mut lock(&self.gid));
         lock(&self.planned).clear();
         lock(&self.made).clear();
         self.in_flight.store(0, Ordering::Release);
@@ -80,6 +84,16 @@ impl Calls {
         self.in_flight.load(Ordering::Acquire)
     }
 
+    fn is_current(&self, call: &Intercepted) -> bool {
+        *lock(&self.gid) == call.gid
+    }
+
+    fn ended(&self) {
+        // A call that is made twice ends twice.
+        let one_less = |calls: usize| calls.checked_sub(1);
+        let _ = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+    }
+
     /// The lost answer that the kit looks at now. Other calls wait until it has seen enough.
     fn watched(&self) -> Option<Arc<Planned>> {
         let is_watched = |planned: &&Arc<Planned>| {
@@ -111,20 +125,20 @@ impl Planned {
 impl Intercept for Calls {
     fn before<'a>(&'a self, call: &'a Intercepted) -> Deciding<'a, Decision> {
         Box::pin(async move {
+            if !self.is_current(call) {
+                return Decision::Make;
+            }
             while let Some(watched) = self.watched() {
                 watched.goes_on.cancelled().await;
             }
-            let Some(planned) = self.planned(call, Planned::take) else {
+            let planned = self.planned(call, Planned::take);
+            let mishap = planned.as_ref().map(|planned| planned.mishap);
+            if mishap != Some(Mishap::Refused) {
                 self.in_flight.fetch_add(1, Ordering::AcqRel);
-                return Decision::Make;
-            };
-            let calls = if planned.mishap == Mishap::Repeated { 2 } else { 1 };
-            self.in_flight.fetch_add(calls, Ordering::AcqRel);
+            }
+            let Some(planned) = planned else { return Decision::Make };
             match planned.mishap {
-                Mishap::Refused => {
-                    self.in_flight.fetch_sub(1, Ordering::AcqRel);
-                    Decision::Refuse("the test kit has it refused".to_owned())
-                }
+                Mishap::Refused => Decision::Refuse("the test kit has it refused".to_owned()),
                 Mishap::Repeated => Decision::Repeat,
                 Mishap::AnswerLost => Decision::Lose,
                 Mishap::Late => {
@@ -138,10 +152,11 @@ impl Intercept for Calls {
 
     fn after<'a>(&'a self, call: &'a Intercepted, _: Outcome) -> Deciding<'a, ()> {
         Box::pin(async move {
+            if !self.is_current(call) {
+                return;
+            }
             lock(&self.made).push(call.clone());
-            let _ = self
-                .in_flight
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| calls.checked_sub(1));
+            self.ended();
             let is_open = |planned: &Planned| planned.was_met() && !planned.answered.is_cancelled();
             let Some(planned) = self.planned(call, is_open) else { return };
             match planned.mishap {
@@ -155,6 +170,15 @@ impl Intercept for Calls {
                 Mishap::Refused | Mishap::Repeated | Mishap::Late => {}
             }
         })
+    }
+
+    fn not_made(&self, call: &Intercepted) {
+        if self.is_current(call) {
+            self.ended();
+            if let Some(planned) = self.planned(call, Planned::was_met) {
+                planned.taken.store(false, Ordering::Release);
+            }
+        }
     }
 }
 

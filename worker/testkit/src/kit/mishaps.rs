@@ -6,131 +6,114 @@ use std::time::Instant;
 use pgsaga_plan::Op;
 
 use super::calls::{Mishap, Planned};
-use super::judge::{End, Trial, case, met_by_its_transaction, not_asked};
+use super::judge::{Asked, End, Trial, case, not_asked, not_called};
 use super::report::{Case, Verdict};
-use super::subject::Subject;
 use super::worker::LOOK_EVERY;
-use super::{Kit, Question};
 use crate::error::Error;
 
-const NOT_CALLED: &str = "it was not called";
-
-impl Kit<'_> {
-    pub(super) async fn refusals(&self, subject: &Subject) -> Result<Vec<Case>, Error> {
-        let success = self.success(subject).await?;
+impl Asked<'_> {
+    pub(super) async fn refusals(&self) -> Result<Vec<Case>, Error> {
         let mut cases = Vec::new();
-        for step in subject.called() {
-            let name = format!("{} refuses", subject.steps[step].name);
-            if !subject.steps[step].can_roll_back {
+        for step in self.subject.called() {
+            let name = self.name(step, "refuses");
+            if !self.subject.steps[step].can_roll_back {
                 cases.push(case(name, not_asked("after the pivot nothing is rolled back")));
                 continue;
             }
-            self.calls.begin();
-            let planned = self.calls.plan(step, Op::Action, Mishap::Refused, false);
-            let trial = self.trial(&success).await?;
-            let run = self.run(&subject.named(trial.gid.clone())?, &trial.gid).await?;
+            let trial = self.kit.trial().await?;
+            let planned = self.kit.calls.plan(step, Op::Action, Mishap::Refused, false);
+            let run = self.kit.run(&trial, &self.subject.named(trial.gid.clone())?).await?;
             let verdict = if planned.was_met() {
-                self.judge(Question::Refusal, &trial, &run, End::RolledBack).await?
+                self.judge(&trial, &run, End::RolledBack).await?
             } else {
-                not_asked(NOT_CALLED)
+                not_called()
             };
             cases.push(case(name, verdict));
         }
         Ok(cases)
     }
 
-    pub(super) async fn repeats(&self, subject: &Subject) -> Result<Vec<Case>, Error> {
-        let success = self.success(subject).await?;
-        let transactional = self.transactional();
+    pub(super) async fn repeats(&self) -> Result<Vec<Case>, Error> {
         let mut cases = Vec::new();
-        for (step, op) in subject.ops() {
-            let name = format!("{} {} comes twice", subject.steps[step].name, op.as_str());
-            if transactional.contains(&step) {
-                cases.push(met_by_its_transaction(&name));
+        for (step, op) in self.subject.ops() {
+            let name = self.name(step, &format!("{} comes twice", op.as_str()));
+            if let Some(verdict) = self.without_asking(step, op) {
+                cases.push(case(name, verdict));
                 continue;
             }
-            self.calls.begin();
-            let planned = self.calls.plan(step, op, Mishap::Repeated, false);
-            let trial = self.trial(&success).await?;
+            let trial = self.kit.trial().await?;
+            let planned = self.kit.calls.plan(step, op, Mishap::Repeated, false);
             let (saga, end) = match op {
-                Op::Action => (subject.named(trial.gid.clone())?, End::Succeeded),
+                Op::Action => (self.subject.named(trial.gid.clone())?, End::Succeeded),
                 Op::Compensate => {
-                    self.plan_rollback(subject, &transactional);
-                    (subject.named_without_retries(trial.gid.clone())?, End::RolledBack)
+                    self.plan_rollback();
+                    (self.subject.named_without_retries(trial.gid.clone())?, End::RolledBack)
                 }
             };
-            let run = self.run(&saga, &trial.gid).await?;
-            let verdict = if planned.was_met() {
-                self.judge(Question::Repeat, &trial, &run, end).await?
-            } else {
-                not_asked(NOT_CALLED)
-            };
+            let run = self.kit.run(&trial, &saga).await?;
+            let verdict = self.verdict(&planned, &trial, &run, end).await?;
             cases.push(case(name, verdict));
         }
         Ok(cases)
     }
 
-    pub(super) async fn lost_answers(&self, subject: &Subject) -> Result<Vec<Case>, Error> {
-        let success = self.success(subject).await?;
-        let transactional = self.transactional();
+    pub(super) async fn lost_answers(&self) -> Result<Vec<Case>, Error> {
         let mut cases = Vec::new();
-        for (step, op) in subject.ops() {
-            let name =
-                format!("{} {} is answered, and the answer is lost", subject.steps[step].name, op.as_str());
-            if transactional.contains(&step) {
-                cases.push(met_by_its_transaction(&name));
+        for (step, op) in self.subject.ops() {
+            let name = self.name(step, &format!("{} is answered, and the answer is lost", op.as_str()));
+            if let Some(verdict) = self.without_asking(step, op) {
+                cases.push(case(name, verdict));
                 continue;
             }
-            self.calls.begin();
-            let planned = self.calls.plan(step, op, Mishap::AnswerLost, true);
+            let trial = self.kit.trial().await?;
+            let planned = self.kit.calls.plan(step, op, Mishap::AnswerLost, true);
             if op == Op::Compensate {
-                self.plan_rollback(subject, &transactional);
+                self.plan_rollback();
             }
-            let trial = self.trial(&success).await?;
-            self.submit(&subject.named_without_retries(trial.gid.clone())?).await?;
-            let early = self.late_effect(&trial, &planned).await?;
-            let run = self.end_of(&trial.gid).await?;
-            let verdict = match early {
-                _ if !planned.was_met() => not_asked(NOT_CALLED),
+            // What cannot be undone is asked again.
+            let saga = if self.subject.calls(step, Op::Compensate) {
+                self.subject.named_without_retries(trial.gid.clone())?
+            } else {
+                self.subject.named(trial.gid.clone())?
+            };
+            self.kit.submit(&saga).await?;
+            let late = self.late_effect(&trial, &planned).await?;
+            let run = self.kit.end_of(&trial).await?;
+            let verdict = match late {
                 Some(late) => {
                     Verdict::Broken(format!("the answer came before the effect: {late} came after it"))
                 }
-                None => self.judge(Question::LostAnswer, &trial, &run, End::Either).await?,
+                None => self.verdict(&planned, &trial, &run, End::Either).await?,
             };
             cases.push(case(name, verdict));
         }
         Ok(cases)
     }
 
-    /// The steps whose effect commits together with its record, by the calls of the last run.
-    pub(super) fn transactional(&self) -> Vec<usize> {
-        self.calls.made().iter().filter(|call| call.is_transactional).map(|call| call.step).collect()
-    }
-
-    /// Has the last step that can roll back end without an answer, so that each step is undone,
-    /// the last one too.
-    fn plan_rollback(&self, subject: &Subject, transactional: &[usize]) {
-        let last = subject.called().filter(|step| subject.steps[*step].can_roll_back).last();
-        if let Some(last) = last {
-            let lost = if transactional.contains(&last) { Mishap::Refused } else { Mishap::AnswerLost };
-            self.calls.plan(last, Op::Action, lost, false);
-        }
+    async fn verdict(
+        &self,
+        planned: &Planned,
+        trial: &Trial,
+        run: &super::Run,
+        end: End,
+    ) -> Result<Verdict, Error> {
+        if planned.was_met() { self.judge(trial, run, end).await } else { Ok(not_called()) }
     }
 
     /// Waits for the answer, and returns what changes within the window after it.
-    async fn late_effect(&self, trial: &Trial<'_>, planned: &Arc<Planned>) -> Result<Option<String>, Error> {
-        let gid = &trial.gid;
-        if self.until(gid, || planned.met.is_cancelled()).await?.is_some() {
+    async fn late_effect(&self, trial: &Trial, planned: &Arc<Planned>) -> Result<Option<String>, Error> {
+        let (kit, gid) = (self.kit, &trial.gid);
+        if kit.until(gid, || planned.met.is_cancelled(), |_| false).await?.is_some() {
             return Ok(None);
         }
         // Other calls of a parallel saga end first, and no new one begins.
         let started = Instant::now();
-        while self.calls.in_flight() > 0 && started.elapsed() < self.patience {
+        while kit.calls.in_flight() > 0 && started.elapsed() < kit.patience {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let answered = self.state(gid).await?;
-        tokio::time::sleep(self.window).await;
-        let change = answered.change_to(&self.state(gid).await?);
+        let answered = kit.state(gid).await?;
+        tokio::time::sleep(kit.window).await;
+        let change = answered.change_to(&kit.state(gid).await?);
         planned.goes_on.cancel();
         Ok((!change.is_none()).then(|| change.to_string()))
     }

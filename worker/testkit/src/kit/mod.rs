@@ -22,11 +22,11 @@ use ipnet::IpNet;
 use pgsaga_producer::{Definition, Producer};
 use pgsaga_worker::{Builder, Worker};
 use serde_json::Value;
-use tokio::sync::Mutex;
 
 use crate::database::Database;
 use crate::error::Error;
 use calls::Calls;
+use judge::Asked;
 pub use report::{Case, Question, Report, Verdict};
 pub use run::{Entry, Run};
 use state::State;
@@ -55,8 +55,6 @@ pub struct Kit<'a> {
     patience: Duration,
     window: Duration,
     calls: Arc<Calls>,
-    /// The worker of the runs in which no worker dies.
-    worker: Mutex<Option<Running>>,
     /// Tells the sagas of this kit from all others.
     run: u32,
     sagas: AtomicU32,
@@ -87,7 +85,6 @@ impl<'a> Kit<'a> {
             patience: PATIENCE,
             window: WINDOW,
             calls: Arc::default(),
-            worker: Mutex::new(None),
             run: rand::random(),
             sagas: AtomicU32::new(0),
         }
@@ -111,26 +108,43 @@ impl<'a> Kit<'a> {
     /// # Errors
     /// The saga does not end in time, or the database fails.
     pub async fn run_to_end(&self, saga: &Definition) -> Result<Run, Error> {
-        self.calls.begin();
-        self.start_worker().await?;
+        let _turn = self.database.turn.lock().await;
+        self.calls.begin("");
+        let worker = self.start(self.database.url()).await?;
         let gid = self.submit(saga).await?;
-        self.end_of(&gid).await
+        let run = self.until(&gid, || false, |_| false).await?.ok_or(Error::NoSaga(gid))?;
+        worker.stop().await?;
+        Ok(run)
     }
 
-    /// Asks a question about a saga. The saga itself must succeed when nothing goes wrong.
+    /// Asks a question about a saga. The saga itself must succeed when nothing goes wrong. It runs
+    /// many times, each time under another gid and without its `timeout_to_fail`.
     ///
     /// # Errors
-    /// The saga does not succeed by itself, its state cannot be read, or the database fails.
+    /// The saga does not succeed by itself, its state cannot be read or does not show what it
+    /// changes, or the database fails.
     pub async fn ask(&self, question: Question, saga: &Definition) -> Result<Report, Error> {
+        let _turn = self.database.turn.lock().await;
         let subject = Subject::new(saga)?;
+        let worker = self.start(self.database.url()).await?;
+        let known = self.learn(&subject).await?;
+        let asked = Asked { kit: self, question, subject: &subject, known };
         let cases = match question {
-            Question::Refusal => self.refusals(&subject).await,
-            Question::Repeat => self.repeats(&subject).await,
-            Question::LostAnswer => self.lost_answers(&subject).await,
-            Question::DeadWorker => self.dead_workers(&subject).await,
-            Question::WorstOrder => self.late_actions(&subject).await,
+            Question::Refusal => asked.refusals().await?,
+            Question::Repeat => asked.repeats().await?,
+            Question::LostAnswer => asked.lost_answers().await?,
+            Question::DeadWorker | Question::WorstOrder => {
+                worker.stop().await?;
+                let cases = if question == Question::DeadWorker {
+                    asked.dead_workers().await?
+                } else {
+                    asked.late_actions().await?
+                };
+                return Ok(Report { question, cases });
+            }
         };
-        Ok(Report { question, cases: cases? })
+        worker.stop().await?;
+        Ok(Report { question, cases })
     }
 
     /// Has each step in turn refuse: is everything before it undone?
@@ -185,52 +199,33 @@ impl<'a> Kit<'a> {
         (self.configure)(builder).intercept(self.calls.clone())
     }
 
-    async fn start_worker(&self) -> Result<(), Error> {
-        let mut worker = self.worker.lock().await;
-        if worker.is_none() {
-            *worker = Some(Running::start(self.builder(self.database.url()), self.patience).await?);
-        }
-        Ok(())
-    }
-
-    async fn stop_worker(&self) -> Result<(), Error> {
-        match self.worker.lock().await.take() {
-            Some(worker) => worker.stop().await,
-            None => Ok(()),
-        }
+    async fn start(&self, url: &str) -> Result<Running, Error> {
+        Running::start(self.builder(url), self.patience).await
     }
 
     async fn submit(&self, saga: &Definition) -> Result<String, Error> {
         Ok(Producer::default().submit_definition(self.database.pool(), saga).await?.gid)
     }
 
-    /// Runs a saga that has this gid.
-    async fn run(&self, saga: &Definition, gid: &str) -> Result<Run, Error> {
-        self.submit(saga).await?;
-        self.end_of(gid).await
-    }
-
-    /// Waits for the end of a saga.
-    async fn end_of(&self, gid: &str) -> Result<Run, Error> {
-        self.until(gid, || false).await?.ok_or_else(|| Error::NoSaga(gid.to_owned()))
-    }
-
-    /// Waits until something has happened, and returns `None`, or until the saga is over. What waits
-    /// for a retry is made due.
-    async fn until(&self, gid: &str, has_happened: impl Fn() -> bool) -> Result<Option<Run>, Error> {
+    /// Waits until something has happened, and returns `None`, or until the saga is over or given
+    /// up. What waits for a retry is made due.
+    async fn until(
+        &self,
+        gid: &str,
+        has_happened: impl Fn() -> bool,
+        is_given_up: impl Fn(&Run) -> bool,
+    ) -> Result<Option<Run>, Error> {
         let pool = self.database.pool();
         let started = Instant::now();
         while !has_happened() {
             let run = Run::read(pool, gid).await?.ok_or_else(|| Error::NoSaga(gid.to_owned()))?;
-            if run.is_over() {
+            if run.is_over() || is_given_up(&run) {
                 return Ok(Some(run));
             }
             if started.elapsed() > self.patience {
-                return Err(Error::NotEnded {
-                    gid: gid.to_owned(),
-                    waited: self.patience,
-                    run: run.to_string(),
-                });
+                let why = sqlx::query_scalar(include_str!("sql/denied.sql")).fetch_one(pool).await?;
+                let (gid, waited, run) = (gid.to_owned(), self.patience, run.to_string());
+                return Err(Error::NotEnded { gid, waited, run, why });
             }
             sqlx::query(include_str!("sql/make_due.sql")).bind(gid).execute(pool).await?;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -239,7 +234,9 @@ impl<'a> Kit<'a> {
     }
 
     async fn state(&self, gid: &str) -> Result<State, Error> {
-        Ok(State::read(&(self.look)().await.map_err(Error::State)?, gid))
+        let looked = tokio::time::timeout(self.patience, (self.look)()).await;
+        let late = |_| Error::State(format!("it was not there within {} s", self.patience.as_secs()).into());
+        Ok(State::read(&looked.map_err(late)?.map_err(Error::State)?, gid))
     }
 }
 

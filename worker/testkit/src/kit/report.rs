@@ -60,9 +60,9 @@ pub enum Verdict {
     Holds,
     /// The duty was broken: what was found, and what is allowed.
     Broken(String),
-    /// The question could not be asked here, for this reason.
+    /// The question makes no sense here, for this reason.
     NotAsked(String),
-    /// Another duty was broken first, which another question asks about.
+    /// The question could not be answered, for this reason: another duty was broken first.
     Unanswered(String),
 }
 
@@ -102,10 +102,11 @@ impl Report {
         self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Broken(_)))
     }
 
-    /// Whether the duty was met in each case, and in one at least.
+    /// Whether no case has broken the duty, and none is unanswered. A question that makes no sense
+    /// for a saga, because nothing of it rolls back, holds.
     pub fn holds(&self) -> bool {
         let failed = |case: &Case| matches!(case.verdict, Verdict::Broken(_) | Verdict::Unanswered(_));
-        !self.cases.iter().any(failed) && self.cases.iter().any(|case| case.verdict == Verdict::Holds)
+        !self.cases.iter().any(failed)
     }
 
     /// Fails the test unless the duty was met.
@@ -123,6 +124,7 @@ impl fmt::Display for Report {
         let held = self.cases.iter().filter(|case| case.verdict == Verdict::Holds).count();
         let answer = match (self.broken().next(), self.holds()) {
             (Some(_), _) => "broken".to_owned(),
+            (None, true) if held == 0 => "nothing to ask".to_owned(),
             (None, true) => format!("holds in {held} of {} cases", self.cases.len()),
             (None, false) => "unanswered".to_owned(),
         };
@@ -147,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_asked_does_not_hold() {
+    fn what_is_unanswered_does_not_hold() {
         let not_asked = Verdict::NotAsked("past the pivot".to_owned());
-        assert!(!report(&[]).holds());
-        assert!(!report(std::slice::from_ref(&not_asked)).holds());
+        let nothing = report(std::slice::from_ref(&not_asked));
+        assert!(nothing.holds() && nothing.to_string().starts_with("repeat: nothing to ask"), "{nothing}");
         assert!(report(&[not_asked.clone(), Verdict::Holds]).holds());
         assert!(!report(&[Verdict::Unanswered("stuck".to_owned()), Verdict::Holds]).holds());
         assert!(!report(&[Verdict::Broken("stock: -2".to_owned()), Verdict::Holds]).holds());

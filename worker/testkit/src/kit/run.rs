@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pgsaga_plan::Outcome;
 use pgsaga_producer::SagaStatus;
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
@@ -45,6 +46,14 @@ impl Run {
         Ok(Some(Run { gid: gid.to_owned(), status, reason, history }))
     }
 
+    /// Whether some op has had no definite outcome in so many attempts.
+    pub(super) fn is_hopeless(&self, attempts_max: usize) -> bool {
+        let unknown = || {
+            self.history.iter().filter(|entry| entry.outcome.as_deref() == Some(Outcome::Unknown.as_str()))
+        };
+        unknown().any(|entry| unknown().filter(|other| other.is_op_of(entry)).count() >= attempts_max)
+    }
+
     /// Whether nothing happens until a person decides.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.status, SagaStatus::Succeeded | SagaStatus::Failed | SagaStatus::Stuck)
@@ -52,13 +61,24 @@ impl Run {
 }
 
 impl Entry {
+    fn is_op_of(&self, other: &Entry) -> bool {
+        (&self.step, &self.what) == (&other.step, &other.what)
+    }
+
+    /// Whether only the number of the attempt is another.
+    fn is_like(&self, other: &Entry) -> bool {
+        self.is_op_of(other)
+            && self.attempt.is_some()
+            && (&self.outcome, &self.message) == (&other.outcome, &other.message)
+    }
+
     fn read(row: &PgRow) -> Result<Entry, sqlx::Error> {
         Ok(Entry {
             step: row.try_get("step")?,
             what: row.try_get("what")?,
             attempt: row.try_get("attempt")?,
             outcome: row.try_get("outcome")?,
-            message: row.try_get("message")?,
+            message: row.try_get::<Option<String>, _>("message")?.map(without_id),
         })
     }
 }
@@ -69,9 +89,13 @@ impl fmt::Display for Run {
         if let Some(reason) = &self.reason {
             write!(f, ": {reason}")?;
         }
-        for entry in &self.history {
-            f.write_str("\n  ")?;
-            entry.fmt(f)?;
+        for like in self.history.chunk_by(Entry::is_like) {
+            let [first, .., last] = like else {
+                like.iter().try_for_each(|entry| write!(f, "\n  {entry}"))?;
+                continue;
+            };
+            // Of many attempts with the same end, one line says it.
+            write!(f, "\n  {first} (and so on, to attempt {})", last.attempt.unwrap_or_default())?;
         }
         Ok(())
     }
@@ -93,5 +117,15 @@ impl fmt::Display for Entry {
             write!(f, ", {message}")?;
         }
         Ok(())
+    }
+}
+
+/// The id of a worker is another one in each run.
+fn without_id(message: String) -> String {
+    let rest =
+        message.strip_prefix("worker ").map(|rest| rest.trim_start_matches(|id: char| id.is_ascii_digit()));
+    match rest {
+        Some(rest) if rest.starts_with(" was lost") => format!("the worker{rest}"),
+        _ => message,
     }
 }

@@ -96,22 +96,27 @@ fn masked(text: &str, gid: &str) -> String {
 }
 
 fn change(before: Option<&Leaf>, after: Option<&Leaf>) -> Option<String> {
-    match (before, after) {
-        (before, after) if before == after => None,
-        (None | Some(Leaf::Whole(_)), None | Some(Leaf::Whole(_))) => {
-            let whole = |leaf: Option<&Leaf>| if let Some(Leaf::Whole(whole)) = leaf { *whole } else { 0 };
-            let by = whole(after).saturating_sub(whole(before));
-            (by != 0).then(|| format!("{by:+}"))
-        }
-        (Some(Leaf::Whole(_) | Leaf::Number(_)), Some(Leaf::Whole(_) | Leaf::Number(_))) => {
-            // Sums of decimal fractions differ in their last bits.
-            let by = ((number(after) - number(before)) * 1e6).round() / 1e6;
-            (by != 0.0).then(|| format!("{by:+}"))
-        }
-        (before, after) => Some(format!("{} to {}", text(before), text(after))),
+    let is_text = |leaf: Option<&Leaf>| matches!(leaf, Some(Leaf::Text(_)));
+    let is_whole = |leaf: Option<&Leaf>| matches!(leaf, None | Some(Leaf::Whole(_)));
+    if before == after {
+        None
+    } else if is_text(before) || is_text(after) {
+        Some(format!("{} to {}", text(before), text(after)))
+    } else if is_whole(before) && is_whole(after) {
+        let whole = |leaf: Option<&Leaf>| if let Some(Leaf::Whole(whole)) = leaf { *whole } else { 0 };
+        let by = whole(after).saturating_sub(whole(before));
+        (by != 0).then(|| format!("{by:+}"))
+    } else {
+        // Sums of decimal fractions differ in their last bits: the larger they are, the earlier.
+        let (before, after) = (number(before), number(after));
+        let digits = (14.0 - before.abs().max(after.abs()).max(1.0).log10().ceil()).clamp(0.0, 6.0);
+        let unit = 10_f64.powf(digits);
+        let by = ((after - before) * unit).round() / unit;
+        (by != 0.0).then(|| format!("{by:+}"))
     }
 }
 
+/// What is not there counts as 0.
 fn number(leaf: Option<&Leaf>) -> f64 {
     match leaf {
         Some(Leaf::Whole(whole)) => *whole as f64,
@@ -171,6 +176,9 @@ mod tests {
     #[test]
     fn numbers_of_other_kinds_compare() {
         assert_eq!(change(&json!({"a": 1}), &json!({"a": 1.5})), "a: +0.5");
+        assert_eq!(change(&json!({"a": null}), &json!({"a": 15.13})), "a: +15.13");
+        assert_eq!(change(&json!({"a": 99e9}), &json!({"a": 99e9 + 0.16})), "a: +0.16");
+        assert_eq!(change(&json!({"a": 99e9 + 0.16}), &json!({"a": 99e9 + 0.32})), "a: +0.16");
         assert_eq!(change(&json!({"a": 1}), &json!({"a": "1"})), r#"a: 1 to "1""#);
         assert_eq!(
             change(

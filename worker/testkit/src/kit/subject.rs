@@ -24,6 +24,9 @@ pub(super) struct Step {
     calls: BTreeMap<&'static str, bool>,
     /// The saga can still roll back while the step's action runs.
     pub(super) can_roll_back: bool,
+    pub(super) is_pivot: bool,
+    /// How many steps run before it.
+    before: usize,
 }
 
 /// A step as it is written.
@@ -39,18 +42,32 @@ struct Written {
 
 impl Subject {
     pub(super) fn new(saga: &Definition) -> Result<Subject, Error> {
-        let columns = saga.columns().clone();
+        // What takes longer than usual must not end the saga.
+        let columns = Columns { timeout_to_fail_us: None, ..saga.columns().clone() };
         let written: Vec<Written> = serde_json::from_str(&columns.steps).map_err(Error::steps)?;
-        let before_pivot = before_pivot(&written);
+        let before_pivot = written.iter().position(|step| step.pivot).map(|pivot| up_to(&written, pivot));
         let steps = written.iter().enumerate().map(|(index, step)| Step {
             name: name(&written, index),
             calls: [(Op::Action, &step.action), (Op::Compensate, &step.compensate)]
                 .map(|(op, target)| (op.as_str(), target.as_ref().is_some_and(|target| !target.is_empty())))
                 .into(),
             can_roll_back: before_pivot.as_ref().is_none_or(|before| before[index]),
+            is_pivot: step.pivot,
+            before: up_to(&written, index).into_iter().filter(|is_before| *is_before).count(),
         });
-        let steps = steps.collect();
-        Ok(Subject { columns, steps })
+        let steps: Vec<Step> = steps.collect();
+        let subject = Subject { columns, steps };
+        if subject.called().next().is_none() {
+            return Err(Error::NoCall);
+        }
+        Ok(subject)
+    }
+
+    /// The step that runs last of those that can roll back.
+    pub(super) fn last(&self) -> Option<usize> {
+        self.called()
+            .filter(|step| self.steps[*step].can_roll_back)
+            .max_by_key(|step| self.steps[*step].before)
     }
 
     /// Whether somebody is called for the op of the step.
@@ -98,12 +115,11 @@ fn name(written: &[Written], index: usize) -> String {
     written[index].name.clone().unwrap_or_else(|| default_step_name(index + 1))
 }
 
-/// For each step, whether it is the pivot or runs before it. `None` for a saga without a pivot. As
-/// in the database, a step without `after` follows the step above it.
-fn before_pivot(written: &[Written]) -> Option<Vec<bool>> {
-    let pivot = written.iter().position(|step| step.pivot)?;
+/// For each step, whether it is this one or runs before it. As in the database, a step without
+/// `after` follows the step above it.
+fn up_to(written: &[Written], step: usize) -> Vec<bool> {
     let mut before = vec![false; written.len()];
-    let mut open = vec![pivot];
+    let mut open = vec![step];
     while let Some(index) = open.pop() {
         if std::mem::replace(&mut before[index], true) {
             continue;
@@ -115,7 +131,7 @@ fn before_pivot(written: &[Written]) -> Option<Vec<bool>> {
             }
         }
     }
-    Some(before)
+    before
 }
 
 #[cfg(test)]

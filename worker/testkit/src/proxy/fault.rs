@@ -15,6 +15,7 @@ pub struct Fault {
     marker: Option<String>,
     after: bool,
     with_rows: bool,
+    ends_all: bool,
     skip: usize,
     reach: Reach,
 }
@@ -45,6 +46,7 @@ impl Fault {
             marker: marker.map(str::to_owned),
             after: false,
             with_rows: false,
+            ends_all: false,
             skip: 0,
             reach: Reach::Times(1),
         }
@@ -111,6 +113,14 @@ impl Fault {
         self
     }
 
+    /// Once it has struck, every connection ends and none begins, as if the client's process had
+    /// died.
+    #[must_use]
+    pub fn ends_all(mut self) -> Fault {
+        self.ends_all = true;
+        self
+    }
+
     /// Spares the first requests, or replies, that it is for.
     #[must_use]
     pub fn skip(mut self, spared: usize) -> Fault {
@@ -170,6 +180,11 @@ pub(super) struct State {
 impl State {
     pub(super) fn kind(&self) -> Kind {
         self.fault.kind
+    }
+
+    /// Whether every connection ends with it.
+    pub(super) fn ends_all(&self) -> bool {
+        self.fault.ends_all
     }
 
     /// How it reaches the connections that are open already; `None` where it waits for their next

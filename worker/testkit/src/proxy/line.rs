@@ -10,10 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_util::either::Either;
 
 use super::fault::{Kind, State};
 use super::wire::{self, Requests};
-use super::{Hub, Open, Ran, lock};
+use super::{Hub, Open, Ran, Server, lock};
 
 /// Room for what the server says at once: more than one of its own buffers, which has 8 KiB.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -22,7 +23,7 @@ pub(super) struct Line<'a> {
     hub: &'a Hub,
     open: &'a Open,
     client: TcpStream,
-    server: Option<TcpStream>,
+    server: Option<Server>,
     client_gone: bool,
     requests: Requests,
     /// What ran last.
@@ -76,9 +77,7 @@ impl Line<'_> {
                 return Ok(());
             }
         }
-        let server = TcpStream::connect((hub.upstream.0.as_str(), hub.upstream.1)).await?;
-        server.set_nodelay(true)?;
-        line.server = Some(server);
+        line.server = Some(hub.upstream.connect().await?);
         loop {
             if line.ask().await?.is_break() || line.client_gone {
                 return Ok(());
@@ -87,6 +86,7 @@ impl Line<'_> {
             // Else a read takes what little room is left, and a delay counts for each such read.
             line.answered.reserve(PIECE_BYTES);
             tokio::select! {
+                () = hub.ended.cancelled() => return Ok(()),
                 Some(fault) = orders.recv() => {
                     if line.suffer(&fault).await?.is_break() {
                         return Ok(());
@@ -114,7 +114,7 @@ impl Line<'_> {
             if let Some(fault) = &fault
                 && !matches!(fault.kind(), Kind::CutBeforeReply)
             {
-                fault.strike();
+                self.hub.strike(fault);
                 if self.suffer(fault).await?.is_break() {
                     return Ok(Break(()));
                 }
@@ -156,7 +156,7 @@ impl Line<'_> {
                 {
                     // What came before was answered.
                     self.client.write_all(&forward).await?;
-                    fault.strike();
+                    self.hub.strike(fault);
                     return Ok(Break(()));
                 }
                 forward.extend_from_slice(&reply.held);
@@ -184,7 +184,7 @@ impl Line<'_> {
             }
             Kind::Reset => {
                 self.client.set_zero_linger()?;
-                if let Some(server) = self.server.take() {
+                if let Some(Either::Left(server)) = self.server.take() {
                     server.set_zero_linger()?;
                 }
                 return Ok(Break(()));

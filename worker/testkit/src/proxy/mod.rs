@@ -4,11 +4,14 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 mod fault;
@@ -31,12 +34,35 @@ pub struct Proxy {
 /// What the connections share.
 #[derive(Debug)]
 struct Hub {
-    /// Host and port.
-    upstream: (String, u16),
+    upstream: Upstream,
     faults: Mutex<Vec<Arc<State>>>,
     open: Mutex<Vec<Arc<Open>>>,
     /// What ran since [`Proxy::record`].
     record: Mutex<Option<Vec<Ran>>>,
+    /// Every connection ends, and none begins.
+    ended: CancellationToken,
+}
+
+/// Where the server listens.
+#[derive(Debug)]
+enum Upstream {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+type Server = Either<TcpStream, UnixStream>;
+
+impl Upstream {
+    async fn connect(&self) -> io::Result<Server> {
+        Ok(match self {
+            Upstream::Tcp(host, port) => {
+                let server = TcpStream::connect((host.as_str(), *port)).await?;
+                server.set_nodelay(true)?;
+                Either::Left(server)
+            }
+            Upstream::Unix(path) => Either::Right(UnixStream::connect(path).await?),
+        })
+    }
 }
 
 /// A request that the server has answered.
@@ -62,37 +88,30 @@ impl Proxy {
     /// TLS, so clients are told to do without.
     ///
     /// # Errors
-    /// The URL names no host to reach by TCP, or no port is free.
+    /// The URL names no single server, asks for TLS, or no port is free.
     pub async fn start(url: &str) -> io::Result<Proxy> {
-        let unfit = || {
-            io::Error::other(
-                "the database URL: a proxy needs a host to reach by TCP, such as postgres://user@127.0.0.1:5432/name",
-            )
-        };
-        let mut url = Url::parse(url).map_err(|_| unfit())?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(unfit)?;
+        let (mut url, upstream) = read(url)?;
         let hub = Arc::new(Hub {
-            upstream: (host.to_owned(), url.port().unwrap_or(5432)),
+            upstream,
             faults: Mutex::default(),
             open: Mutex::default(),
             record: Mutex::default(),
+            ended: CancellationToken::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        url.set_ip_host(address.ip())
-            .and_then(|()| url.set_port(Some(address.port())))
-            .map_err(|()| unfit())?;
-        let others: Vec<(String, String)> = url
-            .query_pairs()
-            .filter(|(name, _)| name != "sslmode")
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        if others.iter().any(|(name, _)| name == "host" || name == "port") {
-            return Err(unfit());
-        }
-        url.query_pairs_mut().clear().extend_pairs(others).append_pair("sslmode", "disable");
+        let moved = url.set_ip_host(address.ip()).and_then(|()| url.set_port(Some(address.port())));
+        moved.map_err(|()| io::Error::other(ALLOWED))?;
         let server = tokio::spawn(serve(listener, Arc::clone(&hub)));
         Ok(Proxy { url: url.into(), hub, server })
+    }
+
+    /// Whether a proxy can stand in front of the server of this URL.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn check(url: &str) -> io::Result<()> {
+        read(url).map(drop)
     }
 
     /// The URL of the same database through this proxy.
@@ -141,6 +160,13 @@ impl Drop for Proxy {
 }
 
 impl Hub {
+    fn strike(&self, fault: &State) {
+        if fault.ends_all() {
+            self.ended.cancel();
+        }
+        fault.strike();
+    }
+
     fn record(&self, ran: Ran) {
         if let Some(record) = &mut *lock(&self.record)
             && !ran.texts.is_empty()
@@ -163,6 +189,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+const ALLOWED: &str = "allowed: a database URL of one server, by TCP or a Unix socket, without TLS: \
+    the test kit cuts connections between two messages, which it cannot see within TLS";
+
+/// The URL without what is about the server, and the server.
+fn read(text: &str) -> io::Result<(Url, Upstream)> {
+    let unfit = |found: &str| io::Error::other(format!("found {found}; {ALLOWED}"));
+    let mut url = Url::parse(text).map_err(|_| unfit("no URL"))?;
+    let port = url.port().unwrap_or(5432);
+    let mut upstream =
+        url.host_str().filter(|host| !host.is_empty()).map(|host| Upstream::Tcp(host.to_owned(), port));
+    let mut others = Vec::new();
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "sslmode" if matches!(&*value, "disable" | "allow" | "prefer") => {}
+            "sslmode" => return Err(unfit(&format!("sslmode={value}"))),
+            "host" if value.starts_with('/') => {
+                upstream = Some(Upstream::Unix(Path::new(&*value).join(format!(".s.PGSQL.{port}"))));
+            }
+            "host" | "port" => return Err(unfit(&format!("the parameter {name}={value}"))),
+            _ => others.push((name.into_owned(), value.into_owned())),
+        }
+    }
+    url.query_pairs_mut().clear().extend_pairs(others).append_pair("sslmode", "disable");
+    Ok((url, upstream.ok_or_else(|| unfit("no host"))?))
+}
+
 async fn serve(listener: TcpListener, hub: Arc<Hub>) {
     // Dropped with this task, and every connection with it.
     let mut lines = JoinSet::new();
@@ -170,6 +222,9 @@ async fn serve(listener: TcpListener, hub: Arc<Hub>) {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
+                if hub.ended.is_cancelled() {
+                    continue;
+                }
                 let (orders, ordered) = mpsc::unbounded_channel();
                 let open = Arc::new(Open { orders, ran: Mutex::default() });
                 lock(&hub.open).push(Arc::clone(&open));
