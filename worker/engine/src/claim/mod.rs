@@ -97,6 +97,9 @@ impl Claimer {
                 match claimed {
                     Ok(claimed) => {
                         reconnect.reset();
+                        // This claim has looked wherever a task may be due. The next ones of a
+                        // backlog look at the lanes that had some.
+                        told = false;
                         empty_in_a_row = if claimed.found > 0 { 0 } else { empty_in_a_row.saturating_add(1) };
                         let idle = empty_in_a_row >= IDLE_AFTER;
                         self.wakeups.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);

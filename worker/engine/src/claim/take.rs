@@ -84,7 +84,7 @@ impl Claimer {
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let blocked = self.participants.blocked();
         self.metrics.breakers_open.set(blocked.open as f64);
-        let (lanes, watermarks) = self.watermarks.all();
+        let (lanes, watermarks) = self.watermarks.of(looked);
         let (queues, rooms) = self.queues.rooms(asked).unzip();
         let statement = query::Claim {
             worker_id: id,

@@ -170,6 +170,13 @@ impl Watermarks {
         self.lanes().iter().map(|(lane, watermark)| (*lane, watermark.start())).unzip()
     }
 
+    /// Returns the watermarks of these lanes; `None` for all.
+    pub(crate) fn of(&self, looked: Option<&[i32]>) -> (Vec<i32>, Vec<DateTime<Utc>>) {
+        let Some(looked) = looked else { return self.all() };
+        let known = self.lanes();
+        looked.iter().filter_map(|lane| Some((*lane, known.get(lane)?.start()))).unzip()
+    }
+
     /// Resets the watermarks of all lanes.
     pub(crate) fn reset(&self) {
         self.lanes().clear();
