@@ -11,7 +11,8 @@ use crate::{Behaviour, Cluster, Database, Participant, Worker, eventually};
 /// How long anything may take that should take milliseconds; the machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the next sample of the database may take. A worker pauses for 15 s, or for a hundred
-/// times as long as its last sample took, which is most of a minute while the machine is busy.
+/// times as long as the shorter of its last two samples took, which can be most of a minute while
+/// the machine is busy.
 pub const SAMPLE_PATIENCE: Duration = Duration::from_secs(150);
 
 /// A database, a participant, and as many workers as the test needs. Sagas are written as the

@@ -5,12 +5,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+use crate::lock;
 
 /// One line of the call log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ impl Ledger {
     /// Records that a call arrived.
     pub fn begin(&self, asked: Asked) -> Entry {
         let call = {
-            let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut desk = lock(&self.0);
             desk.last_call += 1;
             desk.last_call
         };
@@ -119,7 +121,7 @@ impl Ledger {
 
     fn order(&self, line: impl FnOnce(&mut Desk) -> Vec<u8>) -> Noted {
         let (written, noted) = oneshot::channel();
-        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = lock(&self.0);
         let line = line(&mut desk);
         // The writer ends only if it cannot write, and `noted` then returns an error.
         let _ = desk.writer.send(Order { line, written });

@@ -42,6 +42,15 @@ fn kit<'a>(database: &'a Database, shelf: &Arc<Shelf>) -> Kit<'a> {
     )
 }
 
+/// Each question finds that its duty is met.
+async fn all_hold(kit: &Kit<'_>, saga: &Definition) {
+    for question in Question::ALL {
+        let report = kit.ask(question, saga).await.unwrap();
+        println!("{report}");
+        report.assert_holds();
+    }
+}
+
 /// Asks all questions about a participant with a bug, and returns those that find it broken.
 async fn named(bug: Bug) -> Vec<Question> {
     let database = database().await;
@@ -134,11 +143,7 @@ async fn a_step_without_a_compensation_is_not_asked_to_be_undone() {
     let mixed = Saga::new().step(undone.clone()).step(take("second")).definition().unwrap();
     let pivot = Saga::new().step(undone).step(take("second").pivot()).definition().unwrap();
     for saga in [job, mixed, pivot] {
-        for question in Question::ALL {
-            let report = kit.ask(question, &saga).await.unwrap();
-            println!("{report}");
-            report.assert_holds();
-        }
+        all_hold(&kit, &saga).await;
     }
 }
 
@@ -183,9 +188,7 @@ async fn a_parallel_saga_is_asked_the_same() {
         step.payload(&1).after_none()
     };
     let saga = Saga::new().step(step("first")).step(step("second")).definition().unwrap();
-    for question in Question::ALL {
-        kit.ask(question, &saga).await.unwrap().assert_holds();
-    }
+    all_hold(&kit, &saga).await;
 }
 
 /// The worker dies at each statement of its handlers' transactions, too.
@@ -221,11 +224,7 @@ async fn transactional_handlers_keep_each_duty() {
         Step::new(name).action("participant:bank/pay").compensate("participant:bank/repay").payload(&7)
     };
     let saga = Saga::new().step(pay("first")).step(pay("second")).definition().unwrap();
-    for question in Question::ALL {
-        let report = kit.ask(question, &saga).await.unwrap();
-        println!("{report}");
-        report.assert_holds();
-    }
+    all_hold(&kit, &saga).await;
 }
 
 /// The test of the guide is the one that runs here.

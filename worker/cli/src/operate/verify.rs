@@ -1,7 +1,6 @@
 //! Asks the five questions of the test kit about a saga and the real participants that it calls.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use pgsaga_producer::Definition;
-use pgsaga_test::{Database, Kit, Question, Report};
+use pgsaga_test::{Database, Kit, Question, Report, loopback};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -104,8 +103,7 @@ impl Verify {
 
     async fn ask_all(&self, database: &Database, saga: &Definition) -> Result<(), Error> {
         let (participants, authorities) = (self.participants.clone(), self.participant_ca.clone());
-        let here = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(IpNet::from);
-        let addresses = [&here, &self.allow_address[..]].concat();
+        let addresses = [&loopback(), &self.allow_address[..]].concat();
         let probe: Arc<str> = self.probe.as_str().into();
         let kit = Kit::new(
             database,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lock;
+
 /// A child process with a dedicated thread, which starts, outlives and reaps it.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -22,7 +24,7 @@ struct End {
 
 impl End {
     fn lock(&self) -> MutexGuard<'_, Option<ExitStatus>> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.status)
     }
 }
 

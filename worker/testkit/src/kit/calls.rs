@@ -1,11 +1,13 @@
 //! What the kit does to the calls of a saga.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pgsaga_plan::{Op, Outcome};
 use pgsaga_worker::{Deciding, Decision, Intercept, Intercepted};
 use tokio_util::sync::CancellationToken;
+
+use crate::lock;
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +76,15 @@ impl Calls {
         planned
     }
 
-    /// The calls that were made, in their order.
-    pub(super) fn made(&self) -> Vec<Intercepted> {
-        lock(&self.made).clone()
+    /// Whether the op of the step was called.
+    pub(super) fn was_made(&self, step: usize, op: Op) -> bool {
+        lock(&self.made).iter().any(|call| (call.step, call.op) == (step, op))
+    }
+
+    /// The ops that were called whose effect commits together with the record of the attempt.
+    pub(super) fn transactional(&self) -> Vec<(usize, Op)> {
+        let made = lock(&self.made);
+        made.iter().filter(|call| call.is_transactional).map(|call| (call.step, call.op)).collect()
     }
 
     /// How many calls have begun and not ended.
@@ -180,9 +188,4 @@ impl Intercept for Calls {
             }
         }
     }
-}
-
-/// Nothing under these locks is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use pgsaga_plan::Op;
 use pgsaga_producer::{Definition, SagaStatus};
+use pgsaga_sql::query::Decide;
 
 use super::Kit;
 use super::calls::Mishap;
@@ -16,7 +17,6 @@ use crate::error::Error;
 
 /// Attempts of one op without a definite outcome after which a saga is given up.
 const ATTEMPTS_MAX: usize = 20;
-pub(super) const NOT_CALLED: &str = "it was not called";
 
 /// A question that is asked about a saga.
 pub(super) struct Asked<'k> {
@@ -54,11 +54,7 @@ impl Kit<'_> {
     /// Runs the saga undisturbed, and has it roll back.
     pub(super) async fn learn(&self, subject: &Subject) -> Result<Known, Error> {
         let trial = self.trial().await?;
-        self.submit(&subject.named(trial.gid.clone())?).await?;
-        let run = self
-            .until(&trial.gid, || false, |_| false)
-            .await?
-            .ok_or_else(|| Error::NoSaga(trial.gid.clone()))?;
+        let run = self.run_undisturbed(&subject.named(trial.gid.clone())?).await?;
         if run.status != SagaStatus::Succeeded {
             return Err(Error::NotSound(run.to_string()));
         }
@@ -68,15 +64,11 @@ impl Kit<'_> {
         if success.is_none() {
             return Err(Error::Blind);
         }
-        let made = self.calls.made();
-        let mut transactional: Vec<_> =
-            made.iter().filter(|call| call.is_transactional).map(|call| (call.step, call.op)).collect();
+        let mut transactional = self.calls.transactional();
         let trial = self.trial().await?;
         self.plan_rollback(subject, &transactional);
         let run = self.run(&trial, &subject.named_without_retries(trial.gid.clone())?).await?;
-        let made = self.calls.made();
-        transactional
-            .extend(made.iter().filter(|call| call.is_transactional).map(|call| (call.step, call.op)));
+        transactional.extend(self.calls.transactional());
         let no_rollback = (!run.is_over() || run.status == SagaStatus::Stuck).then(|| run.to_string());
         Ok(Known { success, transactional, no_rollback })
     }
@@ -100,8 +92,9 @@ impl Kit<'_> {
         let run = self.until(&trial.gid, || false, hopeless).await?;
         let run = run.ok_or_else(|| Error::NoSaga(trial.gid.clone()))?;
         if !run.is_over() {
-            let force = sqlx::query(include_str!("sql/force.sql")).bind(&trial.gid);
-            force.execute(self.database.pool()).await?;
+            let comment = Some("the test kit gives it up");
+            let force = Decide { gid: &trial.gid, decision: "force", step: None, comment };
+            force.query().execute(self.database.pool()).await?;
         }
         Ok(run)
     }
@@ -187,8 +180,7 @@ impl Asked<'_> {
 
     /// Which steps were compensated without having been called.
     fn never_called(&self) -> String {
-        let made = self.kit.calls.made();
-        let was_made = |step, op| made.iter().any(|call| (call.step, call.op) == (step, op));
+        let was_made = |step, op| self.kit.calls.was_made(step, op);
         let steps = (0..self.subject.steps.len())
             .filter(|step| was_made(*step, Op::Compensate) && !was_made(*step, Op::Action));
         let names: Vec<&str> = steps.map(|step| self.subject.steps[step].name.as_str()).collect();
@@ -220,5 +212,5 @@ pub(super) fn not_asked(why: &str) -> Verdict {
 }
 
 pub(super) fn not_called() -> Verdict {
-    Verdict::Unanswered(NOT_CALLED.to_owned())
+    Verdict::Unanswered("it was not called".to_owned())
 }

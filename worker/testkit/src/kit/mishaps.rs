@@ -23,11 +23,7 @@ impl Asked<'_> {
             let trial = self.kit.trial().await?;
             let planned = self.kit.calls.plan(step, Op::Action, Mishap::Refused, false);
             let run = self.kit.run(&trial, &self.subject.named(trial.gid.clone())?).await?;
-            let verdict = if planned.was_met() {
-                self.judge(&trial, &run, End::RolledBack).await?
-            } else {
-                not_called()
-            };
+            let verdict = self.verdict(&planned, &trial, &run, End::RolledBack).await?;
             cases.push(case(name, verdict));
         }
         Ok(cases)

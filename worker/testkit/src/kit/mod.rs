@@ -12,19 +12,18 @@ mod subject;
 mod worker;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use pgsaga_producer::{Definition, Producer};
 use pgsaga_worker::{Builder, Worker};
 use serde_json::Value;
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::loopback;
 use calls::Calls;
 use judge::Asked;
 pub use report::{Case, Question, Report, Verdict};
@@ -111,8 +110,7 @@ impl<'a> Kit<'a> {
         let _turn = self.database.turn.lock().await;
         self.calls.begin("");
         let worker = self.start(self.database.url()).await?;
-        let gid = self.submit(saga).await?;
-        let run = self.until(&gid, || false, |_| false).await?.ok_or(Error::NoSaga(gid))?;
+        let run = self.run_undisturbed(saga).await?;
         worker.stop().await?;
         Ok(run)
     }
@@ -126,24 +124,21 @@ impl<'a> Kit<'a> {
     pub async fn ask(&self, question: Question, saga: &Definition) -> Result<Report, Error> {
         let _turn = self.database.turn.lock().await;
         let subject = Subject::new(saga)?;
-        let worker = self.start(self.database.url()).await?;
+        let mut worker = Some(self.start(self.database.url()).await?);
         let known = self.learn(&subject).await?;
+        if matches!(question, Question::DeadWorker | Question::WorstOrder) {
+            // Each case has workers of its own.
+            stop(worker.take()).await?;
+        }
         let asked = Asked { kit: self, question, subject: &subject, known };
         let cases = match question {
             Question::Refusal => asked.refusals().await?,
             Question::Repeat => asked.repeats().await?,
             Question::LostAnswer => asked.lost_answers().await?,
-            Question::DeadWorker | Question::WorstOrder => {
-                worker.stop().await?;
-                let cases = if question == Question::DeadWorker {
-                    asked.dead_workers().await?
-                } else {
-                    asked.late_actions().await?
-                };
-                return Ok(Report { question, cases });
-            }
+            Question::DeadWorker => asked.dead_workers().await?,
+            Question::WorstOrder => asked.late_actions().await?,
         };
-        worker.stop().await?;
+        stop(worker).await?;
         Ok(Report { question, cases })
     }
 
@@ -194,8 +189,7 @@ impl<'a> Kit<'a> {
 
     fn builder(&self, url: &str) -> Builder {
         let database = pgsaga_worker::Database::new(url).connections(2).concurrency(64);
-        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(IpNet::from);
-        let builder = Worker::builder(database).lease(LEASE).grace(GRACE).allow_addresses(loopback.into());
+        let builder = Worker::builder(database).lease(LEASE).grace(GRACE).allow_addresses(loopback().into());
         (self.configure)(builder).intercept(self.calls.clone())
     }
 
@@ -205,6 +199,12 @@ impl<'a> Kit<'a> {
 
     async fn submit(&self, saga: &Definition) -> Result<String, Error> {
         Ok(Producer::default().submit_definition(self.database.pool(), saga).await?.gid)
+    }
+
+    /// Runs a saga in which nothing goes wrong.
+    async fn run_undisturbed(&self, saga: &Definition) -> Result<Run, Error> {
+        let gid = self.submit(saga).await?;
+        self.until(&gid, || false, |_| false).await?.ok_or(Error::NoSaga(gid))
     }
 
     /// Waits until something has happened, and returns `None`, or until the saga is over or given
@@ -237,6 +237,13 @@ impl<'a> Kit<'a> {
         let looked = tokio::time::timeout(self.patience, (self.look)()).await;
         let late = |_| Error::State(format!("it was not there within {} s", self.patience.as_secs()).into());
         Ok(State::read(&looked.map_err(late)?.map_err(Error::State)?, gid))
+    }
+}
+
+async fn stop(worker: Option<Running>) -> Result<(), Error> {
+    match worker {
+        Some(worker) => worker.stop().await,
+        None => Ok(()),
     }
 }
 

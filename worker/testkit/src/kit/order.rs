@@ -47,7 +47,7 @@ impl Asked<'_> {
         }
         proxy.inject(Fault::reset().always());
         let run = self.take_over(&trial).await?;
-        let is_undone = kit.calls.made().iter().any(|call| (call.step, call.op) == (step, Op::Compensate));
+        let is_undone = kit.calls.was_made(step, Op::Compensate);
         let verdict = if run.status == SagaStatus::Failed && is_undone {
             let compensated = kit.state(&trial.gid).await?;
             planned.goes_on.cancel();

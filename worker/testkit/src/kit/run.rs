@@ -3,9 +3,11 @@
 use std::fmt;
 
 use pgsaga_plan::Outcome;
-use pgsaga_producer::SagaStatus;
+use pgsaga_producer::{SagaStatus, Status};
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
+
+use crate::error::Error;
 
 /// A saga that has ended. Its text has no times, ids or names of workers, for snapshot tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +39,12 @@ pub struct Entry {
 
 impl Run {
     /// Reads a saga. `None` if there is none of this gid.
-    pub(super) async fn read(pool: &PgPool, gid: &str) -> Result<Option<Run>, sqlx::Error> {
-        let head: Option<(SagaStatus, Option<String>)> =
-            sqlx::query_as(include_str!("sql/head.sql")).bind(gid).fetch_optional(pool).await?;
-        let Some((status, reason)) = head else { return Ok(None) };
+    pub(super) async fn read(pool: &PgPool, gid: &str) -> Result<Option<Run>, Error> {
+        let Some(Status { status, reason, .. }) = pgsaga_producer::status(pool, gid).await? else {
+            return Ok(None);
+        };
         let rows = sqlx::query(include_str!("sql/history.sql")).bind(gid).fetch_all(pool).await?;
-        let history = rows.iter().map(Entry::read).collect::<Result<_, _>>()?;
+        let history = rows.iter().map(Entry::read).collect::<Result<_, sqlx::Error>>()?;
         Ok(Some(Run { gid: gid.to_owned(), status, reason, history }))
     }
 

@@ -14,7 +14,8 @@ use tokio_util::either::Either;
 
 use super::fault::{Kind, State};
 use super::wire::{self, Requests};
-use super::{Hub, Open, Ran, Server, lock};
+use super::{Hub, Open, Ran, Server};
+use crate::lock;
 
 /// Room for what the server says at once: more than one of its own buffers, which has 8 KiB.
 const PIECE_BYTES: usize = 64 * 1024;

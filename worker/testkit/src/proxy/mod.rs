@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -13,6 +13,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+use crate::lock;
 
 mod fault;
 mod line;
@@ -182,11 +184,6 @@ impl Hub {
         faults.retain(|fault| !fault.is_over());
         faults.iter().find(|fault| fault.is_for_request(runs, before) && fault.take()).cloned()
     }
-}
-
-/// Nothing under these locks is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const ALLOWED: &str = "allowed: a database URL of one server, by TCP or a Unix socket, without TLS: \
