@@ -1,5 +1,6 @@
 //! What the planner hears: a task that came back, and how its attempts ended.
 
+use crate::completion::{Completion, TaskWait};
 use crate::outcome::{Effect, Outcome};
 
 /// An operation of a step.
@@ -125,4 +126,8 @@ pub struct Event {
     pub overdue: bool,
     /// Why the task cannot be called at all.
     pub fault: Option<Fault>,
+    /// What a completion says of the op. It stands beside the interrupt.
+    pub completion: Option<Completion>,
+    /// Where the task's wait stands.
+    pub wait: TaskWait,
 }

@@ -15,9 +15,39 @@ static POSITIONS: [usize; STEPS_MAX] = {
     positions
 };
 
+/// How the action of a step is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ActionKind {
+    /// A participant is called.
+    #[default]
+    Call,
+    /// Nobody is called. The action ends by a completion, or by the end of its wait.
+    Wait,
+    /// The gate of a prepared saga. It ends by `submit`, by `abort`, or by its end.
+    Gate {
+        /// At its end the saga's `query_prepared` is asked.
+        asks: bool,
+    },
+    /// The decision of a saga that was submitted at once. Nobody is called; it succeeds.
+    Decision,
+    /// The application does the action by itself. It counts as done from the INSERT on.
+    Outside,
+    /// The code of a workflow. It is called until it reports the end, and rolls back by itself.
+    Workflow,
+}
+
+impl ActionKind {
+    /// Whether an attempt without a definite outcome may have taken effect.
+    pub fn leaves_unknown(self) -> bool {
+        matches!(self, ActionKind::Call | ActionKind::Wait)
+    }
+}
+
 /// The planner's view of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepPolicy {
+    /// How the action is done.
+    pub action: ActionKind,
     /// The step has a compensation.
     pub has_compensation: bool,
     /// Counted retries of the action after the first attempt; `None` is unlimited. An attempt that
@@ -34,6 +64,8 @@ pub struct StepGraph {
     policies: Vec<StepPolicy>,
     pivot: Option<usize>,
     order: Order,
+    waits: bool,
+    compensate_failed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +87,7 @@ pub struct Cyclic;
 impl StepGraph {
     /// A graph whose steps run one after the other.
     pub fn sequential(policies: Vec<StepPolicy>, pivot: Option<usize>) -> StepGraph {
-        StepGraph { policies, pivot, order: Order::Sequential }
+        StepGraph::ordered(policies, pivot, Order::Sequential)
     }
 
     /// A graph in any partial order: step `i` waits for the steps `after[i]`.
@@ -89,7 +121,17 @@ impl StepGraph {
         if forward.len() != count || after.len() != count {
             return Err(Cyclic);
         }
-        Ok(StepGraph { policies, pivot, order: Order::Partial { after, successors, forward } })
+        Ok(StepGraph::ordered(policies, pivot, Order::Partial { after, successors, forward }))
+    }
+
+    fn ordered(policies: Vec<StepPolicy>, pivot: Option<usize>, order: Order) -> StepGraph {
+        let waits = policies.iter().any(|policy| policy.action == ActionKind::Wait);
+        StepGraph { policies, pivot, order, waits, compensate_failed: false }
+    }
+
+    /// The same graph; with `compensate_failed` a refused step is compensated as well.
+    pub fn with_compensate_failed(self, compensate_failed: bool) -> StepGraph {
+        StepGraph { compensate_failed, ..self }
     }
 
     /// Number of steps, at least 1.
@@ -105,6 +147,27 @@ impl StepGraph {
     /// Whether the steps run one after the other.
     pub fn is_sequential(&self) -> bool {
         self.order == Order::Sequential
+    }
+
+    /// Whether the saga's row keeps the progress and a version. The one task of a sequential saga
+    /// tells its progress, unless a completion can come before its step's turn.
+    pub fn keeps_progress(&self) -> bool {
+        self.waits || !self.is_sequential()
+    }
+
+    /// Whether some step waits for a completion instead of calling.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Whether a refused step is compensated as well.
+    pub fn compensate_failed(&self) -> bool {
+        self.compensate_failed
+    }
+
+    /// How the action of step `index` is done.
+    pub fn action(&self, index: usize) -> ActionKind {
+        self.policies[index].action
     }
 
     /// The steps that step `index` waits for.
@@ -141,9 +204,11 @@ impl StepGraph {
         self.policies[index].has_compensation
     }
 
-    /// Retry limit of step `index`'s action.
+    /// Retry limit of step `index`'s action. Actions that leave nothing unknown have none: to ask
+    /// again costs nothing, and to give up would decide what nobody has decided.
     pub fn retry_limit(&self, index: usize) -> Option<u32> {
-        self.policies[index].retry_limit
+        let policy = &self.policies[index];
+        policy.retry_limit.filter(|_| policy.action.leaves_unknown())
     }
 
     /// Retry limit of step `index`'s compensation.

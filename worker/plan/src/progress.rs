@@ -8,6 +8,8 @@ use crate::event::{Attempt, Op};
 pub enum State {
     /// The action has not been queued.
     Waiting,
+    /// The action has not been queued, and a completion has reported its success.
+    Reported,
     /// The action has a task.
     Acting,
     /// The action succeeded.
@@ -28,8 +30,9 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [State; 9] = [
+    pub const ALL: [State; 10] = [
         State::Waiting,
+        State::Reported,
         State::Acting,
         State::Done,
         State::NoEffect,
@@ -44,6 +47,7 @@ impl State {
     pub fn as_char(self) -> char {
         match self {
             State::Waiting => '.',
+            State::Reported => 'r',
             State::Acting => 'a',
             State::Done => 'd',
             State::NoEffect => 'v',

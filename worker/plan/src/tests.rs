@@ -3,19 +3,23 @@
 
 mod canonical;
 mod checks;
+mod completions;
 mod controls;
 mod every;
 mod invariant;
 mod limits;
 mod mirrored;
 mod model;
+mod modes;
 mod moves;
 mod mutants;
 mod order;
 mod packed;
 mod people;
 mod pivot;
+mod rules;
 mod search;
 mod settle;
 mod shapes;
+mod statements;
 mod told;

@@ -1,4 +1,4 @@
-use crate::{Interrupt, Op, Outcome};
+use crate::{Completion, Interrupt, Op, Outcome};
 
 /// An enum whose values are words in a column of the database.
 pub trait Word: Copy + 'static {
@@ -26,4 +26,4 @@ macro_rules! words {
     )* };
 }
 
-words!(Interrupt Op Outcome);
+words!(Completion Interrupt Op Outcome);

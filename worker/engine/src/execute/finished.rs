@@ -54,6 +54,8 @@ impl Finished {
             AbortCause::Fault(Fault::Poison) => {
                 format!("killed {STUCK_AFTER_LOST_ISOLATED} workers while it ran isolated")
             }
+            AbortCause::NoCompletion => "no completion before the end of the wait".to_owned(),
+            AbortCause::Contradicted => "the call succeeded, and its completion is a failure".to_owned(),
             AbortCause::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
         };
         format!("{}: {words}", self.task.step_name())

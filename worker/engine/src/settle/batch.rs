@@ -1,7 +1,9 @@
 //! The events of one saga, and the values that a settle writes for them. Sequential and parallel
 //! sagas differ in their statements only.
 
-use pgsaga_plan::{AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, plan};
+use pgsaga_plan::{
+    AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, Wait, plan,
+};
 use pgsaga_sql::describe;
 
 use crate::execute::call::clean;
@@ -150,6 +152,13 @@ fn change(before: &Progress, finished: &[Finished]) -> Result<Change, String> {
             TaskPlan::Retry { next, wait, awaited } => TaskChange {
                 next: Some(next),
                 delay_us: Some(finished.delay_us(wait)),
+                is_interrupted: awaited,
+                ..TaskChange::default()
+            },
+            // No statement has a wait yet: the task is queued again as it is.
+            TaskPlan::Waits { now, awaited } => TaskChange {
+                next: Some(now),
+                delay_us: Some(finished.delay_us(Wait::Interval)),
                 is_interrupted: awaited,
                 ..TaskChange::default()
             },

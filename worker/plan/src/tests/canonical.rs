@@ -62,7 +62,7 @@ impl World<'_> {
                 past.counted = past.counted.min(counted_max);
             } else {
                 past.over();
-                past.refused &= self.graph.pivot() == Some(index);
+                past.refused &= self.graph.pivot() == Some(index) || self.graph.compensate_failed();
             }
         }
         if let Some(now) = step.row.as_mut().map(|row| &mut row.now).or(step.stuck.as_mut()) {

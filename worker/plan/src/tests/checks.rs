@@ -35,17 +35,23 @@ impl World<'_> {
                 *which(&mut facts) |= u8::from(holds) << index;
             };
             let running = step.running();
-            let stands = step.action.may_have_taken_effect() || step.action.skipped;
+            let is_outside = self.is_outside(index);
+            let is_refused = step.action.refused && self.graph.compensate_failed();
+            let stands = step.action.may_have_taken_effect()
+                || step.action.skipped
+                || step.is_reported()
+                || is_outside
+                || is_refused;
             let undone = step.compensation.counts_as_done() && running != Some(Op::Compensate);
             note(|facts| &mut facts.acts, running == Some(Op::Action));
             note(|facts| &mut facts.runs, running.is_some());
             note(|facts| &mut facts.stuck, step.stuck.is_some());
-            note(|facts| &mut facts.done, step.action.counts_as_done());
+            note(|facts| &mut facts.done, step.action.counts_as_done() || is_outside);
             note(|facts| &mut facts.stands, stands);
             note(|facts| &mut facts.undone, undone);
             let nothing_stands = !stands || undone || !self.graph.has_compensation(index);
             note(|facts| &mut facts.clear, running.is_none() && nothing_stands);
-            note(|facts| &mut facts.fresh, step.action.tries == 0 && !step.action.skipped);
+            note(|facts| &mut facts.fresh, step.action.tries == 0 && !step.action.skipped && !is_outside);
             let tried = step.compensation.tries > 0 || step.compensation.skipped;
             facts.undoing |= running == Some(Op::Compensate) || tried;
         }
@@ -69,6 +75,7 @@ impl World<'_> {
                 })?;
             }
             for op in Op::ALL {
+                self.check_completion(model, index, op)?;
                 let past = step.past(op);
                 ensure(
                     Invariant::OnlyAnswersOverride,
@@ -77,9 +84,11 @@ impl World<'_> {
                 )?;
             }
             let is_open = facts.acts >> index & 1 == 1;
+            // A completion is in the history from the beginning.
+            let is_told = step.completion(Op::Action) == Some(Completion::Success);
             ensure(
                 Invariant::Recorded,
-                is_open || !step.happened || step.action.may_have_taken_effect(),
+                is_open || !step.happened || step.action.may_have_taken_effect() || is_told,
                 || format!("the action of step {} happened, and the history does not know", index + 1),
             )?;
         }
@@ -105,6 +114,9 @@ impl World<'_> {
         ensure(Invariant::NeverAgain, !past.success, what)?;
         match row.now.op {
             Op::Action => {
+                ensure(Invariant::DoneOutside, !self.is_outside(index), what)?;
+                let is_clear = !row.now.unknown_before && row.now.last.is_none();
+                ensure(Invariant::NothingUnknown, is_clear || !self.only_asks(index), what)?;
                 ensure(Invariant::ForwardOrder, self.after[index] & !facts.done == 0, what)?;
                 ensure(Invariant::NoActionAfterUndo, !facts.undoing, what)?;
             }
@@ -120,15 +132,33 @@ impl World<'_> {
         ensure(Invariant::Remembered, row.now == remembered, || format!("{:?}, not {remembered:?}", row.now))
     }
 
+    /// A completion that was taken is applied by the settle of its op, or waits for its turn.
+    fn check_completion(&self, model: &Model, index: usize, op: Op) -> Result<(), Broken> {
+        let step = &model.steps[index];
+        if step.completion(op).is_none() || model.forced || model.ended.is_some() {
+            return Ok(());
+        }
+        let is_marked = step.row.is_some_and(|row| row.now.op == op && row.marked);
+        ensure(Invariant::CompletionHeard, is_marked || op == Op::Action && !step.has_begun(), || {
+            format!("the completion of the {} of step {} is lost", op.as_str(), index + 1)
+        })
+    }
+
     fn check_pivot(&self, model: &Model, facts: &Facts) -> Result<(), Broken> {
+        let is_taken = |decision: usize| facts.done >> decision & 1 == 1 && facts.acts >> decision & 1 == 0;
+        let unwinds = model.unwinds || facts.undoing;
+        ensure(Invariant::DecisionStands, !unwinds || !self.decision.is_some_and(is_taken), || {
+            "it unwinds".to_owned()
+        })?;
         let Some(pivot) = self.graph.pivot() else { return Ok(()) };
         let past = &model.steps[pivot].action;
         let abort = model.aborting || facts.undoing;
         let stands = self.pivot_done(model);
+        let is_workflow = self.graph.action(pivot) == ActionKind::Workflow && model.steps[pivot].has_begun();
         ensure(Invariant::PivotStands, !abort || !stands, || "it unwinds".to_owned())?;
         ensure(
             Invariant::PivotAwaited,
-            !abort || !past.may_have_taken_effect() || past.refused || stands,
+            !abort || !is_workflow && !past.may_have_taken_effect() || past.refused || stands,
             || "it unwinds".to_owned(),
         )
     }
@@ -178,7 +208,7 @@ impl World<'_> {
     }
 
     fn check_fold(&self, model: &Model, facts: &Facts) -> Result<(), Broken> {
-        let is_sequential = self.graph.is_sequential();
+        let is_sequential = !self.graph.keeps_progress();
         if model.forced || model.ended.is_some() && is_sequential {
             return Ok(());
         }
@@ -220,9 +250,12 @@ impl World<'_> {
             && !self.graph.has_compensation(index)
             && self.dependents[index] & !facts.clear == 0;
         let stands = facts.stands >> index & 1 == 1;
+        if step.state == State::Reported && step.is_reported() {
+            return State::Reported;
+        }
         if step.compensation.counts_as_done() || stands && has_passed {
             State::Undone
-        } else if step.action.counts_as_done() {
+        } else if step.action.counts_as_done() || self.is_outside(index) {
             State::Done
         } else if stands {
             State::MaybeDone
@@ -253,28 +286,44 @@ impl World<'_> {
         ensure(Invariant::ReasonNamed, !plan.unwinds || after.abort_requested, || {
             "it unwinds for no reason".to_owned()
         })?;
-        let is_same = self.graph.is_sequential() || plan.progress.abort_requested == after.abort_requested;
+        let is_same = !self.graph.keeps_progress() || plan.progress.abort_requested == after.abort_requested;
         ensure(Invariant::Folds, is_same, || "abort_requested".to_owned())?;
         for (index, (event, then)) in events.iter().zip(&plan.tasks).enumerate() {
             let is_called = event.outcome.is_some();
             let again = matches!(then, TaskPlan::Retry { .. });
             let next = after.steps[event.now.step].row.map(|row| self.event(after, &row, None));
+            let waits = matches!(then, TaskPlan::Waits { .. });
+            let is_waiting = event.wait == TaskWait::Pending && event.completion.is_none();
             let goes_on = is_called || !again || next.is_some_and(|next| may_call(self.graph, &next));
+            let goes_on = goes_on && (!waits || is_waiting && !is_called);
             ensure(Invariant::Progresses, goes_on, || format!("{event:?}"))?;
             if matches!(event.interrupt, Some(Interrupt::Skip | Interrupt::End)) {
                 continue;
             }
+            let must_wait = is_waiting && !is_called && event.fault.is_none() && plan.ends.is_none();
+            let is_kept = !must_wait || waits || plan.progress.abort_requested;
+            ensure(Invariant::WaitKept, is_kept, || format!("{event:?}"))?;
+            ensure(Invariant::CompletionFinal, event.completion.is_none() || !again && !waits, || {
+                format!("{event:?}")
+            })?;
             let turns_by_it = |why: AbortCause| plan.abort == Some((index, why));
             let sticks_by =
                 |why: AbortCause| matches!(then, TaskPlan::Stuck { why: told, .. } if *told == why);
             if let TaskPlan::Stuck { why, .. } = then {
                 let fits = self.bears_out(after, event, *why) && *why != AbortCause::Timeout;
-                let allowed =
-                    event.now.op == Op::Compensate || event.fault.is_some() || self.pivot_done(before);
+                let by_wait = matches!(why, AbortCause::NoCompletion | AbortCause::Contradicted);
+                let allowed = event.now.op == Op::Compensate
+                    || event.fault.is_some()
+                    || self.pivot_done(before)
+                    || by_wait && self.graph.pivot() == Some(event.now.step);
                 ensure(Invariant::StuckNamed, fits && allowed, || format!("{why:?}: {event:?}"))?;
             }
             let told = before.steps[event.now.step].past(event.now.op);
-            if event.outcome == Some(Outcome::Failure) && told.unknown && told.last != Some(Outcome::Failure)
+            let is_confirmed = event.completion.is_some();
+            if event.outcome == Some(Outcome::Failure)
+                && !is_confirmed
+                && told.unknown
+                && told.last != Some(Outcome::Failure)
             {
                 let counts = turns_by_it(AbortCause::Refused) || sticks_by(AbortCause::Refused);
                 ensure(Invariant::Confirmed, !counts, || format!("{event:?}"))?;
@@ -297,11 +346,25 @@ impl World<'_> {
 
     fn bears_out(&self, after: &Model, event: &Event, why: AbortCause) -> bool {
         match why {
-            AbortCause::Refused => event.outcome == Some(Outcome::Failure),
+            AbortCause::Refused => {
+                let refused = event.outcome == Some(Outcome::Failure) && event.completion.is_none();
+                refused || event.completion == Some(Completion::Failure)
+            }
+            AbortCause::NoCompletion => {
+                let waits = self.graph.action(event.now.step) == ActionKind::Wait;
+                waits && event.wait == TaskWait::Over && event.completion.is_none()
+            }
+            AbortCause::Contradicted => {
+                let said = (event.outcome, event.completion);
+                said == (Some(Outcome::Success), Some(Completion::Failure))
+            }
             AbortCause::RetryLimit(limit) => {
                 let counted = matches!(event.outcome, Some(Outcome::Unknown | Outcome::Unsent));
                 let set = self.limit(event.now.step, event.now.op) == Some(limit);
                 counted && set && self.is_used_up(after, event)
+            }
+            AbortCause::Timeout if self.is_gate(event.now.step) && event.wait == TaskWait::Over => {
+                event.completion.is_none() && event.outcome.is_none()
             }
             AbortCause::Timeout => event.overdue && event.now.op == Op::Action,
             AbortCause::Fault(fault) => event.fault == Some(fault) && event.outcome.is_none(),

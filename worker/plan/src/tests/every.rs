@@ -7,19 +7,21 @@ use super::search::{Job, Visited, visit_all};
 use super::shapes::{Draft, drafts, representatives};
 
 /// One of each trouble, but no person's decision.
-const TROUBLES: Budget = Budget { aborts: 1, deadlines: 1, deaths: 1, lost_replies: 1, decisions: 0 };
+const TROUBLES: Budget =
+    Budget { aborts: 1, deadlines: 1, deaths: 1, lost_replies: 1, decisions: 0, completions: 0, accepted: 0 };
 
 /// Each of `drafts` with each of `limits` for its actions and for its compensations.
 fn jobs(drafts: impl Iterator<Item = Draft>, limits: &[Option<u32>], rules: Rules, left: Budget) -> Vec<Job> {
     let pairs = limits.iter().flat_map(|retry| limits.iter().map(move |undo| (*retry, *undo)));
-    let mut jobs: Vec<Job> = drafts
+    let mut jobs: Vec<(Draft, Job)> = drafts
         .flat_map(|draft| pairs.clone().map(move |limits| (draft, limits)))
         .filter_map(|(draft, limits)| {
             let is_small = draft.count < 3 || draft.order.is_none();
             // With three steps both limits are the same: which is whose is shown with two.
-            (is_small || limits.0 == limits.1).then_some(Job {
-                draft,
-                limits,
+            let job = || Job {
+                graph: draft.graph(limits),
+                name: format!("{draft} with limits {limits:?}"),
+                decision: None,
                 rules,
                 // A parallel saga's settle deletes its tasks: said again it finds none. A claim
                 // that its worker does not learn of leaves a task that waits, like any other; that
@@ -27,16 +29,17 @@ fn jobs(drafts: impl Iterator<Item = Draft>, limits: &[Option<u32>], rules: Rule
                 left: Budget { lost_replies: left.lost_replies.min(u8::from(is_small)), ..left },
                 // Two tries an op where all three steps run at once, else three.
                 last_try: if draft.at_once() < 3 { TRIES_MAX } else { TRIES_MAX - 1 },
-            })
+            };
+            (is_small || limits.0 == limits.1).then(|| (draft, job()))
         })
         .collect();
     // The largest first, so that no core ends alone with them.
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.draft.at_once()));
-    jobs
+    jobs.sort_by_key(|(draft, _)| std::cmp::Reverse(draft.at_once()));
+    jobs.into_iter().map(|(_, job)| job).collect()
 }
 
 /// The harness of the end-to-end tests reads the same variable.
-fn is_full() -> bool {
+pub(super) fn is_full() -> bool {
     std::env::var_os("TEST_SIZE").is_some_and(|size| {
         assert_eq!(size, "full", "TEST_SIZE: allowed: full, or unset");
         true
@@ -51,7 +54,7 @@ fn searched() -> impl Iterator<Item = Draft> {
 
 /// The floor is what was visited when this was written, less a tenth: a search that shrinks by
 /// accident is found.
-fn assert_floor(visited: Visited, cases: usize, states: usize) {
+pub(super) fn assert_floor(visited: Visited, cases: usize, states: usize) {
     eprintln!("{visited:?}");
     assert_eq!(visited.cases, cases);
     assert!(visited.states > states - states / 10, "only {} states", visited.states);

@@ -60,10 +60,22 @@ pub(super) enum Invariant {
     Confirmed,
     /// A task that may not be called is over.
     Progresses,
+    /// No completion that was taken is lost.
+    CompletionHeard,
+    /// An op with a completion is never asked again.
+    CompletionFinal,
+    /// A wait ends by its completion, its end, an abort, or a person, however often it is claimed.
+    WaitKept,
+    /// A try that calls nobody, or only asks, leaves nothing unknown.
+    NothingUnknown,
+    /// What the application does is never called.
+    DoneOutside,
+    /// Once the decision of a message, a tcc or an xa is taken, nothing unwinds.
+    DecisionStands,
 }
 
 impl Invariant {
-    pub(super) const ALL: [Invariant; 27] = [
+    pub(super) const ALL: [Invariant; 33] = [
         Invariant::Legal,
         Invariant::Alive,
         Invariant::NoTaskAfterEnd,
@@ -91,6 +103,12 @@ impl Invariant {
         Invariant::Limited,
         Invariant::Confirmed,
         Invariant::Progresses,
+        Invariant::CompletionHeard,
+        Invariant::CompletionFinal,
+        Invariant::WaitKept,
+        Invariant::NothingUnknown,
+        Invariant::DoneOutside,
+        Invariant::DecisionStands,
     ];
 }
 

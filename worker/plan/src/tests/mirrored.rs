@@ -13,7 +13,7 @@ fn tries(step: usize, op: Op) -> [Attempt; 2] {
 }
 
 fn event(now: Attempt, outcome: Option<Outcome>, interrupt: Option<Interrupt>, overdue: bool) -> Event {
-    Event { now, outcome, interrupt, overdue, fault: None }
+    Event { now, outcome, interrupt, overdue, fault: None, completion: None, wait: TaskWait::None }
 }
 
 /// Every event that fits the progress, by itself; and two successes, refusals or unknowns together.
@@ -79,6 +79,7 @@ fn moved_plan(plan: Plan, places: &[usize]) -> Plan {
         TaskPlan::Retry { next, wait, awaited } => {
             TaskPlan::Retry { next: moved(next, places), wait, awaited }
         }
+        TaskPlan::Waits { now, awaited } => TaskPlan::Waits { now: moved(now, places), awaited },
         TaskPlan::Stuck { next, why } => TaskPlan::Stuck { next: moved(next, places), why },
     };
     Plan {

@@ -7,78 +7,16 @@
 //! real statements hold locks then; where a lock or a fence is taken away ([`Rules`]), it is there.
 
 use super::super::*;
+pub(super) use super::rules::{Budget, Rules};
 
-pub(super) const STEPS_MAX: usize = 3;
+pub(super) const STEPS_MAX: usize = 5;
+/// Steps of the sagas of which every shape is searched.
+pub(super) const DRAFT_MAX: usize = 3;
 /// Tries from here on are told apart no more.
 pub(super) const TRIES_MAX: u32 = 3;
 
 /// A planner: the real one, or one broken on purpose.
 pub(super) type Planner = fn(&StepGraph, &Progress, &[Event]) -> Result<Plan, Illegal>;
-
-/// What surrounds the planner. Each rule that is taken away is a control.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    /// A settle names the epoch of its task.
-    pub(super) epoch: bool,
-    /// A settle names the interrupt that it knew.
-    pub(super) interrupt: bool,
-    /// A settle of a parallel saga names the version that it planned from.
-    pub(super) version: bool,
-    /// Planning and settling are two moments. With the version a plan of the past writes nothing,
-    /// so they may be one.
-    pub(super) two_moments: bool,
-    /// A retry and a rescue raise it too, though the progress stays: who abort the saga must see
-    /// their tasks to interrupt them.
-    pub(super) retries_raise_version: bool,
-    /// Tasks and saga are written from the rows that both locks returned (docs/races.md, R6).
-    pub(super) one_lock: bool,
-    /// Whoever inserts or deletes tasks locks the saga, and so does abort (docs/races.md, R5).
-    pub(super) abort_locks: bool,
-    /// The plan that unwinds a saga interrupts its other actions.
-    pub(super) interrupts_the_others: bool,
-    /// Rescue records the lost try.
-    pub(super) rescue_records: bool,
-    /// A rescued task keeps its interrupt.
-    pub(super) rescue_keeps_interrupt: bool,
-    /// A step cannot be skipped forward once the saga unwinds: a task has one interrupt, and a
-    /// sequential saga knows of the abort by it.
-    pub(super) skip_spares_unwind: bool,
-    /// An answer is recorded before a decision applies (docs/races.md, R23).
-    pub(super) answer_before_decision: bool,
-    /// After the pivot's success tasks have no deadline.
-    pub(super) pivot_ends_deadline: bool,
-    /// A request that cannot be built refuses nothing that an earlier try may have done.
-    pub(super) only_answers_override: bool,
-}
-
-impl Rules {
-    pub(super) const REAL: Rules = Rules {
-        epoch: true,
-        interrupt: true,
-        version: true,
-        retries_raise_version: true,
-        two_moments: false,
-        one_lock: true,
-        abort_locks: true,
-        interrupts_the_others: true,
-        rescue_records: true,
-        rescue_keeps_interrupt: true,
-        skip_spares_unwind: true,
-        answer_before_decision: true,
-        pivot_ends_deadline: true,
-        only_answers_override: true,
-    };
-}
-
-/// How much of each trouble one run may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Budget {
-    pub(super) aborts: u8,
-    pub(super) deadlines: u8,
-    pub(super) deaths: u8,
-    pub(super) lost_replies: u8,
-    pub(super) decisions: u8,
-}
 
 /// Who has a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +48,11 @@ pub(super) struct Row {
     /// Somebody who will interrupt tasks has looked before it was there; only without
     /// [`Rules::abort_locks`] or [`Rules::retries_raise_version`].
     pub(super) unseen: bool,
+    /// A completion has marked it.
+    pub(super) marked: bool,
+    /// The mark at its claim.
+    pub(super) knows_mark: bool,
+    pub(super) wait: TaskWait,
 }
 
 /// The history of one op, folded.
@@ -131,6 +74,22 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// What a completion said.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        // A success that its completion contradicts is in doubt.
+        let is_contradicted = self.success && completion == Completion::Failure;
+        self.record(completion.outcome());
+        self.success &= !is_contradicted;
+        self.unknown |= is_contradicted;
+        self.refused = completion == Completion::Failure && !is_contradicted;
+        self.accepted = false;
+    }
+
+    /// The op calls nobody, or only asks.
+    pub(super) fn leave_nothing_unknown(&mut self) {
+        (self.unknown, self.last, self.accepted) = (false, None, false);
+    }
+
     pub(super) fn record(&mut self, outcome: Outcome) {
         self.tries += 1;
         if outcome != Outcome::Ongoing {
@@ -176,6 +135,8 @@ pub(super) struct Step {
     pub(super) compensation: Past,
     /// At the participant the action happened, or may still.
     pub(super) happened: bool,
+    /// The completions of the action and of the compensation that no settle has applied.
+    pub(super) completions: [Option<Completion>; 2],
 }
 
 impl Step {
@@ -191,6 +152,21 @@ impl Step {
             Op::Action => &mut self.action,
             Op::Compensate => &mut self.compensation,
         }
+    }
+
+    pub(super) fn completion(&self, op: Op) -> Option<Completion> {
+        self.completions[op as usize]
+    }
+
+    /// A completion reported the action's success, and its turn has not come.
+    pub(super) fn is_reported(&self) -> bool {
+        self.completion(Op::Action) == Some(Completion::Success) && !self.has_begun()
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        let is_stuck = self.stuck.is_some_and(|next| next.op == Op::Action);
+        let runs = self.running() == Some(Op::Action);
+        self.action.tries > 0 || self.action.skipped || runs || is_stuck
     }
 
     /// The op that has a task.
@@ -210,6 +186,9 @@ impl Row {
             known: None,
             callable: false,
             unseen: false,
+            marked: false,
+            knows_mark: false,
+            wait: TaskWait::None,
         }
     }
 }
@@ -268,6 +247,8 @@ pub(super) struct World<'a> {
     pub(super) dependents: [u8; STEPS_MAX],
     /// What has something to undo.
     pub(super) compensated: u8,
+    /// The gate or decision that is the point of no return, as the mode says.
+    pub(super) decision: Option<usize>,
     /// Neighbours that differ in nothing but their place.
     pub(super) twins: Vec<(usize, usize)>,
 }
@@ -297,6 +278,7 @@ impl<'a> World<'a> {
             let mut pairs = (0..graph.count()).flat_map(|i| (0..graph.count()).map(move |j| (i, j)));
             !graph.is_sequential()
                 && graph.has_compensation(one) == graph.has_compensation(other)
+                && graph.action(one) == graph.action(other)
                 && graph.pivot().is_none_or(|pivot| swapped(pivot) == pivot)
                 && pairs.all(|(i, j)| {
                     graph.after(j).contains(&i) == graph.after(swapped(j)).contains(&swapped(i))
@@ -304,7 +286,8 @@ impl<'a> World<'a> {
         };
         let pairs = (0..graph.count()).flat_map(|i| (i + 1..graph.count()).map(move |j| (i, j)));
         let twins = pairs.filter(|&(i, j)| alike(i, j)).collect();
-        World { graph, planner, rules, last_try: TRIES_MAX, after, dependents, compensated, twins }
+        let (last_try, decision) = (TRIES_MAX, None);
+        World { graph, planner, rules, last_try, after, dependents, compensated, decision, twins }
     }
 
     /// The saga as its INSERT leaves it.
@@ -316,6 +299,7 @@ impl<'a> World<'a> {
             action: Past::default(),
             compensation: Past::default(),
             happened: false,
+            completions: [None; 2],
         };
         let mut model = Model {
             steps: [step; STEPS_MAX],
@@ -330,10 +314,19 @@ impl<'a> World<'a> {
             seen: [None; 2],
             aborts_now: false,
         };
-        for index in self.all().filter(|&index| self.graph.after(index).is_empty()) {
-            model.steps[index].state = State::Acting;
-            model.steps[index].row = Some(Row::new(Attempt::first(index, Op::Action), None));
+        let outside: u8 = self.all().map(|index| u8::from(self.is_outside(index)) << index).sum();
+        for index in self.all() {
+            if self.is_outside(index) {
+                model.steps[index].state = State::Done;
+            } else if self.after[index] & !outside == 0 {
+                model.steps[index].state = State::Acting;
+                let first = Attempt::first(index, Op::Action);
+                self.queue(&mut model.steps[index], self.begun(first), None);
+            }
         }
+        let (progress, queued) = insert(self.graph);
+        assert!(progress.steps.iter().eq(self.all().map(|index| &model.steps[index].state)));
+        assert!(queued.iter().all(|now| model.steps[now.step].row.is_some_and(|row| row.now == *now)));
         model
     }
 
@@ -342,7 +335,48 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn pivot_done(&self, model: &Model) -> bool {
-        self.graph.pivot().is_some_and(|pivot| model.steps[pivot].action.success || self.pivot_skipped(model))
+        self.graph.pivot().is_some_and(|pivot| {
+            model.steps[pivot].action.success || self.is_outside(pivot) || self.pivot_skipped(model)
+        })
+    }
+
+    /// The application does its action.
+    pub(super) fn is_outside(&self, index: usize) -> bool {
+        self.graph.action(index) == ActionKind::Outside
+    }
+
+    /// Its action waits from the moment it is queued.
+    pub(super) fn waits(&self, index: usize) -> bool {
+        matches!(self.graph.action(index), ActionKind::Wait | ActionKind::Gate { .. })
+    }
+
+    pub(super) fn is_gate(&self, index: usize) -> bool {
+        matches!(self.graph.action(index), ActionKind::Gate { .. })
+    }
+
+    /// Its action calls nobody, or only asks.
+    pub(super) fn only_asks(&self, index: usize) -> bool {
+        use ActionKind::{Decision, Gate, Outside, Workflow};
+        matches!(self.graph.action(index), Gate { .. } | Decision | Outside | Workflow)
+    }
+
+    /// The attempt that is queued; a wait has begun by it.
+    pub(super) fn begun(&self, first: Attempt) -> Attempt {
+        if first.op == Op::Action && self.graph.action(first.step) == ActionKind::Wait {
+            return Attempt { attempt: first.attempt + 1, last: Some(Outcome::Ongoing), ..first };
+        }
+        first
+    }
+
+    /// Makes a task, as whatever queues one does: a wait begins with an attempt `ongoing`.
+    pub(super) fn queue(&self, step: &mut Step, now: Attempt, interrupt: Option<Interrupt>) {
+        let is_wait = now.op == Op::Action && self.waits(now.step);
+        if now.op == Op::Action && self.graph.action(now.step) == ActionKind::Wait {
+            step.action.record(Outcome::Ongoing);
+        }
+        let marked = self.rules.queue_reads_completions && step.completion(now.op).is_some();
+        let wait = if is_wait { TaskWait::Pending } else { TaskWait::None };
+        step.row = Some(Row { marked, wait, ..Row::new(now, interrupt) });
     }
 
     /// The pivot counts as done from the moment its task is gone: until then it may still be

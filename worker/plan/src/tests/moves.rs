@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::*;
 use super::invariant::Broken;
-use super::model::{Holder, Model, Row, STEPS_MAX, Seen, Step, World};
+use super::model::{Holder, Model, Row, STEPS_MAX, Seen, World};
 use super::settle::{Calls, Came};
 
 /// One thing that happens; steps count from 0.
@@ -43,6 +43,10 @@ pub(super) enum Move {
     Skip(usize),
     Retry,
     Force,
+    /// The world reports how an op ended; of a gate: it is submitted.
+    Complete(usize, Op, Completion),
+    /// The end of a task's wait passes.
+    WaitEnds(usize),
 }
 
 impl fmt::Display for Move {
@@ -73,6 +77,11 @@ impl fmt::Display for Move {
             Move::Skip(step) => write!(to, "a person skips step {}", step + 1),
             Move::Retry => write!(to, "a person retries"),
             Move::Force => write!(to, "a person ends the saga"),
+            Move::Complete(step, op, completion) => {
+                let (op, said) = (op.as_str(), completion.as_str());
+                write!(to, "a completion reports {said} of the {op} of step {}", step + 1)
+            }
+            Move::WaitEnds(step) => write!(to, "the wait of step {} ends", step + 1),
         }
     }
 }
@@ -82,7 +91,7 @@ impl Move {
     /// made a task.
     pub(super) fn with_reply_lost(self, world: &World<'_>, before: &Model, after: &Model) -> Option<Move> {
         // A parallel saga has no chain: its worker holds nothing that it does not know of.
-        if !world.graph.is_sequential() || before.left.lost_replies == 0 {
+        if world.graph.keeps_progress() || before.left.lost_replies == 0 {
             return None;
         }
         let Move::Settle { by, calls, reply_lost: false } = self else { return None };
@@ -125,7 +134,7 @@ impl World<'_> {
                 }
                 Holder::One | Holder::Two if row.forgotten => moves.push(Move::Reconcile(index)),
                 // A parallel saga's is then as it was before its claim.
-                Holder::One | Holder::Two if !self.graph.is_sequential() => {}
+                Holder::One | Holder::Two if self.graph.keeps_progress() => {}
                 Holder::One | Holder::Two => moves.push(Move::HandBack(index)),
             }
         }
@@ -136,6 +145,7 @@ impl World<'_> {
             }
         }
         self.interventions(model, moves);
+        self.waits_and_completions(model, moves);
     }
 
     /// Every group of the worker's tasks, with everything that the participants can have said.
@@ -143,7 +153,7 @@ impl World<'_> {
         let held =
             |index: &usize| model.steps[*index].row.is_some_and(|row| row.holder == worker && !row.forgotten);
         let held: Vec<usize> = self.all().filter(held).collect();
-        let plans_first = self.rules.two_moments && !self.graph.is_sequential();
+        let plans_first = self.rules.two_moments && self.graph.keeps_progress();
         if plans_first && model.seen[usize::from(worker == Holder::Two)].is_none() {
             if !held.is_empty() {
                 moves.push(Move::Read(worker));
@@ -158,8 +168,11 @@ impl World<'_> {
                 .filter(|outcome| row.callable && self.can_end_with(&row.now, *outcome));
             let uncalled = (!row.callable || !self.may_call_now(model, &row)).then_some(Came::Uncalled);
             let unbuildable = row.callable.then_some(Came::Unbuildable);
+            let accepted = (row.callable && model.left.accepted > 0 && !self.only_asks_now(&row.now))
+                .then_some(Came::Accepted);
             for group in 0..groups.len() {
-                for came in said.clone().map(Came::Called).chain(uncalled).chain(unbuildable) {
+                for came in said.clone().map(Came::Called).chain(uncalled).chain(unbuildable).chain(accepted)
+                {
                     let mut calls = groups[group];
                     calls[place] = Some((index, came));
                     groups.push(calls);
@@ -185,7 +198,13 @@ impl World<'_> {
     }
 
     fn may_call_now(&self, model: &Model, row: &Row) -> bool {
-        may_call(self.graph, &Event { interrupt: row.known, ..self.event(model, row, None) })
+        let event = self.event(model, row, None);
+        let completion = event.completion.filter(|_| row.knows_mark);
+        may_call(self.graph, &Event { interrupt: row.known, completion, ..event })
+    }
+
+    fn only_asks_now(&self, now: &Attempt) -> bool {
+        now.op == Op::Action && self.only_asks(now.step)
     }
 
     fn interventions(&self, model: &Model, moves: &mut Vec<Move>) {
@@ -195,7 +214,9 @@ impl World<'_> {
         } else if model.left.aborts > 0 && may_abort {
             moves.push(if self.rules.abort_locks { Move::Abort } else { Move::AbortLooks });
         }
-        let acts = self.all().any(|index| model.steps[index].running() == Some(Op::Action));
+        // The deadline of a prepared saga is the end of its gate.
+        let acts =
+            self.all().any(|index| model.steps[index].running() == Some(Op::Action) && !self.is_gate(index));
         if model.left.deadlines > 0 && acts {
             moves.push(Move::DeadlinePasses);
         }
@@ -210,6 +231,9 @@ impl World<'_> {
                     let abort = row.interrupt == Some(Interrupt::Unwind) && self.graph.pivot() != Some(index);
                     self.rules.skip_spares_unwind && abort
                 };
+                if self.rules.skip_spares_gate && self.is_gate(index) {
+                    continue;
+                }
                 if step.stuck.is_some() || step.row.is_some_and(|row| !spared(&row)) {
                     moves.push(Move::Skip(index));
                 }
@@ -244,11 +268,16 @@ impl World<'_> {
             Move::Settle { by, calls, reply_lost } => {
                 after = self.settle(before, by, &calls, reply_lost)?;
                 after.left.lost_replies -= u8::from(reply_lost);
+                let is_accepted = |(_, came): &&(usize, Came)| *came == Came::Accepted;
+                let accepted = calls.iter().flatten().filter(is_accepted).count() as u8;
+                after.left.accepted = after.left.accepted.saturating_sub(accepted);
             }
             Move::SayAgain => after = self.say_again(before)?,
             Move::HandBack(index) | Move::Reconcile(index) => {
                 if let Some(row) = &mut after.steps[index].row {
-                    *row = Row { killer: row.killer, unseen: row.unseen, ..Row::new(row.now, row.interrupt) };
+                    let marked = row.marked && self.rules.mark_is_kept;
+                    let Row { killer, unseen, wait, .. } = *row;
+                    *row = Row { killer, unseen, marked, wait, ..Row::new(row.now, row.interrupt) };
                 }
             }
             Move::Die(worker) => {
@@ -257,7 +286,8 @@ impl World<'_> {
                 after.repeat = after.repeat.filter(|repeat| repeat.worker != worker);
                 for step in &mut after.steps {
                     let Some(row) = step.row.as_mut().filter(|row| row.holder == worker) else { continue };
-                    step.happened |= row.callable && !row.forgotten && row.now.op == Op::Action;
+                    let is_call = row.now.op == Op::Action && !self.only_asks(row.now.step);
+                    step.happened |= row.callable && !row.forgotten && is_call;
                     *row =
                         Row { holder: Holder::Dead, forgotten: false, callable: false, known: None, ..*row };
                 }
@@ -294,81 +324,15 @@ impl World<'_> {
                 }
             }
             Move::Force => self.force(&mut after),
+            Move::Complete(index, op, completion) => self.complete(&mut after, index, op, completion),
+            Move::WaitEnds(index) => {
+                if let Some(row) = &mut after.steps[index].row {
+                    row.wait = TaskWait::Over;
+                }
+            }
         }
         self.check(&after)?;
         self.canonical(&mut after);
         Ok(after)
-    }
-
-    fn rescue(&self, after: &mut Model, index: usize, kills: bool) {
-        let unseen = self.is_unseen(after);
-        // A new row: a settle that is said again names the old one.
-        after.repeat = None;
-        if self.rules.retries_raise_version {
-            after.raise_version();
-        }
-        let step = &mut after.steps[index];
-        let Some(row) = step.row else { return };
-        let mut next = row.now;
-        if self.rules.rescue_records {
-            step.past_mut(row.now.op).record(Outcome::Unknown);
-            next.attempt += 1;
-            next.counted += 1;
-            next.unknown_before = true;
-            next.last = Some(Outcome::Unknown);
-        }
-        let interrupt = row.interrupt.filter(|_| self.rules.rescue_keeps_interrupt);
-        step.row = Some(Row { killer: kills, unseen, ..Row::new(next, interrupt) });
-    }
-
-    fn abort(&self, after: &mut Model) {
-        after.aborts_now = false;
-        after.abort_requested = true;
-        after.raise_version();
-        let stands = |step: &Step| step.running() == Some(Op::Action) || step.stuck.is_some();
-        after.aborting = !self.graph.pivot().is_some_and(|pivot| stands(&after.steps[pivot]));
-        for index in self.all() {
-            self.unstick(after, index, Some(Interrupt::Unwind));
-            let step = &mut after.steps[index];
-            if let Some(row) = step.row.as_mut().filter(|row| row.now.op == Op::Action && !row.unseen) {
-                // A task has one interrupt: what a person decided about it before is void.
-                row.interrupt = Some(Interrupt::Unwind);
-                step.action.skipped = false;
-            }
-        }
-        for row in after.steps.iter_mut().filter_map(|step| step.row.as_mut()) {
-            row.unseen = false;
-        }
-    }
-
-    /// Queues the next try of a step that needed a person. Its limit begins again.
-    fn unstick(&self, after: &mut Model, index: usize, interrupt: Option<Interrupt>) {
-        let step = &mut after.steps[index];
-        let Some(next) = step.stuck.take() else { return };
-        let interrupt = interrupt.filter(|_| next.op == Op::Action);
-        step.row = Some(Row::new(Attempt { counted: 0, ..next }, interrupt));
-        step.past_mut(next.op).counted = 0;
-        step.state = match next.op {
-            Op::Action => State::Acting,
-            Op::Compensate => State::Undoing,
-        };
-        after.raise_version();
-    }
-
-    /// Ends the saga where no call is in flight, else with the last of them.
-    fn force(&self, after: &mut Model) {
-        after.left.decisions -= 1;
-        after.forced = true;
-        after.raise_version();
-        let mut rows = after.steps.iter().filter_map(|step| step.row);
-        let in_flight = rows.any(|row| row.holder != Holder::Nobody);
-        for step in &mut after.steps {
-            step.stuck = None;
-            step.row = step.row.filter(|_| in_flight);
-            if let Some(row) = &mut step.row {
-                row.interrupt = Some(Interrupt::End);
-            }
-        }
-        after.ended = (!in_flight).then_some(SagaEnd::Decided);
     }
 }

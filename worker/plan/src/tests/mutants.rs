@@ -3,10 +3,15 @@
 use super::super::*;
 use crate::StepPolicy;
 
-type Planned = Result<Plan, Illegal>;
+pub(super) type Planned = Result<Plan, Illegal>;
 
 /// Hears something else.
-fn heard(graph: &StepGraph, before: &Progress, events: &[Event], change: impl Fn(&mut Event)) -> Planned {
+pub(super) fn heard(
+    graph: &StepGraph,
+    before: &Progress,
+    events: &[Event],
+    change: impl Fn(&mut Event),
+) -> Planned {
     let mut events = events.to_vec();
     events.iter_mut().for_each(change);
     plan(graph, before, &events)
@@ -15,7 +20,7 @@ fn heard(graph: &StepGraph, before: &Progress, events: &[Event], change: impl Fn
 fn next_of(then: &mut TaskPlan) -> Option<&mut Attempt> {
     match then {
         TaskPlan::Retry { next, .. } => Some(next),
-        TaskPlan::Done | TaskPlan::Stuck { .. } => None,
+        TaskPlan::Done | TaskPlan::Waits { .. } | TaskPlan::Stuck { .. } => None,
     }
 }
 
@@ -189,6 +194,7 @@ pub(super) fn awaits_no_pivot(graph: &StepGraph, before: &Progress, events: &[Ev
 
 pub(super) fn knows_no_pivot(graph: &StepGraph, before: &Progress, events: &[Event]) -> Planned {
     let rules = (0..graph.count()).map(|step| StepPolicy {
+        action: graph.action(step),
         has_compensation: graph.has_compensation(step),
         retry_limit: graph.retry_limit(step),
         compensate_retry_limit: graph.compensate_retry_limit(step),

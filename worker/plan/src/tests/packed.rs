@@ -32,7 +32,6 @@ impl Bits {
 
     /// Without its step: that is where it is.
     fn attempt(&mut self, now: Option<&Attempt>) {
-        self.flag(now.is_some());
         let Some(now) = now else { return };
         self.put(now.op as u32, 1);
         self.put(now.attempt, 2);
@@ -45,9 +44,10 @@ impl Bits {
         self.interrupt(row.interrupt);
         self.interrupt(row.known);
         self.put(row.holder as u32, 2);
-        for flag in [row.killer, row.forgotten, row.callable, row.unseen] {
+        for flag in [row.killer, row.forgotten, row.callable, row.unseen, row.marked, row.knows_mark] {
             self.flag(flag);
         }
+        self.put(row.wait as u32, 2);
     }
 
     fn past(&mut self, past: &Past) {
@@ -67,7 +67,13 @@ impl Step {
         bits.flag(self.happened);
         bits.past(&self.action);
         bits.past(&self.compensation);
+        for completion in self.completions {
+            bits.put(completion.map_or(0, |completion| completion as u32 + 1), 2);
+        }
+        // A step that needs a person has no task.
+        bits.flag(self.stuck.is_some());
         bits.attempt(self.stuck.as_ref());
+        bits.flag(self.row.is_some());
         bits.attempt(self.row.as_ref().map(|row| &row.now));
         if let Some(row) = &self.row {
             bits.row(row);
@@ -90,9 +96,12 @@ impl Model {
         for count in [left.aborts, left.deadlines, left.deaths, left.lost_replies, left.decisions] {
             bits.put(u32::from(count), 2);
         }
-        let [one, two, three] = self.steps.map(|step| step.packed());
+        bits.put(u32::from(left.completions), 2);
+        bits.put(u32::from(left.accepted), 2);
+        let [one, two, three, four, five] = self.steps.map(|step| step.packed());
         let [seen, other] = self.seen.map(|seen| seen.as_ref().map_or(0, Seen::packed));
-        [bits.bits, one, two, three, self.repeat.as_ref().map_or(0, Repeat::packed), seen, other]
+        let repeat = self.repeat.as_ref().map_or(0, Repeat::packed);
+        [bits.bits, one, two, three, four, five, repeat, seen, other]
     }
 }
 
@@ -100,8 +109,8 @@ impl Repeat {
     fn packed(&self) -> u64 {
         let mut bits = Bits::default();
         bits.flag(self.worker == Holder::Two);
-        bits.put(self.at as u32, 2);
-        bits.put(self.now.step as u32, 2);
+        bits.put(self.at as u32, 3);
+        bits.put(self.now.step as u32, 3);
         bits.attempt(Some(&self.now));
         bits.outcome(Some(self.outcome));
         bits.bits

@@ -148,7 +148,8 @@ fn which_tasks_may_be_called() {
         (called, None, false, true, false),
     ] {
         let fault = killer.then_some(Fault::Poison);
-        let event = Event { now, outcome: None, interrupt, overdue, fault };
+        let event =
+            Event { now, outcome: None, interrupt, overdue, fault, completion: None, wait: TaskWait::None };
         assert_eq!(may_call(&saga.graph, &event), expected, "{event:?}");
     }
 }
@@ -159,7 +160,15 @@ fn what_does_not_fit_the_saga_is_an_error_and_not_a_panic() {
         let saga = saga(told);
         let before =
             Progress { steps: vec![State::Done, State::Acting, State::Waiting], abort_requested: false };
-        let event = |now| Event { now, outcome: Some(Success), interrupt: None, overdue: false, fault: None };
+        let event = |now| Event {
+            now,
+            outcome: Some(Success),
+            interrupt: None,
+            overdue: false,
+            fault: None,
+            completion: None,
+            wait: TaskWait::None,
+        };
         let said = |now| plan(&saga.graph, &before, &[event(now)]).unwrap_err().to_string();
         assert_eq!(said(Attempt::first(3, Op::Action)), "step 4 of a saga with 3 steps");
         assert_eq!(

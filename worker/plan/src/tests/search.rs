@@ -6,16 +6,19 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::StepGraph;
 use super::invariant::Broken;
 use super::model::{Budget, Model, Planner, Rules, World};
 use super::moves::Move;
-use super::shapes::{Draft, Limits};
 
 /// One graph to search, and what may happen to it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Job {
-    pub(super) draft: Draft,
-    pub(super) limits: Limits,
+    pub(super) graph: StepGraph,
+    /// What a failure names.
+    pub(super) name: String,
+    /// The gate or decision that is the point of no return, as the mode says.
+    pub(super) decision: Option<usize>,
     pub(super) rules: Rules,
     pub(super) left: Budget,
     /// From this try on an op comes to an end.
@@ -38,11 +41,11 @@ pub(super) fn visit_all(jobs: &[Job], planner: Planner) -> Visited {
     let total = Mutex::new(Visited { cases: jobs.len(), ..Visited::default() });
     let work = || {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let graph = job.draft.graph(job.limits);
-            let world = World { last_try: job.last_try, ..World::new(&graph, planner, job.rules) };
+            let (last_try, decision) = (job.last_try, job.decision);
+            let world = World { last_try, decision, ..World::new(&job.graph, planner, job.rules) };
             let visited = visit(&world, job.left).unwrap_or_else(|broken| {
                 let way = told(shortest(world, job.left));
-                panic!("{:?} in {} with limits {:?}:\n{way}", broken.invariant, job.draft, job.limits)
+                panic!("{:?} in {}:\n{way}", broken.invariant, job.name)
             });
             let mut total = total.lock().unwrap();
             total.states += visited.states;

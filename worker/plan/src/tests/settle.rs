@@ -9,6 +9,8 @@ use super::model::{Holder, Model, Repeat, Row, STEPS_MAX, Seen, World};
 pub(super) enum Came {
     /// The participant was called, and this is what the worker knows of it.
     Called(Outcome),
+    /// The participant answered 202, with a wait.
+    Accepted,
     /// The planner forbade the call.
     Uncalled,
     /// Its request could not be built.
@@ -19,6 +21,7 @@ impl Came {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Came::Called(outcome) => outcome.as_str(),
+            Came::Accepted => "ongoing, with a wait",
             Came::Uncalled => "not called",
             Came::Unbuildable => "its request cannot be built",
         }
@@ -31,7 +34,10 @@ pub(super) type Calls = [Option<(usize, Came)>; STEPS_MAX];
 impl World<'_> {
     pub(super) fn event(&self, model: &Model, row: &Row, outcome: Option<Outcome>) -> Event {
         let void = self.rules.pivot_ends_deadline && self.pivot_done(model);
+        let marked = if self.rules.mark { row.marked } else { row.knows_mark };
         Event {
+            completion: model.steps[row.now.step].completion(row.now.op).filter(|_| marked),
+            wait: row.wait,
             now: row.now,
             outcome,
             // A worker that does not know the interrupt is refused by the fence, looks, and plans
@@ -45,10 +51,11 @@ impl World<'_> {
     fn event_of(&self, model: &Model, row: &Row, came: Came) -> Event {
         match came {
             Came::Called(outcome) => self.event(model, row, Some(outcome)),
+            Came::Accepted => self.event(model, row, Some(Outcome::Ongoing)),
             Came::Uncalled => self.event(model, row, None),
             Came::Unbuildable => {
                 let refused = (!self.rules.only_answers_override).then_some(Outcome::Failure);
-                let outcome = row.now.unbuildable().or(refused);
+                let outcome = unbuildable(self.graph, row.now).or(refused);
                 let fault = outcome.is_none().then_some(Fault::Unbuildable);
                 Event { fault, ..self.event(model, row, outcome) }
             }
@@ -59,11 +66,13 @@ impl World<'_> {
     pub(super) fn hold(&self, model: &mut Model, index: usize, holder: Holder) -> Result<(), Broken> {
         let Some(mut row) = model.steps[index].row else { return Ok(()) };
         (row.holder, row.forgotten, row.known) = (holder, false, row.interrupt);
+        row.knows_mark = row.marked;
         row.callable = may_call(self.graph, &self.event(model, &row, None));
         model.steps[index].row = Some(row);
         if row.callable && row.now.op == Op::Action {
-            let is_awaited =
-                self.graph.pivot() == Some(index) && model.steps[index].action.may_have_taken_effect();
+            let is_open = model.steps[index].action.may_have_taken_effect()
+                || self.graph.action(index) == ActionKind::Workflow;
+            let is_awaited = self.graph.pivot() == Some(index) && is_open;
             let allowed = self.pivot_done(model) || is_awaited || !model.abort_requested && !model.overdue;
             ensure(Invariant::AbortHeard, allowed, || format!("the action of step {} starts", index + 1))?;
         }
@@ -91,7 +100,11 @@ impl World<'_> {
         }
         let plan = self.plan(before, seen, &events)?;
         for (event, (_, came)) in events.iter().zip(calls.iter().flatten()) {
-            self.record(&mut after, event, *came);
+            let ended = self.record(&mut after, event, *came);
+            self.apply_completion(&mut after, event);
+            let account = [ended, event.completion.map(Completion::outcome)];
+            let agree = !self.rules.answer_before_decision || recorded(self.graph, event) == account;
+            ensure(Invariant::Recorded, agree, || format!("{event:?} is recorded as {account:?}"))?;
         }
         if !self.rules.one_lock && plan.ends.is_some() && before.abort_requested {
             // The compare-and-set of the saga misses; the task is already gone.
@@ -102,6 +115,18 @@ impl World<'_> {
         }
         let planned_from = seen.map_or(before.steps.map(|step| step.state), |seen| seen.states);
         self.write(before, &mut after, (&plan, planned_from), &events)?;
+        for (event, (index, came)) in events.iter().zip(calls.iter().flatten()) {
+            let Some(row) = after.steps[*index].row.as_mut().filter(|row| row.now.op == event.now.op) else {
+                continue;
+            };
+            let is_gate = self.is_gate(*index);
+            row.wait = match came {
+                Came::Accepted => TaskWait::Pending,
+                // The end of a gate stays, however often its question is asked.
+                Came::Called(_) | Came::Unbuildable | Came::Uncalled if is_gate => event.wait,
+                Came::Called(_) | Came::Unbuildable | Came::Uncalled => row.wait,
+            };
+        }
         let is_in_place = self.is_in_place(&plan, &events);
         for next in &plan.queued {
             let advanced = before.steps[events[0].now.step].row.filter(|_| is_in_place);
@@ -141,8 +166,8 @@ impl World<'_> {
 
     fn plan(&self, model: &Model, seen: Option<Seen>, events: &[Event]) -> Result<Plan, Broken> {
         let count = self.graph.count();
-        let progress = match (self.graph.is_sequential(), events.first()) {
-            (true, Some(event)) => Progress::of_sequential(count, event.now),
+        let progress = match (self.graph.keeps_progress(), events.first()) {
+            (false, Some(event)) => Progress::of_sequential(count, event.now),
             _ => Progress {
                 steps: match seen {
                     Some(seen) => seen.states[..count].to_vec(),
@@ -158,23 +183,61 @@ impl World<'_> {
     /// The fast path of a sequential saga: the next step's action in the same row, without a look
     /// at the saga's.
     fn is_in_place(&self, plan: &Plan, events: &[Event]) -> bool {
-        self.graph.is_sequential()
-            && events.iter().all(|event| event.outcome == Some(Outcome::Success) && event.interrupt.is_none())
+        let is_plain = |event: &Event| {
+            let is_alone = event.interrupt.is_none() && event.completion.is_none();
+            event.outcome == Some(Outcome::Success) && is_alone && !self.is_gate(event.now.step)
+        };
+        !self.graph.keeps_progress()
+            && events.iter().all(is_plain)
             && plan.queued.first().is_some_and(|next| next.op == Op::Action)
     }
 
-    fn record(&self, after: &mut Model, event: &Event, came: Came) {
-        let step = &mut after.steps[event.now.step];
-        let Some(outcome) = event.outcome else { return };
+    /// Records how a call or a wait ended, if that is an attempt.
+    fn record(&self, after: &mut Model, event: &Event, came: Came) -> Option<Outcome> {
+        let Attempt { step: index, op, .. } = event.now;
+        let step = &mut after.steps[index];
+        if self.wait_ended(event, came) {
+            step.action.record(Outcome::Unknown);
+            return Some(Outcome::Unknown);
+        }
+        let outcome = event.outcome?;
+        let only_asks = op == Op::Action && self.only_asks(index);
+        if event.interrupt.is_some() && event.completion.is_none() && only_asks && self.is_gate(index) {
+            return None;
+        }
         let is_decided = matches!(event.interrupt, Some(Interrupt::Skip | Interrupt::End));
         if self.rules.answer_before_decision || !is_decided {
-            let past = step.past_mut(event.now.op);
+            let past = step.past_mut(op);
             match came {
-                Came::Called(_) => past.answer(outcome),
+                Came::Called(_) | Came::Accepted => past.answer(outcome),
                 Came::Uncalled | Came::Unbuildable => past.record(outcome),
             }
-        } else if event.now.op == Op::Action {
+        } else if op == Op::Action {
             step.happened |= matches!(outcome, Outcome::Success | Outcome::Unknown | Outcome::Ongoing);
+        }
+        if only_asks {
+            step.action.leave_nothing_unknown();
+        }
+        Some(outcome)
+    }
+
+    /// A waiting step has waited to the end, and nobody has decided about it.
+    fn wait_ended(&self, event: &Event, came: Came) -> bool {
+        let is_decided = matches!(event.interrupt, Some(Interrupt::Skip | Interrupt::End));
+        let waits = event.now.op == Op::Action && self.graph.action(event.now.step) == ActionKind::Wait;
+        let is_over = event.wait == TaskWait::Over && came == Came::Uncalled;
+        waits && is_over && !is_decided && event.completion.is_none() && event.fault.is_none()
+    }
+
+    /// The completion is the op's next attempt.
+    fn apply_completion(&self, after: &mut Model, event: &Event) {
+        let Attempt { step: index, op, .. } = event.now;
+        let step = &mut after.steps[index];
+        let Some(completion) = event.completion else { return };
+        step.completions[op as usize] = None;
+        step.past_mut(op).complete(completion);
+        if op == Op::Action && self.only_asks(index) {
+            step.action.leave_nothing_unknown();
         }
     }
 
@@ -195,13 +258,21 @@ impl World<'_> {
                     let interrupt = awaited.then_some(Interrupt::Unwind);
                     step.row = Some(Row { unseen, ..Row::new(*next, interrupt) });
                 }
+                TaskPlan::Waits { now, awaited } => {
+                    let old = before.steps[now.step].row;
+                    let interrupt =
+                        awaited.then_some(Interrupt::Unwind).or(old.and_then(|row| row.interrupt));
+                    let marked = old.is_some_and(|row| row.marked);
+                    step.row = Some(Row { unseen, marked, wait: event.wait, ..Row::new(*now, interrupt) });
+                }
                 TaskPlan::Stuck { next, .. } => step.stuck = Some(*next),
             }
         }
         for next in &plan.queued {
             let step = &mut after.steps[next.step];
             ensure(Invariant::NoDoubleStart, step.row.is_none(), || format!("{next:?}"))?;
-            step.row = Some(Row { unseen, ..Row::new(*next, None) });
+            self.queue(step, *next, None);
+            step.row = step.row.map(|row| Row { unseen, ..row });
         }
         if plan.unwinds {
             ensure(Invariant::OneUnwind, !after.unwinds, || "it unwinds again".to_owned())?;
@@ -220,7 +291,7 @@ impl World<'_> {
         after.abort_requested |= plan.abort.is_some();
         after.ended = plan.ends;
         let count = self.graph.count();
-        let is_moved = plan.progress.steps[..] != planned_from[..count] && !self.graph.is_sequential();
+        let is_moved = plan.progress.steps[..] != planned_from[..count] && self.graph.keeps_progress();
         if is_moved {
             for (step, state) in after.steps.iter_mut().zip(&plan.progress.steps) {
                 step.state = *state;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::*;
-use super::model::STEPS_MAX;
+use super::model::{DRAFT_MAX, STEPS_MAX};
 use crate::StepPolicy as StepRules;
 
 /// The limits of a saga: of its actions, of its compensations.
@@ -99,7 +99,12 @@ impl Draft {
     pub(super) fn graph(&self, (retry_limit, compensate_retry_limit): Limits) -> StepGraph {
         let rules = self.compensations[..self.count]
             .iter()
-            .map(|&has_compensation| StepRules { has_compensation, retry_limit, compensate_retry_limit })
+            .map(|&has_compensation| StepRules {
+                action: ActionKind::Call,
+                has_compensation,
+                retry_limit,
+                compensate_retry_limit,
+            })
             .collect();
         match self.order {
             None => StepGraph::sequential(rules, self.pivot),
@@ -133,7 +138,7 @@ pub(super) fn permutations(count: usize) -> Vec<Vec<usize>> {
 /// Every saga of up to three steps that the INSERT allows.
 pub(super) fn drafts() -> Vec<Draft> {
     let mut drafts = Vec::new();
-    for count in 1..=STEPS_MAX {
+    for count in 1..=DRAFT_MAX {
         let pairs: Vec<(usize, usize)> =
             (0..count).flat_map(|i| (0..count).map(move |j| (i, j))).filter(|(i, j)| i != j).collect();
         let orders = (0..1u32 << pairs.len()).map(|bits| {

@@ -10,12 +10,23 @@ pub(super) struct Saga {
     pub(super) graph: StepGraph,
     names: Vec<String>,
     progress: Progress,
-    tasks: BTreeMap<usize, (Attempt, Option<Interrupt>)>,
+    tasks: BTreeMap<usize, Task>,
+    /// Successes that were reported before their turn.
+    reported: Vec<usize>,
     overdue: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Task {
+    now: Attempt,
+    interrupt: Option<Interrupt>,
+    completion: Option<Completion>,
+    wait: TaskWait,
+}
+
 /// Steps by name: `"a > b > c"` one after the other, or `"a, b after a, c after a b"` in any order.
-/// A name may be followed by `bare` (nothing to undo) or `pivot`.
+/// A name may be followed by `bare` (nothing to undo) or `pivot`, and by the kind of its action:
+/// `wait`, `gate`, `asks` (a gate with a question), `decision`, `outside` or `code` (a workflow).
 pub(super) fn saga(told: &str) -> Saga {
     limited(told, None, None)
 }
@@ -29,6 +40,7 @@ pub(super) fn limited(told: &str, retry_limit: Option<u32>, compensate_retry_lim
     let rules = steps
         .iter()
         .map(|words| StepPolicy {
+            action: words.iter().find_map(|word| action(word)).unwrap_or_default(),
             has_compensation: !words.contains(&"bare"),
             retry_limit,
             compensate_retry_limit,
@@ -44,13 +56,28 @@ pub(super) fn limited(told: &str, retry_limit: Option<u32>, compensate_retry_lim
         };
         StepGraph::partial(rules, pivot, steps.iter().map(after).collect()).unwrap()
     };
-    let mut progress = Progress { steps: vec![State::Waiting; names.len()], abort_requested: false };
-    let mut tasks = BTreeMap::new();
-    for step in (0..names.len()).filter(|step| graph.after(*step).is_empty()) {
-        progress.steps[step] = State::Acting;
-        tasks.insert(step, (Attempt::first(step, Op::Action), None));
-    }
-    Saga { graph, names, progress, tasks, overdue: false }
+    of(graph, names)
+}
+
+/// A saga whose graph was made elsewhere.
+pub(super) fn of(graph: StepGraph, names: Vec<String>) -> Saga {
+    let (progress, queued) = insert(&graph);
+    let (tasks, reported) = (BTreeMap::new(), Vec::new());
+    let mut saga = Saga { graph, names, progress, tasks, reported, overdue: false };
+    queued.into_iter().for_each(|next| saga.queue(next));
+    saga
+}
+
+fn action(word: &str) -> Option<ActionKind> {
+    Some(match word {
+        "wait" => ActionKind::Wait,
+        "gate" => ActionKind::Gate { asks: false },
+        "asks" => ActionKind::Gate { asks: true },
+        "decision" => ActionKind::Decision,
+        "outside" => ActionKind::Outside,
+        "code" => ActionKind::Workflow,
+        _ => return None,
+    })
 }
 
 /// A call's end: the step and what its participant said.
@@ -62,9 +89,9 @@ impl Saga {
     }
 
     pub(super) fn event(&self, name: &str, outcome: Option<Outcome>) -> Event {
-        let (now, interrupt) = self.tasks[&self.step(name)];
+        let Task { now, interrupt, completion, wait } = self.tasks[&self.step(name)];
         let overdue = self.overdue && now.op == Op::Action;
-        Event { now, outcome, interrupt, overdue, fault: None }
+        Event { now, outcome, interrupt, overdue, fault: None, completion, wait }
     }
 
     /// One call ends.
@@ -92,19 +119,24 @@ impl Saga {
 
     pub(super) fn settles(&mut self, events: &[Event]) -> Plan {
         let before = match events {
-            [event] if self.graph.is_sequential() => Progress::of_sequential(self.graph.count(), event.now),
+            [event] if !self.graph.keeps_progress() => Progress::of_sequential(self.graph.count(), event.now),
             _ => self.progress.clone(),
         };
         let plan = plan(&self.graph, &before, events).unwrap();
         for (event, then) in events.iter().zip(&plan.tasks) {
             self.tasks.remove(&event.now.step);
             if let TaskPlan::Retry { next, awaited, .. } = then {
-                self.tasks.insert(next.step, (*next, awaited.then_some(Interrupt::Unwind)));
+                let wait = if self.is_gate(next.step) { event.wait } else { TaskWait::None };
+                let interrupt = awaited.then_some(Interrupt::Unwind);
+                self.tasks.insert(next.step, Task { now: *next, interrupt, completion: None, wait });
+            }
+            if let TaskPlan::Waits { now, awaited } = then {
+                let interrupt = awaited.then_some(Interrupt::Unwind).or(event.interrupt);
+                let Event { completion, wait, .. } = *event;
+                self.tasks.insert(now.step, Task { now: *now, interrupt, completion, wait });
             }
         }
-        for next in &plan.queued {
-            self.tasks.insert(next.step, (*next, None));
-        }
+        plan.queued.iter().for_each(|next| self.queue(*next));
         if plan.unwinds {
             self.interrupt_actions();
         }
@@ -113,9 +145,50 @@ impl Saga {
     }
 
     fn interrupt_actions(&mut self) {
-        for (now, interrupt) in self.tasks.values_mut().filter(|(now, _)| now.op == Op::Action) {
-            *interrupt = interrupt.or((now.op == Op::Action).then_some(Interrupt::Unwind));
+        for task in self.tasks.values_mut().filter(|task| task.now.op == Op::Action) {
+            task.interrupt = task.interrupt.or(Some(Interrupt::Unwind));
         }
+    }
+
+    fn is_gate(&self, step: usize) -> bool {
+        matches!(self.graph.action(step), ActionKind::Gate { .. })
+    }
+
+    /// A task is made. It bears the completion that came before it.
+    fn queue(&mut self, now: Attempt) {
+        let is_action = now.op == Op::Action;
+        let waits = is_action && (self.graph.action(now.step) == ActionKind::Wait || self.is_gate(now.step));
+        let completion = (is_action && self.reported.contains(&now.step)).then_some(Completion::Success);
+        let wait = if waits { TaskWait::Pending } else { TaskWait::None };
+        self.tasks.insert(now.step, Task { now, interrupt: None, completion, wait });
+    }
+
+    /// A completion marks a task.
+    pub(super) fn completes(&mut self, name: &str, completion: Completion) {
+        let step = self.step(name);
+        self.tasks.get_mut(&step).unwrap().completion = Some(completion);
+    }
+
+    /// A completion reports an action's success before its turn.
+    pub(super) fn is_reported(&mut self, name: &str) {
+        let step = self.step(name);
+        assert_eq!(self.progress.steps[step], State::Waiting);
+        self.progress.steps[step] = State::Reported;
+        self.reported.push(step);
+    }
+
+    /// The end of a task's wait passes.
+    pub(super) fn wait_ends(&mut self, name: &str) {
+        let step = self.step(name);
+        self.tasks.get_mut(&step).unwrap().wait = TaskWait::Over;
+    }
+
+    /// A call is answered by 202 and a wait.
+    pub(super) fn accepts(&mut self, name: &str) -> Plan {
+        let plan = self.answers(name, Outcome::Ongoing);
+        let step = self.step(name);
+        self.tasks.get_mut(&step).unwrap().wait = TaskWait::Pending;
+        plan
     }
 
     /// Somebody aborts it.
@@ -132,13 +205,13 @@ impl Saga {
     /// A decision interrupts a task.
     pub(super) fn is_interrupted(&mut self, name: &str, interrupt: Interrupt) {
         let step = self.step(name);
-        self.tasks.get_mut(&step).unwrap().1 = Some(interrupt);
+        self.tasks.get_mut(&step).unwrap().interrupt = Some(interrupt);
     }
 
     /// The tasks in the order of the steps: `a1` is the first try of a's action, `~a1` of its
     /// compensation.
     pub(super) fn tasks(&self) -> String {
-        let told = |(now, _): &(Attempt, Option<Interrupt>)| {
+        let told = |Task { now, .. }: &Task| {
             let sign = if now.op == Op::Action { "" } else { "~" };
             format!("{sign}{}{}", self.names[now.step], now.attempt)
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pgsaga_plan::{Op, Progress, State, StepGraph, StepPolicy};
+use pgsaga_plan::{ActionKind, Op, Progress, State, StepGraph, StepPolicy};
 use pgsaga_sql::contract::{SagaStatus, default_step_name};
 use pgsaga_sql::query;
 use serde::Serialize;
@@ -122,6 +122,7 @@ fn graph(head: &Head, steps: &[Step]) -> Option<StepGraph> {
         step.setting(key).or(of_saga.map(f64::from)).map(|limit| limit as u32)
     };
     let rules = steps.iter().map(|step| StepPolicy {
+        action: ActionKind::Call,
         has_compensation: step.compensate.is_some(),
         retry_limit: limit(step, "retry_limit", head.retry_limit),
         compensate_retry_limit: limit(step, "compensate_retry_limit", head.compensate_retry_limit),

@@ -235,7 +235,7 @@ fn ran(saga: &Saga, group: &[usize]) -> &'static str {
 
 fn class(state: State) -> &'static str {
     match state {
-        State::Waiting => "waits",
+        State::Waiting | State::Reported => "waits",
         State::Acting | State::Undoing => "runs",
         State::Done => "done",
         State::NoEffect => "refused",

@@ -18,6 +18,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     match step.state {
         State::Waiting if saga.is_forward() => "waits",
         State::Waiting => "never ran",
+        State::Reported => "reported as done",
         State::Acting if held => "runs",
         State::Acting => "queued",
         State::Done | State::Undone if nothing_to_undo => "done, nothing to undo",
@@ -38,6 +39,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
 pub(crate) fn mark(state: State) -> (&'static str, Color) {
     match state {
         State::Waiting => ("·", Color::Reset),
+        State::Reported => ("✓", Color::Yellow),
         State::Acting => ("▸", Color::Cyan),
         State::Done => ("✓", Color::Green),
         State::NoEffect => ("✗", Color::Red),

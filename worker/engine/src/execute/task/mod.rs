@@ -16,7 +16,7 @@ use crate::flow::participants::{ParticipantPermit, Participants};
 use crate::flow::queues::QueuePermit;
 use crate::telemetry::metrics::QueueMetrics;
 use pgsaga_plan::Outcome;
-use pgsaga_plan::{Attempt, Event, Fault, Interrupt, Op};
+use pgsaga_plan::{Attempt, Event, Fault, Interrupt, Op, TaskWait};
 
 /// Number of lost workers after which a task runs isolated.
 pub(crate) const ISOLATE_AFTER_LOST: i16 = 3;
@@ -117,6 +117,8 @@ impl Task {
             } else {
                 self.unbuildable.as_ref().map(|_| Fault::Unbuildable)
             },
+            completion: None,
+            wait: TaskWait::None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgsaga_plan::{Op, StepPolicy};
+use pgsaga_plan::{ActionKind, Op, StepPolicy};
 use pgsaga_sql::contract::{
     REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, Target, Whole, default_step_name,
     is_reserved_header,
@@ -127,6 +127,7 @@ impl SagaDefaults {
 
     pub(super) fn policy(&self, row: &StepRow<'_>) -> Result<StepPolicy, DecodeError> {
         Ok(StepPolicy {
+            action: ActionKind::Call,
             has_compensation: row.compensate.is_some(),
             retry_limit: whole("retry_limit", row.retry_limit, RETRY_LIMIT)?.or(self.retry_limit),
             compensate_retry_limit: whole("compensate_retry_limit", row.compensate_retry_limit, RETRY_LIMIT)?
