@@ -50,8 +50,8 @@ pub fn begin(graph: &StepGraph, queued: Attempt) -> Attempt {
     queued.after(waits.then_some(Outcome::Ongoing))
 }
 
-/// The attempt that follows `now`, which ended with `outcome`. An attempt that calls nobody, or only
-/// asks, leaves nothing unknown.
+/// The attempt that follows `now`, which ended with `outcome`. An attempt that calls nobody, or
+/// only asks, leaves nothing unknown.
 pub fn attempt_after(graph: &StepGraph, now: Attempt, outcome: Option<Outcome>) -> Attempt {
     let next = now.after(outcome);
     if now.op == Op::Action && !graph.action(now.step).leaves_unknown() {
@@ -162,10 +162,11 @@ fn judge_completion(graph: &StepGraph, forward_only: bool, event: &Event, comple
     let why = if is_contradicted { AbortCause::Contradicted } else { AbortCause::Refused };
     match (completion, next.op) {
         (Completion::Success, _) => Verdict::Success,
-        (Completion::Failure, Op::Action) if !forward_only && !(is_contradicted && is_pivot) => {
-            refused(graph, next)
+        (Completion::Failure, Op::Action) if forward_only || is_contradicted && is_pivot => {
+            Verdict::Stuck { next, why }
         }
-        (Completion::Failure, _) => Verdict::Stuck { next, why },
+        (Completion::Failure, Op::Action) => refused(graph, next),
+        (Completion::Failure, Op::Compensate) => Verdict::Stuck { next, why },
     }
 }
 

@@ -190,8 +190,8 @@ fn unwind(graph: &StepGraph, progress: &mut Progress) -> (Vec<Attempt>, Option<S
     if progress.steps.contains(&State::Acting) {
         return (queued, None);
     }
-    // A step may have taken effect before its turn, while steps before it never ran. Without waiting
-    // steps there is none such, and nothing to remember.
+    // A step may have taken effect before its turn, while steps before it never ran. Only a waiting
+    // step can; without one the vector stays empty.
     let mut holds_up = vec![false; if graph.waits() { graph.count() } else { 0 }];
     for index in graph.backward() {
         let waits = graph.successors(index).iter().any(|&after| {
