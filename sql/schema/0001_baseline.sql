@@ -1,5 +1,14 @@
 -- The tables, views and rights of pgsaga. Functions and triggers lie in sql/functions.
 
+-- Domains, because Postgres reads their CHECK once a session, and a table's for every statement.
+-- Not for `status`: check_saga has better words for a wrong one, and a domain would come first.
+create domain pgsaga.saga_end as text check (value in ('succeeded', 'failed'));
+create domain pgsaga.op as text check (value in ('action', 'compensate'));
+create domain pgsaga.attempt_outcome as text check (value in ('success', 'failure', 'ongoing', 'unknown', 'unsent'));
+create domain pgsaga.task_interrupt as text check (value in ('unwind', 'skip', 'end'));
+create domain pgsaga.event_kind as text check (value in ('attempt', 'decision', 'deadline'));
+create domain pgsaga.decision as text check (value in ('abort', 'force', 'retry', 'skip', 'resolve'));
+
 -- One row for each saga. An application inserts the row, and workers update it at its few changes
 -- of status. No index has a column that changes, so that these updates stay HOT.
 create table pgsaga.saga (
@@ -12,7 +21,7 @@ create table pgsaga.saga (
                              placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
                              from 1 for 6), 52, 1), 53, 1), 'hex')::uuid::text,
   reason                 text,
-  format                 smallint not null default 2,
+  format                 smallint not null default 1,
   steps                  jsonb not null,
   retry_interval         interval not null default '10 seconds',
   retry_limit            int,
@@ -34,21 +43,19 @@ create table pgsaga.saga (
   version                int not null default 0,
   progress               text collate "C",
   abort_reason           text,
-  ending                 text check (ending in ('succeeded', 'failed')),
+  ending                 pgsaga.saga_end,
   fresh_keys             jsonb,
   -- Last, behind the steps. Postgres logs an update that stays on its page from the first byte that
   -- changes to the last one. With `status` in front of the steps and `finished_at` behind them,
   -- each success logged the whole row.
-  status                 text not null default 'submitted'
-                           check (status in ('submitted', 'succeeded', 'aborting', 'failed', 'stuck')),
+  status                 text not null default 'submitted' check (status in ('submitted', 'succeeded', 'aborting', 'failed', 'stuck')),
   constraint reason_when_not_well check ((reason is not null) = (status in ('aborting', 'failed', 'stuck'))),
   constraint finished_at_when_finished check ((finished_at is not null) = (status in ('succeeded', 'failed')))
 ) with (
   -- Half a page stays free for the last version of each row. With fillfactor 70 the table became as
   -- large in the end, and its indexes twice as large.
   fillfactor = 50,
-  autovacuum_vacuum_scale_factor = 0.05,
-  autovacuum_analyze_scale_factor = 0.1
+  autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1
 );
 comment on table pgsaga.saga is 'One row for each saga. Applications insert gid and steps; workers do the rest.';
 comment on column pgsaga.saga.status is 'submitted -> succeeded, or -> aborting -> failed; or stuck, which needs a person.';
@@ -110,20 +117,15 @@ create table pgsaga.task (
   lost_isolated  smallint not null default 0,
   isolated       boolean not null default false,
   unknown_before boolean not null default false,
-  op             text not null default 'action' check (op in ('action', 'compensate')),
-  last_outcome   text check (last_outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent')),
+  op             pgsaga.op not null default 'action',
+  last_outcome   pgsaga.attempt_outcome,
   lane           int not null default 1,
   participant    text collate "C" not null default '',
   deadline       timestamptz,
-  interrupt      text check (interrupt in ('unwind', 'skip', 'end'))
+  interrupt      pgsaga.task_interrupt
 ) with (
-  fillfactor = 33,
-  vacuum_truncate = off,
-  autovacuum_vacuum_scale_factor = 0.01,
-  autovacuum_vacuum_threshold = 100,
-  autovacuum_vacuum_insert_scale_factor = 0.05,
-  autovacuum_vacuum_cost_delay = 1,
-  autovacuum_analyze_scale_factor = 0.5
+  fillfactor = 33, vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 100,
+  autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1, autovacuum_analyze_scale_factor = 0.5
 );
 -- Claims. A lane changes only where a task is left to workers that serve it.
 -- control: claim-index
@@ -154,11 +156,11 @@ create table pgsaga.history (
   duration_us int,
   step        smallint,
   status_code smallint,
-  kind        text not null default 'attempt' check (kind in ('attempt', 'decision', 'deadline')),
-  op          text check (op in ('action', 'compensate')),
-  outcome     text check (outcome in ('success', 'failure', 'ongoing', 'unknown', 'unsent')),
+  kind        pgsaga.event_kind not null default 'attempt',
+  op          pgsaga.op,
+  outcome     pgsaga.attempt_outcome,
   message     text,
-  decision    text check (decision in ('abort', 'force', 'retry', 'skip', 'resolve')),
+  decision    pgsaga.decision,
   decided_by  text,
   answer      jsonb,
   primary key (saga_id, seq),
@@ -177,9 +179,7 @@ comment on column pgsaga.history.answer is 'The JSON that a successful action re
 --   counted    the attempt counts against retry_limit
 --   effect     of the op, as the attempt knows it: done; none, and none will come; pending; maybe
 create view pgsaga.outcome (outcome, overrides, counted, effect) as values
-  ('success', true, true, 'done'),
-  ('failure', true, true, 'none'),
-  ('ongoing', true, false, 'pending'),
+  ('success', true, true, 'done'), ('failure', true, true, 'none'), ('ongoing', true, false, 'pending'),
   ('unknown', true, true, 'maybe'),
   ('unsent', false, true, 'none');
 
@@ -191,7 +191,7 @@ create table pgsaga.stuck (
   reason         text not null,
   at             timestamptz not null default clock_timestamp(),
   position       smallint,
-  op             text check (op in ('action', 'compensate')),
+  op             pgsaga.op,
   attempt        int,
   unknown_before boolean,
   last_outcome   text,

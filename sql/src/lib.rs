@@ -13,7 +13,7 @@ pub use describe::{Described, describe, grant};
 pub use schema::{RELEASE, ROLES, SCHEMA_VERSION};
 
 /// The newest row format (`pgsaga.saga.format`) that this release's workers understand.
-pub const FORMAT: i16 = 3;
+pub const FORMAT: i16 = 1;
 
 /// All invariants; `pgsaga doctor` runs them in one REPEATABLE READ snapshot.
 pub const CHECKS: &[Check] = &include!(concat!(env!("OUT_DIR"), "/checks"));

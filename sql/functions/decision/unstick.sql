@@ -26,7 +26,7 @@ begin
       select from pgsaga.history h where h.saga_id = s.id and h.step = u.position and h.op = u.op
         and h.outcome in (select o.outcome from pgsaga.outcome o where o.effect = 'maybe'))),
     case when k.last_outcome in (select o.outcome from pgsaga.outcome o) then k.last_outcome end, s.format, s.bytes,
-    pgsaga.open_lane(s.queue, s.priority),
+    pgsaga.open_lane(s.queue, s.priority, ''),
     coalesce(split_part(split_part(u.url, '/', case when split_part(u.url, '/', 1) like '%:' then 3 else 1 end), '?', 1), ''),
     -- An abort that waits for the pivot continues to wait.
     coalesce(unstick.interrupt, case when u.op = 'action' and s.abort_reason is not null and not pgsaga.is_past_pivot(s, u.position) then 'unwind' end),

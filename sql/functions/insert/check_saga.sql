@@ -8,11 +8,9 @@
 -- error in a fixed order wins: the gid, the read-only columns, the other columns, then step by
 -- step, then the rules of the whole order (check_order).
 --
--- The function is fast because every saga pays for it: one pass, expressions that PL/pgSQL
--- evaluates without SPI, the definition printed once, and what is rare (headers, limits, large or
--- deep payloads) behind one cheap test. Lengths are compared apart from the patterns, because a
--- bounded repetition makes a pattern as slow as it is long. 100,000 rows of two steps took 1.40 s
--- of CPU.
+-- Most sagas do not come here, because check_quickly accepts them. What is rare (headers, limits,
+-- large or deep payloads) is behind one cheap test. Lengths are compared apart from the patterns,
+-- because a bounded repetition makes a pattern as slow as it is long.
 --
 -- The function runs with its owner's rights, because check_order must not be executable by
 -- producers.
@@ -38,10 +36,6 @@ declare
   rest jsonb;
   step_name text;
   step_place text;
-  row_format int := 2;         -- what its URLs need
-  checked record;
-  url text;
-  undo_url text;
   in_seconds boolean;
   entry_count int;
   entry_key text;
@@ -239,34 +233,15 @@ begin
         exit checks;
       end if;
 
-      -- This condition accepts what nearly every step has, URLs with hosts in lower case, in a
-      -- fraction of check_url's time. It accepts nothing that check_url would refuse.
-      url := step ->> 'action';
-      undo_url := coalesce(step -> 'compensate', step -> 'action') #>> '{}';
-      if not coalesce(
-        (url = '' or url like 'https://%' or url like 'http://%')
-        and (undo_url = '' or undo_url like 'https://%' or undo_url like 'http://%')
-        and octet_length(url) + octet_length(undo_url) <= 2048 and url || undo_url !~ '[^]!"$->@-[^-~]'
-        and (url = ''
-          or split_part(url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
-            and octet_length(split_part(split_part(url, '/', 3), ':', 2)) <= 4)
-        and (undo_url = ''
-          or url <> '' and split_part(undo_url, '/', 3) = split_part(url, '/', 3)
-          or split_part(undo_url, '/', 3) ~ '^(?:[a-z][a-z0-9-]*[.])*[a-z][a-z0-9-]*(?::[1-9][0-9]*)?$'
-            and octet_length(split_part(split_part(undo_url, '/', 3), ':', 2)) <= 4), false)
-      then
-        foreach entry_key in array '{action,compensate}'::text[] loop
-          value := step -> entry_key;
-          continue when value is null and entry_key = 'compensate';
-          checked := pgsaga.check_url(value);
-          row_format := greatest(row_format, checked.format);
-          allowed := checked.allowed;
-          if allowed is not null then
-            place := 'step "' || step_name || '": ' || entry_key;
-            exit checks;
-          end if;
-        end loop;
-      end if;
+      foreach entry_key in array '{action,compensate}'::text[] loop
+        value := step -> entry_key;
+        continue when value is null and entry_key = 'compensate';
+        allowed := pgsaga.check_url(value);
+        if allowed is not null then
+          place := 'step "' || step_name || '": ' || entry_key;
+          exit checks;
+        end if;
+      end loop;
 
       if large or deep then
         foreach entry_key in array '{payload,compensate_payload}'::text[] loop
@@ -347,7 +322,7 @@ begin
 
     new.bytes := octet_length(steps_text);
     -- These columns are derived. An INSERT by a role that may set them does not decide them either.
-    if parallel or pivot > 0 or strpos(steps_text, '$') > 0 or new.format is distinct from 2 or new.answers is distinct from false
+    if parallel or pivot > 0 or strpos(steps_text, '$') > 0 or new.format is distinct from 1 or new.answers is distinct from false
        or new.version is distinct from 0
        or num_nonnulls(new.result_mapping, new.timeout_to_fail, new.progress, new.deadline, new.abort_reason, new.ending, new.fresh_keys) > 0
     then
@@ -357,14 +332,11 @@ begin
           new.result_mapping) o;
       exit checks when place is not null;
       new.deadline := greatest(new.created_at, new.run_at) + new.timeout_to_fail;
-      new.format := 2;
+      new.format := 1;
       new.version := 0;
       new.abort_reason := null;
       new.ending := null;
       new.fresh_keys := null;
-    end if;
-    if row_format > 2 then
-      new.format := row_format;
     end if;
     return new;
   end checks;

@@ -1,9 +1,7 @@
 -- version 1: expands
 
 -- Says what is allowed in the place of an action or a compensation that is refused, and null of
--- one that is fine: a text that is empty, names a participant, or is a URL. `format` is then the
--- format of the row (FORMAT in sql/src/lib.rs): an older worker claims no saga that has a newer
--- one. check_saga calls the function for what its own, faster condition does not accept.
+-- one that is fine: a text that is empty, names a participant, or is a URL. check_saga calls it.
 --
 -- The grammar is that of sql/src/contract/url.rs and named_url.rs: a named participant; or http or
 -- https in lower case, a host, optionally a port from 1 to 65535, optionally a path or query of
@@ -22,7 +20,7 @@
 -- count as a repetition and be answered without doing its work. So the INSERT refuses them. Workers
 -- also refuse them where they are written with escapes, which this function does not decode. A
 -- participant's name of digits alone is refused because no worker can be given an address for it.
-create or replace function pgsaga.check_url(value jsonb, out allowed text, out format int)
+create or replace function pgsaga.check_url(value jsonb, out allowed text)
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
   url constant text := case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
@@ -44,7 +42,7 @@ begin
         '|(?:H:){1,3}(?::H){1,4}|(?:H:){1,2}(?::H){1,5}|H:(?::H){1,6}|:(?:(?::H){1,7}|:))[]]'
         '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$', 'H', '[0-9A-Fa-f]{1,4}')))
   then
-    format := case when url like 'participant:%' then 3 else 2 end;
+    allowed := null;
   elsif url like 'participant:%' then
     allowed := 'participant:name/path?query, with a name of 1 to 64 of a-z 0-9 . _ - that starts with a letter or a digit and is not digits alone: up to 2,048 of the characters A-Z a-z 0-9 . _ ~ : @ / ? = & , ; + -, without ..';
   else

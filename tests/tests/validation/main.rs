@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use pgsaga_producer::Definition;
+use pgsaga_sql::FORMAT;
 use pgsaga_sql::contract::NamedUrl;
 use pgsaga_tests::{Cluster, Database, binary};
 use serde_json::value::RawValue;
@@ -243,29 +244,28 @@ fn a_named_url_stays_below_the_url_of_its_participant() {
     assert!(good > 10_000, "{good}");
 }
 
-/// What workers of earlier releases do not know is of a format that they leave alone, on both ways
-/// through the validation; and its participant is the one that workers see.
+/// On both ways through the validation the participant is the one that workers see.
 #[tokio::test]
-async fn a_saga_that_names_a_participant_is_of_its_own_format_and_its_task_is_for_the_participant() {
+async fn the_first_task_is_for_the_participant_of_the_first_step() {
     let db = Database::new().await;
     let named = r#"[{"name": "a", "action": "participant:stock/x?y"}]"#;
     let url = r#"[{"name": "a", "action": "https://stock:80/x?y"}]"#;
     let undone = r#"[{"name": "a", "action": "https://stock/x", "compensate": "participant:stock.eu/y"}]"#;
-    // A saga of another queue goes through the whole validation.
-    for (steps, queue, format, participant) in [
-        (named, "default", 3, "participant:stock"),
-        (named, "slow", 3, "participant:stock"),
-        (url, "default", 2, "stock:80"),
-        (url, "slow", 2, "stock:80"),
-        (undone, "default", 3, "stock"),
-        (undone, "slow", 3, "stock"),
+    // A saga with a limit goes through the whole validation.
+    for (steps, limit, participant) in [
+        (named, None, "participant:stock"),
+        (named, Some(1), "participant:stock"),
+        (url, None, "stock:80"),
+        (url, Some(1), "stock:80"),
+        (undone, None, "stock"),
+        (undone, Some(1), "stock"),
     ] {
         let row: (i16, bool) = sqlx::query_as(
-            "insert into pgsaga.saga (steps, queue) values ($1::text::jsonb, $2)
+            "insert into pgsaga.saga (steps, retry_limit) values ($1::text::jsonb, $2)
              returning format, bytes = octet_length(steps::text)",
         )
         .bind(steps)
-        .bind(queue)
+        .bind(limit)
         .fetch_one(db.pool())
         .await
         .unwrap();
@@ -274,8 +274,8 @@ async fn a_saga_that_names_a_participant_is_of_its_own_format_and_its_task_is_fo
                 .fetch_one(db.pool())
                 .await
                 .unwrap();
-        assert_eq!((row, task.0), ((format, true), format), "{steps} {queue}");
-        assert_eq!(task.1, participant, "{steps} {queue}");
+        assert_eq!((row, task.0), ((FORMAT, true), FORMAT), "{steps} {limit:?}");
+        assert_eq!(task.1, participant, "{steps} {limit:?}");
     }
 }
 

@@ -111,7 +111,7 @@ async fn the_row_keeps_the_order_and_whether_answers_are_used() {
         assert!((bytes - 2..=bytes).contains(&row.2), "{row:?} {steps}");
         assert_eq!(
             (row.0.as_deref(), row.1, row.3, row.4, row.5),
-            (progress, answers, true, 2, 0),
+            (progress, answers, true, 1, 0),
             "{steps}"
         );
     }
@@ -161,7 +161,7 @@ async fn what_the_schema_itself_keeps_cannot_be_inserted() {
     .fetch_one(db.pool())
     .await
     .unwrap();
-    assert_eq!(row, "16,f,0,2");
+    assert_eq!(row, "16,f,0,1");
 }
 
 #[tokio::test]
@@ -192,4 +192,74 @@ async fn a_producer_s_own_rights_suffice_for_every_extra() {
     .execute(&mut *connection)
     .await
     .unwrap();
+}
+
+/// check_saga costs several times what check_quickly does, so a usual saga must not need it.
+#[tokio::test]
+async fn a_usual_saga_is_accepted_by_the_quick_check() {
+    let db = Database::new().await;
+    sqlx::query("alter table pgsaga.saga disable trigger check_saga").execute(db.pool()).await.unwrap();
+    let named = |reserve: &str, release: &str, charge: &str| {
+        format!(
+            r#"[{{"name": "stock", "action": "{reserve}", "compensate": "{release}", "payload": {{"sku": 7, "text": "\"name\": "}}}},
+               {{"name": "payment", "action": "{charge}"}}]"#
+        )
+    };
+    let hosts = named(
+        "https://stock.internal/reserve",
+        "http://stock/release",
+        "http://pay.example.com:18080/charge?x=1",
+    );
+    let three = hosts.replace("}]", r#"}, {"action": "", "payload": {"a": [{"b": [[1], {"c": "{["}]}]}}]"#);
+    let headers = hosts.replace(
+        r#""name": "payment""#,
+        r#""name": "payment", "headers": {"X-Tenant": "acme", "authorization": "Bearer a"}"#,
+    );
+    for (shape, steps, labels, headers_of_all) in [
+        ("named steps and hosts", hosts.clone(), None, None),
+        (
+            "steps without names",
+            r#"[{"action": "http://a/x"}, {"action": "http://a/y", "compensate": ""}]"#.into(),
+            None,
+            None,
+        ),
+        (
+            "addresses",
+            named("http://10.0.0.17:8080/reserve", "http://127.0.0.1/", "http://255.255.255.255:65"),
+            None,
+            None,
+        ),
+        (
+            "participants",
+            named("participant:stock/reserve", "participant:stock/release", "participant:pay-2/charge"),
+            None,
+            None,
+        ),
+        ("headers of a step", headers, None, None),
+        ("three steps, nested payloads", three, None, None),
+        (
+            "labels and headers",
+            hosts.clone(),
+            Some(r#"{"tenant": "acme", "kind": "order/new"}"#),
+            Some(r#"{"traceparent": "00-a-b-01"}"#),
+        ),
+        (
+            "a large payload",
+            hosts.replace("\"sku\": 7", &format!(r#""sku": "{}""#, "x".repeat(100_000))),
+            None,
+            None,
+        ),
+    ] {
+        let quick: bool = sqlx::query_scalar(
+            "insert into pgsaga.saga (steps, queue, labels, headers) values ($1::text::jsonb, 'orders', $2::text::jsonb, $3::text::jsonb)
+             returning bytes = octet_length(steps::text)",
+        )
+        .bind(steps)
+        .bind(labels)
+        .bind(headers_of_all)
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+        assert!(quick, "{shape}");
+    }
 }

@@ -136,16 +136,15 @@ async fn no_value_of_a_row_costs_more_than_its_own_saga() {
 async fn a_word_that_no_worker_knows_is_named() {
     let mut scene = Scene::new().await;
     let words = [
-        ("last_outcome", "success, failure, ongoing, unknown, unsent"),
-        ("interrupt", "unwind, skip, end"),
-        ("op", "action, compensate"),
+        ("last_outcome", "attempt_outcome", "success, failure, ongoing, unknown, unsent"),
+        ("interrupt", "task_interrupt", "unwind, skip, end"),
+        ("op", "op", "action, compensate"),
     ];
     let mut expected = Vec::new();
-    for (column, allowed) in words {
+    for (column, domain, allowed) in words {
         let id = write(&scene, "sequential", column).await;
         let sql = format!(
-            "alter table pgsaga.task drop constraint task_{column}_check;
-             alter table pgsaga.stuck drop constraint if exists stuck_{column}_check;
+            "alter domain pgsaga.{domain} drop constraint {domain}_check;
              update pgsaga.task set {column} = 'later' where saga_id = {id}"
         );
         scene.pool().execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
