@@ -8,6 +8,7 @@ pub(crate) mod jobs;
 pub(crate) mod latency;
 pub(crate) mod producers;
 pub(crate) mod steady;
+mod usual;
 
 use std::time::Duration;
 
