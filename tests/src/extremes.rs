@@ -74,8 +74,10 @@ pub async fn extremes(pool: &PgPool) -> Vec<Extreme> {
     let mut columns_before = 0;
     for (table, _) in TABLES {
         let columns: Vec<(String, String, bool)> = sqlx::query_as(
-            "select attname::text, format_type(atttypid, null), attnotnull from pg_attribute
-             where attrelid = ('pgsaga.' || $1)::regclass and attnum > 0 and not attisdropped order by attnum",
+            // A domain takes the values of its type that it allows.
+            "select a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null), a.attnotnull
+             from pg_attribute a join pg_type t on t.oid = a.atttypid
+             where a.attrelid = ('pgsaga.' || $1)::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
         )
         .bind(table)
         .fetch_all(pool)
