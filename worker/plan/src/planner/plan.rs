@@ -27,7 +27,7 @@ pub enum TaskPlan {
         /// The wait before it.
         wait: Wait,
         /// The saga unwinds as soon as this op, a pivot that was called, has definitely failed.
-        /// The next task bears [`Interrupt::Unwind`].
+        /// The next task bears [`crate::Interrupt::Unwind`].
         awaited: bool,
     },
     /// The task goes back as it is, with the end of its wait. Nothing is recorded.

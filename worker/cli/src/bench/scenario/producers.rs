@@ -1,5 +1,5 @@
-//! Single INSERTs of many clients, and the same INSERTs into a bare table: of each usual shape without
-//! workers, and of one shape while other producers keep the workers busy.
+//! Single INSERTs of many clients, and the same INSERTs into a bare table: of each usual shape
+//! without workers, and of one shape while other producers keep the workers busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
