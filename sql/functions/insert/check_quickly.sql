@@ -17,6 +17,7 @@
 create or replace function pgsaga.check_quickly() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  steps_text constant text := new.steps::text;
   -- Null where steps is no array of objects.
   outline constant text := case when not jsonb_path_exists(new.steps, 'strict $[*] ? (@.type() != "object")', silent => true)
     then replace(replace(replace(replace(replace(replace(replace(
@@ -24,20 +25,20 @@ declare
       '"name": ', E'\x01'), '"action": ', E'\x02'), '"headers": ', E'\x03'), '"compensate": ', E'\x04'),
       '"http://', E'\x05'), '"https://', E'\x05'), '"participant:', E'\x06') end;
 begin
-  new.bytes := octet_length(new.steps::text);
-  if (new.status = 'submitted' and new.priority between 0 and 3 and new.format = 1 and not new.answers and new.version = 0
+  new.bytes := case when
+    new.status = 'submitted' and new.priority between 0 and 3 and new.format = 1 and not new.answers and new.version = 0
     and new.retry_interval = interval '10 seconds' and new.request_timeout = interval '3 seconds'
     and num_nonnulls(new.reason, new.result, new.finished_at, new.retry_limit, new.run_at, new.timeout_to_fail,
       new.compensate_retry_limit, new.result_mapping, new.progress, new.deadline, new.abort_reason, new.ending, new.fresh_keys) = 0
     and octet_length(new.gid) <= 128 and octet_length(new.queue) <= 64
     -- So short a text has no URL over its limit, and no payload.
-    and octet_length(outline) <= 2048 and new.bytes <= 1048576
+    and octet_length(outline) <= 2048 and octet_length(steps_text) <= 1048576
     -- Two equal names, or a payload that is nested too deep. Strict, because lax mode would apply
     -- the condition to each step.
     and not jsonb_path_exists(new.steps, 'strict $ ? (@[0].name == @[1].name || @[0].name == @[2].name || @[1].name == @[2].name
       || exists(@.**{66}))')
     -- A payload that refers to an answer has a key that begins with a dollar sign.
-    and strpos(new.steps::text, '"$') = 0
+    and strpos(steps_text, '"$') = 0
     and outline !~ E'\x01"[^"]{65}'
     and case when num_nonnulls(new.labels, new.headers) = 0 and strpos(outline, E'\x03') = 0 then true
       else pgsaga.check_extras_quickly(new.labels, new.headers, outline) end
@@ -51,10 +52,8 @@ begin
       '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?'
       '(?:/[]!$%(-:<>@-Z_a-~[-]*(?:[?&;][]!$%(-:<>@-Z_ac-fh-np-su-~[-][]!$%(-:<=>@-Z_a-~[-]*)*)?'
       '|\x06[a-z][a-z0-9_-]{0,30}/[A-Za-z0-9_~:@/-]*|")"'
-      '|, \x03[{](?:"[A-Za-z0-9._-]+": "[]!#-Z^-~ [-]*"(?:, )?)*[}])+[}][],] ?)+$')) is not true
-  then
-    new.bytes := 0;
-  end if;
+      '|, \x03[{](?:"[A-Za-z0-9._-]+": "[]!#-Z^-~ [-]*"(?:, )?)*[}])+[}][],] ?)+$')
+  then octet_length(steps_text) else 0 end;
   return new;
 end
 $$;

@@ -100,7 +100,7 @@ async fn a_service_that_answers_before_the_effect_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(has_node), ignore = "needs node: apt-get install nodejs")]
 async fn a_service_that_undoes_what_was_not_done_is_named() {
-    is_named("undoes-what-was-not-done", "dead-worker", "the worker dies after").await;
+    is_named("undoes-what-was-not-done", "dead-worker", "claim").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

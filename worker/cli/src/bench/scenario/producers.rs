@@ -112,8 +112,9 @@ async fn beside_busy_workers(
         let busy = bench.plan(bench.shape(2), 1);
         let stub = Arc::new(Stub::start(Times::new(1)).await?);
         let mut load = Load::start(&database.url, Plan { producers: 1, ..busy }, stub).await?;
-        let stub = Stub::start(Times::new(1)).await?;
-        let shape = Usual::new("the_bench_s", &bench.shape(2).steps_json(&stub)?);
+        // One of its own: the busy producers count the sagas that end at theirs.
+        let clients_stub = Stub::start(Times::new(1)).await?;
+        let shape = Usual::new("the_bench_s", &bench.shape(2).steps_json(&clients_stub)?);
         let rate = inserts(bench, database, screen, &shape, clients, into).await;
         workers.check()?;
         load.stop().await.and(rate)
