@@ -10,7 +10,7 @@ declare
 begin
   -- One at a time: catalogs do not wait for each other, they fail.
   perform pg_advisory_xact_lock(8101820131131283);
-  foreach role in array array['pgsaga_owner', 'pgsaga_producer', 'pgsaga_worker', 'pgsaga_reader', 'pgsaga_operator'] loop
+  foreach role in array array['pgsaga_owner', 'pgsaga_producer', 'pgsaga_completer', 'pgsaga_worker', 'pgsaga_reader', 'pgsaga_operator'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = role) then
       begin
         execute format('create role %I nologin', role);

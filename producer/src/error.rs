@@ -3,7 +3,7 @@ use pgsaga_sql::describe;
 
 use crate::validate::Invalid;
 
-/// Why a saga cannot be submitted, awaited or aborted.
+/// Why a saga cannot be submitted, awaited, aborted or completed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -82,6 +82,40 @@ pub enum Error {
     Reason {
         /// The gid given.
         gid: String,
+        /// In the database's words.
+        why: String,
+    },
+
+    /// There is no saga of this gid, or it has no step of this name, or its transaction has not
+    /// committed.
+    #[error("step {step} of saga {gid} cannot be completed: {why}; is its transaction committed?")]
+    NothingToComplete {
+        /// The gid given.
+        gid: String,
+        /// The step given.
+        step: String,
+        /// In the database's words.
+        why: String,
+    },
+
+    /// Another completion came first, or the op is over, or has not begun.
+    #[error("step {step} of saga {gid} cannot be completed: {why}")]
+    NotCompleted {
+        /// The gid given.
+        gid: String,
+        /// The step given.
+        step: String,
+        /// In the database's words.
+        why: String,
+    },
+
+    /// The completion is refused.
+    #[error("the completion of step {step} of saga {gid} is refused: {why}")]
+    Completion {
+        /// The gid given.
+        gid: String,
+        /// The step given.
+        step: String,
         /// In the database's words.
         why: String,
     },

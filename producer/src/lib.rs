@@ -4,6 +4,7 @@
     allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")
 )]
 
+mod complete;
 mod definition;
 mod error;
 mod saga;
@@ -11,6 +12,7 @@ mod submit;
 mod validate;
 mod wait;
 
+pub use complete::{Completion, complete};
 pub use definition::Definition;
 pub use error::{Error, WaitError};
 pub use pgsaga_sql::contract::SagaStatus;

@@ -39,8 +39,8 @@ impl Status {
     }
 }
 
-/// How statements are sent. [`Saga::submit`], [`submit_many`], [`status`] and [`abort`] use the
-/// default.
+/// How statements are sent. [`Saga::submit`], [`submit_many`], [`status`], [`abort`] and
+/// [`complete`](crate::complete) use the default.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     pub(crate) persistent: bool,

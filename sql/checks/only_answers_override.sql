@@ -1,5 +1,6 @@
 -- Only the participant's own answer overrides that it accepted an op: after a try that ended
--- ongoing or unknown, no refusal is recorded that has no status code of an answer.
+-- ongoing or unknown, no refusal is recorded that has no status code of an answer, and that nobody
+-- has reported by a completion.
 select s.gid, h.op || ' of step ' || h.step || ' was refused without an answer (seq ' || h.seq || ') after it may have taken effect (seq '
   || p.seq || ')' as found
 from pgsaga.history h
@@ -10,3 +11,6 @@ cross join lateral (
     and b.outcome in (select o.outcome from pgsaga.outcome o where o.effect in ('pending', 'maybe'))
 ) p
 where h.kind = 'attempt' and h.outcome = 'failure' and h.status_code is null and p.seq is not null
+  and not exists (
+    select from pgsaga.history c
+    where c.saga_id = h.saga_id and c.step = h.step and c.op = h.op and c.kind = 'completion' and c.outcome = 'failure' and c.seq < h.seq)

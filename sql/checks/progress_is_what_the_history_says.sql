@@ -1,5 +1,6 @@
--- An unfinished parallel saga's progress says of each step what its tasks, its stuck steps and the
--- history say. More characters than a saga may have steps are named by rows_can_be_read.
+-- The progress of an unfinished saga, where its row keeps it, says of each step what its tasks, its
+-- stuck steps and the history say. More characters than a saga may have steps are named by
+-- rows_can_be_read.
 select s.gid, 'step ' || p.step || ' stands as "' || p.state || '": action '
   || case when h.done then 'done' else 'not done' end || ', compensation ' || case when h.undone then 'done' else 'not done' end
   || ', tasks: ' || coalesce(t.ops, 'none') || ', stuck: ' || coalesce(k.ops, 'none') as found
@@ -18,14 +19,16 @@ left join (
   select saga_id, position, string_agg(op, ', ') as ops from pgsaga.stuck group by saga_id, position
 ) k on k.saga_id = s.id and k.position = p.step
 cross join lateral (
-  select coalesce(bool_or(op = 'action' and outcome = 'success' or decision = 'skip'), false) as done,
-    coalesce(bool_or(op = 'compensate' and outcome = 'success' or decision = 'skip'), false) as undone,
-    coalesce(bool_or(op = 'action'), false) as tried
+  select coalesce(bool_or(kind = 'attempt' and op = 'action' and outcome = 'success' or decision = 'skip'), false) as done,
+    coalesce(bool_or(kind = 'attempt' and op = 'compensate' and outcome = 'success' or decision = 'skip'), false) as undone,
+    coalesce(bool_or(kind = 'attempt' and op = 'action'), false) as tried,
+    coalesce(bool_or(kind = 'completion' and op = 'action' and outcome = 'success'), false) as reported
   from pgsaga.history where saga_id = s.id and step = p.step
 ) h
 where length(s.progress) <> s.step_count
   or not case p.state
     when '.' then not h.tried and t.ops is null and k.ops is null
+    when 'r' then h.reported and not h.tried and t.ops is null and k.ops is null
     when 'a' then t.ops = 'action' and k.ops is null
     when 'd' then h.done and t.ops is null and k.ops is null
     when 'v' then t.ops is null and k.ops is null

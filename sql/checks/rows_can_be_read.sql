@@ -36,10 +36,10 @@ with open as materialized (
     'an array of 1 to 1,000 objects'
   from open s where s.step_count is null or s.step_count not between 1 and 1000
   union all
-  select s.gid, null, 'steps[' || e.position || ']', left(e.body::text, 200), 'an object with a string action; its compensate and its name are strings'
+  select s.gid, null, 'steps[' || e.position || ']', left(e.body::text, 200), 'an object with a string action or a number wait_seconds; its compensate and its name are strings'
   from open s
   cross join lateral jsonb_array_elements(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) with ordinality as e (body, position)
-  where jsonb_typeof(e.body) <> 'object' or jsonb_typeof(e.body -> 'action') is distinct from 'string'
+  where jsonb_typeof(e.body) <> 'object' or (jsonb_typeof(e.body -> 'action') is not distinct from 'string') = (jsonb_typeof(e.body -> 'wait_seconds') is not distinct from 'number')
     or jsonb_typeof(e.body -> 'compensate') <> 'string' or jsonb_typeof(e.body -> 'name') <> 'string'
   union all
   select coalesce(s.gid, 'saga id ' || t.saga_id), 'task ' || t.id, v.name, v.found, v.allowed
@@ -49,6 +49,7 @@ with open as materialized (
   cross join lateral (values
     ('saga_id', t.saga_id::text, s.id is not null or exists (select from pgsaga.saga f where f.id = t.saga_id), 'the id of a saga'),
     ('run_at', t.run_at::text, t.run_at >= 'epoch' and t.run_at < '10000-01-01 00:00:00+00', 'from 1970 to 9999'),
+    ('wait_ends_at', t.wait_ends_at::text, t.wait_ends_at >= 'epoch' and t.wait_ends_at < '10000-01-01 00:00:00+00', 'nothing, or from 1970 to 9999'),
     ('deadline', t.deadline::text, t.deadline >= 'epoch' and t.deadline < '11000-01-01 00:00:00+00', 'nothing, or from 1970 to 10999'),
     ('epoch', t.epoch::text, t.epoch between 0 and 2000000000, 'from 0 to 2,000,000,000'),
     ('attempt', t.attempt::text, t.attempt between 1 and 1000000000, 'from 1 to 1,000,000,000'),

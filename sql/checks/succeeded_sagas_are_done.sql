@@ -5,8 +5,8 @@ select s.gid, 'succeeded, with ' || coalesce(h.done, 0) || ' of ' || steps.all |
 from pgsaga.saga s
 cross join lateral (select jsonb_array_length(case when jsonb_typeof(s.steps) = 'array' then s.steps else '[]' end) as all) steps
 left join (
-  select saga_id, count(distinct step) filter (where op = 'action' and outcome = 'success' or decision = 'skip') as done,
-    count(*) filter (where op = 'compensate') as undone, coalesce(bool_or(decision = 'resolve'), false) as resolved
+  select saga_id, count(distinct step) filter (where kind = 'attempt' and op = 'action' and outcome = 'success' or decision = 'skip') as done,
+    count(*) filter (where kind = 'attempt' and op = 'compensate') as undone, coalesce(bool_or(decision = 'resolve'), false) as resolved
   from pgsaga.history group by saga_id
 ) h on h.saga_id = s.id
 where s.status = 'succeeded' and h.resolved is not true

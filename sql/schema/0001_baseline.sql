@@ -6,7 +6,8 @@ create domain pgsaga.saga_end as text check (value in ('succeeded', 'failed'));
 create domain pgsaga.op as text check (value in ('action', 'compensate'));
 create domain pgsaga.attempt_outcome as text check (value in ('success', 'failure', 'ongoing', 'unknown', 'unsent'));
 create domain pgsaga.task_interrupt as text check (value in ('unwind', 'skip', 'end'));
-create domain pgsaga.event_kind as text check (value in ('attempt', 'decision', 'deadline'));
+create domain pgsaga.completion as text check (value in ('success', 'failure'));
+create domain pgsaga.event_kind as text check (value in ('attempt', 'completion', 'decision', 'deadline'));
 create domain pgsaga.decision as text check (value in ('abort', 'force', 'retry', 'skip', 'resolve'));
 
 -- One row for each saga. An application inserts the row, and workers update it at its few changes
@@ -45,6 +46,7 @@ create table pgsaga.saga (
   abort_reason           text,
   ending                 pgsaga.saga_end,
   fresh_keys             jsonb,
+  completions            jsonb,
   -- Last, behind the steps. Postgres logs an update that stays on its page from the first byte that
   -- changes to the last one. With `status` in front of the steps and `finished_at` behind them,
   -- each success logged the whole row.
@@ -64,11 +66,12 @@ comment on column pgsaga.saga.deadline is 'timeout_to_fail after the later of in
 comment on column pgsaga.saga.bytes is 'Size of steps as text.';
 comment on column pgsaga.saga.answers is 'Some payload, or the result, refers to a step''s answer.';
 comment on column pgsaga.saga.version is 'Raised by every change of progress or direction. A settle of a parallel saga names the version of its plan.';
-comment on column pgsaga.saga.progress is 'One character for each step, in parallel sagas only: . waiting, a its action has a task, d done, v ended without effect, '
-  'm may have taken effect, c its compensation has a task, u undone, s action stuck, x compensation stuck.';
+comment on column pgsaga.saga.progress is 'One character for each step, in sagas that are parallel or have a step that waits: . waiting, r reported before its turn, '
+  'a its action has a task, d done, v ended without effect, m may have taken effect, c its compensation has a task, u undone, s action stuck, x compensation stuck.';
 comment on column pgsaga.saga.abort_reason is 'Why the saga rolled back, or rolls back unless its pivot, which was called, succeeds.';
 comment on column pgsaga.saga.ending is 'The end that a person decided (force, resolve) while calls were in flight: it applies when the last call has ended.';
 comment on column pgsaga.saga.fresh_keys is 'The number of fresh idempotency keys that retry gave to each op, as {"<step>/<op>": 1}.';
+comment on column pgsaga.saga.completions is 'What pgsaga.complete reported of each op, as {"<step>/<op>": "success"}.';
 
 -- A lane holds tasks of one priority class of one queue. Its first saga creates it. A claim walks
 -- each lane by run_at, from the watermark of the lane.
@@ -122,7 +125,10 @@ create table pgsaga.task (
   lane           int not null default 1,
   participant    text collate "C" not null default '',
   deadline       timestamptz,
-  interrupt      pgsaga.task_interrupt
+  interrupt      pgsaga.task_interrupt,
+  completion     pgsaga.completion,
+  wait           interval,
+  wait_ends_at   timestamptz
 ) with (
   fillfactor = 33, vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 100,
   autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1, autovacuum_analyze_scale_factor = 0.5
@@ -142,6 +148,9 @@ comment on column pgsaga.task.unknown_before is 'An earlier attempt of this op e
 comment on column pgsaga.task.participant is 'The participant that the task calls: host and port as the URL writes them. Claims leave out participants that do not respond.';
 comment on column pgsaga.task.deadline is 'The saga''s deadline while the saga can still roll back. No wait exceeds it.';
 comment on column pgsaga.task.interrupt is 'The worker that claims the task plans again instead of calling: the saga rolls back, the op counts as done, or the saga ends.';
+comment on column pgsaga.task.completion is 'What pgsaga.complete reported of the op. It stands beside the interrupt, and is as much part of the fence.';
+comment on column pgsaga.task.wait is 'How long the op waits for a completion; null = it does not wait.';
+comment on column pgsaga.task.wait_ends_at is 'No call before this time. A task that is claimed earlier goes back.';
 
 -- The events of sagas, append-only. `seq` orders the events of a saga, because each is taken under
 -- the lock of the saga or of its only task. Functions create and drop the partitions
@@ -164,14 +173,13 @@ create table pgsaga.history (
   decided_by  text,
   answer      jsonb,
   primary key (saga_id, seq),
-  constraint attempt_is_whole check (kind <> 'attempt'
-    or (step is not null and op is not null and attempt is not null and outcome is not null)),
+  constraint attempt_is_whole check (kind <> 'attempt' or (step is not null and op is not null and attempt is not null and outcome is not null)),
   constraint decision_is_a_decision check (decision is null or kind = 'decision')
 ) partition by range (saga_id);
-comment on table pgsaga.history is 'Append-only: one row for each finished attempt, each decision of a person, and a deadline that rolled the saga back.';
+comment on table pgsaga.history is 'Append-only: one row for each finished attempt, completion and decision of a person, and a deadline that rolled the saga back.';
 comment on column pgsaga.history.at is 'The end of the attempt, by the database''s clock.';
 comment on column pgsaga.history.duration_us is 'Microseconds, measured by the worker; null when the worker was lost.';
-comment on column pgsaga.history.answer is 'The JSON that a successful action returned, if the saga refers to it.';
+comment on column pgsaga.history.answer is 'The JSON that a successful action or its completion returned; an action''s only if the saga refers to it.';
 
 -- What each outcome of an attempt means. `Outcome` of pgsaga-plan says the same; a test compares
 -- both.
@@ -266,8 +274,7 @@ comment on column pgsaga.home.system_identifier is 'Of the cluster that workers 
 create view pgsaga.saga_timeline as
   select s.gid, h.seq, h.at, h.kind,
          coalesce(s.steps -> (h.step - 1) ->> 'name', lpad(h.step::text, greatest(2, length(h.step::text)), '0')) as step,
-         h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker,
-         h.decision, h.decided_by, h.answer
+         h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker, h.decision, h.decided_by, h.answer
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
 -- For doctor and people: the steps that each step waits for, in every saga. Names are looked up in
@@ -328,12 +335,10 @@ create view pgsaga.queues as
 create view pgsaga.saga_stats as
   select
     (select count(*) from (
-       select distinct t.saga_id from pgsaga.task t
-       where not exists (select from pgsaga.stuck k where k.saga_id = t.saga_id)) o) as open,
+       select distinct t.saga_id from pgsaga.task t where not exists (select from pgsaga.stuck k where k.saga_id = t.saga_id)) o) as open,
     (select count(distinct k.saga_id) from pgsaga.stuck k) as stuck,
     coalesce(now.at - (
-               select greatest(least(s.created_at, now.at), 'epoch')
-               from (select t.saga_id from pgsaga.task t order by t.saga_id) o
+               select greatest(least(s.created_at, now.at), 'epoch') from (select t.saga_id from pgsaga.task t order by t.saga_id) o
                cross join lateral (select i.created_at from pgsaga.saga i where i.id = o.saga_id offset 0) s
                order by o.saga_id limit 1), interval '0') as oldest_open_age,
     coalesce(now.at - (select greatest(least(min(k.at), now.at), 'epoch') from pgsaga.stuck k having count(*) > 0), interval '0') as longest_stuck_age,
@@ -343,13 +348,11 @@ create view pgsaga.saga_stats as
                from (select t.saga_id, t.step, t.op from pgsaga.task t where t.attempt > 1 order by t.saga_id limit 1000) r
                cross join lateral (
                  select h.at from pgsaga.history h
-                 where h.saga_id = r.saga_id and h.kind = 'attempt' and h.step = r.step and h.op = r.op order by h.seq limit 1) f), interval '0')
-      as longest_retry_age
+                 where h.saga_id = r.saga_id and h.kind = 'attempt' and h.step = r.step and h.op = r.op order by h.seq limit 1) f), interval '0') as longest_retry_age
   from (select clock_timestamp() as at) now;
 comment on view pgsaga.saga_stats is 'Counts and ages of the unfinished sagas, in one row.';
 
--- Silence is measured by the database's clock. Workers do not use it: they watch each other's
--- counters.
+-- Silence by the database's clock. Workers do not use it: they watch each other's counters.
 create view pgsaga.worker_stats as
   select w.id, w.host, w.pid, w.version, w.started_at, now.at - greatest(least(w.seen_at, '9999-12-31'), 'epoch') as silent_for, w.lease_ms * interval '1 millisecond' as lease,
     not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond' as alive
@@ -361,8 +364,7 @@ create view pgsaga.table_stats as
   select t.name as table_name, coalesce(sum(c.n_dead_tup), 0)::bigint as dead_rows,
     coalesce(sum(pg_total_relation_size(c.relid)), 0)::bigint as bytes
   from (values ('task'), ('saga'), ('history')) t (name)
-  left join pg_stat_user_tables c
-    on c.schemaname = 'pgsaga' and (c.relname = t.name or t.name = 'history' and c.relname like 'history\_%')
+  left join pg_stat_user_tables c on c.schemaname = 'pgsaga' and (c.relname = t.name or t.name = 'history' and c.relname like 'history\_%')
   group by t.name;
 comment on view pgsaga.table_stats is 'Dead rows according to the statistics, and size including indexes and TOAST.';
 
@@ -372,17 +374,15 @@ create view pgsaga.open_transactions as
   select 'session' as kind, a.pid, null as gid, a.usename::text as "user", a.application_name as application, a.state,
     a.xact_start as since, clock_timestamp() - a.xact_start as age
   from pg_stat_activity a
-  where a.datname = current_database() and a.pid <> pg_backend_pid() and a.xact_start is not null
-    and (a.backend_xid is not null or a.backend_xmin is not null)
+  where a.datname = current_database() and a.pid <> pg_backend_pid() and a.xact_start is not null and (a.backend_xid is not null or a.backend_xmin is not null)
   union all
   select 'prepared', null, p.gid, p.owner::text, null, null, p.prepared, clock_timestamp() - p.prepared
-  from pg_prepared_xacts p
-  where p.database = current_database();
+  from pg_prepared_xacts p where p.database = current_database();
 comment on view pgsaga.open_transactions is 'Transactions that keep vacuum from removing rows that died after their start.';
 
 -- Rights, as few as possible. Rights on a function stand in the function's file.
 revoke all on schema pgsaga from public;
-grant usage on schema pgsaga to pgsaga_producer, pgsaga_worker, pgsaga_reader, pgsaga_operator;
+grant usage on schema pgsaga to pgsaga_producer, pgsaga_completer, pgsaga_worker, pgsaga_reader, pgsaga_operator;
 grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, queue, priority, run_at, timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
 -- ORMs read back what the database has chosen. What other applications wrote (steps, headers,
 -- labels) is not for every producer.

@@ -125,6 +125,15 @@ impl Scene {
         self.healthy().await;
     }
 
+    /// Calls `pgsaga.complete` with these arguments, written as SQL.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn complete(&self, arguments: &str) -> Result<String, sqlx::Error> {
+        let complete = format!("select pgsaga.complete({arguments})");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(complete)).fetch_one(self.pool()).await
+    }
+
     /// A saga's tries as `"pay action 2 unknown"`.
     pub async fn history(&self, gid: &str) -> Vec<String> {
         sqlx::query_scalar(
@@ -253,6 +262,12 @@ impl SagaSpec<'_> {
     pub fn column(mut self, name: &'static str, literal: &str) -> Self {
         self.columns.push((name, literal.to_owned()));
         self
+    }
+
+    /// The last step waits for a completion instead of calling somebody.
+    #[must_use]
+    pub fn waits(self, seconds: f64) -> Self {
+        self.with("action", Value::Null).with("wait_seconds", json!(seconds))
     }
 
     /// The steps as they are inserted.

@@ -35,6 +35,14 @@ impl Step {
         self.set("action", &url.into())
     }
 
+    /// Waits up to this time for a completion, up to 365 days, instead of calling somebody: for a
+    /// person, or for a service that reports by itself ([`complete`](crate::complete)). Without a
+    /// completion the step counts as possibly done, and the saga rolls back. Such a step has no
+    /// action.
+    pub fn wait(self, time: Duration) -> Self {
+        self.set_seconds("wait_seconds", time)
+    }
+
     /// Sets the URL that undoes the action. Without it there is nothing to undo.
     pub fn compensate(self, url: impl Into<String>) -> Self {
         self.set("compensate", &url.into())

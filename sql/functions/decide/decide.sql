@@ -13,8 +13,18 @@ begin
     when 'resolve-failed' then return pgsaga.resolve(gid, 'failed', comment);
     when 'abort' then return pgsaga.abort(gid, comment);
     when 'force' then return pgsaga.force(gid, comment);
+    when 'complete-success', 'complete-failure' then
+      -- The op of the step that is queued or stuck.
+      return pgsaga.complete(gid, step, substr(decision, 10), comment => comment, op => (
+        select stands.op from pgsaga.saga s
+        cross join lateral (
+          select t.op, t.step as position from pgsaga.task t where t.saga_id = s.id
+          union all
+          select k.op, k.position from pgsaga.stuck k where k.saga_id = s.id
+        ) stands
+        where s.gid = decide.gid and pgsaga.step_name(s.steps, stands.position) = decide.step limit 1));
     else raise exception using errcode = 'invalid_parameter_value',
-      message = format('decision: found %s; allowed: retry, retry-fresh, skip, resolve-succeeded, resolve-failed, abort, force',
+      message = format('decision: found %s; allowed: retry, retry-fresh, skip, resolve-succeeded, resolve-failed, abort, force, complete-success, complete-failure',
                        coalesce(to_json(left(decision, 64))::text, 'nothing'));
   end case;
 end

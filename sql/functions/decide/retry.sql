@@ -1,8 +1,9 @@
 -- version 1: expands
 
--- Tries the stuck steps of a saga again, under the same idempotency keys. With `fresh_key` the keys
--- are new. A participant that remembers its refusal needs a new key. A new key is safe only where
--- every try was definitely refused; where one was not, the work could be done twice.
+-- Tries the stuck steps of a saga again, under the same idempotency keys. What was reported of a
+-- stuck op is forgotten, and a step that waits for a completion waits anew. With `fresh_key` the
+-- keys are new. A participant that remembers its refusal needs a new key. A new key is safe only
+-- where every try was definitely refused; where one was not, the work could be done twice.
 create or replace function pgsaga.retry(gid text, comment text default null, fresh_key boolean default false) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -18,12 +19,15 @@ begin
   s := pgsaga.lock_saga(gid);
   if s.status <> 'stuck' then
     -- Without a stuck step, the task that waits for its next try runs now. A saga whose `run_at`
-    -- has not come yet does not wait for a try.
+    -- has not come yet does not wait for a try, and neither does an op that waits for a completion.
     update pgsaga.task set run_at = clock_timestamp()
-      where saga_id = s.id and worker is null and run_at > clock_timestamp() and coalesce(s.run_at <= clock_timestamp(), true);
+      where saga_id = s.id and worker is null and run_at > clock_timestamp() and coalesce(s.run_at <= clock_timestamp(), true)
+        and coalesce(wait_ends_at <= clock_timestamp(), true);
     if not found then
       raise exception using errcode = 'object_not_in_prerequisite_state',
-        message = format('saga %s is %s: nothing of it is stuck or waits for a retry', s.gid, s.status);
+        message = format('saga %s is %s: nothing of it is stuck or waits for a retry%s', s.gid, s.status,
+          (select format('; %s waits for a completion: allowed: complete or skip', to_json(pgsaga.step_name(s.steps, t.step)))
+           from pgsaga.task t where t.saga_id = s.id and t.wait_ends_at > clock_timestamp() order by t.step limit 1));
     end if;
     if fresh_key then
       raise exception using errcode = 'object_not_in_prerequisite_state',

@@ -12,12 +12,7 @@ begin
   perform pgsaga.check_comment(comment, 'comment');
   s := pgsaga.lock_saga(gid);
   perform pgsaga.check_not_ending(s);
-  select position into at from jsonb_array_elements(pgsaga.steps_of(s.steps)) with ordinality as e (body, position)
-    where pgsaga.step_name(s.steps, position::int) = skip.step and position <= 32767;
-  if at is null then
-    raise exception using errcode = 'no_data_found',
-      message = format('saga %s has no step %s', s.gid, to_json(coalesce(skip.step, 'null')));
-  end if;
+  at := pgsaga.position_of(s, step);
   if pgsaga.unstick(s, skip.step, 'skip') = 0 then
     if exists (select from pgsaga.task t where t.saga_id = s.id and t.step = at and t.interrupt = 'unwind'
                and s.steps -> (at - 1) -> 'pivot' is distinct from 'true') then

@@ -2,15 +2,11 @@
 
 -- Records a person's decision in the history, and wakes workers. Raises `version`, so that a plan
 -- from before the decision does not apply. After the largest integer, which only an edit by hand
--- reaches, `version` starts again at 0, because the decision must not fail. For the same reason it
--- creates the saga's history partition if no worker has done so.
+-- reaches, `version` starts again at 0, because the decision must not fail.
 create or replace function pgsaga.record_decision(s pgsaga.saga, decision text, step int, comment text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  -- control: decision-partition
-  if to_regclass(format('pgsaga.history_%s', s.id / 1000000)) is null then
-    perform pgsaga.make_history_partitions();
-  end if;
+  perform pgsaga.prepare_history(s.id);
   insert into pgsaga.history (saga_id, kind, decision, decided_by, step, message)
     values (s.id, 'decision', record_decision.decision, pgsaga.decider(), record_decision.step, record_decision.comment);
   -- control: decision-version

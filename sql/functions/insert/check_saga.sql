@@ -22,15 +22,15 @@ declare
   -- number is of seconds where its key says so, else a whole one.
   usual_keys constant text[] := '{name,action,compensate,payload}'::text[];
   other_keys constant text[] := '{compensate_payload,after,pivot,headers}'::text[];
-  number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds}'::text[];
-  number_min constant numeric[] := '{0,0,0.001,0.001}'::numeric[];
-  number_max constant numeric[] := '{1000000,1000000,86400,86400}'::numeric[];
+  number_keys constant text[] := '{retry_limit,compensate_retry_limit,retry_interval_seconds,request_timeout_seconds,wait_seconds}'::text[];
+  number_min constant numeric[] := '{0,0,0.001,0.001,0.001}'::numeric[];
+  number_max constant numeric[] := '{1000000,1000000,86400,86400,31536000}'::numeric[];
   steps_text text;
   step_count int := 0;
   large boolean;     -- some payload may be over its limit of bytes
   deep boolean;      -- some payload may be nested too deep
   names text[];
-  parallel boolean := false;   -- some step does not simply wait for the step before it
+  parallel boolean := false;   -- some step waits for a completion, or not simply for the step before it
   pivot int := 0;              -- the position of the pivot
   step jsonb;
   rest jsonb;
@@ -235,8 +235,8 @@ begin
 
       foreach entry_key in array '{action,compensate}'::text[] loop
         value := step -> entry_key;
-        continue when value is null and entry_key = 'compensate';
-        allowed := pgsaga.check_url(value);
+        continue when value is null and (entry_key = 'compensate' or rest ? 'wait_seconds');
+        allowed := case when entry_key = 'action' and rest ? 'wait_seconds' then 'none beside wait_seconds' else pgsaga.check_url(value) end;
         if allowed is not null then
           place := 'step "' || step_name || '": ' || entry_key;
           exit checks;
@@ -269,6 +269,7 @@ begin
         refusal := pgsaga.check_headers(rest -> 'headers');
         exit checks when refusal.place is not null;
       end if;
+      parallel := parallel or rest ? 'wait_seconds';
       if rest ?| number_keys then
         for n in 1 .. cardinality(number_keys) loop
           value := rest -> number_keys[n];

@@ -116,7 +116,7 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.priority, l.waterma
   date_part('epoch', l.next_due) - h.now_seconds as next_due, h.now_seconds - date_part('epoch', l.lowest) as oldest,
   null::bigint as id, null::bigint as saga_id, null::int as epoch, null::smallint as step, null as op, null::int as attempt,
   null::int as counted, null::boolean as unknown_before, null as last_outcome, null::smallint as lost, null::smallint as lost_isolated,
-  null::int as bytes, null as interrupt, null::float8 as waited, null::float8 as deadline,
+  null::int as bytes, null as interrupt, null as completion, null::float8 as waited, null::float8 as deadline, null::float8 as wait_left,
   null as gid, null as steps, null as headers, null::float8 as retry_interval, null::int as retry_limit,
   null::int as compensate_retry_limit, null::float8 as request_timeout, null::float8 as timeout, null as fresh_keys,
   null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
@@ -133,15 +133,18 @@ union all
 select null, null, null, null, c.lane, null, null, null, null, null, null,
   c.id, c.saga_id, c.epoch, c.step, c.op, c.attempt, c.counted, c.unknown_before, c.last_outcome, c.lost, c.lost_isolated,
   -- control: claim-times
-  c.bytes, c.interrupt, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
+  c.bytes, c.interrupt, c.completion, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
+  date_part('epoch', c.wait_ends_at) - h.now_seconds,
   s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,
   s.fresh_keys, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at
 -- A left join, because a task whose saga is gone is returned as well.
 from header h cross join claimed c left join lateral (
   select gid, date_part('epoch', created_at) as created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
-    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel, progress is not null and abort_reason is not null as requested,
+    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel,
+    -- control: claim-past-pivot
+    progress is not null and abort_reason is not null and not pgsaga.is_past_pivot(s, null) as requested,
     answers or result_mapping is not null as refers,
     date_part('epoch', retry_interval) as retry_interval, date_part('epoch', request_timeout) as request_timeout,
     date_part('epoch', timeout_to_fail) as timeout
-  from pgsaga.saga where id = c.saga_id offset 0
+  from pgsaga.saga s where id = c.saga_id offset 0
 ) s on true

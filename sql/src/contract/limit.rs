@@ -23,6 +23,9 @@ pub const RETRY_INTERVAL: Seconds = Seconds { max: 86_400 };
 pub const REQUEST_TIMEOUT: Seconds = Seconds { max: 86_400 };
 /// The time until a saga that has not ended is rolled back: up to 365 days.
 pub const TIMEOUT_TO_FAIL: Seconds = Seconds { max: 31_536_000 };
+/// The time that a step, or a participant that has accepted a call, waits for a completion: up to
+/// 365 days.
+pub const WAIT: Seconds = Seconds { max: 31_536_000 };
 
 /// Steps of one saga.
 pub const STEPS_MAX: usize = 1_000;

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use super::limit::{REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds, Whole};
+use super::limit::{REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, STEP_NAME, Seconds, WAIT, Whole};
 use super::target::URLS;
 
 /// The keys of a step, in the order in which an error names and a validation checks them.
-pub const STEP_KEYS: [StepKey; 12] = [
+pub const STEP_KEYS: [StepKey; 13] = [
     key("name", StepValue::Name),
     key("action", StepValue::Url),
     key("compensate", StepValue::Url),
@@ -20,6 +20,7 @@ pub const STEP_KEYS: [StepKey; 12] = [
     key("compensate_retry_limit", StepValue::Whole(RETRY_LIMIT)),
     key("retry_interval_seconds", StepValue::Seconds(RETRY_INTERVAL)),
     key("request_timeout_seconds", StepValue::Seconds(REQUEST_TIMEOUT)),
+    key("wait_seconds", StepValue::Seconds(WAIT)),
 ];
 
 const fn key(name: &'static str, value: StepValue) -> StepKey {

@@ -5,6 +5,18 @@ statements! {
     folder "producer";
 
     const PRODUCER_ABORT = "producer_abort";
+
+    /// Reports how an op ended.
+    struct ProducerComplete<'a> = "producer_complete" {
+        gid: &'a str,
+        step: &'a str,
+        outcome: &'a str,
+        answer: Option<&'a str>,
+        comment: Option<&'a str>,
+        /// `None`: the action.
+        op: Option<&'a str>,
+    }
+
     const PRODUCER_STATUS = "producer_status";
 
     /// Inserts one saga, idempotently by gid.

@@ -15,7 +15,7 @@ statements! {
         server_started_at: Option<DateTime<Utc>>,
     }
 
-    /// Settles a group of parallel sagas.
+    /// Settles a group of sagas whose rows keep their progress.
     struct SettleParallel<'a> = "settle_parallel" {
         worker_id: i64,
         tasks: ParallelTasks<'a>,
@@ -36,6 +36,9 @@ statements! {
 
     /// Which of these tasks a worker still holds.
     const STILL_HELD = "still_held";
+
+    /// What was reported of the ops of these tasks.
+    const COMPLETIONS = "completions";
 }
 
 columns! {
@@ -70,6 +73,9 @@ columns! {
         next_is_interrupted: bool as Sparse,
         next_keeps_deadline: bool as Sparse,
         aborted_by_deadline: bool as Sparse,
+        known_completion: Option<&'a str> as Sparse,
+        /// The next attempt waits for a completion.
+        next_wait_us: Option<i64> as Sparse,
     }
 }
 
@@ -96,6 +102,9 @@ columns! {
         stuck_reason: Option<&'a str>,
         /// Given where the step is stuck.
         step_name: Option<&'a str>,
+        known_completion: Option<&'a str>,
+        /// The next attempt waits for a completion.
+        next_wait_us: Option<i64>,
     }
 }
 
@@ -124,6 +133,8 @@ columns! {
         step: i16,
         op: &'a str,
         participant: &'a str,
+        /// It waits for a completion instead of calling.
+        wait_us: Option<i64>,
     }
 }
 

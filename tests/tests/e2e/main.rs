@@ -148,6 +148,8 @@ mod saga {
     mod time;
     /// A request that was never sent did nothing; a request that was sent may have.
     mod unsent;
+    /// Steps that wait for a completion instead of calling somebody.
+    mod waits;
 }
 
 /// The workers' own statements in sessions of the test, one at a time. Holds no tests.

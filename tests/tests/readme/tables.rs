@@ -78,9 +78,9 @@ fn flags(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
-const COMMANDS: [&str; 19] = [
-    "migrate", "work", "show", "list", "abort", "retry", "skip", "resolve", "force", "queues", "pause",
-    "resume", "check", "doctor", "health", "ui", "echo", "demo", "bench",
+const COMMANDS: [&str; 20] = [
+    "migrate", "work", "show", "list", "abort", "retry", "complete", "skip", "resolve", "force", "queues",
+    "pause", "resume", "check", "doctor", "health", "ui", "echo", "demo", "bench",
 ];
 
 #[test]
@@ -186,10 +186,10 @@ async fn the_table_of_functions_is_the_databases() {
     let db = Database::new().await;
     let functions: Vec<(String, String)> = sqlx::query_as(
         "select p.oid::regproc::text || '(' || regexp_replace(
-                  replace(pg_get_function_arguments(p.oid), 'NULL::text', 'null'), ' (text|boolean)', '', 'g') || ')',
+                  regexp_replace(pg_get_function_arguments(p.oid), 'NULL::(text|jsonb)', 'null', 'g'), ' (text|boolean|jsonb)', '', 'g') || ')',
                 string_agg('`' || r.rolname || '`', ', ' order by r.rolname desc)
          from pg_proc p join pg_roles r on has_function_privilege(r.oid, p.oid, 'execute')
-         where p.pronamespace = 'pgsaga'::regnamespace and r.rolname in ('pgsaga_operator', 'pgsaga_producer', 'pgsaga_reader')
+         where p.pronamespace = 'pgsaga'::regnamespace and r.rolname in ('pgsaga_completer', 'pgsaga_operator', 'pgsaga_producer', 'pgsaga_reader')
          group by p.oid",
     )
     .fetch_all(db.pool())

@@ -9,8 +9,14 @@ pub(crate) const README: &str = "README.md";
 pub(crate) const REFERENCE: [&str; 5] =
     [README, "docs/contract.md", "docs/producers.md", "docs/workers.md", "docs/commands.md"];
 /// The guide, in the order in which a reader runs its blocks.
-pub(crate) const GUIDE: [&str; 5] =
-    ["docs/sagas.md", "docs/time.md", "docs/results.md", "docs/queues.md", "docs/operating.md"];
+pub(crate) const GUIDE: [&str; 6] = [
+    "docs/sagas.md",
+    "docs/time.md",
+    "docs/results.md",
+    "docs/waiting.md",
+    "docs/queues.md",
+    "docs/operating.md",
+];
 pub(crate) const CUT_OVER: &str = "docs/cut-over.md";
 /// Documents with no block that is run here.
 pub(crate) const OTHERS: [&str; 8] = [

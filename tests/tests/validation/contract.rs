@@ -33,6 +33,9 @@ fn column(name: &str, value: Value) -> Value {
 /// A saga of one step with a key set to `value`.
 fn key(name: &str, value: Value) -> Value {
     let mut step = json!({"action": ""});
+    if name == "wait_seconds" {
+        step = json!({});
+    }
     step[name] = value;
     json!({"steps": [step]})
 }

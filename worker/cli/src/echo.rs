@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{AppendHeaders, IntoResponse};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::operate::filter::address;
 use crate::output::out;
 
-/// Answers every call by its path: /ok with 200, /refuse with 409, /ongoing with 425, /error with
-/// 500, /hang never, /status/N with that status, and every other path with 200. Prints each call.
+/// Answers every call by its path: /ok with 200, /refuse with 409, /ongoing with 425, /accept with
+/// 202 and Saga-Wait-Seconds: 3600, /error with 500, /hang never, /status/N with that status, and
+/// every other path with 200. Prints each call.
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
     /// Address and port to listen on
@@ -30,7 +31,7 @@ impl Echo {
         let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         out(format_args!(
-            "listening on http://{address}: /ok 200, /refuse 409, /ongoing 425, /error 500, /hang never, /status/N"
+            "listening on http://{address}: /ok 200, /refuse 409, /ongoing 425, /accept 202, /error 500, /hang never, /status/N"
         ))?;
         let router = Router::new()
             .route("/", axum::routing::any(answer))
@@ -59,10 +60,12 @@ async fn answer(
     let (status, body) = match path.split('/').next_back() {
         Some("refuse") => (409, r#"{"message": "echo was told to refuse"}"#),
         Some("ongoing") => (425, ""),
+        Some("accept") => (202, ""),
         Some("error") => (500, "echo was told to err"),
         Some("hang") => std::future::pending().await,
         Some(number) if path.starts_with("status/") => (number.parse().unwrap_or(200), ""),
         _ => (200, r#"{"message": "done"}"#),
     };
-    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body)
+    let wait = (status == 202).then_some([("saga-wait-seconds", "3600")]);
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), AppendHeaders(wait.into_iter().flatten()), body)
 }

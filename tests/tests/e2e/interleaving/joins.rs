@@ -71,7 +71,13 @@ impl Join {
             ..ParallelSaga::default()
         });
         if join {
-            settle.new_tasks.push(NewTask { saga_id: task.saga_id, step: 3, op: "action", participant: "" });
+            settle.new_tasks.push(NewTask {
+                saga_id: task.saga_id,
+                step: 3,
+                op: "action",
+                participant: "",
+                wait_us: None,
+            });
         }
         !settle.query().fetch_all(&mut self.session).await.unwrap().is_empty()
     }

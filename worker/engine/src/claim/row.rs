@@ -17,8 +17,9 @@ use crate::execute::task::Task;
 use crate::execute::task::bounds::within;
 use crate::execute::task::definition::{Definition, FreshKeys, SagaColumns};
 use crate::execute::task::references::Answers;
+use crate::execute::task::report::Report;
 use crate::flow::participants::Lane;
-use pgsaga_plan::{Attempt, Interrupt, Op, Word};
+use pgsaga_plan::{Attempt, Completion, Interrupt, Op, Word};
 
 /// Upper bound on the steps of a saga, as in the INSERT.
 const STEPS_MAX: i16 = 1_000;
@@ -52,8 +53,8 @@ macro_rules! columns {
 }
 
 columns! {
-    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_isolated bytes interrupt lane waited
-    deadline gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
+    id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_isolated bytes interrupt
+    completion lane waited deadline wait_left gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
     fresh_keys parallel refers requested age
 }
 
@@ -68,6 +69,8 @@ pub(super) struct Row {
     lost_isolated: i16,
     bytes: usize,
     interrupt: Option<Interrupt>,
+    pub(super) completion: Option<Completion>,
+    wait_ends: Option<Instant>,
     requested: bool,
     /// Time from due to claimed, by the database's clock.
     pub(super) waited: Duration,
@@ -123,10 +126,11 @@ impl<'r> Reader<'r> {
         Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
     }
 
-    fn deadline(&self) -> Result<Option<Instant>, String> {
-        let Some(seconds) = self.get::<Option<f64>>(self.at.deadline)? else { return Ok(None) };
+    /// A later time, by this process's clock. `None` where the column is null.
+    fn later(&self, column: &str, at: usize) -> Result<Option<Instant>, String> {
+        let Some(seconds) = self.get::<Option<f64>>(at)? else { return Ok(None) };
         if !(-PAST_SECONDS_MAX..=FUTURE_SECONDS_MAX).contains(&seconds) {
-            return Err(beyond(&self.place("deadline")));
+            return Err(beyond(&self.place(column)));
         }
         let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
         Ok(Instant::now().checked_add(left))
@@ -203,7 +207,9 @@ impl Row {
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,
             age: reader.ago("created_at".to_owned(), at.age)?,
-            deadline: reader.deadline()?,
+            deadline: reader.later("deadline", at.deadline)?,
+            completion: reader.word("completion", at.completion)?,
+            wait_ends: reader.later("wait_ends_at", at.wait_left)?,
             fresh_keys: FreshKeys::read(reader.get(at.fresh_keys)?)
                 .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
             columns,
@@ -215,9 +221,10 @@ impl Row {
         claimer: &Claimer,
         id: i64,
         scanned: &Scanned,
-        details: &mut HashMap<i64, Details>,
+        Known { details, reports }: &mut Known,
         slot: OwnedSemaphorePermit,
     ) -> Result<Box<Task>, String> {
+        let report = reports.remove(&self.task_id).map(Box::new);
         let details = match self.needs_details() {
             true => Some(details.get_mut(&self.saga_id).ok_or(
                 "history.answer: found what no worker can read; allowed: the JSON that participants answered",
@@ -244,6 +251,8 @@ impl Row {
             lost: self.lost,
             lost_isolated: self.lost_isolated,
             interrupt: self.interrupt,
+            report,
+            wait_ends: self.wait_ends,
             requested: self.requested,
             deadline: self.deadline,
             unbuildable: None,
@@ -291,15 +300,41 @@ impl Row {
 
     /// Whether this is the first claim of the saga's first step.
     pub(super) fn begins(&self) -> bool {
-        self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action && self.now.attempt == 1
+        self.epoch == 1 && self.now.step == 0 && self.now.op == Op::Action
     }
 
     pub(super) fn gid(&self) -> &str {
         &self.columns.gid
     }
 
-    pub(super) fn needs_details(&self) -> bool {
+    /// Whether the statement has not returned all that its task needs.
+    pub(super) fn is_partial(&self) -> bool {
+        self.completion.is_some() || self.needs_details()
+    }
+
+    fn needs_details(&self) -> bool {
         self.columns.refers || self.columns.parallel && self.known.is_none()
+    }
+}
+
+/// What the claim statement does not return of its tasks.
+#[derive(Default)]
+pub(super) struct Known {
+    /// By saga.
+    details: HashMap<i64, Details>,
+    /// By task.
+    reports: HashMap<i64, Report>,
+}
+
+impl Known {
+    /// Reads what the rows of a claim need, in one statement each.
+    ///
+    /// # Errors
+    /// Any error of the database. The tasks are not at fault, and the next claim may succeed.
+    pub(super) async fn read(claimer: &Claimer, claimed: &[Row]) -> Result<Known, sqlx::Error> {
+        let marked = claimed.iter().filter_map(|row| Some((row.task_id, row.completion?))).collect();
+        let reports = Report::read_all(&claimer.db, &marked).await?;
+        Ok(Known { details: read_details(claimer, claimed).await?, reports })
     }
 }
 
@@ -324,14 +359,8 @@ impl Details {
     }
 }
 
-/// Reads the details of all sagas in a claim that need them, in one statement.
-///
-/// # Errors
-/// Any error of the database. The tasks are not at fault, and the next claim may succeed.
-pub(super) async fn read_details(
-    claimer: &Claimer,
-    claimed: &[Row],
-) -> Result<HashMap<i64, Details>, sqlx::Error> {
+/// Reads the details of all sagas in a claim that need them.
+async fn read_details(claimer: &Claimer, claimed: &[Row]) -> Result<HashMap<i64, Details>, sqlx::Error> {
     let mut sagas: Vec<i64> =
         claimed.iter().filter(|row| row.needs_details()).map(|row| row.saga_id).collect();
     sagas.sort_unstable();

@@ -1,6 +1,5 @@
 //! One claim: the statement, and what becomes of each row that it returns.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pgsaga_plan::may_call;
@@ -10,7 +9,7 @@ use sqlx::postgres::PgRow;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lanes::{LaneReport, Scanned};
-use super::row::{Columns, Details, Row, read_details};
+use super::row::{Columns, Known, Row};
 use super::turns::Turns;
 use super::{Claimed, Claimer};
 use crate::db::PoolKind;
@@ -135,21 +134,21 @@ impl Claimer {
     /// Decodes the claimed rows, and starts those that their participant has room for.
     async fn start_tasks(&self, id: i64, taken: &mut Taken, slots: &mut OwnedSemaphorePermit) {
         let claimed = std::mem::take(&mut taken.claimed);
-        let mut details = read_details(self, &claimed).await;
-        if let Err(error) = &details {
+        let mut known = Known::read(self, &claimed).await;
+        if let Err(error) = &known {
             self.db.failed("read definitions", error);
         }
         for row in claimed {
             let Some(slot) = slots.split(1) else { continue };
-            match &mut details {
-                Ok(details) => self.start_task(id, row, details, slot, taken),
-                Err(_) if row.needs_details() => taken.released.push(Release {
+            match &mut known {
+                Ok(known) => self.start_task(id, row, known, slot, taken),
+                Err(_) if row.is_partial() => taken.released.push(Release {
                     task: row.task_id,
                     epoch: row.epoch,
                     delay: UNREAD_DELAY,
                     participant: None,
                 }),
-                Err(_) => self.start_task(id, row, &mut HashMap::new(), slot, taken),
+                Err(_) => self.start_task(id, row, &mut Known::default(), slot, taken),
             }
         }
     }
@@ -158,7 +157,7 @@ impl Claimer {
         &self,
         id: i64,
         row: Row,
-        details: &mut HashMap<i64, Details>,
+        known: &mut Known,
         slot: OwnedSemaphorePermit,
         taken: &mut Taken,
     ) {
@@ -170,7 +169,7 @@ impl Claimer {
             priority: i16::MAX,
             counted: self.metrics.queue(DEFAULT_QUEUE),
         });
-        match row.decode(self, id, lane, details, slot) {
+        match row.decode(self, id, lane, known, slot) {
             Ok(task) => {
                 self.metrics.wait_seconds.record(waited.as_secs_f64());
                 if begins {

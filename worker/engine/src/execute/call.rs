@@ -94,6 +94,8 @@ pub(crate) struct CallResult {
     pub(crate) message: Option<String>,
     /// The wait that the participant asked for.
     pub(crate) retry_after: Option<Duration>,
+    /// The participant has accepted the call, and reports its end within this time by a completion.
+    pub(crate) reports_within: Option<Duration>,
     /// Time from sending to the end of the response, by a monotonic clock.
     pub(crate) duration: Duration,
     /// How far the call got.
@@ -115,6 +117,7 @@ impl CallResult {
             status_code: None,
             message,
             retry_after: None,
+            reports_within: None,
             duration: Duration::ZERO,
             reached: Reach::Nobody,
             sent_again: 0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgsaga_plan::{AbortCause, Fault, Outcome, Wait};
+use pgsaga_plan::{AbortCause, Completion, Event, Fault, Outcome, Wait};
 
 use crate::db::OpenTransaction;
 use crate::execute::call::CallResult;
@@ -22,6 +22,16 @@ pub(crate) struct Finished {
 impl Finished {
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.result.as_ref().map(|result| result.outcome)
+    }
+
+    /// The planner's event.
+    pub(crate) fn event(&self) -> Event {
+        self.task.event(self.outcome())
+    }
+
+    /// What the settle knew to be reported of the op.
+    pub(crate) fn completion(&self) -> Option<Completion> {
+        self.task.report.as_ref().map(|report| report.completion)
     }
 
     /// The transaction in which the attempt is settled, if its handler had one.
@@ -46,7 +56,7 @@ impl Finished {
     /// The reason for an abort or a stuck saga: the step's name, and the cause.
     pub(crate) fn reason(&self, cause: AbortCause) -> String {
         let words = match cause {
-            AbortCause::Refused => self.message().unwrap_or("refused").to_owned(),
+            AbortCause::Refused => self.refusal().unwrap_or("refused").to_owned(),
             AbortCause::RetryLimit(limit) => format!("retry limit {limit} reached"),
             AbortCause::Timeout => {
                 format!("timeout after {} seconds", seconds(self.task.saga.timeout.unwrap_or_default()))
@@ -54,11 +64,31 @@ impl Finished {
             AbortCause::Fault(Fault::Poison) => {
                 format!("killed {STUCK_AFTER_LOST_ISOLATED} workers while it ran isolated")
             }
-            AbortCause::NoCompletion => "no completion before the end of the wait".to_owned(),
-            AbortCause::Contradicted => "the call succeeded, and its completion is a failure".to_owned(),
+            AbortCause::NoCompletion => self.no_completion(),
+            AbortCause::Contradicted => {
+                let why = self.refusal().unwrap_or("refused");
+                format!("the call succeeded, and its completion is a failure: {why}")
+            }
             AbortCause::Fault(Fault::Unbuildable) => self.task.unbuildable.clone().unwrap_or_default(),
         };
         format!("{}: {words}", self.task.step_name())
+    }
+
+    /// Why the op was refused: the comment of its completion, else the participant's words.
+    fn refusal(&self) -> Option<&str> {
+        self.task.report.as_ref().map_or(self.message(), |report| report.message.as_deref())
+    }
+
+    /// A wait ended without a completion.
+    pub(crate) fn no_completion(&self) -> String {
+        let wait = self.task.step().and_then(|step| step.wait).unwrap_or_default();
+        format!("no completion within {} seconds", seconds(wait))
+    }
+
+    /// The wait for a completion that the participant has asked for, in microseconds.
+    pub(crate) fn reports_within_us(&self) -> Option<i64> {
+        let wait = self.result.as_ref()?.reports_within?;
+        Some(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// The wait before the next attempt, in microseconds.
@@ -68,13 +98,20 @@ impl Finished {
         retry_delay(wait, interval, asked).as_micros() as i64
     }
 
+    /// The answer of the completion, else the participant's.
     pub(crate) fn answer(&self) -> Option<&str> {
-        self.result.as_ref()?.answer.as_deref()
+        self.reported_answer().or_else(|| self.result.as_ref()?.answer.as_deref())
+    }
+
+    /// The answer of the completion. It is in the history since `complete` wrote it.
+    pub(crate) fn reported_answer(&self) -> Option<&str> {
+        self.task.report.as_ref()?.answer.as_deref()
     }
 
     /// The participant's answer, where the history keeps it for later steps.
     pub(crate) fn kept_answer(&self) -> Option<&str> {
-        self.answer().filter(|_| self.task.step().is_some_and(|step| step.keeps_answer))
+        let is_kept = self.task.step().is_some_and(|step| step.keeps_answer);
+        self.answer().filter(|_| is_kept && self.reported_answer().is_none())
     }
 }
 

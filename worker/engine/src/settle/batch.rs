@@ -1,8 +1,9 @@
-//! The events of one saga, and the values that a settle writes for them. Sequential and parallel
-//! sagas differ in their statements only.
+//! The events of one saga, and the values that a settle writes for them. Sagas whose rows keep
+//! their progress differ from the others in their statements only.
 
 use pgsaga_plan::{
-    AbortCause, Attempt, Op, Plan, Progress, SagaEnd, State, StatusChange, TaskPlan, Wait, plan,
+    AbortCause, ActionKind, Attempt, Completion, Event, Op, Outcome, Plan, Progress, SagaEnd, State,
+    StatusChange, TaskPlan, attempt_after, plan, recorded,
 };
 use pgsaga_sql::describe;
 
@@ -14,7 +15,7 @@ pub(super) struct Batch {
     pub(super) saga_id: i64,
     pub(super) order: Order,
     before: Option<Progress>,
-    /// At least one; exactly one of a sequential saga.
+    /// At least one; exactly one of a saga whose row does not keep its progress.
     pub(super) finished: Vec<Finished>,
     pub(super) change: Change,
 }
@@ -61,14 +62,27 @@ pub(super) struct Change {
 /// The next state of one task.
 #[derive(Debug, Default)]
 pub(super) struct TaskChange {
+    /// How the call, or the wait, ended; `None` if neither did.
+    pub(super) recorded: Option<Outcome>,
+    /// The message of a wait that has ended, where no participant has said anything.
+    said: Option<String>,
     pub(super) next: Option<Attempt>,
+    /// The next attempt waits so long for a completion.
+    pub(super) wait_us: Option<i64>,
     pub(super) delay_us: Option<i64>,
     /// An abort waits for this task's definite outcome.
     pub(super) is_interrupted: bool,
     /// The history gets no message. It stays in memory, because a task that a settle leaves out is
     /// planned anew, and the plan must come to the same.
-    pub(super) without_message: bool,
+    without_message: bool,
     pub(super) stuck_reason: Option<String>,
+}
+
+impl TaskChange {
+    /// The message of the history.
+    pub(super) fn message<'a>(&'a self, finished: &'a Finished) -> Option<&'a str> {
+        self.said.as_deref().or_else(|| finished.message()).filter(|_| !self.without_message)
+    }
 }
 
 impl Batch {
@@ -91,6 +105,15 @@ impl Batch {
     /// The worker id that holds the tasks.
     pub(super) fn worker(&self) -> i64 {
         self.finished.first().map_or(0, |finished| finished.task.worker)
+    }
+
+    /// How long the first attempt of an op waits for a completion, in microseconds. `None`: it
+    /// calls.
+    pub(super) fn wait_us(&self, first: Attempt) -> Option<i64> {
+        let saga = &self.finished.first()?.task.saga;
+        let waits = first.op == Op::Action && saga.graph.action(first.step) == ActionKind::Wait;
+        let wait = saga.steps.get(first.step).filter(|_| waits)?.wait?;
+        Some(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// The participant that an attempt calls.
@@ -126,7 +149,7 @@ impl Batch {
 fn change(before: &Progress, finished: &[Finished]) -> Result<Change, String> {
     let Some(first) = finished.first() else { return Ok(Change::default()) };
     let graph = &first.task.saga.graph;
-    let events: Vec<_> = finished.iter().map(|finished| finished.task.event(finished.outcome())).collect();
+    let events: Vec<_> = finished.iter().map(Finished::event).collect();
     let Plan { progress, tasks, queued, unwinds, abort, ends } =
         plan(graph, before, &events).map_err(|illegal| illegal.to_string())?;
     let passed_pivot = graph.pivot().is_some_and(|pivot| progress.steps[pivot] == State::Done);
@@ -146,27 +169,25 @@ fn change(before: &Progress, finished: &[Finished]) -> Result<Change, String> {
         change.status = Some(if unwinds { StatusChange::Aborting } else { StatusChange::Awaiting });
         change.reason = Some(aborting.reason(cause));
     }
-    for (finished, task) in finished.iter().zip(tasks) {
+    for ((finished, event), task) in finished.iter().zip(&events).zip(tasks) {
+        let after = task_change(finished, event);
         let task = match task {
-            TaskPlan::Done => TaskChange::default(),
-            TaskPlan::Retry { next, wait, awaited } => TaskChange {
-                next: Some(next),
-                delay_us: Some(finished.delay_us(wait)),
-                is_interrupted: awaited,
-                ..TaskChange::default()
-            },
-            // No statement has a wait yet: the task is queued again as it is.
-            TaskPlan::Waits { now, awaited } => TaskChange {
-                next: Some(now),
-                delay_us: Some(finished.delay_us(Wait::Interval)),
-                is_interrupted: awaited,
-                ..TaskChange::default()
-            },
+            TaskPlan::Done => after,
+            TaskPlan::Retry { next, wait, awaited } => {
+                let wait_us =
+                    finished.reports_within_us().filter(|_| event.outcome == Some(Outcome::Ongoing));
+                let delay_us = Some(wait_us.unwrap_or_else(|| finished.delay_us(wait)));
+                TaskChange { next: Some(next), wait_us, delay_us, is_interrupted: awaited, ..after }
+            }
+            // Its row knows when the wait ends.
+            TaskPlan::Waits { now, awaited } => {
+                TaskChange { next: Some(now), delay_us: Some(0), is_interrupted: awaited, ..after }
+            }
             TaskPlan::Stuck { next, why } => {
                 let reason = finished.reason(why);
                 change.status = Some(StatusChange::Stuck);
                 change.reason = Some(reason.clone());
-                TaskChange { next: Some(next), stuck_reason: Some(reason), ..TaskChange::default() }
+                TaskChange { next: Some(next), stuck_reason: Some(reason), ..after }
             }
         };
         change.tasks.push(task);
@@ -178,6 +199,13 @@ fn change(before: &Progress, finished: &[Finished]) -> Result<Change, String> {
         None => {}
     }
     Ok(change)
+}
+
+/// What a settle records of a task, without what follows.
+fn task_change(finished: &Finished, event: &Event) -> TaskChange {
+    let [ended, _] = recorded(&finished.task.saga.graph, event);
+    let said = (ended.is_some() && event.outcome.is_none()).then(|| finished.no_completion());
+    TaskChange { recorded: ended, said, ..TaskChange::default() }
 }
 
 /// The change that makes the saga stuck, whatever its events say.
@@ -195,10 +223,13 @@ fn stuck(before: Option<&Progress>, finished: &[Finished], why: &str) -> Change 
         progress
     });
     let reason = |finished: &Finished| format!("{}: {}", finished.task.step_name(), clean(why));
-    let task = |finished: &Finished| TaskChange {
-        next: Some(finished.task.now.after(finished.outcome())),
-        stuck_reason: Some(reason(finished)),
-        ..TaskChange::default()
+    let task = |finished: &Finished| {
+        let event = finished.event();
+        let after = task_change(finished, &event);
+        let graph = &finished.task.saga.graph;
+        let next = attempt_after(graph, event.now, after.recorded);
+        let next = attempt_after(graph, next, event.completion.map(Completion::outcome));
+        TaskChange { next: Some(next), stuck_reason: Some(reason(finished)), ..after }
     };
     Change {
         progress,

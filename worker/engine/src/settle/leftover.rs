@@ -1,4 +1,5 @@
-//! State of tasks that a settle left out: locked, interrupted, or taken by another worker.
+//! State of tasks that a settle left out: locked, interrupted, completed, or taken by another
+//! worker.
 
 use std::collections::HashMap;
 
@@ -8,8 +9,9 @@ use sqlx::Row as _;
 use crate::db::PoolKind;
 use crate::execute::finished::Finished;
 use crate::execute::task::Task;
+use crate::execute::task::report::Report;
 use crate::settle::Settler;
-use pgsaga_plan::{Interrupt, Word as _};
+use pgsaga_plan::{Completion, Interrupt, Word as _};
 
 /// Rows of the left-out tasks that this worker still holds.
 #[derive(Default)]
@@ -18,6 +20,7 @@ pub(super) struct Leftover(HashMap<i64, HeldRow>);
 struct HeldRow {
     epoch: i32,
     interrupt: Option<Interrupt>,
+    report: Option<Box<Report>>,
     /// Position from 1, op and attempt.
     at: (i16, String, i32),
 }
@@ -26,7 +29,7 @@ impl HeldRow {
     /// Returns the row as memory knows it.
     fn known(task: &Task) -> HeldRow {
         let at = ((task.now.step + 1) as i16, task.now.op.as_str().to_owned(), task.now.attempt as i32);
-        HeldRow { epoch: task.epoch, interrupt: task.interrupt, at }
+        HeldRow { epoch: task.epoch, interrupt: task.interrupt, report: task.report.clone(), at }
     }
 }
 
@@ -40,15 +43,25 @@ impl Leftover {
         let ids: Vec<i64> = missing.iter().map(|finished| finished.task.id).collect();
         let statement = sqlx::query(query::STILL_HELD).bind(settler.membership.id()).bind(ids);
         let read = async {
-            let mut held = HashMap::new();
+            let (mut held, mut marked) = (HashMap::new(), HashMap::new());
             for row in settler.db.run(PoolKind::Work, statement).await? {
                 let interrupt: Option<&str> = row.try_get("interrupt")?;
+                let completion: Option<&str> = row.try_get("completion")?;
+                if let Some(completion) = completion.and_then(Completion::of) {
+                    marked.insert(row.try_get("id")?, completion);
+                }
                 let there = HeldRow {
                     epoch: row.try_get("epoch")?,
                     interrupt: interrupt.and_then(Interrupt::of),
+                    report: None,
                     at: (row.try_get("step")?, row.try_get("op")?, row.try_get("attempt")?),
                 };
                 held.insert(row.try_get("id")?, there);
+            }
+            for (id, report) in Report::read_all(&settler.db, &marked).await? {
+                if let Some(there) = held.get_mut(&id) {
+                    there.report = Some(Box::new(report));
+                }
             }
             Ok::<_, sqlx::Error>(Leftover(held))
         };
@@ -82,6 +95,7 @@ impl Leftover {
                 }
                 settler.metrics.settled.locked.increment(1);
                 task.interrupt = there.interrupt;
+                task.report.clone_from(&there.report);
                 return Some(finished);
             }
         }

@@ -183,7 +183,7 @@ impl Settler {
         arrived.retain(|finished| finished.task.worker == id);
         self.metrics.settled.gone.increment((before - arrived.len()) as u64);
         let (sequential, parallel): (Vec<_>, Vec<_>) =
-            arrived.drain(..).partition(|finished| finished.task.saga.graph.is_sequential());
+            arrived.drain(..).partition(|finished| !finished.task.saga.graph.keeps_progress());
         let mut again = Vec::new();
         if !sequential.is_empty() {
             let batches = sequential.into_iter().map(|finished| sequential::plan(self, finished)).collect();

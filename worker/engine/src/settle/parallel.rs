@@ -1,10 +1,11 @@
-//! Parallel sagas: all events of one saga in a group fold into one plan, from the progress on the
-//! saga's row. Steps that become ready are claimed by any worker.
+//! Sagas whose rows keep their progress: parallel ones, and those with a step that waits. All
+//! events of one saga in a group fold into one plan, from the progress on the row. Steps that
+//! become ready are claimed by any worker.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use pgsaga_plan::{Attempt, Outcome, Progress, StatusChange};
+use pgsaga_plan::{Attempt, Completion, Outcome, Progress, StatusChange};
 use pgsaga_sql::query::{self, NewTask, ParallelSaga, ParallelTask};
 use sqlx::Row as _;
 
@@ -123,10 +124,10 @@ fn task_row<'a>(finished: &'a Finished, change: &'a TaskChange) -> ParallelTask<
         task_id: task.id,
         epoch: task.epoch,
         saga_id: task.saga_id,
-        outcome: finished.outcome().map(Outcome::as_str),
+        outcome: change.recorded.map(Outcome::as_str),
         status_code: finished.status_code(),
         duration_us: finished.duration_us(),
-        message: finished.message().filter(|_| !change.without_message),
+        message: change.message(finished),
         known_interrupt: task.interrupt.map(|interrupt| interrupt.as_str()),
         next_attempt: next.map(|next| next.attempt as i32),
         next_counted: next.map(|next| next.counted as i32),
@@ -136,6 +137,8 @@ fn task_row<'a>(finished: &'a Finished, change: &'a TaskChange) -> ParallelTask<
         next_is_interrupted: change.is_interrupted,
         stuck_reason: change.stuck_reason.as_deref(),
         step_name: change.stuck_reason.as_ref().map(|_| task.step_name()),
+        known_completion: finished.completion().map(Completion::as_str),
+        next_wait_us: change.wait_us,
     }
 }
 
@@ -162,6 +165,7 @@ fn new_task(batch: &Batch, first: Attempt) -> NewTask<'_> {
         step: (first.step + 1) as i16,
         op: first.op.as_str(),
         participant: batch.participant(first),
+        wait_us: batch.wait_us(first),
     }
 }
 

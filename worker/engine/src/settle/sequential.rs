@@ -1,8 +1,9 @@
-//! Sequential sagas: one task each. The next step of a settled task starts at once (the chain).
+//! Sagas that run their steps in order, and wait for no completion between them: one task each. The
+//! next step of a settled task starts at once (the chain).
 
 use std::collections::HashMap;
 
-use pgsaga_plan::{Attempt, Op, Outcome, Progress, StatusChange};
+use pgsaga_plan::{Attempt, Completion, Op, Outcome, Progress, StatusChange};
 use pgsaga_sql::query::{self, SettledTask};
 use sqlx::Row as _;
 
@@ -42,7 +43,8 @@ fn advance(settler: &Settler, batch: &Batch) -> Advance {
     };
     let task = &finished.task;
     // The advance in place leaves the saga's row alone, and all of the task's row but its step.
-    let is_plain = task.interrupt.is_none() && (batch.change.keeps_deadline || task.deadline.is_none());
+    let is_bare = task.interrupt.is_none() && task.report.is_none() && task.wait_ends.is_none();
+    let is_plain = is_bare && (batch.change.keeps_deadline || task.deadline.is_none());
     let participant = batch.participant(first);
     // A task that its participant has no room for is not chained. A worker that stops keeps no task
     // that it could not start.
@@ -85,10 +87,10 @@ fn row(batch: &Batch) -> Option<SettledTask<'_>> {
         task_id: task.id,
         epoch: task.epoch,
         saga_id: task.saga_id,
-        outcome: finished.outcome().map(Outcome::as_str),
+        outcome: task_change.recorded.map(Outcome::as_str),
         status_code: finished.status_code(),
         duration_us: finished.duration_us(),
-        message: finished.message().filter(|_| !task_change.without_message),
+        message: task_change.message(finished),
         in_place: advance.in_place,
         next_step: next.map(|next| (next.step + 1) as i16),
         next_op: next.map(|next| next.op.as_str()),
@@ -105,6 +107,8 @@ fn row(batch: &Batch) -> Option<SettledTask<'_>> {
         next_is_interrupted: task_change.is_interrupted,
         next_keeps_deadline: change.keeps_deadline && next.is_some() && !is_stuck,
         aborted_by_deadline: change.overdue_step.is_some(),
+        known_completion: finished.completion().map(Completion::as_str),
+        next_wait_us: task_change.wait_us,
     })
 }
 
@@ -180,6 +184,7 @@ pub(super) fn apply(settler: &Settler, group: Vec<Batch>, mut settled: Settled) 
             batch.change.unwinds,
             delay_us,
         );
+        let answer = answer.or_else(|| finished.reported_answer().map(str::to_owned));
         let mut task = finished.task;
         let chained = if advanced { Some(task.id) } else { settled.queued.get(&task.saga_id).copied() };
         if chained != Some(task.id) {
@@ -217,6 +222,8 @@ fn move_on(settler: &Settler, task: &mut Task, id: i64, now: Attempt) {
     task.lost = 0;
     task.lost_isolated = 0;
     task.interrupt = None;
+    task.report = None;
+    task.wait_ends = None;
     let participant = task.participant_of(now);
     if participant != task.permit.participant() {
         task.permit = settler.participants.hold(participant, task.permit.lane());

@@ -100,7 +100,7 @@ impl Settler {
                 return Some((finished, Failure::of("before its record", &error)));
             }
         }
-        let interrupt = finished.task.interrupt;
+        let known = (finished.task.interrupt, finished.completion());
         let mut tries = 1;
         loop {
             (finished, transaction) = match self.try_settle(finished, transaction).await {
@@ -109,15 +109,17 @@ impl Settler {
                 Tried::Again(finished, transaction) => (finished, transaction),
             };
             // control: transaction-waits
-            if finished.task.interrupt == interrupt && tries < TRIES {
+            let is_known = (finished.task.interrupt, finished.completion()) == known;
+            if is_known && tries < TRIES {
                 tries += 1;
                 tokio::time::sleep(LOCKED_PAUSE).await;
                 continue;
             }
             transaction.roll_back().await;
-            let failure = if finished.task.interrupt == interrupt {
+            let failure = if is_known {
                 Failure::conflict("the saga is locked")
             } else {
+                // Somebody has decided about the op, or has reported its end.
                 Failure::rolled_back("the saga was interrupted")
             };
             return Some((finished, failure));
@@ -169,7 +171,7 @@ impl Settler {
 
     /// Plans one attempt. The task comes back if its saga could not be read, unless it is gone.
     async fn plan_one(&self, finished: Finished) -> Result<Batch, Option<Finished>> {
-        if finished.task.saga.graph.is_sequential() {
+        if !finished.task.saga.graph.keeps_progress() {
             return Ok(sequential::plan(self, finished));
         }
         let (mut batches, mut unread) = parallel::plan(self, vec![finished]).await;

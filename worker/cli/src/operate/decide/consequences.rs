@@ -1,7 +1,7 @@
 //! What may be decided about a saga as it stands, and what follows from it, in words. The functions
 //! in the database have the last word.
 
-use pgsaga_plan::{Interrupt, Op, State};
+use pgsaga_plan::{Completion, Interrupt, Op, Outcome, State};
 use pgsaga_sql::contract::SagaStatus;
 
 use super::{Decision, Request};
@@ -34,13 +34,15 @@ pub(crate) fn allowed(saga: &Saga) -> Vec<Offer> {
     if saga.head.finished_at.is_some() || saga.head.ending.is_some() {
         return Vec::new();
     }
+    let steps = |names: Vec<&str>| names.into_iter().map(|step| Some(step.to_owned())).collect::<Vec<_>>();
     let offers = Decision::ALL.into_iter().flat_map(|decision| {
-        let steps = match decision {
-            Decision::Skip => skippable(saga).into_iter().map(|step| Some(step.to_owned())).collect(),
+        let of = match decision {
+            Decision::Skip => steps(skippable(saga)),
+            Decision::CompleteSuccess | Decision::CompleteFailure => steps(completable(saga)),
             decision if is_allowed(saga, decision) => vec![None],
             _ => Vec::new(),
         };
-        steps.into_iter().map(move |step| Offer { decision, step })
+        of.into_iter().map(move |step| Offer { decision, step })
     });
     offers.collect()
 }
@@ -60,10 +62,23 @@ fn is_allowed(saga: &Saga, decision: Decision) -> bool {
             };
             is_stuck && saga.stuck.iter().all(is_refused)
         }
-        Decision::Skip => false,
+        Decision::Skip | Decision::CompleteSuccess | Decision::CompleteFailure => false,
         Decision::ResolveSucceeded | Decision::ResolveFailed | Decision::Force => true,
         Decision::Abort => saga.is_forward() && head.abort_reason.is_none() && !saga.is_past_pivot(),
     }
+}
+
+/// The steps that wait for a completion, and those that are stuck because none came.
+fn completable(saga: &Saga) -> Vec<&str> {
+    let waits = saga.tasks.iter().filter(|task| task.waits_for_completion());
+    let waiting = waits.filter_map(|task| saga.steps.get(task.step)).map(|step| step.name.as_str());
+    let is_of_wait = |stuck: &&Stuck| {
+        let step = stuck.position.and_then(|position| saga.steps.get(position));
+        // A refusal was reported already.
+        let is_reported = step.is_some_and(|step| step.acted.outcome == Some(Outcome::Failure));
+        stuck.op == Some(Op::Action) && step.is_some_and(Step::waits) && !is_reported
+    };
+    saga.stuck.iter().filter(is_of_wait).map(|stuck| stuck.step.as_str()).chain(waiting).collect()
 }
 
 /// The steps that are stuck, or run and were not decided about yet.
@@ -87,6 +102,8 @@ pub(crate) fn consequences(saga: &Saga, offer: &Offer) -> Vec<String> {
     let mut lines = match offer.decision {
         Decision::Retry => retried(saga, "the same idempotency key"),
         Decision::RetryFresh => retried(saga, "a new idempotency key"),
+        Decision::CompleteSuccess => reported(saga, offer, Completion::Success),
+        Decision::CompleteFailure => reported(saga, offer, Completion::Failure),
         Decision::Skip => skipped(saga, offer.step.as_deref().unwrap_or_default()),
         Decision::ResolveSucceeded => return ended(saga, SagaStatus::Succeeded),
         Decision::ResolveFailed | Decision::Force => return ended(saga, SagaStatus::Failed),
@@ -129,11 +146,39 @@ fn retried(saga: &Saga, key: &str) -> Vec<String> {
     lines
 }
 
-fn skipped(saga: &Saga, name: &str) -> Vec<String> {
+/// The op at which a step stands.
+fn standing(saga: &Saga, name: &str) -> Op {
     let index = saga.steps.iter().position(|step| step.name == name);
     let stuck = saga.stuck.iter().find(|stuck| stuck.step == name).and_then(|stuck| stuck.op);
     let task = saga.tasks.iter().find(|task| Some(task.step) == index);
-    let op = stuck.or(task.map(|task| task.op)).unwrap_or(Op::Action);
+    stuck.or(task.map(|task| task.op)).unwrap_or(Op::Action)
+}
+
+fn reported(saga: &Saga, offer: &Offer, completion: Completion) -> Vec<String> {
+    let name = offer.step.as_deref().unwrap_or_default();
+    let op = standing(saga, name);
+    let mut lines = vec![match completion {
+        Completion::Success => format!("The {} of {name} is done. It waits no longer.", what(op)),
+        Completion::Failure => {
+            format!("The {} of {name} is refused: nothing was done, and nothing will be.", what(op))
+        }
+    }];
+    lines.push(match (completion, op) {
+        (Completion::Success, _) => "The saga goes on behind it.".to_owned(),
+        (Completion::Failure, Op::Compensate) => "The saga is stuck then.".to_owned(),
+        (Completion::Failure, Op::Action) if saga.is_past_pivot() => "The saga is stuck then.".to_owned(),
+        (Completion::Failure, Op::Action) => {
+            "The saga rolls back, and has failed then, with your comment as its reason.".to_owned()
+        }
+    });
+    lines.push("The first report counts: it cannot be taken back.".to_owned());
+    lines
+}
+
+fn skipped(saga: &Saga, name: &str) -> Vec<String> {
+    let index = saga.steps.iter().position(|step| step.name == name);
+    let task = saga.tasks.iter().find(|task| Some(task.step) == index);
+    let op = standing(saga, name);
     let mut lines = vec![format!("The {} of {name} counts as done. It is not called any more.", what(op))];
     lines.push(match op {
         Op::Action => format!("What {name} had to do is missing, unless you have done it."),

@@ -1,8 +1,11 @@
-//! What people decide about sagas that cannot, or must not, go on by themselves. The command line,
-//! the web page and decisions in bulk are made of the table in this file.
+//! What people decide about sagas that cannot, or must not, go on by themselves, and what they
+//! report of steps that wait for them. The command line, the web page and decisions in bulk are
+//! made of one table.
 
 mod bulk;
+mod complete;
 pub(crate) mod consequences;
+mod table;
 
 use std::fmt;
 
@@ -17,143 +20,8 @@ use crate::operate::read::row;
 use crate::operate::{Database, connect};
 use crate::output::out;
 use bulk::{Open, Stuck};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
-    Retry,
-    RetryFresh,
-    Skip,
-    ResolveSucceeded,
-    ResolveFailed,
-    Abort,
-    Force,
-}
-
-/// One row of the table of decisions.
-pub(crate) struct Facts {
-    /// The word in links, forms and `pgsaga.decide`.
-    pub(crate) word: &'static str,
-    /// The name on buttons.
-    pub(crate) title: &'static str,
-    /// The name in lines that say what was decided.
-    pub(crate) about: &'static str,
-    /// What the decision does and when it helps, for a person who has to choose.
-    pub(crate) explained: &'static str,
-    /// The command with GID and STEP, and what it does, for a person who looks at a stuck saga.
-    pub(crate) helps: Option<(&'static str, &'static str)>,
-    pub(crate) needs_comment: bool,
-    /// Whether the decision is about one step.
-    pub(crate) is_of_step: bool,
-    /// What to do when nobody knows whether the decision was taken.
-    pub(crate) repeating: &'static str,
-}
-
-/// What most decisions have in common.
-const COMMON: Facts = Facts {
-    word: "",
-    title: "",
-    about: "",
-    explained: "",
-    helps: None,
-    needs_comment: true,
-    is_of_step: false,
-    repeating: "look with `pgsaga show` before you repeat it",
-};
-
-const RETRY: Facts = Facts {
-    word: "retry",
-    title: "Retry",
-    about: "retry",
-    explained: "What is stuck is tried again under the same idempotency keys. For a participant that was repaired.",
-    helps: Some(("retry GID", "tries what is stuck again")),
-    needs_comment: false,
-    ..COMMON
-};
-
-const RETRY_FRESH: Facts = Facts {
-    word: "retry-fresh",
-    title: "Retry under fresh keys",
-    about: "retry with a fresh key",
-    explained: "The same under new idempotency keys, for a participant that remembers its refusal. Refused where some \
-        try was not definitely refused, as the new key could do it twice.",
-    needs_comment: false,
-    ..COMMON
-};
-
-const SKIP: Facts = Facts {
-    word: "skip",
-    title: "Skip",
-    about: "skip",
-    explained: "The step's action or compensation counts as done without a call. For what you have done by hand.",
-    helps: Some(("skip GID STEP --comment TEXT", "counts it as done")),
-    is_of_step: true,
-    ..COMMON
-};
-
-const RESOLVE_SUCCEEDED: Facts = Facts {
-    word: "resolve-succeeded",
-    title: "Resolve as succeeded",
-    about: "resolve as succeeded",
-    explained: "The saga ends, and nothing more is called. For a saga all of whose work you have seen to.",
-    helps: Some(("resolve GID succeeded|failed --comment TEXT", "ends the saga as you have seen to it")),
-    ..COMMON
-};
-
-const RESOLVE_FAILED: Facts = Facts {
-    word: "resolve-failed",
-    title: "Resolve as failed",
-    about: "resolve as failed",
-    explained: "The saga ends, and nothing more is called. For a saga of which you have seen to it that nothing stands.",
-    ..COMMON
-};
-
-const ABORT: Facts = Facts {
-    word: "abort",
-    title: "Abort",
-    about: "abort",
-    explained: "The saga rolls back: what was done is compensated, in reverse order.",
-    helps: Some(("abort GID --reason TEXT", "rolls the saga back")),
-    repeating: "repeating it is safe",
-    ..COMMON
-};
-
-const FORCE: Facts = Facts {
-    word: "force",
-    title: "Force",
-    about: "force",
-    explained: "The saga ends as failed, and nothing is compensated: what was done stays.",
-    helps: Some(("force GID --comment TEXT", "ends it as failed without compensating")),
-    ..COMMON
-};
-
-impl Decision {
-    pub(crate) const ALL: [Decision; 7] = [
-        Decision::Retry,
-        Decision::RetryFresh,
-        Decision::Skip,
-        Decision::ResolveSucceeded,
-        Decision::ResolveFailed,
-        Decision::Abort,
-        Decision::Force,
-    ];
-
-    pub(crate) fn facts(self) -> Facts {
-        match self {
-            Decision::Retry => RETRY,
-            Decision::RetryFresh => RETRY_FRESH,
-            Decision::Skip => SKIP,
-            Decision::ResolveSucceeded => RESOLVE_SUCCEEDED,
-            Decision::ResolveFailed => RESOLVE_FAILED,
-            Decision::Abort => ABORT,
-            Decision::Force => FORCE,
-        }
-    }
-
-    /// The decision of a link's or a form's word.
-    pub(crate) fn parse(word: &str) -> Option<Decision> {
-        Decision::ALL.into_iter().find(|decision| decision.facts().word == word)
-    }
-}
+use complete::Complete;
+pub(crate) use table::Decision;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
@@ -246,6 +114,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: Database,
     },
+    Complete(Complete),
     /// Count the op at which a step stands as done, of one saga or of many that are stuck
     ///
     /// A call of it in flight ends first and changes nothing.
@@ -313,7 +182,8 @@ enum Whom<'a> {
 impl Command {
     pub(crate) fn database(&self) -> &Database {
         match self {
-            Command::Abort { database, .. }
+            Command::Complete(Complete { database, .. })
+            | Command::Abort { database, .. }
             | Command::Retry { database, .. }
             | Command::Skip { database, .. }
             | Command::Resolve { database, .. }
@@ -325,6 +195,7 @@ impl Command {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let stuck = |gid, stuck| Option::map_or(gid, Whom::Stuck(stuck), Whom::One);
         let (whom, database, decision, step, comment) = match &self {
+            Command::Complete(complete) => return complete.run().await,
             Command::Abort { gid, open, reason, database } => {
                 let whom = gid.as_deref().map_or(Whom::Open(open), Whom::One);
                 (whom, database, Decision::Abort, None, Some(reason))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgsaga_plan::{Attempt, Interrupt, Op, Outcome, State};
+use pgsaga_plan::{Attempt, Completion, Interrupt, Op, Outcome, State};
 use pgsaga_sql::contract::{STEP_KEYS, SagaStatus, default_step_name};
 use pgsaga_worker::db::Time;
 use serde::ser::Error as _;
@@ -153,6 +153,11 @@ impl Step {
         self.settings.iter().find(|(name, _)| *name == key)?.1.parse().ok()
     }
 
+    /// Whether the action waits for a completion instead of calling somebody.
+    pub(crate) fn waits(&self) -> bool {
+        self.settings.iter().any(|(name, _)| *name == "wait_seconds")
+    }
+
     pub(crate) fn tries(&self, op: Op) -> &Tries {
         match op {
             Op::Action => &self.acted,
@@ -216,6 +221,12 @@ row! {
         unserved: bool,
         #[serde(serialize_with = "serialize_optional")]
         interrupt: Option<Interrupt> => optional,
+        #[serde(serialize_with = "serialize_optional")]
+        completion: Option<Completion> => optional,
+        /// The end of the wait for a completion.
+        wait_ends_at: Option<Time>,
+        #[serde(skip)]
+        wait_left_ms: i64,
         worker: Option<i64>,
         host: Option<String>,
         pid: Option<i32>,
@@ -295,7 +306,13 @@ fn from_1(position: i16) -> usize {
 }
 
 impl Task {
+    /// Whether it waits for its next try.
     pub(crate) fn waits(&self) -> bool {
-        self.worker.is_none() && self.due_ms > 0
+        self.worker.is_none() && self.due_ms > 0 && !self.waits_for_completion()
+    }
+
+    /// Whether it waits for a completion that has not come.
+    pub(crate) fn waits_for_completion(&self) -> bool {
+        self.wait_left_ms > 0 && self.completion.is_none() && self.interrupt.is_none()
     }
 }

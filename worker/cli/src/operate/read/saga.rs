@@ -122,7 +122,7 @@ fn graph(head: &Head, steps: &[Step]) -> Option<StepGraph> {
         step.setting(key).or(of_saga.map(f64::from)).map(|limit| limit as u32)
     };
     let rules = steps.iter().map(|step| StepPolicy {
-        action: ActionKind::Call,
+        action: if step.waits() { ActionKind::Wait } else { ActionKind::Call },
         has_compensation: step.compensate.is_some(),
         retry_limit: limit(step, "retry_limit", head.retry_limit),
         compensate_retry_limit: limit(step, "compensate_retry_limit", head.compensate_retry_limit),

@@ -9,16 +9,19 @@ use sqlx::postgres::PgRow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Attempt,
+    Completion,
     Decision,
     Deadline,
 }
 
 impl Word for EventKind {
-    const VALUES: &'static [EventKind] = &[EventKind::Attempt, EventKind::Decision, EventKind::Deadline];
+    const VALUES: &'static [EventKind] =
+        &[EventKind::Attempt, EventKind::Completion, EventKind::Decision, EventKind::Deadline];
 
     fn word(self) -> &'static str {
         match self {
             EventKind::Attempt => "attempt",
+            EventKind::Completion => "completion",
             EventKind::Decision => "decision",
             EventKind::Deadline => "deadline",
         }

@@ -124,7 +124,7 @@ fn step(saga: &Saga, index: usize, parallel: bool) -> Vec<Cell> {
         cells.push(Cell::new(after(saga, &step.after)));
     }
     let url = |url: &str| if url.is_empty() { "(no call)".to_owned() } else { printable(url, URL_CHARS_MAX) };
-    cells.push(Cell::new(url(&step.action)));
+    cells.push(Cell::new(if step.waits() { "(waits)".to_owned() } else { url(&step.action) }));
     cells.push(Cell::new(
         step.compensate.as_deref().map(url).map(|url| format!("↩ {url}")).unwrap_or_default(),
     ));

@@ -90,21 +90,10 @@ fn some(lines: &mut Vec<String>, all: impl Iterator<Item = String>, count: usize
 fn queued(saga: &Saga, task: &Task) -> String {
     let step = saga.steps.get(task.step);
     let mut line = format!("{} of {}, try {}: ", task.op.as_str(), task.name, count(task.attempt.into()));
-    match task.worker {
-        Some(worker) => {
-            let process = match (&task.host, task.pid) {
-                (Some(host), Some(pid)) => format!("process {pid} on {}", printable(host, 64)),
-                _ => "whose row is gone".to_owned(),
-            };
-            let seen = task.seen_us.map(|us| format!(", heard from {} ago", span_us(us))).unwrap_or_default();
-            let held = span_us(task.held_us_max);
-            line += &format!("held by worker {worker} ({process}{seen}) for at most {held}");
-        }
-        None if task.due_ms > 0 => {
-            line += &format!("in {}, at {}", span_us(task.due_ms.saturating_mul(1000)), time(task.run_at));
-        }
-        None => line += &format!("due for {}", span_us(task.due_ms.saturating_mul(-1000))),
+    if task.waits_for_completion() {
+        return line + &waits_for_completion(saga, step, task);
     }
+    line += &held_or_due(task);
     if let Some(progress) = &task.progress {
         line += &format!("; its handler reports: {}", printable(progress, MESSAGE_BYTES_MAX));
     }
@@ -119,6 +108,7 @@ fn queued(saga: &Saga, task: &Task) -> String {
         return format!("{line}; {why}");
     }
     match (task.interrupt, task.op) {
+        _ if task.completion.is_some() => line += "; its end was reported",
         (Some(Interrupt::Skip), _) => line += "; it counts as done, as a person decided",
         (Some(Interrupt::End), _) => line += "; it is not tried again, as a person decided",
         (Some(Interrupt::Unwind), Op::Action)
@@ -138,6 +128,39 @@ fn queued(saga: &Saga, task: &Task) -> String {
         );
     }
     line
+}
+
+/// The worker that holds the task, or when it is due.
+fn held_or_due(task: &Task) -> String {
+    match task.worker {
+        Some(worker) => {
+            let process = match (&task.host, task.pid) {
+                (Some(host), Some(pid)) => format!("process {pid} on {}", printable(host, 64)),
+                _ => "whose row is gone".to_owned(),
+            };
+            let seen = task.seen_us.map(|us| format!(", heard from {} ago", span_us(us))).unwrap_or_default();
+            let held = span_us(task.held_us_max);
+            format!("held by worker {worker} ({process}{seen}) for at most {held}")
+        }
+        None if task.due_ms > 0 => {
+            format!("in {}, at {}", span_us(task.due_ms.saturating_mul(1000)), time(task.run_at))
+        }
+        None => format!("due for {}", span_us(task.due_ms.saturating_mul(-1000))),
+    }
+}
+
+/// How long the task waits for a completion, and what follows if none comes.
+fn waits_for_completion(saga: &Saga, step: Option<&Step>, task: &Task) -> String {
+    let then = match step {
+        Some(step) if task.op == Op::Action && step.waits() && (step.pivot || saga.is_past_pivot()) => {
+            "the saga is stuck"
+        }
+        Some(step) if task.op == Op::Action && step.waits() => "the saga rolls back",
+        _ => "it is asked again",
+    };
+    let left = span_us(task.wait_left_ms.saturating_mul(1000));
+    let end = task.wait_ends_at.map(time).unwrap_or_default();
+    format!("waits for a completion for {left} more, until {end}; without one {then}")
 }
 
 /// What follows if the attempt has no definite outcome.

@@ -13,6 +13,7 @@ const SETTING_CHARS_MAX: usize = 32;
 pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
     let Some(step) = saga.steps.get(index) else { return "unknown" };
     let held = saga.tasks.iter().any(|task| task.step == index && task.worker.is_some());
+    let waits = saga.tasks.iter().any(|task| task.step == index && task.waits_for_completion());
     let nothing_to_undo =
         step.compensate.is_none() && saga.head.status != SagaStatus::Succeeded && !saga.is_forward();
     match step.state {
@@ -20,6 +21,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
         State::Waiting => "never ran",
         State::Reported => "reported as done",
         State::Acting if held => "runs",
+        State::Acting if waits => "waits for a completion",
         State::Acting => "queued",
         State::Done | State::Undone if nothing_to_undo => "done, nothing to undo",
         State::Done if step.acted.succeeded => "done",
@@ -28,6 +30,7 @@ pub(crate) fn word(saga: &Saga, index: usize) -> &'static str {
         State::NoEffect => "no effect",
         State::MaybeDone => "may have happened",
         State::Undoing if held => "is undone now",
+        State::Undoing if waits => "undo waits for a completion",
         State::Undoing => "undo queued",
         State::Undone if step.undone.succeeded => "undone",
         State::Undone => "undo skipped",

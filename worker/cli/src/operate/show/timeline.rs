@@ -52,12 +52,14 @@ fn row(saga: &Saga, line: &Line) -> Vec<Cell> {
     let mut cells = vec![Cell::new(since(line.at)), Cell::new(time(line.at))];
     if line.kind != EventKind::Attempt {
         let text = match (&line.decision, &line.decided_by) {
-            (Some(decision), by) => {
+            (None, None) => message,
+            (decision, by) => {
+                let what = decision.as_deref().or(line.outcome.map(Outcome::as_str)).unwrap_or_default();
+                let of = if line.op == Some(Op::Compensate) { " of its compensation" } else { "" };
                 let by = by.as_deref().unwrap_or("somebody");
                 let colon = if message.is_empty() { "" } else { ": " };
-                format!("{decision} by {}{colon}{message}", printable(by, 64))
+                format!("{what}{of} by {}{colon}{message}", printable(by, 64))
             }
-            (None, _) => message,
         };
         cells.extend([
             Cell::new("◆").fg(Color::Cyan),

@@ -172,11 +172,14 @@ fn row(saga: &Saga, index: usize, step: &Step) -> Vec<Markup> {
         },
         html! { span.mark aria-hidden="true" { (mark) } " " (standing::word(saga, index)) },
         html! { @if after.is_empty() { span.muted { "nothing" } } @else { (folded(&after.join(", "))) } },
-        op(Some(&step.action), &step.acted),
+        op(Some(if step.waits() { WAITS } else { &step.action }), &step.acted),
         op(step.compensate.as_deref(), &step.undone),
         html! { @if let Some(payload) = &step.payload { code { (text(payload)) } } },
     ]
 }
+
+/// In place of the URL of an action that waits. No URL looks like it.
+const WAITS: &str = "waits";
 
 /// The URL of an op, its number of attempts, and the last answer.
 fn op(url: Option<&str>, tries: &Tries) -> Markup {
@@ -184,6 +187,7 @@ fn op(url: Option<&str>, tries: &Tries) -> Markup {
         @match url {
             None => { span.muted { "none" } }
             Some("") => { span.muted { "no call" } }
+            Some(WAITS) => { span.muted { "waits for a completion" } }
             Some(url) => { div.url { (folded(url)) } }
         }
         @if tries.tries > 0 {

@@ -1,7 +1,7 @@
 //! The history of a saga: a row for each attempt or decision, with the answers.
 
 use maud::{Markup, html};
-use pgsaga_plan::Op;
+use pgsaga_plan::{Op, Word as _};
 use sqlx::postgres::PgPool;
 
 use crate::operate::read::history::{self, Event};
@@ -47,7 +47,9 @@ fn row(event: &Event, saga: &Saga) -> Vec<Markup> {
     };
     let what = match &event.decision {
         Some(decision) => html! { span.badge.decision { (decision) } },
-        None if event.kind == EventKind::Deadline => html! { span.badge.decision { "deadline" } },
+        None if event.kind != EventKind::Attempt => html! {
+            span.badge.decision { (event.kind.word()) } " " (event.op.map(Op::as_str).unwrap_or_default())
+        },
         None => html! { (event.op.map(Op::as_str).unwrap_or_default()) },
     };
     let who = match (&event.decided_by, event.worker) {

@@ -20,6 +20,7 @@ pub struct HandlerError(pub(super) Kind);
 pub(super) enum Kind {
     Refused(String),
     Ongoing(Duration),
+    Accepted(Duration),
     Failed(Box<dyn Error + Send + Sync>),
 }
 
@@ -35,6 +36,12 @@ impl HandlerError {
     /// attempt does not count against `retry_limit`.
     pub fn ongoing(after: Duration) -> HandlerError {
         HandlerError(Kind::Ongoing(after))
+    }
+
+    /// The op is accepted, and somebody reports its end by `pgsaga.complete`. The handler is called
+    /// again only if nobody has after this time, up to 365 days.
+    pub fn accepted(reports_within: Duration) -> HandlerError {
+        HandlerError(Kind::Accepted(reports_within))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgsaga_plan::Outcome;
+use pgsaga_sql::contract::WAIT;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -173,13 +174,20 @@ fn succeeded(call: &Call<'_>, answer: &[u8]) -> CallResult {
 }
 
 fn failed(call: &Call<'_>, HandlerError(kind): HandlerError) -> CallResult {
-    let (outcome, message, retry_after) = match kind {
-        Kind::Refused(reason) => (Outcome::Failure, reason, None),
-        Kind::Ongoing(after) => (Outcome::Ongoing, "not finished".to_owned(), Some(after)),
+    let ended = |outcome, message: &str| call.ended(outcome, Reach::Ran, Some(clean(message)));
+    match kind {
+        Kind::Refused(reason) => ended(Outcome::Failure, &reason),
+        Kind::Ongoing(after) => {
+            CallResult { retry_after: Some(after), ..ended(Outcome::Ongoing, "not finished") }
+        }
+        Kind::Accepted(wait) => {
+            let longest = Duration::from_secs(WAIT.max);
+            let reports_within = Some(wait.clamp(Duration::from_millis(1), longest));
+            CallResult { reports_within, ..ended(Outcome::Ongoing, "accepted") }
+        }
         // control: handler-error-is-unknown
-        Kind::Failed(error) => (Outcome::Unknown, chain(&*error), None),
-    };
-    CallResult { retry_after, ..call.ended(outcome, Reach::Ran, Some(clean(&message))) }
+        Kind::Failed(error) => ended(Outcome::Unknown, &chain(&*error)),
+    }
 }
 
 /// An error with its causes.

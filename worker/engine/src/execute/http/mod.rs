@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
+use pgsaga_sql::contract::WAIT;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use tokio::time::{sleep_until, timeout_at};
 
@@ -29,6 +30,9 @@ use wire::{Payload, Wire};
 const TOO_LATE: &str = "no answer within the request timeout";
 /// Message of a call that got no connection in time.
 const NO_CONNECTION: &str = "no connection within half of the request timeout: nothing was sent";
+
+/// The header of a 202 that says within how many seconds the participant reports the end.
+const SAGA_WAIT_SECONDS: &str = "saga-wait-seconds";
 
 /// Upper bound on how often a call is sent again because the participant did not take it.
 const SENT_AGAIN_MAX: u32 = 5;
@@ -138,6 +142,7 @@ impl HttpExecutor {
 async fn answered(call: &Call<'_>, mut response: reqwest::Response, ends: Instant) -> CallResult {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers(), || call.clock.now());
+    let wait = if status == 202 { reports_within(response.headers()) } else { Ok(None) };
     let bytes_max = call.answer_bytes_max;
     let read_max = decode::read_bytes_max(response.headers(), bytes_max);
     let (body, whole) = match body(&mut response, read_max, ends).await {
@@ -158,12 +163,29 @@ async fn answered(call: &Call<'_>, mut response: reqwest::Response, ends: Instan
             (outcome, Some(message), None)
         }
     };
+    let (reports_within, message) = match wait {
+        Ok(wait) => (wait, message),
+        Err(why) => (None, message.map(|message| clean(&format!("{why}; {message}")))),
+    };
     CallResult {
         status_code: Some(status),
         retry_after,
+        reports_within,
         answer,
         ..call.ended(outcome, Reach::Answered, message)
     }
+}
+
+/// Reads `Saga-Wait-Seconds`.
+///
+/// # Errors
+/// The value found, and what is allowed. The response counts as one without the header.
+fn reports_within(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get(SAGA_WAIT_SECONDS) else { return Ok(None) };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let seconds = seconds.filter(|seconds| WAIT.range().contains(seconds));
+    let wait = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    wait.map(Some).ok_or_else(|| format!("Saga-Wait-Seconds: found {value:?}; allowed: {WAIT}"))
 }
 
 /// Sends a request once.

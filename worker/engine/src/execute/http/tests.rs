@@ -172,6 +172,8 @@ fn task(saga: Definition, op: Op) -> Task {
         lost: 0,
         lost_isolated: 0,
         interrupt: None,
+        report: None,
+        wait_ends: None,
         requested: false,
         deadline: None,
         saga: Arc::new(saga),

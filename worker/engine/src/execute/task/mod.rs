@@ -4,6 +4,7 @@ pub(crate) mod bounds;
 pub(crate) mod definition;
 pub(crate) mod definitions;
 pub(crate) mod references;
+pub(crate) mod report;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::execute::task::definition::{Definition, FreshKeys, Step};
 use crate::execute::task::references::Answers;
+use crate::execute::task::report::Report;
 use crate::flow::participants::{ParticipantPermit, Participants};
 use crate::flow::queues::QueuePermit;
 use crate::telemetry::metrics::QueueMetrics;
@@ -22,6 +24,7 @@ use pgsaga_plan::{Attempt, Event, Fault, Interrupt, Op, TaskWait};
 pub(crate) const ISOLATE_AFTER_LOST: i16 = 3;
 /// Number of workers lost during isolated runs after which the task's saga becomes stuck.
 pub(crate) const STUCK_AFTER_LOST_ISOLATED: i16 = 10;
+
 /// A task that this worker has claimed.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -41,6 +44,11 @@ pub(crate) struct Task {
     pub(crate) lost_isolated: i16,
     /// The row's interrupt, as of this worker's last read.
     pub(crate) interrupt: Option<Interrupt>,
+    /// What the row says that was reported of the op, as of this worker's last read. Boxed, because
+    /// few tasks have one.
+    pub(crate) report: Option<Box<Report>>,
+    /// The end of the task's wait for a completion, by this process's clock.
+    pub(crate) wait_ends: Option<Instant>,
     /// An abort of the task's parallel saga was requested before the claim. The row has no
     /// interrupt if another transaction had locked it at that moment. The task then counts as
     /// interrupted.
@@ -95,7 +103,7 @@ impl Task {
     /// possible.
     pub(crate) fn defer_for(&self, participants: &Participants) -> Option<Duration> {
         // Such a task is claimed without regard to its participant, because it may need no call.
-        let plans = self.interrupt.is_some() || self.is_overdue();
+        let plans = self.interrupt.is_some() || self.report.is_some() || self.is_overdue();
         participants.defer_for(self.permit.participant(), self.id, plans)
     }
 
@@ -117,8 +125,12 @@ impl Task {
             } else {
                 self.unbuildable.as_ref().map(|_| Fault::Unbuildable)
             },
-            completion: None,
-            wait: TaskWait::None,
+            completion: self.report.as_ref().map(|report| report.completion),
+            wait: match self.wait_ends {
+                None => TaskWait::None,
+                Some(end) if end > Instant::now() => TaskWait::Pending,
+                Some(_) => TaskWait::Over,
+            },
         }
     }
 }

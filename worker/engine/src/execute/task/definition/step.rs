@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pgsaga_plan::{ActionKind, Op, StepPolicy};
 use pgsaga_sql::contract::{
-    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, Target, Whole, default_step_name,
+    REQUEST_TIMEOUT, RETRY_INTERVAL, RETRY_LIMIT, Seconds, Target, WAIT, Whole, default_step_name,
     is_reserved_header,
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -22,7 +22,7 @@ pub(super) struct StepRow<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    action: Cow<'a, str>,
+    action: Option<Cow<'a, str>>,
     #[serde(borrow)]
     compensate: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -39,6 +39,7 @@ pub(super) struct StepRow<'a> {
     compensate_retry_limit: Option<f64>,
     retry_interval_seconds: Option<f64>,
     request_timeout_seconds: Option<f64>,
+    wait_seconds: Option<f64>,
 }
 
 /// Distinguishes a payload of JSON null from a missing payload.
@@ -53,8 +54,10 @@ type Headers<'a> = std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 pub(crate) struct Step {
     /// The step's name. Its default is the position: `01`, `02`, …
     pub(crate) name: String,
-    /// Whom the action calls. `None`: nobody, the action succeeds without a call.
+    /// Whom the action calls. `None`: nobody, the action succeeds without a call, or waits.
     pub(crate) action: Option<Target>,
+    /// How long the action waits for a completion, instead of calling.
+    pub(crate) wait: Option<Duration>,
     /// Whom the compensation calls. `None`: nobody, or there is nothing to undo.
     pub(crate) compensate: Option<Target>,
     /// Body of both ops, exactly as Postgres prints the jsonb.
@@ -127,7 +130,7 @@ impl SagaDefaults {
 
     pub(super) fn policy(&self, row: &StepRow<'_>) -> Result<StepPolicy, DecodeError> {
         Ok(StepPolicy {
-            action: ActionKind::Call,
+            action: if row.wait_seconds.is_some() { ActionKind::Wait } else { ActionKind::Call },
             has_compensation: row.compensate.is_some(),
             retry_limit: whole("retry_limit", row.retry_limit, RETRY_LIMIT)?.or(self.retry_limit),
             compensate_retry_limit: whole("compensate_retry_limit", row.compensate_retry_limit, RETRY_LIMIT)?
@@ -142,9 +145,16 @@ impl SagaDefaults {
         }
         let holds_reference =
             |raw: Option<&RawValue>| raw.is_some_and(|raw| references::any(raw.get().as_bytes()));
+        let name = row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned);
+        if row.action.is_some() == row.wait_seconds.is_some() {
+            let found = if row.action.is_some() { "both" } else { "neither" };
+            let why = format!("step {name:?}: found {found}; allowed: an action, or wait_seconds");
+            return Err(DecodeError::Range(why));
+        }
         Ok(Step {
-            name: row.name.as_deref().map_or_else(|| default_step_name(index + 1), str::to_owned),
-            action: Target::read(&row.action),
+            name,
+            action: row.action.as_deref().and_then(Target::read),
+            wait: row.wait_seconds.map(|found| seconds("wait_seconds", found, WAIT)).transpose()?,
             compensate: row.compensate.as_deref().and_then(Target::read),
             // control: payload-bytes
             payload: row.payload.map_or_else(Bytes::new, |raw| slice(text, raw)),
