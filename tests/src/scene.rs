@@ -134,6 +134,13 @@ impl Scene {
         sqlx::query_scalar(sqlx::AssertSqlSafe(complete)).fetch_one(self.pool()).await
     }
 
+    /// The SQLSTATE and the words with which such a call is refused.
+    pub async fn complete_refused(&self, arguments: &str) -> (String, String) {
+        let error = self.complete(arguments).await.unwrap_err();
+        let error = error.as_database_error().unwrap();
+        (error.code().unwrap().into_owned(), error.message().to_owned())
+    }
+
     /// A saga's tries as `"pay action 2 unknown"`.
     pub async fn history(&self, gid: &str) -> Vec<String> {
         sqlx::query_scalar(

@@ -22,7 +22,8 @@ begin
           union all
           select k.op, k.position from pgsaga.stuck k where k.saga_id = s.id
         ) stands
-        where s.gid = decide.gid and pgsaga.step_name(s.steps, stands.position) = decide.step limit 1));
+        where s.gid = decide.gid and coalesce(s.steps -> (stands.position - 1) ->> 'name', lpad(stands.position::text, greatest(2, length(stands.position::text)), '0')) = decide.step
+        limit 1));
     else raise exception using errcode = 'invalid_parameter_value',
       message = format('decision: found %s; allowed: retry, retry-fresh, skip, resolve-succeeded, resolve-failed, abort, force, complete-success, complete-failure',
                        coalesce(to_json(left(decision, 64))::text, 'nothing'));

@@ -57,13 +57,11 @@ with lost as materialized (
   insert into pgsaga.task (saga_id, step, op, attempt, counted, unknown_before, last_outcome, lost, lost_isolated, format, bytes,
                            lane, participant, interrupt, completion, wait, wait_ends_at, deadline, epoch, run_at)
   -- control: rescue-next-try
-  select saga_id, step, op, least(attempt, 2147483646) + (not is_waiting)::int, least(counted, 2147483646) + (not is_waiting)::int,
-    unknown_before or not (is_rolled_back or is_waiting), case when is_rolled_back or is_waiting then last_outcome else 'unknown' end,
+  select saga_id, step, op, least(attempt, 2147483646) + (not is_waiting)::int, least(counted, 2147483646) + (not is_waiting)::int, unknown_before or not (is_rolled_back or is_waiting), case when is_rolled_back or is_waiting then last_outcome else 'unknown' end,
     -- control: rescue-deaths
     least(lost + (died and not is_waiting)::int, 30000), least(lost_isolated + (died and isolated)::int, 30000), format, bytes,
     -- control: rescue-next-task
-    pgsaga.lane_of(lane, case when interrupt is null and completion is null then whom else '' end), case when completion is null then whom else '' end,
-    interrupt, completion, wait, wait_ends_at, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
+    pgsaga.lane_of(lane, case when interrupt is null and completion is null then whom else '' end), case when completion is null then whom else '' end, interrupt, completion, wait, wait_ends_at, deadline, epoch + (epoch < 2147483647)::int, clock_timestamp()
   from locked
 ), changed as (
   -- The tasks are new rows now, so a plan that was made before must be made again.

@@ -6,7 +6,7 @@ use pgsaga_tests::controls::{Control, Rule, Tags, names, read};
 
 /// Every rule that a test must miss: the races that broke earlier drafts, and eight that no race is
 /// named after.
-const RULES: [(&str, &str); 43] = [
+const RULES: [(&str, &str); 44] = [
     ("01_repeated_settle", "a settle that is said twice applies once"),
     (
         "02_forgotten_claim",
@@ -43,6 +43,7 @@ const RULES: [(&str, &str); 43] = [
     ("barriers_first_insert", "an undo takes the place of its action first"),
     ("compensating_ongoings", "a step whose last answer was ongoing is undone"),
     ("compensating_unknowns", "a step with an unknown try is undone"),
+    ("completions", "a completion counts once, and a settle that does not know it plans anew"),
     ("connections", "what a connection does to the calls that share it is no answer to any of them"),
     ("cut_over", "a clash of ids is an error, and doctor names the sequence"),
     ("first_use", "the first use of a queue waits for nobody, and lanes of a class are one"),

@@ -70,6 +70,8 @@ mod kit {
 
 /// Two sessions in an order that the test chooses, most of them races that broke earlier drafts.
 mod interleaving {
+    /// A completion that comes while a worker settles.
+    mod completions;
     /// Epochs, interrupts and locks keep a worker from writing to a task that it has lost.
     mod fences;
     /// Transactions that use a queue first wait for nobody.
@@ -104,6 +106,8 @@ mod operate {
     mod cli;
     /// The decisions as commands, for one saga and in bulk.
     mod commands;
+    /// What people see of a step that waits, and what they report of it.
+    mod completing;
     /// The decisions as functions: abort, force, retry, skip, resolve, and what they do to a saga.
     mod decisions;
     /// `pgsaga list`, its filters and `--watch`.
@@ -134,6 +138,8 @@ mod queue {
 
 /// What a saga does, from its first call to its end.
 mod saga {
+    /// Calls that a participant accepts, and whose end is reported later.
+    mod accepted;
     /// What is sent to a participant, and what no answer can do.
     mod answers;
     /// What is undone, in which order, and what is not.

@@ -10,6 +10,7 @@ mod producers;
 mod situation;
 mod table;
 mod transactional;
+mod waits;
 
 use std::panic::AssertUnwindSafe;
 

@@ -215,3 +215,40 @@ async fn tenants_that_share_a_database_see_and_make_only_their_own_sagas() {
     assert_eq!(refused(&mut ours, &insert("ours-2", "current_user")).await, None);
     assert_eq!(refused(&mut operator, "select pgsaga.abort('ours-2', 'a person said so')").await, None);
 }
+
+#[tokio::test]
+async fn whoever_completes_may_do_nothing_else() {
+    let scene = Scene::new().await;
+    scene.saga("s").step("approval").waits(86_400.0).insert().await;
+    let complete = "select pgsaga.complete('s', 'approval', 'success')";
+    let mut completer = session(&scene, "bank", "pgsaga_completer").await;
+    for statement in [
+        "select pgsaga.abort('s', 'no')".to_owned(),
+        "select pgsaga.skip('s', 'approval', 'no')".to_owned(),
+        "select pgsaga.decide('s', 'complete-success', 'approval', null)".to_owned(),
+        "select from pgsaga.saga".to_owned(),
+        "select from pgsaga.history".to_owned(),
+        "update pgsaga.task set completion = 'success'".to_owned(),
+        format!("insert into pgsaga.saga (steps) values ({STEPS})"),
+    ] {
+        assert_eq!(refused(&mut completer, &statement).await.as_deref(), Some(NO_RIGHT), "{statement}");
+    }
+    for (user, role, code) in [
+        ("shop", "pgsaga_producer", Some(NO_RIGHT)),
+        ("eye", "pgsaga_reader", Some(NO_RIGHT)),
+        ("chief", "pgsaga_operator", None),
+        ("serve", "pgsaga_worker", None),
+    ] {
+        let mut other = session(&scene, user, role).await;
+        other.execute("begin").await.unwrap();
+        assert_eq!(refused(&mut other, complete).await.as_deref(), code, "{role}");
+        other.execute("rollback").await.unwrap();
+    }
+    assert_eq!(refused(&mut completer, complete).await, None);
+    let by: String = sqlx::query_scalar("select decided_by from pgsaga.history where kind = 'completion'")
+        .fetch_one(scene.pool())
+        .await
+        .unwrap();
+    assert!(by.ends_with("_bank"), "{by}");
+    assert_eq!(broken(scene.pool()).await, Vec::<String>::new());
+}

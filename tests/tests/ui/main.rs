@@ -3,6 +3,7 @@
 
 mod away;
 mod browser;
+mod completing;
 mod deciding;
 mod guarding;
 mod offers;

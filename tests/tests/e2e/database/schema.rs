@@ -130,6 +130,7 @@ async fn every_check_can_fail() {
             "attempts_are_numbered_without_gap",
             "update pgsaga.history set attempt = 3 where outcome = 'failure'",
         ),
+        ("completions_count", "update pgsaga.task set completion = 'success'"),
         (
             "compensations_follow_the_reverse_order",
             "update pgsaga.history set seq = seq - 100000 where op = 'compensate' and step = 1",

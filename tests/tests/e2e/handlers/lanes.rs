@@ -154,6 +154,15 @@ async fn a_participant_that_nobody_serves_waits_and_a_decision_or_its_deadline_n
     insert(&scene, "skipped", &["gone"], "", "").await;
     sqlx::query("select pgsaga.skip('skipped', 'gone0', 'not needed')").execute(scene.pool()).await.unwrap();
     assert_eq!(scene.ended("skipped").await.0, "succeeded");
+    insert(&scene, "completed", &["gone"], "", "").await;
+    let called = "with called as (
+                    update pgsaga.task t set attempt = 2, counted = 1, unknown_before = true, last_outcome = 'unknown'
+                    from pgsaga.saga s where s.id = t.saga_id and s.gid = 'completed' returning t.saga_id
+                  )
+                  insert into pgsaga.history (saga_id, step, op, attempt, outcome) select saga_id, 1, 'action', 1, 'unknown' from called";
+    sqlx::query(called).execute(scene.pool()).await.unwrap();
+    scene.complete("'completed', 'gone0', 'success'").await.unwrap();
+    assert_eq!(scene.ended("completed").await.0, "succeeded");
     insert(&scene, "overdue", &["gone"], ", timeout_to_fail", ", '1500 milliseconds'").await;
     assert_eq!(
         scene.ended("overdue").await,

@@ -34,7 +34,7 @@ async fn waiting(scene: &Scene, gid: &str, columns: &[(&'static str, &str)]) {
 }
 
 #[track_caller]
-fn assert_said(said: &Said, code: i32, words: &str) {
+pub(crate) fn assert_said(said: &Said, code: i32, words: &str) {
     assert_eq!(said.code, Some(code), "{}{}", said.out, said.err);
     assert!(
         said.out.contains(words) || said.err.contains(words),

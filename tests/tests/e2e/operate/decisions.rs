@@ -127,7 +127,17 @@ async fn aborting_twice_is_one_unwind_and_of_a_finished_or_unknown_saga_an_error
     ] {
         assert_eq!(decide(&scene, &format!("pgsaga.{call}")).await.unwrap_err().0, "22023", "{call}");
     }
-    let words = ["retry", "retry-fresh", "skip", "resolve-succeeded", "resolve-failed", "abort", "force"];
+    let words = [
+        "retry",
+        "retry-fresh",
+        "skip",
+        "resolve-succeeded",
+        "resolve-failed",
+        "abort",
+        "force",
+        "complete-success",
+        "complete-failure",
+    ];
     for word in words {
         assert_eq!(
             decide(&scene, &format!("pgsaga.decide('nope', '{word}', 'a', 'x')")).await,

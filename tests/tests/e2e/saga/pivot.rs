@@ -78,6 +78,23 @@ async fn an_abort_that_waited_for_the_pivot_is_over_when_the_pivot_stands() {
     scene.expect("s", "succeeded", None, &["stock action", "pay action", "ship action"]).await;
 }
 
+/// The steps behind the pivot are called: the saga goes forward.
+#[tokio::test]
+async fn an_abort_that_waited_for_the_pivot_of_a_parallel_saga_is_over_when_the_pivot_stands() {
+    let scene = Scene::with_worker().await;
+    let pay = Gate::new();
+    let saga = scene.saga("s").step("a").with("after", json!([])).step("b").with("after", json!([]));
+    let saga = saga.step("pay").with("after", json!(["a", "b"])).with("pivot", json!(true));
+    let saga = saga.action(Ok.behind(&pay)).step("ship").with("compensate", Value::Null);
+    saga.insert().await;
+    scene.participant.wait_for_calls(3, PATIENCE).await;
+    assert_eq!(abort(&scene, "s").await.unwrap(), "submitted");
+    pay.open();
+    assert_eq!(scene.ended("s").await, ("succeeded".into(), None));
+    assert_eq!(scene.participant.ops_for("s")[2..], ["pay action", "ship action"]);
+    scene.healthy().await;
+}
+
 /// A person's retry after the pivot, before a deadline that is void: the step is called until it
 /// answers.
 #[tokio::test]

@@ -31,13 +31,6 @@ async fn run(scene: &Scene, sql: &'static str) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sql).execute(scene.pool()).await.map(drop)
 }
 
-/// The SQLSTATE and the words of a refusal.
-fn refusal(refused: Result<String, sqlx::Error>) -> (String, String) {
-    let error = refused.unwrap_err();
-    let error = error.as_database_error().unwrap();
-    (error.code().unwrap().into_owned(), error.message().to_owned())
-}
-
 #[tokio::test]
 async fn a_step_waits_until_its_success_is_reported() {
     let scene = Scene::with_worker().await;
@@ -70,7 +63,7 @@ async fn a_wait_that_ends_without_a_completion_is_undone() {
     scene.expect("s", "failed", reason, &ops).await;
     assert_eq!(scene.history("s").await[2], "approval action 2 unknown");
     assert_eq!(scene.messages("s").await[2], "no completion within 0.3 seconds");
-    let late = refusal(scene.complete("'s', 'approval', 'success'").await);
+    let late = scene.complete_refused("'s', 'approval', 'success'").await;
     assert_eq!(late, ("55000".into(), "saga s has failed: nothing of it can be completed any more".into()));
 }
 
@@ -133,6 +126,25 @@ async fn what_was_reported_before_its_turn_is_undone_with_the_saga() {
     scene.expect("s", "failed", Some("stock: none left"), &ops).await;
 }
 
+/// Else it would have to be undone after steps before it were undone already.
+#[tokio::test]
+async fn once_the_saga_rolls_back_a_step_that_has_not_begun_is_over() {
+    let scene = Scene::with_worker().await;
+    let gate = Gate::new();
+    let saga = scene.saga("s").step("stock").compensate(Ok.behind(&gate)).step("pay");
+    saga.action(Refuse("no money".into())).step("approval").waits(86_400.0).insert().await;
+    scene.participant.wait_for_calls(3, PATIENCE).await;
+    let late = scene.complete_refused("'s', 'approval', 'success'").await;
+    assert_eq!(
+        late,
+        ("55000".into(), "step \"approval\" of saga s never begins: the saga rolls back".into())
+    );
+    gate.open();
+    scene
+        .expect("s", "failed", Some("pay: no money"), &["stock action", "pay action", "stock compensate"])
+        .await;
+}
+
 #[tokio::test]
 async fn an_answer_flows_to_later_steps_and_into_the_result() {
     let scene = Scene::with_worker().await;
@@ -165,77 +177,11 @@ async fn the_first_completion_counts_and_the_same_again_changes_nothing() {
     let said =
         "the action of step \"approval\" of saga s was completed as success: the first completion counts";
     for other in ["'success', '2'", "'success'", "'failure', comment => 'no'"] {
-        let refused = refusal(scene.complete(&format!("'s', 'approval', {other}")).await);
+        let refused = scene.complete_refused(&format!("'s', 'approval', {other}")).await;
         assert_eq!(refused, ("55000".into(), said.into()), "{other}");
     }
     let reported = "select count(*) from pgsaga.history where kind = 'completion'";
     assert_eq!(sqlx::query_scalar::<_, i64>(reported).fetch_one(scene.pool()).await.unwrap(), 1);
-    scene.healthy().await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_completed_is_refused_with_words() {
-    let scene = Scene::new().await;
-    saga(&scene, "s").insert().await;
-    for (arguments, code, words) in [
-        ("'s', 'approval', 'done'", "22023", "outcome: found \"done\"; allowed: success, failure or ongoing"),
-        ("'s', 'approval', null", "22023", "outcome: found nothing; allowed: success, failure or ongoing"),
-        (
-            "'s', 'approval', 'success', op => 'try'",
-            "22023",
-            "op: found \"try\"; allowed: action or compensate",
-        ),
-        (
-            "'s', 'approval', 'failure'",
-            "22023",
-            "comment: found nothing; allowed: 1 to 1,024 bytes that say why",
-        ),
-        (
-            "'s', 'approval', 'success', comment => repeat('x', 1025)",
-            "22023",
-            "comment: found 1025 bytes; allowed: 1 to 1,024 bytes that say why",
-        ),
-        (
-            "'s', 'approval', 'failure', '1', 'no'",
-            "22023",
-            "answer: found number; allowed: none, except with the success of an action",
-        ),
-        (
-            "'s', 'approval', 'success', '1', op => 'compensate'",
-            "22023",
-            "answer: found number; allowed: none, except with the success of an action",
-        ),
-        (
-            "'s', 'approval', 'success', to_jsonb(repeat('x', 1048576))",
-            "22023",
-            "answer: found 1048578 bytes; allowed: up to 1,048,576 bytes as Postgres prints the JSON",
-        ),
-        (
-            "'s', 'approval', 'success', (repeat('[', 65) || repeat(']', 65))::jsonb",
-            "22023",
-            "answer: found more than 64 levels; allowed: arrays and objects nested up to 64 deep",
-        ),
-        ("'x', 'approval', 'success'", "P0002", "no saga has the gid \"x\""),
-        ("'s', 'refund', 'success'", "P0002", "saga s has no step \"refund\""),
-        ("'s', 'stock', 'success'", "55000", "the action of step \"stock\" of saga s was not called yet"),
-        (
-            "'s', 'ship', 'success'",
-            "55000",
-            "the action of step \"ship\" of saga s is over, or has not begun",
-        ),
-        (
-            "'s', 'approval', 'success', op => 'compensate'",
-            "55000",
-            "the compensate of step \"approval\" of saga s is over, or has not begun",
-        ),
-        (
-            "'s', 'approval', 'ongoing'",
-            "55000",
-            "the action of step \"approval\" of saga s does not wait: only a wait that has not ended can begin anew",
-        ),
-    ] {
-        assert_eq!(refusal(scene.complete(arguments).await), (code.into(), words.into()), "{arguments}");
-    }
     scene.healthy().await;
 }
 

@@ -10,13 +10,15 @@ use pgsaga_tests::{Cluster, binary};
 use tokio::task::spawn_blocking;
 
 /// Where an application or a migration dies.
-pub(super) const POINTS: [&str; 16] = [
+pub(super) const POINTS: [&str; 18] = [
     "producer_submit:before",
     "producer_submit:after",
     "producer_submit_many:before",
     "producer_submit_many:after",
     "producer_abort:before",
     "producer_abort:after",
+    "producer_complete:before",
+    "producer_complete:after",
     "commit:before",
     "commit:after",
     "migrate:before",
@@ -124,6 +126,30 @@ async fn an_application_that_dies_while_it_aborts_rolls_the_saga_back_once_or_no
     assert_eq!(scene.count("failed").await, points.len() as i64);
     assert_eq!(scene.participant.calls().len(), 0, "nothing was started, so nothing is undone");
     scene.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_dies_while_it_reports_has_reported_once_or_not_at_all() {
+    let producer = spawn_blocking(binary::failing).await.unwrap().producer.as_path();
+    let cluster = Cluster::own(true, false).await;
+    let mut scene = Scene::on(&cluster).await;
+    scene.start_worker(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let armed = folder.path().join("armed");
+    File::create(&armed).unwrap();
+    let points =
+        POINTS.iter().filter(|point| point.starts_with("producer_complete") || point.starts_with("commit"));
+    for point in points {
+        let gid = point.replace(':', "-");
+        scene.saga(&gid).step("approval").waits(86_400.0).step("ship").insert().await;
+        let arguments = vec![scene.db.url().to_owned(), "complete".to_owned(), gid.clone()];
+        run(producer, arguments.clone(), Some((point, &armed))).await;
+        let reported = "select count(*) from pgsaga.saga where gid = $1 and completions is not null";
+        assert_eq!(count(&scene, reported, &gid).await, i64::from(*point == "commit:after"), "{point}");
+        // It starts again and says the same.
+        run(producer, arguments, None).await;
+        scene.expect(&gid, "succeeded", None, &["ship action"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

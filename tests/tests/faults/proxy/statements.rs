@@ -68,6 +68,7 @@ const ENDING: &[&str] = &["retire", "bury", "release"];
 const READING: &[&str] = &[
     "alive",
     "check_home",
+    "completions",
     "details",
     "held",
     "history_partitions",

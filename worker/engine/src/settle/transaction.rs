@@ -108,8 +108,8 @@ impl Settler {
                 Tried::Failed(finished, failure) => return Some((finished, failure)),
                 Tried::Again(finished, transaction) => (finished, transaction),
             };
-            // control: transaction-waits
             let is_known = (finished.task.interrupt, finished.completion()) == known;
+            // control: transaction-waits
             if is_known && tries < TRIES {
                 tries += 1;
                 tokio::time::sleep(LOCKED_PAUSE).await;

@@ -15,6 +15,9 @@ async fn each_number_of_a_step_is_shown() {
     let mut saga = scene.saga("own").step("plain").step("pay");
     for (number, key) in (1..).zip(&settings) {
         saga = saga.with(key.name, json!(number));
+        if key.name == "wait_seconds" {
+            saga = saga.with("action", json!(null));
+        }
     }
     saga.insert().await;
     let line = (1..).zip(&settings).map(|(number, key)| format!("{} {number}", key.name));
