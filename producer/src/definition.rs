@@ -5,8 +5,9 @@ use sqlx::types::chrono::DateTime;
 use crate::validate::json::{self, Kind, found, quoted};
 use crate::validate::{self, Columns, Invalid};
 
-const COLUMNS: &str = "the keys gid, steps, queue, priority, run_at, timeout_to_fail, retry_interval, retry_limit, compensate_retry_limit, request_timeout, headers, labels, result_mapping";
+const COLUMNS: &str = "the keys gid, steps, queue, priority, run_at, timeout_to_fail, retry_interval, retry_limit, compensate_retry_limit, compensate_failed, request_timeout, headers, labels, result_mapping";
 const SECONDS: &str = "a number of seconds (an INSERT takes any interval)";
+const BOOLEAN: &str = "true or false";
 const TIME: &str = "a time like 2026-07-01T09:30:00Z (an INSERT takes any finite timestamptz)";
 
 /// A saga that the INSERT accepts.
@@ -73,6 +74,9 @@ impl Columns {
             "retry_interval" => self.retry_interval_us = micros()?,
             "retry_limit" => self.retry_limit = whole(&RETRY_LIMIT)?,
             "compensate_retry_limit" => self.compensate_retry_limit = whole(&RETRY_LIMIT)?,
+            "compensate_failed" => {
+                self.compensate_failed = Some(boolean(value).ok_or_else(|| wrong(&BOOLEAN))?)
+            }
             "request_timeout" => self.request_timeout_us = micros()?,
             "headers" => self.headers = json(),
             "labels" => self.labels = json(),
@@ -81,6 +85,10 @@ impl Columns {
         }
         Ok(())
     }
+}
+
+fn boolean(value: &RawValue) -> Option<bool> {
+    serde_json::from_str(value.get()).ok()
 }
 
 fn micros_since_1970(value: &RawValue) -> Option<i128> {
@@ -112,7 +120,7 @@ mod tests {
             }
         );
         let definition = Definition::from_json(
-            r#"{"steps":[{"action":""}],"queue":"slow","priority":2.0,"run_at":"2026-07-01T09:30:00.000001-02:00","timeout_to_fail":90.5,"compensate_retry_limit":4,"result_mapping":null}"#,
+            r#"{"steps":[{"action":""}],"queue":"slow","priority":2.0,"run_at":"2026-07-01T09:30:00.000001-02:00","timeout_to_fail":90.5,"compensate_retry_limit":4,"compensate_failed":true,"result_mapping":null}"#,
         )
         .unwrap();
         assert_eq!(
@@ -124,6 +132,7 @@ mod tests {
                 run_at_us: Some(1_782_905_400_000_001),
                 timeout_to_fail_us: Some(90_500_000),
                 compensate_retry_limit: Some(4),
+                compensate_failed: Some(true),
                 result_mapping: Some("null".to_owned()),
                 ..Columns::default()
             }
@@ -137,7 +146,7 @@ mod tests {
             ),
             (
                 r#"{"status":"x"}"#,
-                "saga: found key \"status\"; allowed: the keys gid, steps, queue, priority, run_at, timeout_to_fail, retry_interval, retry_limit, compensate_retry_limit, request_timeout, headers, labels, result_mapping",
+                "saga: found key \"status\"; allowed: the keys gid, steps, queue, priority, run_at, timeout_to_fail, retry_interval, retry_limit, compensate_retry_limit, compensate_failed, request_timeout, headers, labels, result_mapping",
             ),
             (
                 r#"{"retry_interval":"1 h"}"#,
@@ -147,6 +156,7 @@ mod tests {
                 r#"{"run_at":"tomorrow"}"#,
                 "run_at: found \"tomorrow\"; allowed: a time like 2026-07-01T09:30:00Z (an INSERT takes any finite timestamptz)",
             ),
+            (r#"{"compensate_failed":1}"#, "compensate_failed: found 1; allowed: true or false"),
             (r#"{"queue":5}"#, "queue: found 5; allowed: 1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
             (r#"{"priority":"high"}"#, "priority: found \"high\"; allowed: a whole number from 0 to 3"),
             (r#"{"retry_limit":1.5}"#, "retry_limit: found 1.5; allowed: a whole number from 0 to 1,000,000"),

@@ -247,6 +247,7 @@ fn row(saga: &Definition) -> NewSaga<'_> {
         run_after: columns.run_after_us.map(interval),
         timeout_to_fail: columns.timeout_to_fail_us.map(interval),
         compensate_retry_limit: columns.compensate_retry_limit.and_then(narrow),
+        compensate_failed: columns.compensate_failed,
         result_mapping: columns.result_mapping.as_deref(),
     }
 }

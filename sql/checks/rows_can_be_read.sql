@@ -49,7 +49,7 @@ with open as materialized (
   cross join lateral (values
     ('saga_id', t.saga_id::text, s.id is not null or exists (select from pgsaga.saga f where f.id = t.saga_id), 'the id of a saga'),
     ('run_at', t.run_at::text, t.run_at >= 'epoch' and t.run_at < '10000-01-01 00:00:00+00', 'from 1970 to 9999'),
-    ('wait_ends_at', t.wait_ends_at::text, t.wait_ends_at >= 'epoch' and t.wait_ends_at < '10000-01-01 00:00:00+00', 'nothing, or from 1970 to 9999'),
+    ('wait_ends_at', t.wait_ends_at::text, t.wait_ends_at >= 'epoch' and t.wait_ends_at < clock_timestamp() + interval '366 days', 'nothing, or from 1970 to 365 days from now'),
     ('deadline', t.deadline::text, t.deadline >= 'epoch' and t.deadline < '11000-01-01 00:00:00+00', 'nothing, or from 1970 to 10999'),
     ('epoch', t.epoch::text, t.epoch between 0 and 2000000000, 'from 0 to 2,000,000,000'),
     ('attempt', t.attempt::text, t.attempt between 1 and 1000000000, 'from 1 to 1,000,000,000'),

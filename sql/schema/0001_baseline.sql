@@ -41,6 +41,7 @@ create table pgsaga.saga (
   deadline               timestamptz,
   bytes                  int not null default 0,
   answers                boolean not null default false,
+  compensate_failed      boolean not null default false,
   version                int not null default 0,
   progress               text collate "C",
   abort_reason           text,
@@ -64,6 +65,7 @@ comment on column pgsaga.saga.status is 'submitted -> succeeded, or -> aborting 
 comment on column pgsaga.saga.result is 'The last step''s JSON answer, or what result_mapping makes of all answers.';
 comment on column pgsaga.saga.deadline is 'timeout_to_fail after the later of insertion and run_at. Never changes.';
 comment on column pgsaga.saga.bytes is 'Size of steps as text.';
+comment on column pgsaga.saga.compensate_failed is 'A step whose action was refused is compensated as well.';
 comment on column pgsaga.saga.answers is 'Some payload, or the result, refers to a step''s answer.';
 comment on column pgsaga.saga.version is 'Raised by every change of progress or direction. A settle of a parallel saga names the version of its plan.';
 comment on column pgsaga.saga.progress is 'One character for each step, in sagas that are parallel or have a step that waits: . waiting, r reported before its turn, '
@@ -277,9 +279,8 @@ create view pgsaga.saga_timeline as
          h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker, h.decision, h.decided_by, h.answer
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
--- For doctor and people: the steps that each step waits for, in every saga. Names are looked up in
--- an object that is made once for each saga. If `steps`, changed by hand, holds no array, the saga
--- counts as having no steps.
+-- For doctor and people: the steps that each step waits for. Names are looked up in an object that is
+-- made once for each saga. If `steps`, changed by hand, holds no array, there are no steps.
 create view pgsaga.step_order as
   select s.id as saga_id, step.position::int as step,
          coalesce((positions.by_name ->> after.name)::int, step.position - 1)::int as waits_for
@@ -297,9 +298,8 @@ create view pgsaga.step_order as
     case when s.progress is not null and jsonb_typeof(step.body -> 'after') = 'array' then step.body -> 'after' end) as after (name) on true
   where case when s.progress is not null and step.body ? 'after' then after.name is not null else step.position > 1 end;
 
--- The views from here on are for people, exporters and the workers' metrics. A row that was changed
--- by hand may hold infinite times, which cannot be subtracted, so the views bound all times to
--- between 1970 and now.
+-- The views from here on are for people, exporters and metrics. An edit by hand may leave infinite
+-- times, which cannot be subtracted, so the views bound all times to between 1970 and now.
 
 -- All queues in one row. Reads only the hot table.
 create view pgsaga.queue_stats as
@@ -330,8 +330,8 @@ create view pgsaga.queues as
   left join pgsaga.task t on t.lane = l.id
   group by l.queue, l.priority, q.paused_at, q.paused_by, now.at;
 
--- An open saga has a task and is not stuck. The oldest open saga is the one that was inserted
--- first, even if its run_at is later. A task whose saga does not exist is left out.
+-- An open saga has a task and is not stuck. The oldest one was inserted first, even if its run_at is
+-- later. A task whose saga does not exist is left out.
 create view pgsaga.saga_stats as
   select
     (select count(*) from (
@@ -383,7 +383,7 @@ comment on view pgsaga.open_transactions is 'Transactions that keep vacuum from 
 -- Rights, as few as possible. Rights on a function stand in the function's file.
 revoke all on schema pgsaga from public;
 grant usage on schema pgsaga to pgsaga_producer, pgsaga_completer, pgsaga_worker, pgsaga_reader, pgsaga_operator;
-grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, queue, priority, run_at, timeout_to_fail, compensate_retry_limit, result_mapping) on pgsaga.saga to pgsaga_producer;
+grant insert (gid, steps, retry_interval, retry_limit, request_timeout, headers, labels, queue, priority, run_at, timeout_to_fail, compensate_retry_limit, compensate_failed, result_mapping) on pgsaga.saga to pgsaga_producer;
 -- ORMs read back what the database has chosen. What other applications wrote (steps, headers,
 -- labels) is not for every producer.
 grant select (id, gid, status, reason, result, created_at, finished_at, queue, priority, run_at) on pgsaga.saga to pgsaga_producer;

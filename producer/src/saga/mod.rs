@@ -127,6 +127,13 @@ impl Saga {
         self
     }
 
+    /// Compensates a step whose action was refused as well, as DTM does; by default nothing is undone
+    /// of what a participant has definitely refused.
+    pub fn compensate_failed(mut self) -> Self {
+        self.columns.compensate_failed = Some(true);
+        self
+    }
+
     /// Limits the time of one call: 1 ms to a day, 3 s by default.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.columns.request_timeout_us = Some(micros(timeout));

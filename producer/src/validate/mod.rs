@@ -54,6 +54,8 @@ pub struct Columns {
     pub retry_limit: Option<i64>,
     /// Retries of a compensation after its first try.
     pub compensate_retry_limit: Option<i64>,
+    /// Whether a step whose action was refused is compensated as well.
+    pub compensate_failed: Option<bool>,
     /// In microseconds.
     pub request_timeout_us: Option<i128>,
     /// A JSON object of strings.

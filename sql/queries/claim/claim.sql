@@ -119,7 +119,7 @@ select h.now, h.running, h.xmax, h.alive, l.lane, l.queue, l.priority, l.waterma
   null::int as bytes, null as interrupt, null as completion, null::float8 as waited, null::float8 as deadline, null::float8 as wait_left,
   null as gid, null as steps, null as headers, null::float8 as retry_interval, null::int as retry_limit,
   null::int as compensate_retry_limit, null::float8 as request_timeout, null::float8 as timeout, null as fresh_keys,
-  null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
+  null::boolean as compensate_failed, null::boolean as parallel, null::boolean as refers, null::boolean as requested, null::float8 as age
 from header h
 left join lateral (
   select s.id as lane, s.queue, s.priority, greatest(s.watermark, 'epoch') as watermark,
@@ -136,11 +136,11 @@ select null, null, null, null, c.lane, null, null, null, null, null, null,
   c.bytes, c.interrupt, c.completion, h.now_seconds - date_part('epoch', c.run_at), date_part('epoch', c.deadline) - h.now_seconds,
   date_part('epoch', c.wait_ends_at) - h.now_seconds,
   s.gid, s.steps, s.headers, s.retry_interval, s.retry_limit, s.compensate_retry_limit, s.request_timeout, s.timeout,
-  s.fresh_keys, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at
+  s.fresh_keys, s.compensate_failed, s.parallel, s.refers, s.requested, h.now_seconds - s.created_at
 -- A left join, because a task whose saga is gone is returned as well.
 from header h cross join claimed c left join lateral (
   select gid, date_part('epoch', created_at) as created_at, case when progress is null then steps::text end as steps, headers::text as headers, retry_limit,
-    compensate_retry_limit, fresh_keys::text as fresh_keys, progress is not null as parallel,
+    compensate_retry_limit, compensate_failed, fresh_keys::text as fresh_keys, progress is not null as parallel,
     -- control: claim-past-pivot
     progress is not null and abort_reason is not null and not pgsaga.is_past_pivot(s, null) as requested,
     answers or result_mapping is not null as refers,

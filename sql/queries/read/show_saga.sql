@@ -5,7 +5,7 @@
 -- computed with numbers and end at 9e18. Indexes: saga_gid_key, paused_queue_pkey, and the primary
 -- key of one partition of the history.
 select s.id, s.gid, s.status, s.reason, s.format, s.queue, s.priority, s.created_at, s.run_at, s.deadline, s.finished_at,
-  greatest(least(date_part('epoch', s.retry_interval), 9e12), -9e12) as retry_interval_seconds, s.retry_limit, s.compensate_retry_limit, greatest(least(date_part('epoch', s.request_timeout), 9e12), -9e12) as request_timeout_seconds,
+  greatest(least(date_part('epoch', s.retry_interval), 9e12), -9e12) as retry_interval_seconds, s.retry_limit, s.compensate_retry_limit, s.compensate_failed, greatest(least(date_part('epoch', s.request_timeout), 9e12), -9e12) as request_timeout_seconds,
   greatest(least(date_part('epoch', s.timeout_to_fail), 9e12), -9e12) as timeout_to_fail_seconds, s.abort_reason, s.ending, s.version, s.progress,
   s.fresh_keys::text as fresh_keys, case when $2 then s.steps::text end as steps,
   case when $2 then s.headers::text else left(s.headers::text, 500) end as headers,

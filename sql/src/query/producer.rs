@@ -49,6 +49,7 @@ columns! {
         run_after: Option<PgInterval>,
         timeout_to_fail: Option<PgInterval>,
         compensate_retry_limit: Option<i32>,
+        compensate_failed: Option<bool>,
         result_mapping: Option<&'a str>,
     }
 }

@@ -57,6 +57,7 @@ async fn a_producer_that_tries_to_cheat_is_refused_by_the_database() {
         "retry_interval",
         "retry_limit",
         "compensate_retry_limit",
+        "compensate_failed",
         "request_timeout",
         "headers",
         "labels",

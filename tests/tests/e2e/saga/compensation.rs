@@ -29,6 +29,26 @@ async fn a_refusal_at_any_step_undoes_the_earlier_ones_in_reverse_and_not_itself
     }
 }
 
+/// As in DTM, where the row asks for it: sequential, parallel, and what was never called.
+#[tokio::test]
+async fn a_refused_step_is_undone_as_well_where_the_row_says_so() {
+    let scene = Scene::with_worker().await;
+    let saga = |gid| scene.saga(gid).column("compensate_failed", "true");
+    let refused = saga("sequential").step("stock").step("pay").action(Refuse("no money".into())).step("ship");
+    refused.insert().await;
+    let ops = ["stock action", "pay action", "pay compensate", "stock compensate"];
+    scene.expect("sequential", "failed", Some("pay: no money"), &ops).await;
+    let parallel = saga("parallel").step("a").with("after", json!([])).action(Refuse("no".into()));
+    parallel.step("b").with("after", json!([])).step("c").with("after", json!(["a", "b"])).insert().await;
+    assert_eq!(scene.ended("parallel").await, ("failed".into(), Some("a: no".into())));
+    let mut ops = scene.participant.ops_for("parallel");
+    ops.sort();
+    assert_eq!(ops, ["a action", "a compensate", "b action", "b compensate"]);
+    let unsent = saga("unsent").step("pay").with("action", json!("http://127.0.0.1:1/"));
+    unsent.with("retry_limit", json!(0)).insert().await;
+    scene.expect("unsent", "failed", Some("pay: retry limit 0 reached"), &[]).await;
+}
+
 #[tokio::test]
 async fn an_unknown_outcome_is_retried_with_the_same_key_and_bytes() {
     let scene = Scene::with_worker().await;

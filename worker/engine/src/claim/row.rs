@@ -35,6 +35,9 @@ const BYTES_MAX: i32 = 268_435_456;
 const PAST_SECONDS_MAX: f64 = 5e9;
 /// Upper bound on the seconds from now to a later time, about the year 9999.
 const FUTURE_SECONDS_MAX: f64 = 3e11;
+/// Upper bound on the seconds to the end of a wait: that of the INSERT, and a day for clocks that
+/// were set back.
+const WAIT_SECONDS_MAX: f64 = 366.0 * 86_400.0;
 
 macro_rules! columns {
     ($($column:ident)*) => {
@@ -55,7 +58,7 @@ macro_rules! columns {
 columns! {
     id saga_id epoch step op attempt counted unknown_before last_outcome lost lost_isolated bytes interrupt
     completion lane waited deadline wait_left gid steps headers retry_interval retry_limit compensate_retry_limit request_timeout timeout
-    fresh_keys parallel refers requested age
+    fresh_keys compensate_failed parallel refers requested age
 }
 
 /// A claimed row whose definition is not decoded yet.
@@ -127,10 +130,10 @@ impl<'r> Reader<'r> {
     }
 
     /// A later time, by this process's clock. `None` where the column is null.
-    fn later(&self, column: &str, at: usize) -> Result<Option<Instant>, String> {
-        let Some(seconds) = self.get::<Option<f64>>(at)? else { return Ok(None) };
-        if !(-PAST_SECONDS_MAX..=FUTURE_SECONDS_MAX).contains(&seconds) {
-            return Err(beyond(&self.place(column)));
+    fn later(&self, at: usize, future_seconds_max: f64) -> Result<Option<Instant>, ()> {
+        let Some(seconds) = self.get::<Option<f64>>(at).map_err(|_| ())? else { return Ok(None) };
+        if !(-PAST_SECONDS_MAX..=future_seconds_max).contains(&seconds) {
+            return Err(());
         }
         let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
         Ok(Instant::now().checked_add(left))
@@ -161,6 +164,7 @@ impl<'r> Reader<'r> {
             retry_interval: self.get(at.retry_interval)?,
             request_timeout: self.get(at.request_timeout)?,
             timeout: self.get(at.timeout)?,
+            compensate_failed: self.get(at.compensate_failed)?,
             parallel: self.get(at.parallel)?,
             refers: self.get(at.refers)?,
             result_mapping: None,
@@ -207,9 +211,14 @@ impl Row {
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,
             age: reader.ago("created_at".to_owned(), at.age)?,
-            deadline: reader.later("deadline", at.deadline)?,
+            deadline: reader
+                .later(at.deadline, FUTURE_SECONDS_MAX)
+                .map_err(|()| beyond(&reader.place("deadline")))?,
             completion: reader.word("completion", at.completion)?,
-            wait_ends: reader.later("wait_ends_at", at.wait_left)?,
+            wait_ends: reader.later(at.wait_left, WAIT_SECONDS_MAX).map_err(|()| {
+                let place = reader.place("wait_ends_at");
+                format!("{place}: found a time beyond all bounds; allowed: up to 365 days from now")
+            })?,
             fresh_keys: FreshKeys::read(reader.get(at.fresh_keys)?)
                 .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
             columns,

@@ -41,6 +41,7 @@ row! {
         retry_interval_seconds: f64,
         retry_limit: Option<i32>,
         compensate_retry_limit: Option<i32>,
+        compensate_failed: bool,
         request_timeout_seconds: f64,
         abort_reason: Option<String>,
         ending: Option<SagaStatus>,

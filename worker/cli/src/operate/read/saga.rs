@@ -128,11 +128,12 @@ fn graph(head: &Head, steps: &[Step]) -> Option<StepGraph> {
         compensate_retry_limit: limit(step, "compensate_retry_limit", head.compensate_retry_limit),
     });
     let pivot = steps.iter().position(|step| step.pivot);
-    match head.progress {
+    let graph = match head.progress {
         Some(_) => {
             let after = steps.iter().map(|step| step.after.clone());
-            StepGraph::partial(rules.collect(), pivot, after.collect()).ok()
+            StepGraph::partial(rules.collect(), pivot, after.collect()).ok()?
         }
-        None => Some(StepGraph::sequential(rules.collect(), pivot)),
-    }
+        None => StepGraph::sequential(rules.collect(), pivot),
+    };
+    Some(graph.with_compensate_failed(head.compensate_failed))
 }

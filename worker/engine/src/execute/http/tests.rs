@@ -207,6 +207,7 @@ fn decoded(
         retry_limit: None,
         compensate_retry_limit: None,
         timeout: None,
+        compensate_failed: false,
         parallel: false,
         refers: false,
         result_mapping: None,

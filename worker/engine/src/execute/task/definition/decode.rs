@@ -37,7 +37,7 @@ impl Definition {
         Ok(Definition {
             gid: columns.gid,
             steps,
-            graph,
+            graph: graph.with_compensate_failed(columns.compensate_failed),
             timeout: timeout.transpose()?,
             result_mapping: columns.result_mapping,
             _memory: memory,

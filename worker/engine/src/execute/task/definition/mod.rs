@@ -135,7 +135,9 @@ pub(crate) struct SagaColumns {
     pub(crate) compensate_retry_limit: Option<i32>,
     /// The column `timeout_to_fail`, in seconds.
     pub(crate) timeout: Option<f64>,
-    /// The steps do not simply run one after the other.
+    /// The column `compensate_failed`.
+    pub(crate) compensate_failed: bool,
+    /// The row keeps its progress: the steps do not simply run one after the other, or some wait.
     pub(crate) parallel: bool,
     /// Bodies or the result may refer to answers.
     pub(crate) refers: bool,

@@ -11,6 +11,7 @@ fn columns(steps: &str) -> SagaColumns {
         retry_limit: Some(4),
         compensate_retry_limit: None,
         timeout: None,
+        compensate_failed: false,
         parallel: false,
         refers: false,
         result_mapping: None,
