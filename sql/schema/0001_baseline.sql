@@ -279,8 +279,8 @@ create view pgsaga.saga_timeline as
          h.op, h.attempt, h.outcome, h.status_code, h.duration_us * interval '1 microsecond' as duration, h.message, h.worker, h.decision, h.decided_by, h.answer
   from pgsaga.history h join pgsaga.saga s on s.id = h.saga_id;
 
--- For doctor and people: the steps that each step waits for. Names are looked up in an object that is
--- made once for each saga. If `steps`, changed by hand, holds no array, there are no steps.
+-- For doctor and people: the steps that each step waits for. Names are looked up in an object that
+-- is made once for each saga. If `steps`, changed by hand, holds no array, there are no steps.
 create view pgsaga.step_order as
   select s.id as saga_id, step.position::int as step,
          coalesce((positions.by_name ->> after.name)::int, step.position - 1)::int as waits_for
@@ -330,8 +330,8 @@ create view pgsaga.queues as
   left join pgsaga.task t on t.lane = l.id
   group by l.queue, l.priority, q.paused_at, q.paused_by, now.at;
 
--- An open saga has a task and is not stuck. The oldest one was inserted first, even if its run_at is
--- later. A task whose saga does not exist is left out.
+-- An open saga has a task and is not stuck. The oldest one was inserted first, even if its run_at
+-- is later. A task whose saga does not exist is left out.
 create view pgsaga.saga_stats as
   select
     (select count(*) from (

@@ -127,8 +127,8 @@ impl Saga {
         self
     }
 
-    /// Compensates a step whose action was refused as well, as DTM does; by default nothing is undone
-    /// of what a participant has definitely refused.
+    /// Compensates a step whose action was refused as well, as DTM does. By default nothing is
+    /// undone of what a participant has definitely refused.
     pub fn compensate_failed(mut self) -> Self {
         self.columns.compensate_failed = Some(true);
         self
