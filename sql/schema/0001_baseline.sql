@@ -317,7 +317,7 @@ create view pgsaga.queue_stats as
 create view pgsaga.queues as
   select l.queue, l.priority, q.paused_at, q.paused_by,
          count(t.id) filter (where t.worker is null and t.run_at <= now.at) as due,
-         count(t.id) filter (where t.worker is null and t.run_at > now.at) as waiting,
+         count(t.id) filter (where t.worker is null and t.run_at > now.at) as waiting, count(t.id) filter (where t.completion is null and t.wait_ends_at > now.at) as awaiting,
          count(t.id) filter (where t.worker is not null) as running,
          coalesce(now.at - min(greatest(t.run_at, 'epoch')) filter (where t.worker is null and t.run_at <= now.at), interval '0') as oldest_due_age,
          (select count(*) from pgsaga.worker w where not w.dead and w.seen_at > now.at - w.lease_ms * interval '1 millisecond'
@@ -345,7 +345,7 @@ create view pgsaga.saga_stats as
     -- The end of the first attempt of an op that is tried again, of the 1,000 oldest such sagas.
     coalesce(now.at - (
                select min(greatest(least(f.at, now.at), 'epoch'))
-               from (select t.saga_id, t.step, t.op from pgsaga.task t where t.attempt > 1 order by t.saga_id limit 1000) r
+               from (select t.saga_id, t.step, t.op from pgsaga.task t where t.attempt > 1 and coalesce(t.wait_ends_at <= now.at, true) order by t.saga_id limit 1000) r
                cross join lateral (
                  select h.at from pgsaga.history h
                  where h.saga_id = r.saga_id and h.kind = 'attempt' and h.step = r.step and h.op = r.op order by h.seq limit 1) f), interval '0') as longest_retry_age

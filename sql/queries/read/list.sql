@@ -7,7 +7,8 @@
 --   $6 label keys and $7 their values, null = any
 --   $8 participant that some op calls, as the URL writes it
 --   $9 no progress for this many microseconds: the answers to a queued op, over at least that time
---     and up to the last answer, were all 404 or ongoing, without another outcome between them
+--     and up to the last answer, were all 404 or ongoing, without another outcome between them. An
+--     op that waits for a completion is left out
 --   $10 number of sagas
 -- A row that was changed by hand may hold any value: a value that is no array counts as an empty
 -- array, and times may be infinite, so differences are computed with numbers and end at 9e18.
@@ -39,7 +40,7 @@ from (
           max(h.seq) filter (where not coalesce(h.status_code = 404 or h.outcome in (select o.outcome from pgsaga.outcome o where not o.counted), false)) over (partition by h.step, h.op) as other
         from pgsaga.history h where h.saga_id = s.id and h.kind = 'attempt'
       ) h
-      join pgsaga.task q on q.saga_id = s.id and q.step = h.step and q.op = h.op
+      join pgsaga.task q on q.saga_id = s.id and q.step = h.step and q.op = h.op and coalesce(q.wait_ends_at <= clock_timestamp(), true)
       where (h.other is null or h.seq > h.other) and h.at <= clock_timestamp() - $9 * interval '1 microsecond') end
   order by s.id desc
   limit $10

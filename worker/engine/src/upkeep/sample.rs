@@ -128,6 +128,7 @@ struct Depth {
     running: i64,
     oldest_due_seconds: f64,
     unserved: i64,
+    awaiting: i64,
 }
 
 impl Depth {
@@ -138,6 +139,7 @@ impl Depth {
             running: row.try_get("running")?,
             oldest_due_seconds: row.try_get("oldest_due")?,
             unserved: row.try_get("unserved")?,
+            awaiting: row.try_get("awaiting")?,
         })
     }
 
@@ -146,6 +148,7 @@ impl Depth {
         self.waiting += other.waiting;
         self.running += other.running;
         self.unserved += other.unserved;
+        self.awaiting += other.awaiting;
         self.oldest_due_seconds = self.oldest_due_seconds.max(other.oldest_due_seconds);
     }
 
@@ -155,5 +158,6 @@ impl Depth {
         queue.tasks.running.set(self.running as f64);
         queue.oldest_due_seconds.set(self.oldest_due_seconds);
         queue.unserved.set(self.unserved as f64);
+        queue.awaiting.set(self.awaiting as f64);
     }
 }

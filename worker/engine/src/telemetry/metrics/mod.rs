@@ -264,6 +264,8 @@ metrics! {
             "Age of the oldest due task that nobody has claimed, by queue; from one worker, 0 from the others.";
         unserved: Gauge = "pgsaga_unserved_tasks",
             "Due tasks that no living worker serves, because of their queue or named participant, by queue, without paused queues; from one worker, 0 from the others.";
+        awaiting: Gauge = "pgsaga_awaiting_tasks",
+            "Tasks that wait for a completion, by queue, of those that wait; from one worker, 0 from the others.";
     }
 }
 
