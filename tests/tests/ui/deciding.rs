@@ -296,7 +296,7 @@ async fn a_comment_is_asked_for_where_it_is_needed() {
         refused.has(says).has("What will happen");
     }
     for (query, says) in [
-        ("action=destroy&gid=s", "allowed: retry, retry-fresh, skip"),
+        ("action=destroy&gid=s", "allowed: retry, retry-fresh, complete-success, complete-failure, skip"),
         ("action=skip&gid=s", "step: found nothing"),
         ("action=retry", "gid: found nothing"),
         ("action=pause", "queue: found nothing"),
