@@ -117,6 +117,26 @@ async fn an_idle_worker_is_woken_at_once() {
     assert!(scene.metric("pgsaga_wakeups_total{source=\"notify\"}").await > 0.0);
 }
 
+/// As an INSERT does.
+#[tokio::test]
+async fn a_completion_wakes_an_idle_worker_at_once() {
+    let scene = Scene::with_worker().await;
+    let mut waits = Vec::new();
+    for n in 0..15 {
+        let gid = format!("s-{n}");
+        scene.saga(&gid).step("approval").waits(86_400.0).step("ship").insert().await;
+        eventually(PATIENCE, "the worker is idle", async || someone_is_idle(scene.pool()).await).await;
+        let completed = std::time::Instant::now();
+        scene.complete(&format!("'{gid}', 'approval', 'success'")).await.unwrap();
+        let call = scene.participant.wait_for_calls(n + 1, PATIENCE).await.pop().unwrap();
+        waits.push(call.started - completed);
+        scene.ended(&gid).await;
+    }
+    waits.sort();
+    assert!(waits[waits.len() / 2] < Duration::from_millis(250), "{waits:?}");
+    assert!(scene.metric("pgsaga_wakeups_total{source=\"notify\"}").await > 0.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_that_uses_two_phase_commit_switches_notify_off() {
     let cluster = Cluster::own(false, false).await;

@@ -49,7 +49,7 @@ async fn what_was_accepted_is_not_asked_again_before_its_wait_has_ended() {
     scene.expect("asked", "succeeded", None, &["label action", "label action"]).await;
     let calls = scene.participant.calls_for("asked");
     let pause = calls[1].started - calls[0].started;
-    assert!(pause >= Duration::from_millis(1200) && pause < Duration::from_secs(4), "{pause:?}");
+    assert!(pause >= Duration::from_millis(1200), "{pause:?}");
     let history = ["label action 1 ongoing", "label action 2 success"];
     assert_eq!(scene.history("asked").await, history);
 }

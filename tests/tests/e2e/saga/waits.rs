@@ -188,9 +188,9 @@ async fn the_first_completion_counts_and_the_same_again_changes_nothing() {
 #[tokio::test]
 async fn ongoing_makes_the_wait_begin_anew() {
     let scene = Scene::with_worker().await;
-    scene.saga("s").step("approval").waits(1.5).insert().await;
+    scene.saga("s").step("approval").waits(4.0).insert().await;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(2500) {
+    while started.elapsed() < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         scene.complete("'s', 'approval', 'ongoing', comment => 'still looking'").await.unwrap();
     }
@@ -314,23 +314,5 @@ async fn steps_of_a_parallel_saga_wait_at_the_same_time() {
     let mut ops = scene.participant.ops_for("ill");
     ops.sort();
     assert_eq!(ops, ["b compensate", "c action", "c compensate"]);
-    scene.healthy().await;
-}
-
-#[tokio::test]
-async fn a_completion_wakes_its_saga_at_once() {
-    let scene = Scene::with_worker().await;
-    let mut longest = Duration::ZERO;
-    for nth in 0..20 {
-        let gid = format!("s{nth}");
-        scene.saga(&gid).step("approval").waits(86_400.0).step("ship").insert().await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        scene.complete(&format!("'{gid}', 'approval', 'success'")).await.unwrap();
-        let completed = Instant::now();
-        scene.ended(&gid).await;
-        longest = longest.max(completed.elapsed());
-    }
-    // An idle worker polls once a second.
-    assert!(longest < Duration::from_millis(900), "{longest:?}");
     scene.healthy().await;
 }
