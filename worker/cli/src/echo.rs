@@ -57,7 +57,8 @@ async fn answer(
         query.unwrap_or_default(),
         String::from_utf8_lossy(&body)
     ));
-    let (status, body) = match path.split('/').next_back() {
+    let last = path.split('/').next_back();
+    let (status, body) = match last {
         Some("refuse") => (409, r#"{"message": "echo was told to refuse"}"#),
         Some("ongoing") => (425, ""),
         Some("accept") => (202, ""),
@@ -66,6 +67,6 @@ async fn answer(
         Some(number) if path.starts_with("status/") => (number.parse().unwrap_or(200), ""),
         _ => (200, r#"{"message": "done"}"#),
     };
-    let wait = (status == 202).then_some([("saga-wait-seconds", "3600")]);
+    let wait = (last == Some("accept")).then_some([("saga-wait-seconds", "3600")]);
     (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), AppendHeaders(wait.into_iter().flatten()), body)
 }
