@@ -15,6 +15,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// the machine is busy.
 pub const SAMPLE_PATIENCE: Duration = Duration::from_secs(150);
 
+/// The words of `pgsaga.decide`, in the order in which it names them.
+pub const DECISIONS: [&str; 9] = [
+    "retry",
+    "retry-fresh",
+    "skip",
+    "resolve-succeeded",
+    "resolve-failed",
+    "abort",
+    "force",
+    "complete-success",
+    "complete-failure",
+];
+
 /// A database, a participant, and as many workers as the test needs. Sagas are written as the
 /// specification reads:
 /// `scene.saga("s").step("stock").step("pay").action(Refuse(…)).insert().await`.

@@ -89,11 +89,12 @@ impl<'a> Keys<'a> {
     /// Checks the value of a key by itself. What must fit the other steps is checked after that.
     fn check(&self, key: &StepKey) -> Result<(), Invalid> {
         let StepKey { name, value: allowed } = key;
-        let waits = self.get("wait_seconds").is_some();
+        let is_action = *name == "action";
+        let waits = is_action && self.get("wait_seconds").is_some();
         let Some(value) = self.get(name) else {
-            return if *name == "action" && !waits { self.refuse(name, allowed) } else { Ok(()) };
+            return if is_action && !waits { self.refuse(name, allowed) } else { Ok(()) };
         };
-        if *name == "action" && waits {
+        if waits {
             return self.refuse(name, "none beside wait_seconds");
         }
         let number = || Number::parse(value.get()).filter(|_| json::kind(value) == Kind::Number);

@@ -81,7 +81,7 @@ begin
   end if;
 
   if not is_new and t.id is null then
-    -- Only the settle of the op that is stuck can have written `stuck`, so there is one of it.
+    -- The op is stuck. It goes on with the completion, as it does after a person's retry.
     perform pgsaga.unstick(s, step, null);
     s.status := pgsaga.unstuck_status(s);
   end if;

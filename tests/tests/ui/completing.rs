@@ -3,15 +3,14 @@
 use pgsaga_tests::scene::{PATIENCE, Scene};
 use pgsaga_tests::{Ui, eventually};
 
+use crate::deciding::ann;
 use crate::story::login;
-use crate::visitor::Visitor;
 
 #[tokio::test]
 async fn people_see_what_waits_and_report_it_under_their_name() {
     let scene = Scene::with_worker().await;
     let ui = Ui::with_token(&login(&scene, "pgsaga_operator").await);
-    let mut ann = Visitor::of(&ui).await;
-    ann.log_in("Ann Lee").await;
+    let ann = ann(&ui).await;
     for (gid, action, comment, status) in
         [("well", "complete-success", "", "succeeded"), ("ill", "complete-failure", "too dear", "failed")]
     {
@@ -47,8 +46,7 @@ async fn people_see_what_waits_and_report_it_under_their_name() {
 async fn what_was_reported_already_is_said() {
     let scene = Scene::new().await;
     let ui = Ui::with_token(&login(&scene, "pgsaga_operator").await);
-    let mut ann = Visitor::of(&ui).await;
-    ann.log_in("Ann Lee").await;
+    let ann = ann(&ui).await;
     scene.saga("s").step("approval").waits(86_400.0).insert().await;
     let asked = |action| [("action", action), ("gid", "s"), ("step", "approval")];
     let (_, success) = ann.form(&asked("complete-success")).await;

@@ -1,6 +1,6 @@
 //! Decisions on the page: each works, is recorded with its name, and does what was shown.
 
-use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::scene::{DECISIONS, PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Gate, Ui, eventually};
 use reqwest::Method;
 use sqlx::{AssertSqlSafe, Executor as _};
@@ -9,7 +9,7 @@ use crate::story::{decisions, login, stuck, waiting};
 use crate::visitor::{Visitor, encoded};
 
 /// Somebody who is logged in.
-async fn ann(ui: &Ui) -> Visitor {
+pub(crate) async fn ann(ui: &Ui) -> Visitor {
     let mut visitor = Visitor::of(ui).await;
     visitor.log_in("Ann Lee").await;
     visitor
@@ -320,17 +320,7 @@ async fn a_page_without_a_token_decides_nothing() {
         assert!(!page.contains("/decide") && !page.contains("/login"), "{path}: {page}");
         assert!(page.contains("read-only"), "{path}");
     }
-    for action in [
-        "retry",
-        "retry-fresh",
-        "skip",
-        "resolve-succeeded",
-        "resolve-failed",
-        "abort",
-        "force",
-        "pause",
-        "resume",
-    ] {
+    for action in DECISIONS.into_iter().chain(["pause", "resume"]) {
         let asked = [
             ("action", action),
             ("gid", "s"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use Behaviour::{Ok, Refuse, Sequence, Status, Unknown};
 use pgsaga_producer::{Saga, Step};
-use pgsaga_tests::scene::{PATIENCE, Scene};
+use pgsaga_tests::scene::{DECISIONS, PATIENCE, Scene};
 use pgsaga_tests::{Behaviour, Gate, eventually};
 use serde_json::json;
 
@@ -127,25 +127,14 @@ async fn aborting_twice_is_one_unwind_and_of_a_finished_or_unknown_saga_an_error
     ] {
         assert_eq!(decide(&scene, &format!("pgsaga.{call}")).await.unwrap_err().0, "22023", "{call}");
     }
-    let words = [
-        "retry",
-        "retry-fresh",
-        "skip",
-        "resolve-succeeded",
-        "resolve-failed",
-        "abort",
-        "force",
-        "complete-success",
-        "complete-failure",
-    ];
-    for word in words {
+    for word in DECISIONS {
         assert_eq!(
             decide(&scene, &format!("pgsaga.decide('nope', '{word}', 'a', 'x')")).await,
             Err(unknown.clone())
         );
     }
     let refused = |found: &str| {
-        Err(("22023".to_owned(), format!("decision: found {found}; allowed: {}", words.join(", "))))
+        Err(("22023".to_owned(), format!("decision: found {found}; allowed: {}", DECISIONS.join(", "))))
     };
     assert_eq!(decide(&scene, "pgsaga.decide('s', 'undo', null, 'x')").await, refused("\"undo\""));
     assert_eq!(decide(&scene, "pgsaga.decide('s', null, null, 'x')").await, refused("nothing"));

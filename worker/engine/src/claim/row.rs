@@ -35,9 +35,12 @@ const BYTES_MAX: i32 = 268_435_456;
 const PAST_SECONDS_MAX: f64 = 5e9;
 /// Upper bound on the seconds from now to a later time, about the year 9999.
 const FUTURE_SECONDS_MAX: f64 = 3e11;
-/// Upper bound on the seconds to the end of a wait: that of the INSERT, and a day for clocks that
-/// were set back.
-const WAIT_SECONDS_MAX: f64 = 366.0 * 86_400.0;
+
+/// Upper bound on the seconds from now to a later time, and the times allowed, in words.
+type Future = (f64, &'static str);
+const ANY_TIME: Future = (FUTURE_SECONDS_MAX, "from 1970 to 9999");
+/// The bound of the INSERT, and a day for clocks that were set back.
+const END_OF_WAIT: Future = (366.0 * 86_400.0, "up to 365 days from now");
 
 macro_rules! columns {
     ($($column:ident)*) => {
@@ -123,17 +126,22 @@ impl<'r> Reader<'r> {
     fn ago(&self, place: String, at: usize) -> Result<Duration, String> {
         let seconds = self.get::<f64>(at)?;
         if !(-FUTURE_SECONDS_MAX..=PAST_SECONDS_MAX).contains(&seconds) {
-            return Err(beyond(&place));
+            return Err(beyond(&place, ANY_TIME.1));
         }
         // Negative if the database's clock stepped back.
         Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
     }
 
     /// A later time, by this process's clock. `None` where the column is null.
-    fn later(&self, at: usize, future_seconds_max: f64) -> Result<Option<Instant>, ()> {
-        let Some(seconds) = self.get::<Option<f64>>(at).map_err(|_| ())? else { return Ok(None) };
-        if !(-PAST_SECONDS_MAX..=future_seconds_max).contains(&seconds) {
-            return Err(());
+    fn later(
+        &self,
+        column: &str,
+        at: usize,
+        (seconds_max, allowed): Future,
+    ) -> Result<Option<Instant>, String> {
+        let Some(seconds) = self.get::<Option<f64>>(at)? else { return Ok(None) };
+        if !(-PAST_SECONDS_MAX..=seconds_max).contains(&seconds) {
+            return Err(beyond(&self.place(column), allowed));
         }
         let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
         Ok(Instant::now().checked_add(left))
@@ -176,8 +184,8 @@ impl<'r> Reader<'r> {
     }
 }
 
-fn beyond(place: &str) -> String {
-    format!("{place}: found a time beyond all bounds; allowed: from 1970 to 9999")
+fn beyond(place: &str, allowed: &str) -> String {
+    format!("{place}: found a time beyond all bounds; allowed: {allowed}")
 }
 
 impl Row {
@@ -211,14 +219,9 @@ impl Row {
             requested: reader.get(at.requested)?,
             waited: reader.ago(reader.place("run_at"), at.waited)?,
             age: reader.ago("created_at".to_owned(), at.age)?,
-            deadline: reader
-                .later(at.deadline, FUTURE_SECONDS_MAX)
-                .map_err(|()| beyond(&reader.place("deadline")))?,
+            deadline: reader.later("deadline", at.deadline, ANY_TIME)?,
             completion: reader.word("completion", at.completion)?,
-            wait_ends: reader.later(at.wait_left, WAIT_SECONDS_MAX).map_err(|()| {
-                let place = reader.place("wait_ends_at");
-                format!("{place}: found a time beyond all bounds; allowed: up to 365 days from now")
-            })?,
+            wait_ends: reader.later("wait_ends_at", at.wait_left, END_OF_WAIT)?,
             fresh_keys: FreshKeys::read(reader.get(at.fresh_keys)?)
                 .map_err(|error| format!("fresh_keys: found {error}; allowed: an object of numbers"))?,
             columns,

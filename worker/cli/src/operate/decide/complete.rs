@@ -1,7 +1,7 @@
 //! Reports how an op ended that nobody calls, or that a participant has accepted.
 
 use clap::{Args, ValueEnum};
-use pgsaga_plan::Op;
+use pgsaga_plan::{Op, Outcome};
 use pgsaga_sql::contract::SagaStatus;
 use pgsaga_sql::{fail, query};
 use serde_json::value::RawValue;
@@ -66,9 +66,9 @@ impl Complete {
             gid: &self.gid,
             step: &self.step,
             outcome: match self.outcome {
-                Reported::Success => "success",
-                Reported::Failure => "failure",
-                Reported::Ongoing => "ongoing",
+                Reported::Success => Outcome::Success.as_str(),
+                Reported::Failure => Outcome::Failure.as_str(),
+                Reported::Ongoing => Outcome::Ongoing.as_str(),
             },
             answer: self.answer.as_deref(),
             comment: self.comment.as_deref(),
